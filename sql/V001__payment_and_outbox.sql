@@ -15,8 +15,8 @@ CREATE TABLE payment_schema_version (
 
 CREATE TABLE payment (
     id               BINARY(16)  NOT NULL PRIMARY KEY,
-    merchant_id      VARCHAR(32) NOT NULL COLLATE utf8mb4_nopad_bin,
-    currency         CHAR(3)     NOT NULL CHARACTER SET ascii,
+    merchant_id      VARCHAR(32) COLLATE utf8mb4_nopad_bin NOT NULL,
+    currency         CHAR(3) CHARACTER SET ascii NOT NULL,
     status           ENUM('AUTHORIZED', 'PARTIALLY_CAPTURED', 'CAPTURED',
                           'PARTIALLY_REFUNDED', 'REFUNDED', 'VOIDED') NOT NULL,
     amount           BIGINT       NOT NULL,
@@ -63,13 +63,13 @@ CREATE TABLE idempotency_key (
 
 CREATE TABLE outbox_event (
     id             BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
-    aggregatetype  VARCHAR(32)  NOT NULL CHARACTER SET ascii,
-    aggregateid    CHAR(36)     NOT NULL CHARACTER SET ascii,
-    type           VARCHAR(32)  NOT NULL CHARACTER SET ascii,
-    merchant_id    VARCHAR(32)  NOT NULL COLLATE utf8mb4_nopad_bin,
+    aggregatetype  VARCHAR(32) CHARACTER SET ascii NOT NULL,
+    aggregateid    CHAR(36) CHARACTER SET ascii NOT NULL,
+    type           VARCHAR(32) CHARACTER SET ascii NOT NULL,
+    merchant_id    VARCHAR(32) COLLATE utf8mb4_nopad_bin NOT NULL,
     version        INT UNSIGNED NOT NULL,
     created_at     DATETIME(6)  NOT NULL,
-    traceparent    VARCHAR(55)  NULL CHARACTER SET ascii,
+    traceparent    VARCHAR(55) CHARACTER SET ascii NULL,
     payload        TEXT         NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_nopad_bin;
 
@@ -78,13 +78,13 @@ CREATE TABLE outbox_event (
 
 CREATE TABLE outbox_dead (
     id             BIGINT UNSIGNED NOT NULL PRIMARY KEY,
-    aggregatetype  VARCHAR(32)  NOT NULL CHARACTER SET ascii,
-    aggregateid    CHAR(36)     NOT NULL CHARACTER SET ascii,
-    type           VARCHAR(32)  NOT NULL CHARACTER SET ascii,
-    merchant_id    VARCHAR(32)  NOT NULL COLLATE utf8mb4_nopad_bin,
+    aggregatetype  VARCHAR(32) CHARACTER SET ascii NOT NULL,
+    aggregateid    CHAR(36) CHARACTER SET ascii NOT NULL,
+    type           VARCHAR(32) CHARACTER SET ascii NOT NULL,
+    merchant_id    VARCHAR(32) COLLATE utf8mb4_nopad_bin NOT NULL,
     version        INT UNSIGNED NOT NULL,
     created_at     DATETIME(6)  NOT NULL,
-    traceparent    VARCHAR(55)  NULL CHARACTER SET ascii,
+    traceparent    VARCHAR(55) CHARACTER SET ascii NULL,
     payload        TEXT         NOT NULL,
     reason         VARCHAR(255) NOT NULL,
     attempts       INT UNSIGNED NOT NULL,
@@ -103,7 +103,7 @@ CREATE TABLE outbox_lease (
     locked_at   DATETIME(3)     NOT NULL,
     locked_by   VARCHAR(255)    NOT NULL,
     epoch       BIGINT UNSIGNED NOT NULL DEFAULT 0,
-    owner_uuid  CHAR(36)        NOT NULL CHARACTER SET ascii
+    owner_uuid  CHAR(36) CHARACTER SET ascii NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_nopad_bin;
 
 

@@ -1,0 +1,248 @@
+/*
+ * What a payment is, with no word of nginx or of a database: requests, states,
+ * money, ids, and the JSON that goes in and out.  Compiled into the module and,
+ * on its own, into the unit tests and the fuzzer.
+ *
+ * Every function here is pure: no I/O, no clock, no global state.  Buffers are
+ * the caller's, their sizes are the limits below.
+ */
+
+#ifndef PAYMENT_H
+#define PAYMENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+
+#define PAYMENT_ID_SIZE            16
+#define PAYMENT_ID_TEXT_LEN        36
+#define PAYMENT_KEY_HASH_SIZE      16
+#define PAYMENT_FINGERPRINT_SIZE   8
+
+/* characters as clients count them; a character is at most 4 bytes */
+#define PAYMENT_MERCHANT_CHARS     32
+#define PAYMENT_MERCHANT_SIZE      (PAYMENT_MERCHANT_CHARS * 4)
+#define PAYMENT_BODY_KEY_CHARS     64
+#define PAYMENT_HEADER_KEY_LEN     255
+#define PAYMENT_REASON_CHARS       128
+#define PAYMENT_REASON_SIZE        (PAYMENT_REASON_CHARS * 4)
+#define PAYMENT_METADATA_MEMBERS   20
+#define PAYMENT_METADATA_NAME_LEN  40
+#define PAYMENT_METADATA_VALUE_LEN 500
+#define PAYMENT_TRACEPARENT_LEN    55
+
+/* 2^53 - 1: what every JSON reader can hold exactly */
+#define PAYMENT_AMOUNT_MAX         INT64_C(9007199254740991)
+
+#define PAYMENT_SLOTS              1024
+
+/* the longest answer without metadata, and what an event adds to metadata */
+#define PAYMENT_RESPONSE_SIZE      1024
+#define PAYMENT_EVENT_SIZE         (1024 + 6 * PAYMENT_MERCHANT_SIZE          \
+                                    + 6 * PAYMENT_REASON_SIZE)
+#define PAYMENT_PROBLEM_SIZE       1024
+
+
+/* the values of operation and status are the indexes of the database's ENUMs */
+
+typedef enum {
+    PAYMENT_AUTHORIZE = 1,
+    PAYMENT_CAPTURE,
+    PAYMENT_REFUND,
+    PAYMENT_VOID,
+    PAYMENT_GET
+} payment_operation_e;
+
+
+typedef enum {
+    PAYMENT_AUTHORIZED = 1,
+    PAYMENT_PARTIALLY_CAPTURED,
+    PAYMENT_CAPTURED,
+    PAYMENT_PARTIALLY_REFUNDED,
+    PAYMENT_REFUNDED,
+    PAYMENT_VOIDED
+} payment_status_e;
+
+
+/*
+ * What an operation can come to.  PAYMENT_OK and PAYMENT_REPLAYED are answered
+ * with 200; each of the others has one HTTP status and one code: see
+ * payment_error().
+ */
+
+typedef enum {
+    PAYMENT_OK = 0,
+    PAYMENT_REPLAYED,                /* the same request was answered before */
+    PAYMENT_INVALID,                 /* 400 INVALID_REQUEST */
+    PAYMENT_UNAUTHORIZED,            /* 401 UNAUTHORIZED */
+    PAYMENT_MERCHANT_MISMATCH,       /* 403 MERCHANT_MISMATCH */
+    PAYMENT_NOT_FOUND,               /* 404 NOT_FOUND */
+    PAYMENT_METHOD_NOT_ALLOWED,      /* 405 METHOD_NOT_ALLOWED */
+    PAYMENT_DUPLICATE,               /* 409 DUPLICATE_REQUEST */
+    PAYMENT_CAPTURE_CONFLICT,        /* 409 CAPTURE_CONFLICT */
+    PAYMENT_REFUND_CONFLICT,         /* 409 REFUND_CONFLICT */
+    PAYMENT_VOID_CONFLICT,           /* 409 VOID_CONFLICT */
+    PAYMENT_TOO_LARGE,               /* 413 PAYLOAD_TOO_LARGE */
+    PAYMENT_UNSUPPORTED_TYPE,        /* 415 UNSUPPORTED_MEDIA_TYPE */
+    PAYMENT_KEY_REUSED,              /* 422 IDEMPOTENCY_KEY_REUSED */
+    PAYMENT_RATE_LIMITED,            /* 429 RATE_LIMIT_EXCEEDED */
+    PAYMENT_UNAVAILABLE,             /* 503 SERVICE_UNAVAILABLE */
+    PAYMENT_OUTCOME_UNKNOWN          /* 504 OUTCOME_UNKNOWN */
+} payment_outcome_e;
+
+
+typedef struct {
+    unsigned     status;             /* HTTP */
+    const char  *code;               /* "NOT_FOUND" */
+    const char  *title;              /* "Not Found" */
+} payment_error_t;
+
+
+typedef struct {
+    int64_t      max_amount;         /* 1 .. PAYMENT_AMOUNT_MAX */
+    unsigned     refuse_unknown;     /* an unknown member is an error */
+
+    /* allowed ISO 4217 codes, three letters each; n == 0: all there are */
+    const char  *currencies;
+    size_t       currencies_n;
+} payment_rules_t;
+
+
+/* One valid request.  Texts are UTF-8, not terminated, without NUL. */
+
+typedef struct {
+    payment_operation_e  operation;
+
+    uint8_t   payment_id[PAYMENT_ID_SIZE];   /* authorize: not set by parsing */
+    uint8_t   key_hash[PAYMENT_KEY_HASH_SIZE];
+    uint8_t   fingerprint[PAYMENT_FINGERPRINT_SIZE];
+    unsigned  has_key;               /* else key_hash is not set by parsing */
+
+    int64_t   amount;                /* 0: not given (the whole of it) */
+    char      currency[4];           /* terminated */
+
+    size_t    merchant_len;
+    size_t    reason_len;
+    size_t    metadata_len;
+    char      merchant[PAYMENT_MERCHANT_SIZE];
+    char      reason[PAYMENT_REASON_SIZE];
+    char     *metadata;              /* a JSON object, malloc()ed, or NULL */
+} payment_request_t;
+
+
+/* What is wrong with a request: the member, and a sentence about it. */
+
+typedef struct {
+    payment_outcome_e  outcome;
+    char               field[64];    /* "" if it is no member's fault */
+    char               detail[256];
+} payment_fault_t;
+
+
+/* A payment as its row says, and as an answer shows it. */
+
+typedef struct {
+    uint8_t           id[PAYMENT_ID_SIZE];
+    size_t            merchant_len;
+    char              merchant[PAYMENT_MERCHANT_SIZE];
+    char              currency[4];
+    payment_status_e  status;
+    int64_t           amount;
+    int64_t           captured;
+    int64_t           refunded;
+    uint32_t          version;
+    int64_t           created_ms;    /* Unix time */
+    int64_t           updated_ms;
+} payment_t;
+
+
+/*
+ * payment_request.c
+ *
+ * Parses and validates one request completely.  body may be NULL with body_len
+ * 0 where the operation has none.  header_key is the Idempotency-Key header as
+ * it came, or NULL; identity is the merchant that the connection proved, or
+ * NULL where the body's word is taken.  r->operation is set by the caller; for
+ * capture, refund, void the caller also sets r->payment_id.  For GET,
+ * body is not read: r->merchant comes from identity or is set by the caller.
+ *
+ * Returns PAYMENT_OK, or fills in *fault and returns its outcome.  After
+ * PAYMENT_OK the caller owns r->metadata: payment_request_free().
+ */
+
+payment_outcome_e payment_request_parse(payment_request_t *r,
+    const payment_rules_t *rules, const char *body, size_t body_len,
+    const char *header_key, size_t header_key_len,
+    const char *identity, size_t identity_len, payment_fault_t *fault);
+void payment_request_free(payment_request_t *r);
+
+/* 1 if text is 1..PAYMENT_MERCHANT_CHARS characters without controls */
+int payment_merchant_valid(const char *text, size_t len);
+
+
+/*
+ * payment_money.c: ISO 4217.  Returns the number of decimals of a minor unit
+ * (0, 2, 3, 4), or -1 for a code that is not in the standard.
+ */
+
+int payment_currency_exponent(const char *code, size_t len);
+
+
+/*
+ * payment_state.c: the only place that changes a payment.
+ *
+ * payment_open() makes the payment of an authorize request.  payment_apply()
+ * does a capture, refund or void, or leaves *p as it was and returns the
+ * conflict with a sentence in *fault.  Both keep 0 <= refunded <= captured <=
+ * amount, and raise version by one (open: to 1).
+ */
+
+void payment_open(payment_t *p, const payment_request_t *r, int64_t now_ms);
+payment_outcome_e payment_apply(payment_t *p, const payment_request_t *r,
+    int64_t now_ms, payment_fault_t *fault);
+const char *payment_status_text(payment_status_e status);
+const char *payment_operation_text(payment_operation_e operation);
+const char *payment_event_type(payment_operation_e operation); /* "captured" */
+int payment_status_parse(const char *text, size_t len);  /* 0 if unknown */
+
+
+/*
+ * payment_id.c: UUIDv7 (RFC 9562) with the shard slot in it.
+ *
+ * Layout: 48 bits Unix milliseconds, version 7, 12 bits rand_a, variant, then
+ * of rand_b's 62 bits the first 10 are the slot and 52 are random.  random must
+ * hold 16 fresh random bytes.  slot: CRC-32 (IEEE, as in zlib) of the merchant,
+ * modulo PAYMENT_SLOTS.  Test vectors in t/unit/test_id.c.
+ */
+
+void payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_ms,
+    unsigned slot, const uint8_t random[16]);
+unsigned payment_id_slot(const uint8_t id[PAYMENT_ID_SIZE]);
+unsigned payment_merchant_slot(const char *merchant, size_t len);
+void payment_id_format(char text[PAYMENT_ID_TEXT_LEN],
+    const uint8_t id[PAYMENT_ID_SIZE]);
+/* 1 if text is a UUID (8-4-4-4-12, hex of either case), else 0 */
+int payment_id_parse(uint8_t id[PAYMENT_ID_SIZE], const char *text,
+    size_t len);
+
+
+/*
+ * payment_render.c: each returns the length written, never more than size; the
+ * sizes above always suffice.  Output is deterministic to the byte: a replay
+ * is the same text.  operation says which sentence "message" holds.
+ */
+
+size_t payment_render_response(char *buf, size_t size, const payment_t *p,
+    payment_operation_e operation);
+/* needs PAYMENT_EVENT_SIZE + r->metadata_len; p as the operation left it */
+size_t payment_render_event(char *buf, size_t size, const payment_t *p,
+    const payment_request_t *r);
+/* payment_id may be NULL */
+size_t payment_render_problem(char *buf, size_t size,
+    const payment_fault_t *fault, const uint8_t *payment_id);
+const payment_error_t *payment_error(payment_outcome_e outcome);
+/* "2026-11-22T18:12:46.123Z", 24 bytes; "2026-11-22 18:12:46.123", 23 bytes */
+size_t payment_render_time(char *buf, int64_t unix_ms);
+size_t payment_render_sql_time(char *buf, int64_t unix_ms);
+
+#endif /* PAYMENT_H */

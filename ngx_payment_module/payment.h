@@ -29,6 +29,10 @@
 #define PAYMENT_METADATA_MEMBERS   20
 #define PAYMENT_METADATA_NAME_LEN  40
 #define PAYMENT_METADATA_VALUE_LEN 500
+/* as JSON: an escape is never longer than 2 bytes, see payment_request.c */
+#define PAYMENT_METADATA_SIZE      (2 + PAYMENT_METADATA_MEMBERS              \
+                                    * (2 * (PAYMENT_METADATA_NAME_LEN         \
+                                            + PAYMENT_METADATA_VALUE_LEN) + 6))
 #define PAYMENT_TRACEPARENT_LEN    55
 
 /* 2^53 - 1: what every JSON reader can hold exactly */
@@ -36,11 +40,23 @@
 
 #define PAYMENT_SLOTS              1024
 
-/* the longest answer without metadata, and what an event adds to metadata */
-#define PAYMENT_RESPONSE_SIZE      1024
-#define PAYMENT_EVENT_SIZE         (1024 + 6 * PAYMENT_MERCHANT_SIZE          \
+#define PAYMENT_FIELD_SIZE         64
+#define PAYMENT_DETAIL_SIZE        256
+
+/*
+ * The longest answer, what an event adds to metadata, the longest problem: a
+ * byte of text becomes at most the 6 bytes of an escape, and the rest of each
+ * is less than PAYMENT_FIXED_SIZE.
+ */
+#define PAYMENT_FIXED_SIZE         512
+#define PAYMENT_RESPONSE_SIZE      (PAYMENT_FIXED_SIZE                        \
+                                    + 6 * PAYMENT_MERCHANT_SIZE)
+#define PAYMENT_EVENT_SIZE         (PAYMENT_FIXED_SIZE                        \
+                                    + 6 * PAYMENT_MERCHANT_SIZE               \
                                     + 6 * PAYMENT_REASON_SIZE)
-#define PAYMENT_PROBLEM_SIZE       1024
+#define PAYMENT_PROBLEM_SIZE       (PAYMENT_FIXED_SIZE                        \
+                                    + 6 * (PAYMENT_FIELD_SIZE                 \
+                                           + 2 * PAYMENT_DETAIL_SIZE))
 
 
 /* the values of operation and status are the indexes of the database's ENUMs */
@@ -99,10 +115,12 @@ typedef struct {
 
 
 typedef struct {
-    int64_t      max_amount;         /* 1 .. PAYMENT_AMOUNT_MAX */
     unsigned     refuse_unknown;     /* an unknown member is an error */
 
-    /* allowed ISO 4217 codes, three letters each; n == 0: all there are */
+    /* these bind authorize: what was authorized can always be finished */
+    int64_t      max_amount;         /* 1 .. PAYMENT_AMOUNT_MAX */
+
+    /* allowed ISO 4217 codes, "KRWUSD": no separator, n of them; 0: all */
     const char  *currencies;
     size_t       currencies_n;
 } payment_rules_t;
@@ -119,14 +137,15 @@ typedef struct {
     unsigned  has_key;               /* else key_hash is not set by parsing */
 
     int64_t   amount;                /* 0: not given (the whole of it) */
-    char      currency[4];           /* terminated */
+    char      currency[4];           /* terminated; "": not given */
 
     size_t    merchant_len;
     size_t    reason_len;
     size_t    metadata_len;
     char      merchant[PAYMENT_MERCHANT_SIZE];
     char      reason[PAYMENT_REASON_SIZE];
-    char     *metadata;              /* a JSON object, malloc()ed, or NULL */
+    char     *metadata;              /* a JSON object, malloc()ed, or NULL;
+                                        members in order of their names */
 } payment_request_t;
 
 
@@ -134,8 +153,8 @@ typedef struct {
 
 typedef struct {
     payment_outcome_e  outcome;
-    char               field[64];    /* "" if it is no member's fault */
-    char               detail[256];
+    char               field[PAYMENT_FIELD_SIZE]; /* "": no member's fault */
+    char               detail[PAYMENT_DETAIL_SIZE];
 } payment_fault_t;
 
 
@@ -150,6 +169,7 @@ typedef struct {
     int64_t           amount;
     int64_t           captured;
     int64_t           refunded;
+    int64_t           moved;         /* by the last operation; not stored */
     uint32_t          version;
     int64_t           created_ms;    /* Unix time */
     int64_t           updated_ms;
@@ -162,11 +182,16 @@ typedef struct {
  * Parses and validates one request completely.  body may be NULL with body_len
  * 0 where the operation has none.  header_key is the Idempotency-Key header as
  * it came, or NULL; identity is the merchant that the connection proved, or
- * NULL where the body's word is taken.  r->operation is set by the caller; for
- * capture, refund, void the caller also sets r->payment_id.  For GET,
- * body is not read: r->merchant comes from identity or is set by the caller.
+ * NULL where the body's word is taken; an identity that cannot be a merchantId,
+ * also an empty one, is PAYMENT_UNAUTHORIZED.  r->operation is set by the
+ * caller; for capture, refund, void the caller also sets r->payment_id.  For
+ * GET neither body nor header_key is read: the caller sets r->merchant and
+ * r->merchant_len (0 if the client named none; then identity must be there).
  *
- * Returns PAYMENT_OK, or fills in *fault and returns its outcome.  After
+ * An empty body is an empty object where identity is given.
+ *
+ * Returns PAYMENT_OK, or fills in *fault and returns its outcome: INVALID,
+ * UNAUTHORIZED, MERCHANT_MISMATCH, or UNAVAILABLE without memory.  After
  * PAYMENT_OK the caller owns r->metadata: payment_request_free().
  */
 
@@ -182,7 +207,8 @@ int payment_merchant_valid(const char *text, size_t len);
 
 /*
  * payment_money.c: ISO 4217.  Returns the number of decimals of a minor unit
- * (0, 2, 3, 4), or -1 for a code that is not in the standard.
+ * (0, 2, 3, 4), or -1 for a code that is not in the standard or has no minor
+ * unit there (gold, test codes).  Capital letters only.
  */
 
 int payment_currency_exponent(const char *code, size_t len);
@@ -193,15 +219,16 @@ int payment_currency_exponent(const char *code, size_t len);
  *
  * payment_open() makes the payment of an authorize request.  payment_apply()
  * does a capture, refund or void, or leaves *p as it was and returns the
- * conflict with a sentence in *fault.  Both keep 0 <= refunded <= captured <=
- * amount, and raise version by one (open: to 1).
+ * conflict with a sentence in *fault (PAYMENT_NOT_FOUND for another merchant's
+ * payment).  Both keep 0 <= refunded <= captured <= amount, raise version by one
+ * (open: to 1), and set moved.
  */
 
 void payment_open(payment_t *p, const payment_request_t *r, int64_t now_ms);
 payment_outcome_e payment_apply(payment_t *p, const payment_request_t *r,
     int64_t now_ms, payment_fault_t *fault);
-const char *payment_status_text(payment_status_e status);
-const char *payment_operation_text(payment_operation_e operation);
+const char *payment_status_text(payment_status_e status);       /* "CAPTURED" */
+const char *payment_operation_text(payment_operation_e operation); /* "void" */
 const char *payment_event_type(payment_operation_e operation); /* "captured" */
 int payment_status_parse(const char *text, size_t len);  /* 0 if unknown */
 
@@ -228,8 +255,9 @@ int payment_id_parse(uint8_t id[PAYMENT_ID_SIZE], const char *text,
 
 /*
  * payment_render.c: each returns the length written, never more than size; the
- * sizes above always suffice.  Output is deterministic to the byte: a replay
- * is the same text.  operation says which sentence "message" holds.
+ * sizes above always suffice, and for less than they need these return 0 and
+ * write nothing.  Output is deterministic to the byte: a replay is the same
+ * text.  operation says which sentence "message" holds.
  */
 
 size_t payment_render_response(char *buf, size_t size, const payment_t *p,
@@ -244,5 +272,9 @@ const payment_error_t *payment_error(payment_outcome_e outcome);
 /* "2026-11-22T18:12:46.123Z", 24 bytes; "2026-11-22 18:12:46.123", 23 bytes */
 size_t payment_render_time(char *buf, int64_t unix_ms);
 size_t payment_render_sql_time(char *buf, int64_t unix_ms);
+/* a quoted JSON string into 2 + 6 * len bytes; returns its end */
+char *payment_render_string(char *buf, const char *text, size_t len);
+/* the character at text: its length of 1..4 bytes, 0 if it is not UTF-8 */
+unsigned payment_utf8_decode(uint32_t *c, const char *text, size_t len);
 
 #endif /* PAYMENT_H */

@@ -1,0 +1,114 @@
+#!/bin/bash
+# Installs the Debian packages that the project needs and this machine lacks.
+#
+#   tools/install-deps.sh [run | all]     run: for `make run`; all: tests too
+#
+# Needs root or sudo only if something is missing. A freshly installed package
+# must not start or leave behind a running service: ours are private ones.
+
+set -euo pipefail
+. "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+
+# Only the server's core package: it has mariadbd and no system service.
+
+run_packages=(
+    gcc make pkg-config libc6-dev
+    nginx nginx-dev
+    libmariadb-dev librdkafka-dev libjansson-dev libssl-dev
+    mariadb-server-core mariadb-client-core
+    maven kcat curl procps iproute2 util-linux
+)
+
+test_packages=(
+    mariadb-client
+    libcmocka-dev libtest-base-perl libtest-longstring-perl
+    liblist-moreutils-perl libhttp-message-perl libtext-diff-perl
+    libipc-run-perl liburi-perl
+    python3-venv python3-dev openssl wrk dpkg-dev
+)
+
+
+# Kafka 4 wants Java 17; one that is there already, from anywhere, will do.
+
+have_java() {
+    local version
+
+    version=$(java -XshowSettings:none -version 2>&1 | head -n 1) || return 1
+    [[ $version =~ \"([0-9]+) ]] && (( BASH_REMATCH[1] >= 17 ))
+}
+
+
+missing() {
+    local package installed
+
+    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" \
+                2>/dev/null | sed -n 's/^installed //p')
+
+    for package in "$@"; do
+        grep -qxF -- "$package" <<<"$installed" || printf '%s\n' "$package"
+    done
+}
+
+
+forbid_service_starts() {
+    local policy=/usr/sbin/policy-rc.d
+
+    if [[ -e $policy ]]; then
+        return 0
+    fi
+
+    # the guard is ours: it goes when we go
+    trap "$as_root rm -f $policy" EXIT
+    trap 'exit 130' INT TERM
+
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee $policy >/dev/null
+    $as_root chmod 755 $policy
+}
+
+
+install() {
+    if (( EUID == 0 )); then
+        as_root=
+
+    elif command -v sudo >/dev/null 2>&1; then
+        as_root=sudo
+
+    else
+        die "packages are missing and there is neither root nor sudo;" \
+            "have somebody run: apt-get install $*"
+    fi
+
+    say "installing: $*"
+    forbid_service_starts
+
+    $as_root apt-get -qq update \
+        || say "apt-get update reported errors; trying with what it got"
+
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
+        --no-install-recommends -o DPkg::Lock::Timeout=120 "$@" >&2 \
+        || die "apt-get could not install: $*"
+}
+
+
+command -v dpkg-query >/dev/null 2>&1 \
+    || die "this is not a Debian system; install the equivalents of:" \
+           "${run_packages[*]}"
+
+packages=("${run_packages[@]}")
+
+case ${1:-all} in
+    run) ;;
+    all) packages+=("${test_packages[@]}") ;;
+    *)   die "usage: tools/install-deps.sh [run | all]" ;;
+esac
+
+mapfile -t wanted < <(missing "${packages[@]}")
+
+# dpkg's word is cheap and a JVM's is not: ask the JVM only if dpkg says no
+if [[ -n $(missing openjdk-17-jre-headless) ]] && ! have_java; then
+    wanted+=(openjdk-17-jre-headless)
+fi
+
+if (( ${#wanted[@]} )); then
+    install "${wanted[@]}"
+fi

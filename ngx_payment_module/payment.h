@@ -220,8 +220,8 @@ int payment_currency_exponent(const char *code, size_t len);
  * payment_open() makes the payment of an authorize request.  payment_apply()
  * does a capture, refund or void, or leaves *p as it was and returns the
  * conflict with a sentence in *fault (PAYMENT_NOT_FOUND for another merchant's
- * payment).  Both keep 0 <= refunded <= captured <= amount, raise version by one
- * (open: to 1), and set moved.
+ * payment).  Both keep 0 <= refunded <= captured <= amount, raise version by
+ * one (open: to 1), and set moved.
  */
 
 void payment_open(payment_t *p, const payment_request_t *r, int64_t now_ms);

@@ -1,0 +1,148 @@
+/*
+ * Payment ids: UUIDv7 whose random part begins with the shard slot, so that an
+ * id alone finds its shard and rows are inserted in key order.
+ *
+ * Pure; any process.  The slot of a merchant is part of what is stored: the
+ * hash below must never change.
+ */
+
+#include "payment.h"
+
+
+static int payment_id_hex(unsigned char c);
+
+
+void
+payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_ms, unsigned slot,
+    const uint8_t random[16])
+{
+    unsigned  i;
+    uint64_t  ms;
+
+    ms = now_ms > 0 ? (uint64_t) now_ms : 0;
+    slot %= PAYMENT_SLOTS;
+
+    for (i = 0; i < 6; i++) {
+        id[i] = (uint8_t) (ms >> (40 - 8 * i));
+    }
+
+    for (i = 6; i < PAYMENT_ID_SIZE; i++) {
+        id[i] = random[i];
+    }
+
+    id[6] = (uint8_t) (0x70 | (random[6] & 0x0f));
+
+    /* the variant's 2 bits, then the slot's 10 */
+
+    id[8] = (uint8_t) (0x80 | (slot >> 4));
+    id[9] = (uint8_t) ((slot & 0x0f) << 4 | (random[9] & 0x0f));
+}
+
+
+unsigned
+payment_id_slot(const uint8_t id[PAYMENT_ID_SIZE])
+{
+    return (unsigned) (id[8] & 0x3f) << 4 | id[9] >> 4;
+}
+
+
+unsigned
+payment_merchant_slot(const char *merchant, size_t len)
+{
+    size_t    i;
+    uint32_t  crc;
+
+    /* CRC-32 of IEEE 802.3, reflected, by half bytes */
+
+    static const uint32_t  table[16] = {
+        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac,
+        0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
+        0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
+        0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c
+    };
+
+    crc = 0xffffffff;
+
+    for (i = 0; i < len; i++) {
+        crc ^= (unsigned char) merchant[i];
+        crc = table[crc & 0x0f] ^ crc >> 4;
+        crc = table[crc & 0x0f] ^ crc >> 4;
+    }
+
+    return (crc ^ 0xffffffff) % PAYMENT_SLOTS;
+}
+
+
+void
+payment_id_format(char text[PAYMENT_ID_TEXT_LEN],
+    const uint8_t id[PAYMENT_ID_SIZE])
+{
+    char      *p;
+    unsigned   i;
+
+    static const char  hex[] = "0123456789abcdef";
+
+    p = text;
+
+    for (i = 0; i < PAYMENT_ID_SIZE; i++) {
+
+        if (i == 4 || i == 6 || i == 8 || i == 10) {
+            *p++ = '-';
+        }
+
+        *p++ = hex[id[i] >> 4];
+        *p++ = hex[id[i] & 0x0f];
+    }
+}
+
+
+int
+payment_id_parse(uint8_t id[PAYMENT_ID_SIZE], const char *text, size_t len)
+{
+    int          high, low;
+    unsigned     i;
+    const char  *p;
+
+    if (len != PAYMENT_ID_TEXT_LEN) {
+        return 0;
+    }
+
+    p = text;
+
+    for (i = 0; i < PAYMENT_ID_SIZE; i++) {
+
+        if (i == 4 || i == 6 || i == 8 || i == 10) {
+            if (*p++ != '-') {
+                return 0;
+            }
+        }
+
+        high = payment_id_hex((unsigned char) *p++);
+        low = payment_id_hex((unsigned char) *p++);
+
+        if (high < 0 || low < 0) {
+            return 0;
+        }
+
+        id[i] = (uint8_t) (high << 4 | low);
+    }
+
+    return 1;
+}
+
+
+static int
+payment_id_hex(unsigned char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+
+    c |= 0x20;
+
+    if (c >= 'a' && c <= 'f') {
+        return c - 'a' + 10;
+    }
+
+    return -1;
+}

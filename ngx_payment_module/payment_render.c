@@ -1,0 +1,548 @@
+/*
+ * The JSON that goes out: answers, events, problems, and times in them.
+ *
+ * Written by appending to a buffer whose size was checked once, at the start,
+ * against what the texts can grow to.  Whatever bytes the texts hold, the
+ * output is valid UTF-8 and valid JSON.  Pure; any process.
+ */
+
+#include <string.h>
+
+#include "payment.h"
+
+
+#define PAYMENT_TIME_MAX_MS  INT64_C(253402300799999)   /* the end of 9999 */
+
+
+static size_t payment_render_len(const char *text, size_t size);
+static char *payment_render_text(char *p, const char *text);
+static char *payment_render_int(char *p, int64_t n);
+static char *payment_render_digits(char *p, unsigned n, unsigned digits);
+static char *payment_render_id(char *p, const uint8_t *id);
+static char *payment_render_quoted_time(char *p, int64_t unix_ms);
+static const char *payment_render_message(const payment_t *p,
+    payment_operation_e operation);
+
+
+#define payment_render_literal(p, text)                                       \
+    ((char *) memcpy(p, text, sizeof(text) - 1) + sizeof(text) - 1)
+
+
+size_t
+payment_render_response(char *buf, size_t size, const payment_t *payment,
+    payment_operation_e operation)
+{
+    char  *p;
+
+    if (size < PAYMENT_FIXED_SIZE + 6 * payment->merchant_len) {
+        return 0;
+    }
+
+    p = payment_render_literal(buf, "{\"paymentId\":");
+    p = payment_render_id(p, payment->id);
+    p = payment_render_literal(p, ",\"status\":\"");
+    p = payment_render_text(p, payment_status_text(payment->status));
+    p = payment_render_literal(p, "\",\"amount\":");
+    p = payment_render_int(p, payment->amount);
+    p = payment_render_literal(p, ",\"currency\":");
+    p = payment_render_string(p, payment->currency,
+                              payment_render_len(payment->currency, 3));
+    p = payment_render_literal(p, ",\"capturedAmount\":");
+    p = payment_render_int(p, payment->captured);
+    p = payment_render_literal(p, ",\"refundedAmount\":");
+    p = payment_render_int(p, payment->refunded);
+    p = payment_render_literal(p, ",\"createdAt\":");
+    p = payment_render_quoted_time(p, payment->created_ms);
+
+    if (operation == PAYMENT_GET) {
+        p = payment_render_literal(p, ",\"merchantId\":");
+        p = payment_render_string(p, payment->merchant,
+                                  payment->merchant_len);
+        p = payment_render_literal(p, ",\"version\":");
+        p = payment_render_int(p, payment->version);
+        p = payment_render_literal(p, ",\"updatedAt\":");
+        p = payment_render_quoted_time(p, payment->updated_ms);
+    }
+
+    p = payment_render_literal(p, ",\"ledgerEntries\":[],\"message\":\"");
+    p = payment_render_text(p, payment_render_message(payment, operation));
+    p = payment_render_literal(p, "\"}");
+
+    return (size_t) (p - buf);
+}
+
+
+size_t
+payment_render_event(char *buf, size_t size, const payment_t *payment,
+    const payment_request_t *r)
+{
+    char  *p;
+
+    if (size < PAYMENT_FIXED_SIZE + 6 * payment->merchant_len
+               + 6 * r->reason_len + r->metadata_len)
+    {
+        return 0;
+    }
+
+    p = payment_render_literal(buf, "{\"eventType\":\"");
+    p = payment_render_text(p, payment_event_type(r->operation));
+    p = payment_render_literal(p, "\",\"paymentId\":");
+    p = payment_render_id(p, payment->id);
+    p = payment_render_literal(p, ",\"merchantId\":");
+    p = payment_render_string(p, payment->merchant, payment->merchant_len);
+    p = payment_render_literal(p, ",\"amount\":");
+    p = payment_render_int(p, payment->amount);
+    p = payment_render_literal(p, ",\"currency\":");
+    p = payment_render_string(p, payment->currency,
+                              payment_render_len(payment->currency, 3));
+    p = payment_render_literal(p, ",\"status\":\"");
+    p = payment_render_text(p, payment_status_text(payment->status));
+    p = payment_render_literal(p, "\",\"version\":");
+    p = payment_render_int(p, payment->version);
+    p = payment_render_literal(p, ",\"capturedAmount\":");
+    p = payment_render_int(p, payment->captured);
+    p = payment_render_literal(p, ",\"refundedAmount\":");
+    p = payment_render_int(p, payment->refunded);
+    p = payment_render_literal(p, ",\"operationAmount\":");
+    p = payment_render_int(p, payment->moved);
+
+    if (r->operation == PAYMENT_REFUND) {
+        p = payment_render_literal(p, ",\"reason\":");
+        p = payment_render_string(p, r->reason, r->reason_len);
+    }
+
+    if (r->metadata_len != 0) {
+        p = payment_render_literal(p, ",\"metadata\":");
+        memcpy(p, r->metadata, r->metadata_len);
+        p += r->metadata_len;
+    }
+
+    p = payment_render_literal(p, ",\"occurredAt\":");
+    p = payment_render_quoted_time(p, payment->updated_ms);
+    *p++ = '}';
+
+    return (size_t) (p - buf);
+}
+
+
+/*
+ * RFC 9457, with the members of the service that this one takes over from:
+ * code, message, paymentId.  The type is about:blank, so the title is that of
+ * the HTTP status; code is what tells one problem from another.
+ */
+
+size_t
+payment_render_problem(char *buf, size_t size, const payment_fault_t *fault,
+    const uint8_t *payment_id)
+{
+    char                   *p;
+    size_t                  field_len, detail_len;
+    const payment_error_t  *error;
+
+    field_len = payment_render_len(fault->field, sizeof(fault->field));
+    detail_len = payment_render_len(fault->detail, sizeof(fault->detail));
+
+    if (size < PAYMENT_FIXED_SIZE + 6 * (field_len + 2 * detail_len)) {
+        return 0;
+    }
+
+    error = payment_error(fault->outcome);
+
+    p = payment_render_literal(buf, "{\"type\":\"about:blank\",\"title\":\"");
+    p = payment_render_text(p, error->title);
+    p = payment_render_literal(p, "\",\"status\":");
+    p = payment_render_int(p, error->status);
+    p = payment_render_literal(p, ",\"detail\":");
+    p = payment_render_string(p, fault->detail, detail_len);
+    p = payment_render_literal(p, ",\"code\":\"");
+    p = payment_render_text(p, error->code);
+    p = payment_render_literal(p, "\",\"message\":");
+    p = payment_render_string(p, fault->detail, detail_len);
+
+    if (field_len != 0) {
+        p = payment_render_literal(p, ",\"field\":");
+        p = payment_render_string(p, fault->field, field_len);
+    }
+
+    if (payment_id != NULL) {
+        p = payment_render_literal(p, ",\"paymentId\":");
+        p = payment_render_id(p, payment_id);
+    }
+
+    *p++ = '}';
+
+    return (size_t) (p - buf);
+}
+
+
+const payment_error_t *
+payment_error(payment_outcome_e outcome)
+{
+    /* by payment_outcome_e */
+
+    static const payment_error_t  errors[] = {
+        { 200, "OK", "OK" },
+        { 200, "OK", "OK" },
+        { 400, "INVALID_REQUEST", "Bad Request" },
+        { 401, "UNAUTHORIZED", "Unauthorized" },
+        { 403, "MERCHANT_MISMATCH", "Forbidden" },
+        { 404, "NOT_FOUND", "Not Found" },
+        { 405, "METHOD_NOT_ALLOWED", "Method Not Allowed" },
+        { 409, "DUPLICATE_REQUEST", "Conflict" },
+        { 409, "CAPTURE_CONFLICT", "Conflict" },
+        { 409, "REFUND_CONFLICT", "Conflict" },
+        { 409, "VOID_CONFLICT", "Conflict" },
+        { 413, "PAYLOAD_TOO_LARGE", "Content Too Large" },
+        { 415, "UNSUPPORTED_MEDIA_TYPE", "Unsupported Media Type" },
+        { 422, "IDEMPOTENCY_KEY_REUSED", "Unprocessable Content" },
+        { 429, "RATE_LIMIT_EXCEEDED", "Too Many Requests" },
+        { 503, "SERVICE_UNAVAILABLE", "Service Unavailable" },
+        { 504, "OUTCOME_UNKNOWN", "Gateway Timeout" }
+    };
+
+    static const payment_error_t  unknown = {
+        500, "INTERNAL_ERROR", "Internal Server Error"
+    };
+
+    if ((size_t) outcome >= sizeof(errors) / sizeof(errors[0])) {
+        return &unknown;
+    }
+
+    return &errors[outcome];
+}
+
+
+size_t
+payment_render_time(char *buf, int64_t unix_ms)
+{
+    (void) payment_render_sql_time(buf, unix_ms);
+
+    buf[10] = 'T';
+    buf[23] = 'Z';
+
+    return 24;
+}
+
+
+/* times before 1970 are shown as 1970, and after 9999 as the end of 9999 */
+
+size_t
+payment_render_sql_time(char *buf, int64_t unix_ms)
+{
+    char      *p;
+    unsigned   ms, days, seconds, century, year, month, day;
+
+    if (unix_ms < 0) {
+        unix_ms = 0;
+
+    } else if (unix_ms > PAYMENT_TIME_MAX_MS) {
+        unix_ms = PAYMENT_TIME_MAX_MS;
+    }
+
+    ms = (unsigned) (unix_ms % 1000);
+    unix_ms /= 1000;
+    seconds = (unsigned) (unix_ms % 86400);
+
+    /*
+     * Days to a date of the Gregorian calendar, counted from March 1 of year
+     * 0, so that a leap day is the last day of its year; 719468 days lie
+     * between that and 1970.
+     */
+
+    days = (unsigned) (unix_ms / 86400) + 719468;
+
+    century = (4 * days + 3) / 146097;
+    days -= century * 146097 / 4;
+    year = (4 * days + 3) / 1461;
+    days -= year * 1461 / 4;
+    year += century * 100;
+    month = (5 * days + 2) / 153;
+    day = days - (153 * month + 2) / 5 + 1;
+
+    if (month < 10) {
+        month += 3;
+
+    } else {
+        month -= 9;
+        year++;
+    }
+
+    p = payment_render_digits(buf, year, 4);
+    *p++ = '-';
+    p = payment_render_digits(p, month, 2);
+    *p++ = '-';
+    p = payment_render_digits(p, day, 2);
+    *p++ = ' ';
+    p = payment_render_digits(p, seconds / 3600, 2);
+    *p++ = ':';
+    p = payment_render_digits(p, seconds / 60 % 60, 2);
+    *p++ = ':';
+    p = payment_render_digits(p, seconds % 60, 2);
+    *p++ = '.';
+    p = payment_render_digits(p, ms, 3);
+
+    return (size_t) (p - buf);
+}
+
+
+/*
+ * The shortest escapes, and only those that RFC 8259 demands.  A byte that is
+ * no UTF-8 becomes U+FFFD.
+ */
+
+char *
+payment_render_string(char *p, const char *text, size_t len)
+{
+    size_t         i;
+    unsigned       n;
+    uint32_t       character;
+    unsigned char  c;
+
+    static const char  hex[] = "0123456789abcdef";
+
+    *p++ = '"';
+
+    for (i = 0; i < len; i += n) {
+        c = (unsigned char) text[i];
+        n = 1;
+
+        if (c >= 0x20 && c < 0x80) {
+
+            if (c == '"' || c == '\\') {
+                *p++ = '\\';
+            }
+
+            *p++ = (char) c;
+            continue;
+        }
+
+        if (c >= 0x80) {
+            n = payment_utf8_decode(&character, text + i, len - i);
+
+            if (n == 0) {
+                p = payment_render_literal(p, "\xef\xbf\xbd");
+                n = 1;
+                continue;
+            }
+
+            memcpy(p, text + i, n);
+            p += n;
+            continue;
+        }
+
+        *p++ = '\\';
+
+        switch (c) {
+
+        case '\b':
+            *p++ = 'b';
+            break;
+
+        case '\f':
+            *p++ = 'f';
+            break;
+
+        case '\n':
+            *p++ = 'n';
+            break;
+
+        case '\r':
+            *p++ = 'r';
+            break;
+
+        case '\t':
+            *p++ = 't';
+            break;
+
+        default:
+            p = payment_render_literal(p, "u00");
+            *p++ = hex[c >> 4];
+            *p++ = hex[c & 0x0f];
+        }
+    }
+
+    *p++ = '"';
+
+    return p;
+}
+
+
+unsigned
+payment_utf8_decode(uint32_t *character, const char *text, size_t len)
+{
+    unsigned              i, n;
+    uint32_t              c, least;
+    const unsigned char  *p;
+
+    if (len == 0) {
+        return 0;
+    }
+
+    p = (const unsigned char *) text;
+    c = p[0];
+
+    if (c < 0x80) {
+        *character = c;
+        return 1;
+    }
+
+    if (c >= 0xc2 && c < 0xe0) {
+        n = 2;
+        c &= 0x1f;
+        least = 0x80;
+
+    } else if (c >= 0xe0 && c < 0xf0) {
+        n = 3;
+        c &= 0x0f;
+        least = 0x800;
+
+    } else if (c >= 0xf0 && c < 0xf5) {
+        n = 4;
+        c &= 0x07;
+        least = 0x10000;
+
+    } else {
+        return 0;
+    }
+
+    if (len < n) {
+        return 0;
+    }
+
+    for (i = 1; i < n; i++) {
+
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+
+        c = c << 6 | (p[i] & 0x3f);
+    }
+
+    /* overlong, a surrogate, beyond Unicode */
+
+    if (c < least || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff) {
+        return 0;
+    }
+
+    *character = c;
+
+    return n;
+}
+
+
+static const char *
+payment_render_message(const payment_t *p, payment_operation_e operation)
+{
+    switch (operation) {
+
+    case PAYMENT_AUTHORIZE:
+        return "Payment authorized";
+
+    case PAYMENT_CAPTURE:
+        return p->status == PAYMENT_CAPTURED ? "Payment captured"
+                                             : "Payment partially captured";
+
+    case PAYMENT_REFUND:
+        return p->status == PAYMENT_REFUNDED ? "Payment refunded"
+                                             : "Payment partially refunded";
+
+    case PAYMENT_VOID:
+        return "Payment voided";
+
+    case PAYMENT_GET:
+        break;
+    }
+
+    return "Payment found";
+}
+
+
+/* the length of what may be terminated, and may fill its array */
+
+static size_t
+payment_render_len(const char *text, size_t size)
+{
+    const char  *end;
+
+    end = memchr(text, '\0', size);
+
+    return end != NULL ? (size_t) (end - text) : size;
+}
+
+
+/* our own words: nothing in them needs an escape */
+
+static char *
+payment_render_text(char *p, const char *text)
+{
+    size_t  len;
+
+    len = strlen(text);
+    memcpy(p, text, len);
+
+    return p + len;
+}
+
+
+static char *
+payment_render_int(char *p, int64_t n)
+{
+    char      digits[20];
+    size_t    i;
+    uint64_t  u;
+
+    u = (uint64_t) n;
+
+    if (n < 0) {
+        *p++ = '-';
+        u = 0 - u;
+    }
+
+    i = sizeof(digits);
+
+    do {
+        digits[--i] = (char) ('0' + u % 10);
+        u /= 10;
+    } while (u != 0);
+
+    memcpy(p, digits + i, sizeof(digits) - i);
+
+    return p + sizeof(digits) - i;
+}
+
+
+static char *
+payment_render_digits(char *p, unsigned n, unsigned digits)
+{
+    unsigned  i;
+
+    for (i = digits; i > 0; i--) {
+        p[i - 1] = (char) ('0' + n % 10);
+        n /= 10;
+    }
+
+    return p + digits;
+}
+
+
+static char *
+payment_render_id(char *p, const uint8_t *id)
+{
+    *p++ = '"';
+    payment_id_format(p, id);
+    p += PAYMENT_ID_TEXT_LEN;
+    *p++ = '"';
+
+    return p;
+}
+
+
+static char *
+payment_render_quoted_time(char *p, int64_t unix_ms)
+{
+    *p++ = '"';
+    p += payment_render_time(p, unix_ms);
+    *p++ = '"';
+
+    return p;
+}

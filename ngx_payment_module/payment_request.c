@@ -1,0 +1,1169 @@
+/*
+ * One request's JSON, read strictly and completely: whatever is wrong with it
+ * is found here, before a database hears of it, and is told with the name of
+ * the member.
+ *
+ * Pure; any process.  Memory: what jansson takes for the body while parsing,
+ * and PAYMENT_METADATA_SIZE at most afterwards.  Nesting: 2048, jansson's own
+ * limit.
+ */
+
+/*
+ * OpenSSL 3 would have us fetch a digest from its providers for every hash,
+ * which costs four times the hash itself; the plain functions remain.
+ */
+#define OPENSSL_SUPPRESS_DEPRECATED
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+#include <openssl/sha.h>
+
+#include "payment.h"
+
+
+#define PAYMENT_KEY_SIZE      (PAYMENT_BODY_KEY_CHARS * 4)
+
+/* raise it when the meaning of a stored fingerprint changes */
+#define PAYMENT_FINGERPRINT_VERSION  1
+
+
+typedef enum {
+    PAYMENT_MEMBER_MERCHANT = 0,
+    PAYMENT_MEMBER_AMOUNT,
+    PAYMENT_MEMBER_CURRENCY,
+    PAYMENT_MEMBER_REASON,
+    PAYMENT_MEMBER_KEY,
+    PAYMENT_MEMBER_METADATA,
+    PAYMENT_MEMBERS_N
+} payment_member_e;
+
+
+typedef struct {
+    const char  *name;
+    unsigned     operations;             /* where it means something */
+} payment_member_t;
+
+
+typedef struct {
+    const char  *name;
+    const char  *value;
+    size_t       name_len;
+    size_t       value_len;
+} payment_pair_t;
+
+
+/* a place in a body that jansson did not like */
+
+typedef struct {
+    const char  *name;                   /* of the member there, raw */
+    size_t       name_len;
+    unsigned     depth;                  /* 1: the member itself */
+} payment_place_t;
+
+
+static payment_outcome_e payment_request_identity(payment_request_t *r,
+    const char *identity, size_t identity_len, payment_fault_t *fault);
+static payment_outcome_e payment_request_load(json_t **json,
+    const char *body, size_t body_len, unsigned may_be_empty,
+    payment_fault_t *fault);
+static payment_outcome_e payment_request_json_fault(const json_error_t *error,
+    const char *body, size_t body_len, payment_fault_t *fault);
+static payment_place_t payment_request_place(const char *body, size_t len);
+static payment_outcome_e payment_request_members(payment_request_t *r,
+    const payment_rules_t *rules, const json_t *json, const json_t **members,
+    payment_fault_t *fault);
+static payment_outcome_e payment_request_merchant(payment_request_t *r,
+    const json_t *value, const char *identity, payment_fault_t *fault);
+static payment_outcome_e payment_request_amount(payment_request_t *r,
+    const payment_rules_t *rules, const json_t *value,
+    payment_fault_t *fault);
+static payment_outcome_e payment_request_currency(payment_request_t *r,
+    const payment_rules_t *rules, const json_t *value,
+    payment_fault_t *fault);
+static payment_outcome_e payment_request_reason(payment_request_t *r,
+    const json_t *value, payment_fault_t *fault);
+static payment_outcome_e payment_request_key(payment_request_t *r,
+    const json_t *value, const char *header, size_t header_len,
+    payment_fault_t *fault);
+static payment_outcome_e payment_request_header_key(char *key, size_t *key_len,
+    const char *header, size_t len, payment_fault_t *fault);
+static payment_outcome_e payment_request_metadata(payment_request_t *r,
+    const json_t *value, payment_fault_t *fault);
+static payment_outcome_e payment_request_pair(payment_pair_t *pair,
+    const char *name, const json_t *value, payment_fault_t *fault);
+static void payment_request_fingerprint(payment_request_t *r);
+static int payment_text_valid(const char *text, size_t len, size_t chars_max,
+    unsigned breaks);
+static int payment_text_plain(const char *text, size_t len, unsigned breaks);
+static int payment_char_is_control(uint32_t c, unsigned breaks);
+static int payment_char_is_blank(uint32_t c);
+static void payment_text_show(char show[PAYMENT_FIELD_SIZE], const char *text,
+    size_t len);
+static payment_outcome_e payment_request_fault(payment_fault_t *fault,
+    payment_outcome_e outcome, const char *field, const char *fmt, ...)
+#ifdef __GNUC__
+    __attribute__((format(printf, 4, 5)))
+#endif
+    ;
+
+
+#define PAYMENT_ON(operation)  (1U << (operation))
+
+#define PAYMENT_ON_ANY                                                        \
+    (PAYMENT_ON(PAYMENT_AUTHORIZE) | PAYMENT_ON(PAYMENT_CAPTURE)              \
+     | PAYMENT_ON(PAYMENT_REFUND) | PAYMENT_ON(PAYMENT_VOID))
+
+#define PAYMENT_ON_MONEY                                                      \
+    (PAYMENT_ON_ANY & ~PAYMENT_ON(PAYMENT_VOID))
+
+
+/* by payment_member_e; faults are found in this order, unknown members first */
+
+static const payment_member_t  payment_members[PAYMENT_MEMBERS_N] = {
+    { "merchantId", PAYMENT_ON_ANY },
+    { "amount", PAYMENT_ON_MONEY },
+    { "currency", PAYMENT_ON_MONEY },
+    { "reason", PAYMENT_ON(PAYMENT_REFUND) },
+    { "idempotencyKey", PAYMENT_ON_ANY },
+    { "metadata", PAYMENT_ON_ANY }
+};
+
+
+payment_outcome_e
+payment_request_parse(payment_request_t *r, const payment_rules_t *rules,
+    const char *body, size_t body_len, const char *header_key,
+    size_t header_key_len, const char *identity, size_t identity_len,
+    payment_fault_t *fault)
+{
+    json_t             *json;
+    const json_t       *members[PAYMENT_MEMBERS_N];
+    payment_outcome_e   outcome;
+
+    r->has_key = 0;
+    r->amount = 0;
+    memset(r->currency, 0, sizeof(r->currency));
+    r->reason_len = 0;
+    r->metadata_len = 0;
+    r->metadata = NULL;
+
+    fault->outcome = PAYMENT_OK;
+    fault->field[0] = '\0';
+    fault->detail[0] = '\0';
+
+    if (r->operation != PAYMENT_GET) {
+        r->merchant_len = 0;
+    }
+
+    if (identity != NULL) {
+        outcome = payment_request_identity(r, identity, identity_len, fault);
+        if (outcome != PAYMENT_OK) {
+            return outcome;
+        }
+    }
+
+    if (r->operation == PAYMENT_GET) {
+        return payment_request_merchant(r, NULL, identity, fault);
+    }
+
+    json = NULL;
+
+    outcome = payment_request_load(&json, body, body_len, identity != NULL,
+                                   fault);
+    if (outcome != PAYMENT_OK) {
+        return outcome;
+    }
+
+    if ((outcome = payment_request_members(r, rules, json, members, fault))
+        == PAYMENT_OK
+        && (outcome = payment_request_merchant(r,
+                          members[PAYMENT_MEMBER_MERCHANT], identity, fault))
+        == PAYMENT_OK
+        && (outcome = payment_request_amount(r, rules,
+                          members[PAYMENT_MEMBER_AMOUNT], fault))
+        == PAYMENT_OK
+        && (outcome = payment_request_currency(r, rules,
+                          members[PAYMENT_MEMBER_CURRENCY], fault))
+        == PAYMENT_OK
+        && (outcome = payment_request_reason(r,
+                          members[PAYMENT_MEMBER_REASON], fault))
+        == PAYMENT_OK
+        && (outcome = payment_request_key(r, members[PAYMENT_MEMBER_KEY],
+                          header_key, header_key_len, fault))
+        == PAYMENT_OK
+        && (outcome = payment_request_metadata(r,
+                          members[PAYMENT_MEMBER_METADATA], fault))
+        == PAYMENT_OK)
+    {
+        payment_request_fingerprint(r);
+    }
+
+    json_decref(json);
+
+    return outcome;
+}
+
+
+void
+payment_request_free(payment_request_t *r)
+{
+    free(r->metadata);
+
+    r->metadata = NULL;
+    r->metadata_len = 0;
+}
+
+
+int
+payment_merchant_valid(const char *text, size_t len)
+{
+    return payment_text_valid(text, len, PAYMENT_MERCHANT_CHARS, 0);
+}
+
+
+static payment_outcome_e
+payment_request_identity(payment_request_t *r, const char *identity,
+    size_t identity_len, payment_fault_t *fault)
+{
+    if (!payment_merchant_valid(identity, identity_len)) {
+        return payment_request_fault(fault, PAYMENT_UNAUTHORIZED, "",
+                                     identity_len == 0
+                                     ? "the merchant is not authenticated"
+                                     : "the authenticated name cannot be "
+                                       "that of a merchant");
+    }
+
+    if (r->operation == PAYMENT_GET && r->merchant_len != 0
+        && (r->merchant_len != identity_len
+            || memcmp(r->merchant, identity, identity_len) != 0))
+    {
+        return payment_request_fault(fault, PAYMENT_MERCHANT_MISMATCH,
+                                     "merchantId", "merchantId is not the "
+                                     "merchant that is authenticated");
+    }
+
+    memcpy(r->merchant, identity, identity_len);
+    r->merchant_len = identity_len;
+
+    return PAYMENT_OK;
+}
+
+
+static payment_outcome_e
+payment_request_load(json_t **json, const char *body, size_t body_len,
+    unsigned may_be_empty, payment_fault_t *fault)
+{
+    size_t        blank;
+    json_error_t  error;
+
+    blank = 0;
+
+    while (blank < body_len
+           && (body[blank] == ' ' || body[blank] == '\t'
+               || body[blank] == '\r' || body[blank] == '\n'))
+    {
+        blank++;
+    }
+
+    if (blank == body_len) {
+
+        if (!may_be_empty) {
+            return payment_request_fault(fault, PAYMENT_INVALID, "",
+                                         "the body is empty: it must be a "
+                                         "JSON object");
+        }
+
+        *json = json_object();
+
+        if (*json == NULL) {
+            return payment_request_fault(fault, PAYMENT_UNAVAILABLE, "",
+                                         "there is no memory left");
+        }
+
+        return PAYMENT_OK;
+    }
+
+    if (body_len >= 3 && memcmp(body, "\xef\xbb\xbf", 3) == 0) {
+        return payment_request_fault(fault, PAYMENT_INVALID, "",
+                                     "the body begins with a byte order mark: "
+                                     "JSON has none");
+    }
+
+    /* jansson overlooks a NUL after a number or a word */
+
+    if (memchr(body, '\0', body_len) != NULL) {
+        return payment_request_fault(fault, PAYMENT_INVALID, "",
+                                     "the body has a NUL byte");
+    }
+
+    /* where jansson has no memory for the object itself it sets no code */
+
+    memset(&error, 0, sizeof(json_error_t));
+
+    *json = json_loadb(body, body_len,
+                       JSON_REJECT_DUPLICATES|JSON_DECODE_ANY, &error);
+
+    if (*json == NULL) {
+        return payment_request_json_fault(&error, body, body_len, fault);
+    }
+
+    if (!json_is_object(*json)) {
+        json_decref(*json);
+        return payment_request_fault(fault, PAYMENT_INVALID, "",
+                                     "the body must be a JSON object");
+    }
+
+    return PAYMENT_OK;
+}
+
+
+/* jansson's own words quote the body: ours do not, but for a member's name */
+
+static payment_outcome_e
+payment_request_json_fault(const json_error_t *error, const char *body,
+    size_t body_len, payment_fault_t *fault)
+{
+    size_t           len;
+    const char      *what;
+    payment_place_t  place;
+    char             name[PAYMENT_FIELD_SIZE];
+
+    len = error->position > 0 ? (size_t) error->position : 0;
+
+    place = payment_request_place(body, len < body_len ? len : body_len);
+    payment_text_show(name, place.name, place.name_len);
+
+    switch (json_error_code(error)) {
+
+    case json_error_unknown:
+    case json_error_out_of_memory:
+        return payment_request_fault(fault, PAYMENT_UNAVAILABLE, "",
+                                     "there is no memory left");
+
+    case json_error_duplicate_key:
+        return payment_request_fault(fault, PAYMENT_INVALID, name,
+                                     place.depth == 1
+                                     ? "%s is given more than once"
+                                     : "%s names a member more than once",
+                                     name[0] != '\0' ? name : "the body");
+
+    case json_error_numeric_overflow:
+
+        if (place.depth == 1 && strcmp(name, "amount") == 0) {
+            return payment_request_fault(fault, PAYMENT_INVALID, name,
+                                         "amount must be a positive integer "
+                                         "of minor units, at most %" PRId64,
+                                         PAYMENT_AMOUNT_MAX);
+        }
+
+        return payment_request_fault(fault, PAYMENT_INVALID, name,
+                                     "%s has a number that is out of range",
+                                     name[0] != '\0' ? name : "the body");
+
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+        return payment_request_fault(fault, PAYMENT_INVALID, name,
+                                     "%s has a NUL character",
+                                     name[0] != '\0' ? name : "the body");
+
+    case json_error_invalid_utf8:
+        what = "not in UTF-8";
+        break;
+
+    case json_error_premature_end_of_input:
+        what = "unfinished";
+        break;
+
+    case json_error_end_of_input_expected:
+        what = "followed by something else";
+        break;
+
+    case json_error_stack_overflow:
+        what = "nested too deeply";
+        break;
+
+    default:
+        what = "malformed";
+    }
+
+    return payment_request_fault(fault, PAYMENT_INVALID, "",
+                                 "the body's JSON is %s at line %d, column %d",
+                                 what, error->line, error->column);
+}
+
+
+/*
+ * Which member of the top object the first len bytes of a body end in.  They
+ * were read by jansson already, so they are JSON but for the very end.
+ */
+
+static payment_place_t
+payment_request_place(const char *body, size_t len)
+{
+    char             c;
+    size_t           i, begin;
+    unsigned         depth, name_next;
+    payment_place_t  place;
+
+    place.name = "";
+    place.name_len = 0;
+
+    depth = 0;
+    name_next = 0;
+
+    for (i = 0; i < len; i++) {
+        c = body[i];
+
+        switch (c) {
+
+        case '{':
+        case '[':
+            depth++;
+            name_next = (depth == 1 && c == '{');
+            break;
+
+        case '}':
+        case ']':
+            depth -= (depth != 0);
+            break;
+
+        case ':':
+            if (depth == 1) {
+                name_next = 0;
+            }
+
+            break;
+
+        case ',':
+            if (depth == 1) {
+                name_next = (place.name_len != 0);
+            }
+
+            break;
+
+        case '"':
+            begin = ++i;
+
+            while (i < len && body[i] != '"') {
+                i += (body[i] == '\\') ? 2 : 1;
+            }
+
+            if (depth == 1 && name_next) {
+                place.name = body + begin;
+                place.name_len = (i < len ? i : len) - begin;
+            }
+
+            break;
+        }
+    }
+
+    place.depth = depth;
+
+    return place;
+}
+
+
+static payment_outcome_e
+payment_request_members(payment_request_t *r, const payment_rules_t *rules,
+    const json_t *json, const json_t **members, payment_fault_t *fault)
+{
+    void        *iter;
+    json_t      *object;
+    unsigned     i;
+    const char  *name;
+    char         show[PAYMENT_FIELD_SIZE];
+
+    for (i = 0; i < PAYMENT_MEMBERS_N; i++) {
+        members[i] = NULL;
+    }
+
+    object = (json_t *) json;
+
+    for (iter = json_object_iter(object);
+         iter != NULL;
+         iter = json_object_iter_next(object, iter))
+    {
+        name = json_object_iter_key(iter);
+
+        for (i = 0; i < PAYMENT_MEMBERS_N; i++) {
+            if (strcmp(name, payment_members[i].name) == 0) {
+                break;
+            }
+        }
+
+        if (i < PAYMENT_MEMBERS_N
+            && (payment_members[i].operations & PAYMENT_ON(r->operation)))
+        {
+            members[i] = json_object_iter_value(iter);
+
+            if (json_is_null(members[i])) {
+                members[i] = NULL;
+            }
+
+            continue;
+        }
+
+        if (rules->refuse_unknown) {
+            payment_text_show(show, name, strlen(name));
+
+            return payment_request_fault(fault, PAYMENT_INVALID, show,
+                                         i < PAYMENT_MEMBERS_N
+                                         ? "%s means nothing in this request"
+                                         : "%s is not a known member",
+                                         show[0] != '\0' ? show
+                                                         : "the empty name");
+        }
+    }
+
+    return PAYMENT_OK;
+}
+
+
+static payment_outcome_e
+payment_request_merchant(payment_request_t *r, const json_t *value,
+    const char *identity, payment_fault_t *fault)
+{
+    size_t       len;
+    const char  *text;
+
+    if (value != NULL) {
+        text = json_string_value(value);
+        len = json_string_length(value);
+
+    } else if (r->merchant_len != 0) {
+        text = r->merchant;
+        len = r->merchant_len;
+
+    } else {
+        return payment_request_fault(fault, PAYMENT_INVALID, "merchantId",
+                                     "merchantId is required");
+    }
+
+    if (text == NULL || !payment_merchant_valid(text, len)) {
+        return payment_request_fault(fault, PAYMENT_INVALID, "merchantId",
+                                     "merchantId must be a string of 1 to %d "
+                                     "characters, not blank and without "
+                                     "control characters",
+                                     PAYMENT_MERCHANT_CHARS);
+    }
+
+    if (identity != NULL
+        && (len != r->merchant_len || memcmp(text, r->merchant, len) != 0))
+    {
+        return payment_request_fault(fault, PAYMENT_MERCHANT_MISMATCH,
+                                     "merchantId", "merchantId is not the "
+                                     "merchant that is authenticated");
+    }
+
+    memmove(r->merchant, text, len);
+    r->merchant_len = len;
+
+    return PAYMENT_OK;
+}
+
+
+/* 0 stays where it is not given: what is left, to be captured or refunded */
+
+static payment_outcome_e
+payment_request_amount(payment_request_t *r, const payment_rules_t *rules,
+    const json_t *value, payment_fault_t *fault)
+{
+    int64_t  max;
+
+    if (value == NULL) {
+
+        if (r->operation != PAYMENT_AUTHORIZE) {
+            return PAYMENT_OK;
+        }
+
+        return payment_request_fault(fault, PAYMENT_INVALID, "amount",
+                                     "amount is required");
+    }
+
+    max = r->operation == PAYMENT_AUTHORIZE ? rules->max_amount
+                                            : PAYMENT_AMOUNT_MAX;
+
+    if (json_is_real(value)) {
+        return payment_request_fault(fault, PAYMENT_INVALID, "amount",
+                                     "amount must be an integer of minor "
+                                     "units, written without a fraction or "
+                                     "an exponent");
+    }
+
+    if (!json_is_integer(value)
+        || json_integer_value(value) < 1 || json_integer_value(value) > max)
+    {
+        return payment_request_fault(fault, PAYMENT_INVALID, "amount",
+                                     "amount must be a positive integer of "
+                                     "minor units, at most %" PRId64, max);
+    }
+
+    r->amount = json_integer_value(value);
+
+    return PAYMENT_OK;
+}
+
+
+static payment_outcome_e
+payment_request_currency(payment_request_t *r, const payment_rules_t *rules,
+    const json_t *value, payment_fault_t *fault)
+{
+    size_t       i;
+    const char  *code;
+
+    if (value == NULL) {
+
+        if (r->operation != PAYMENT_AUTHORIZE) {
+            return PAYMENT_OK;
+        }
+
+        return payment_request_fault(fault, PAYMENT_INVALID, "currency",
+                                     "currency is required");
+    }
+
+    code = json_string_value(value);
+
+    if (code == NULL
+        || payment_currency_exponent(code, json_string_length(value)) < 0)
+    {
+        return payment_request_fault(fault, PAYMENT_INVALID, "currency",
+                                     "currency must be an ISO 4217 code of "
+                                     "three capital letters");
+    }
+
+    memcpy(r->currency, code, 3);
+
+    if (r->operation != PAYMENT_AUTHORIZE || rules->currencies_n == 0) {
+        return PAYMENT_OK;
+    }
+
+    for (i = 0; i < rules->currencies_n; i++) {
+        if (memcmp(rules->currencies + 3 * i, code, 3) == 0) {
+            return PAYMENT_OK;
+        }
+    }
+
+    return payment_request_fault(fault, PAYMENT_INVALID, "currency",
+                                 "currency %s is not accepted here",
+                                 r->currency);
+}
+
+
+static payment_outcome_e
+payment_request_reason(payment_request_t *r, const json_t *value,
+    payment_fault_t *fault)
+{
+    size_t       len;
+    const char  *text;
+
+    if (r->operation != PAYMENT_REFUND) {
+        return PAYMENT_OK;
+    }
+
+    if (value == NULL) {
+        return payment_request_fault(fault, PAYMENT_INVALID, "reason",
+                                     "reason is required");
+    }
+
+    text = json_string_value(value);
+    len = json_string_length(value);
+
+    if (text == NULL
+        || !payment_text_valid(text, len, PAYMENT_REASON_CHARS, 1))
+    {
+        return payment_request_fault(fault, PAYMENT_INVALID, "reason",
+                                     "reason must be a string of 1 to %d "
+                                     "characters, not blank and without "
+                                     "control characters other than tabs and "
+                                     "line ends", PAYMENT_REASON_CHARS);
+    }
+
+    memcpy(r->reason, text, len);
+    r->reason_len = len;
+
+    return PAYMENT_OK;
+}
+
+
+/* the key may come in the body, in the header, or equal in both */
+
+static payment_outcome_e
+payment_request_key(payment_request_t *r, const json_t *value,
+    const char *header, size_t header_len, payment_fault_t *fault)
+{
+    size_t              len, header_key_len;
+    SHA256_CTX          sha;
+    const char         *key;
+    unsigned char       digest[SHA256_DIGEST_LENGTH];
+    payment_outcome_e   outcome;
+    char                header_key[PAYMENT_HEADER_KEY_LEN];
+
+    key = NULL;
+    len = 0;
+    header_key_len = 0;
+
+    if (value != NULL) {
+        key = json_string_value(value);
+        len = json_string_length(value);
+
+        if (key == NULL
+            || !payment_text_valid(key, len, PAYMENT_BODY_KEY_CHARS, 0))
+        {
+            return payment_request_fault(fault, PAYMENT_INVALID,
+                                         "idempotencyKey", "idempotencyKey "
+                                         "must be a string of 1 to %d "
+                                         "characters, not blank and without "
+                                         "control characters",
+                                         PAYMENT_BODY_KEY_CHARS);
+        }
+    }
+
+    if (header != NULL) {
+        outcome = payment_request_header_key(header_key, &header_key_len,
+                                             header, header_len, fault);
+        if (outcome != PAYMENT_OK) {
+            return outcome;
+        }
+
+        if (key == NULL) {
+            key = header_key;
+            len = header_key_len;
+
+        } else if (len != header_key_len || memcmp(key, header_key, len) != 0)
+        {
+            return payment_request_fault(fault, PAYMENT_INVALID,
+                                         "idempotencyKey", "idempotencyKey "
+                                         "differs from the Idempotency-Key "
+                                         "header");
+        }
+    }
+
+    if (key == NULL) {
+
+        if (r->operation != PAYMENT_AUTHORIZE) {
+            return PAYMENT_OK;
+        }
+
+        return payment_request_fault(fault, PAYMENT_INVALID, "idempotencyKey",
+                                     "idempotencyKey is required, or an "
+                                     "Idempotency-Key header");
+    }
+
+    SHA256_Init(&sha);
+    SHA256_Update(&sha, r->merchant, r->merchant_len);
+    SHA256_Update(&sha, "", 1);
+    SHA256_Update(&sha, key, len);
+    SHA256_Final(digest, &sha);
+
+    memcpy(r->key_hash, digest, PAYMENT_KEY_HASH_SIZE);
+    r->has_key = 1;
+
+    return PAYMENT_OK;
+}
+
+
+/*
+ * A string of structured fields (RFC 9651): printable ASCII in quotes, where a
+ * backslash goes before a quote or a backslash; or, as many clients send it, a
+ * bare word.  A comma in a bare word would be two headers that a proxy joined.
+ */
+
+static payment_outcome_e
+payment_request_header_key(char *key, size_t *key_len, const char *header,
+    size_t len, payment_fault_t *fault)
+{
+    char         c;
+    size_t       n;
+    unsigned     quoted, closed;
+    const char  *p, *end;
+
+    p = header;
+    end = header + len;
+
+    while (p < end && (*p == ' ' || *p == '\t')) {
+        p++;
+    }
+
+    while (p < end && (end[-1] == ' ' || end[-1] == '\t')) {
+        end--;
+    }
+
+    quoted = (p < end && *p == '"');
+    closed = !quoted;
+    p += quoted;
+
+    for (n = 0; p < end; n++) {
+        c = *p++;
+
+        if (quoted && c == '"') {
+            closed = 1;
+            break;
+        }
+
+        if (quoted && c == '\\') {
+
+            if (p == end || (*p != '"' && *p != '\\')) {
+                goto malformed;
+            }
+
+            c = *p++;
+
+        } else if (c < 0x20 || c > 0x7e) {
+            goto malformed;
+
+        } else if (!quoted
+                   && (c == ' ' || c == '"' || c == ',' || c == '\\'))
+        {
+            goto malformed;
+        }
+
+        if (n == PAYMENT_HEADER_KEY_LEN) {
+            return payment_request_fault(fault, PAYMENT_INVALID,
+                                         "Idempotency-Key",
+                                         "the Idempotency-Key header must "
+                                         "have 1 to %d characters",
+                                         PAYMENT_HEADER_KEY_LEN);
+        }
+
+        key[n] = c;
+    }
+
+    if (!closed || p != end) {
+        goto malformed;
+    }
+
+    if (!payment_text_valid(key, n, PAYMENT_HEADER_KEY_LEN, 0)) {
+        return payment_request_fault(fault, PAYMENT_INVALID,
+                                     "Idempotency-Key",
+                                     "the Idempotency-Key header is blank");
+    }
+
+    *key_len = n;
+
+    return PAYMENT_OK;
+
+malformed:
+
+    return payment_request_fault(fault, PAYMENT_INVALID, "Idempotency-Key",
+                                 "the Idempotency-Key header must be one "
+                                 "string in double quotes, or one word of "
+                                 "printable ASCII");
+}
+
+
+/* {} says as little as no metadata, and is treated so */
+
+static payment_outcome_e
+payment_request_metadata(payment_request_t *r, const json_t *value,
+    payment_fault_t *fault)
+{
+    char               *p;
+    void               *iter;
+    json_t             *object;
+    size_t              i, j, n, size;
+    payment_pair_t      pair, pairs[PAYMENT_METADATA_MEMBERS];
+    payment_outcome_e   outcome;
+
+    if (value == NULL) {
+        return PAYMENT_OK;
+    }
+
+    if (!json_is_object(value)
+        || json_object_size(value) > PAYMENT_METADATA_MEMBERS)
+    {
+        return payment_request_fault(fault, PAYMENT_INVALID, "metadata",
+                                     "metadata must be an object of at most "
+                                     "%d strings", PAYMENT_METADATA_MEMBERS);
+    }
+
+    object = (json_t *) value;
+    size = 2;
+    n = 0;
+
+    for (iter = json_object_iter(object);
+         iter != NULL;
+         iter = json_object_iter_next(object, iter))
+    {
+        outcome = payment_request_pair(&pair, json_object_iter_key(iter),
+                                       json_object_iter_value(iter), fault);
+        if (outcome != PAYMENT_OK) {
+            return outcome;
+        }
+
+        size += 2 * (pair.name_len + pair.value_len) + 6;
+
+        for (i = n; i > 0 && strcmp(pairs[i - 1].name, pair.name) > 0; i--) {
+            pairs[i] = pairs[i - 1];
+        }
+
+        pairs[i] = pair;
+        n++;
+    }
+
+    if (n == 0) {
+        return PAYMENT_OK;
+    }
+
+    r->metadata = malloc(size);
+
+    if (r->metadata == NULL) {
+        return payment_request_fault(fault, PAYMENT_UNAVAILABLE, "",
+                                     "there is no memory left");
+    }
+
+    p = r->metadata;
+    *p++ = '{';
+
+    for (j = 0; j < n; j++) {
+
+        if (j != 0) {
+            *p++ = ',';
+        }
+
+        p = payment_render_string(p, pairs[j].name, pairs[j].name_len);
+        *p++ = ':';
+        p = payment_render_string(p, pairs[j].value, pairs[j].value_len);
+    }
+
+    *p++ = '}';
+
+    r->metadata_len = (size_t) (p - r->metadata);
+
+    return PAYMENT_OK;
+}
+
+
+/*
+ * Without control characters no byte of a name or a value becomes more than
+ * two in JSON: that is what bounds an event, and with it a column.
+ */
+
+static payment_outcome_e
+payment_request_pair(payment_pair_t *pair, const char *name,
+    const json_t *value, payment_fault_t *fault)
+{
+    char  show[PAYMENT_FIELD_SIZE];
+
+    pair->name = name;
+    pair->name_len = strlen(name);
+    pair->value = json_string_value(value);
+    pair->value_len = json_string_length(value);
+
+    payment_text_show(show, pair->name, pair->name_len);
+
+    if (pair->name_len < 1 || pair->name_len > PAYMENT_METADATA_NAME_LEN
+        || !payment_text_plain(pair->name, pair->name_len, 0))
+    {
+        return payment_request_fault(fault, PAYMENT_INVALID, "metadata",
+                                     "metadata: the name \"%s\" must have 1 "
+                                     "to %d bytes and no control character",
+                                     show, PAYMENT_METADATA_NAME_LEN);
+    }
+
+    if (pair->value == NULL || pair->value_len > PAYMENT_METADATA_VALUE_LEN
+        || !payment_text_plain(pair->value, pair->value_len, 1))
+    {
+        return payment_request_fault(fault, PAYMENT_INVALID, "metadata",
+                                     "metadata: the value of \"%s\" must be a "
+                                     "string of at most %d bytes without "
+                                     "control characters other than tabs and "
+                                     "line ends", show,
+                                     PAYMENT_METADATA_VALUE_LEN);
+    }
+
+    return PAYMENT_OK;
+}
+
+
+/*
+ * What the request means, each part with its length or of a fixed one, so that
+ * two meanings never make the same bytes.  Neither the key nor white space nor
+ * the order of members is part of it.  Stored: see the version above.
+ */
+
+static void
+payment_request_fingerprint(payment_request_t *r)
+{
+    unsigned        i;
+    SHA256_CTX      sha;
+    unsigned char  *p;
+    unsigned char   digest[SHA256_DIGEST_LENGTH];
+    unsigned char   text[2 + PAYMENT_ID_SIZE + 8 + 4 + 2 + 2
+                         + PAYMENT_MERCHANT_SIZE + PAYMENT_REASON_SIZE];
+
+    p = text;
+
+    *p++ = PAYMENT_FINGERPRINT_VERSION;
+    *p++ = (unsigned char) r->operation;
+
+    if (r->operation != PAYMENT_AUTHORIZE) {
+        memcpy(p, r->payment_id, PAYMENT_ID_SIZE);
+        p += PAYMENT_ID_SIZE;
+    }
+
+    for (i = 0; i < 8; i++) {
+        *p++ = (unsigned char) ((uint64_t) r->amount >> (56 - 8 * i));
+    }
+
+    memcpy(p, r->currency, 4);
+    p += 4;
+
+    *p++ = (unsigned char) (r->merchant_len >> 8);
+    *p++ = (unsigned char) r->merchant_len;
+    memcpy(p, r->merchant, r->merchant_len);
+    p += r->merchant_len;
+
+    *p++ = (unsigned char) (r->reason_len >> 8);
+    *p++ = (unsigned char) r->reason_len;
+    memcpy(p, r->reason, r->reason_len);
+    p += r->reason_len;
+
+    SHA256_Init(&sha);
+    SHA256_Update(&sha, text, (size_t) (p - text));
+
+    if (r->metadata_len != 0) {
+        SHA256_Update(&sha, r->metadata, r->metadata_len);
+    }
+
+    SHA256_Final(digest, &sha);
+
+    memcpy(r->fingerprint, digest, PAYMENT_FINGERPRINT_SIZE);
+}
+
+
+/* 1 to chars_max characters, not all of them blank, no control characters */
+
+static int
+payment_text_valid(const char *text, size_t len, size_t chars_max,
+    unsigned breaks)
+{
+    size_t    i, chars;
+    uint32_t  c;
+    unsigned  n, blank;
+
+    blank = 1;
+    chars = 0;
+
+    for (i = 0; i < len; i += n) {
+        n = payment_utf8_decode(&c, text + i, len - i);
+
+        if (n == 0 || ++chars > chars_max
+            || payment_char_is_control(c, breaks))
+        {
+            return 0;
+        }
+
+        if (!payment_char_is_blank(c)) {
+            blank = 0;
+        }
+    }
+
+    return !blank;
+}
+
+
+static int
+payment_text_plain(const char *text, size_t len, unsigned breaks)
+{
+    size_t    i;
+    uint32_t  c;
+    unsigned  n;
+
+    for (i = 0; i < len; i += n) {
+        n = payment_utf8_decode(&c, text + i, len - i);
+
+        if (n == 0 || payment_char_is_control(c, breaks)) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+static int
+payment_char_is_control(uint32_t c, unsigned breaks)
+{
+    if (breaks && (c == '\t' || c == '\n' || c == '\r')) {
+        return 0;
+    }
+
+    return c < 0x20 || (c >= 0x7f && c < 0xa0);
+}
+
+
+/* Unicode's White_Space, without the control characters */
+
+static int
+payment_char_is_blank(uint32_t c)
+{
+    if (c < 0xa0) {
+        return c <= ' ';
+    }
+
+    return c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a)
+           || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f
+           || c == 0x3000;
+}
+
+
+/*
+ * A client's name, for a sentence: cut to size at a character's end, with a
+ * question mark for whatever a reader could not see or would misread.
+ */
+
+static void
+payment_text_show(char show[PAYMENT_FIELD_SIZE], const char *text, size_t len)
+{
+    size_t    i, used;
+    uint32_t  c;
+    unsigned  n;
+
+    used = 0;
+
+    for (i = 0; i < len; i += n) {
+        n = payment_utf8_decode(&c, text + i, len - i);
+
+        if (n == 0 || payment_char_is_control(c, 0) || c == '"' || c == '\\') {
+            n = n ? n : 1;
+
+            if (used + 1 >= PAYMENT_FIELD_SIZE) {
+                break;
+            }
+
+            show[used++] = '?';
+            continue;
+        }
+
+        if (used + n >= PAYMENT_FIELD_SIZE) {
+            break;
+        }
+
+        memcpy(show + used, text + i, n);
+        used += n;
+    }
+
+    show[used] = '\0';
+}
+
+
+static payment_outcome_e
+payment_request_fault(payment_fault_t *fault, payment_outcome_e outcome,
+    const char *field, const char *fmt, ...)
+{
+    va_list  args;
+
+    fault->outcome = outcome;
+
+    (void) snprintf(fault->field, sizeof(fault->field), "%s", field);
+
+    va_start(args, fmt);
+    (void) vsnprintf(fault->detail, sizeof(fault->detail), fmt, args);
+    va_end(args);
+
+    return outcome;
+}

@@ -1,0 +1,318 @@
+/*
+ * The state machine of a payment: the only place that changes one.
+ *
+ *     from                 capture              refund               void
+ *     AUTHORIZED           (PARTIALLY_)CAPTURED -                    VOIDED
+ *     PARTIALLY_CAPTURED   (PARTIALLY_)CAPTURED (PARTIALLY_)REFUNDED -
+ *     CAPTURED             -                    (PARTIALLY_)REFUNDED -
+ *     PARTIALLY_REFUNDED   -                    (PARTIALLY_)REFUNDED -
+ *     REFUNDED, VOIDED     -                    -                    -
+ *
+ * The first refund ends capturing: what was not captured by then is released,
+ * and REFUNDED means that all that was captured has gone back.  Pure; it works
+ * on a copy of the row, in whichever process.
+ */
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "payment.h"
+
+
+static payment_outcome_e payment_capture(payment_t *p,
+    const payment_request_t *r, payment_fault_t *fault);
+static payment_outcome_e payment_refund(payment_t *p,
+    const payment_request_t *r, payment_fault_t *fault);
+static payment_outcome_e payment_void(payment_t *p, payment_fault_t *fault);
+static payment_outcome_e payment_state_fault(payment_fault_t *fault,
+    payment_outcome_e outcome, const char *field, const char *fmt, ...)
+#ifdef __GNUC__
+    __attribute__((format(printf, 4, 5)))
+#endif
+    ;
+
+
+/* by payment_status_e: the database's ENUM values in their order */
+
+static const char  *const payment_statuses[] = {
+    "",
+    "AUTHORIZED",
+    "PARTIALLY_CAPTURED",
+    "CAPTURED",
+    "PARTIALLY_REFUNDED",
+    "REFUNDED",
+    "VOIDED"
+};
+
+#define PAYMENT_STATUSES_N                                                    \
+    (sizeof(payment_statuses) / sizeof(payment_statuses[0]))
+
+
+void
+payment_open(payment_t *p, const payment_request_t *r, int64_t now_ms)
+{
+    memset(p, 0, sizeof(payment_t));
+
+    memcpy(p->id, r->payment_id, PAYMENT_ID_SIZE);
+    memcpy(p->merchant, r->merchant, r->merchant_len);
+    p->merchant_len = r->merchant_len;
+    memcpy(p->currency, r->currency, sizeof(p->currency));
+
+    p->status = PAYMENT_AUTHORIZED;
+    p->amount = r->amount;
+    p->moved = r->amount;
+    p->version = 1;
+    p->created_ms = now_ms;
+    p->updated_ms = now_ms;
+}
+
+
+/*
+ * Without an amount, a capture takes all that is still authorized and a refund
+ * all that is still captured.  Asking for more than that is a conflict, never
+ * a smaller operation.  A currency, where given, must be the payment's.
+ *
+ * updated_ms never goes back, whatever the clock does.
+ */
+
+payment_outcome_e
+payment_apply(payment_t *p, const payment_request_t *r, int64_t now_ms,
+    payment_fault_t *fault)
+{
+    payment_outcome_e  outcome;
+
+    if (r->merchant_len != p->merchant_len
+        || memcmp(r->merchant, p->merchant, p->merchant_len) != 0)
+    {
+        /* not a word on whether there is such a payment of somebody else */
+
+        return payment_state_fault(fault, PAYMENT_NOT_FOUND, "",
+                                   "there is no such payment");
+    }
+
+    switch (r->operation) {
+
+    case PAYMENT_CAPTURE:
+        outcome = payment_capture(p, r, fault);
+        break;
+
+    case PAYMENT_REFUND:
+        outcome = payment_refund(p, r, fault);
+        break;
+
+    case PAYMENT_VOID:
+        outcome = payment_void(p, fault);
+        break;
+
+    default:
+        return payment_state_fault(fault, PAYMENT_INVALID, "",
+                                   "the operation does not change a payment");
+    }
+
+    if (outcome != PAYMENT_OK) {
+        return outcome;
+    }
+
+    p->version++;
+
+    if (now_ms > p->updated_ms) {
+        p->updated_ms = now_ms;
+    }
+
+    return PAYMENT_OK;
+}
+
+
+static payment_outcome_e
+payment_capture(payment_t *p, const payment_request_t *r,
+    payment_fault_t *fault)
+{
+    int64_t  left, amount;
+
+    if (p->status != PAYMENT_AUTHORIZED
+        && p->status != PAYMENT_PARTIALLY_CAPTURED)
+    {
+        return payment_state_fault(fault, PAYMENT_CAPTURE_CONFLICT, "",
+                                   "a payment that is %s cannot be captured",
+                                   payment_status_text(p->status));
+    }
+
+    if (r->currency[0] != '\0' && strcmp(r->currency, p->currency) != 0) {
+        return payment_state_fault(fault, PAYMENT_CAPTURE_CONFLICT, "currency",
+                                   "currency is %s, but the payment is in %s",
+                                   r->currency, p->currency);
+    }
+
+    left = p->amount - p->captured;
+    amount = r->amount ? r->amount : left;
+
+    if (amount < 1 || amount > left) {
+        return payment_state_fault(fault, PAYMENT_CAPTURE_CONFLICT, "amount",
+                                   "amount is %" PRId64 ", but %" PRId64
+                                   " of %" PRId64 " can still be captured",
+                                   amount, left, p->amount);
+    }
+
+    p->captured += amount;
+    p->moved = amount;
+    p->status = p->captured == p->amount ? PAYMENT_CAPTURED
+                                         : PAYMENT_PARTIALLY_CAPTURED;
+
+    return PAYMENT_OK;
+}
+
+
+static payment_outcome_e
+payment_refund(payment_t *p, const payment_request_t *r,
+    payment_fault_t *fault)
+{
+    int64_t  left, amount;
+
+    if (p->status != PAYMENT_PARTIALLY_CAPTURED
+        && p->status != PAYMENT_CAPTURED
+        && p->status != PAYMENT_PARTIALLY_REFUNDED)
+    {
+        return payment_state_fault(fault, PAYMENT_REFUND_CONFLICT, "",
+                                   "a payment that is %s cannot be refunded",
+                                   payment_status_text(p->status));
+    }
+
+    if (r->currency[0] != '\0' && strcmp(r->currency, p->currency) != 0) {
+        return payment_state_fault(fault, PAYMENT_REFUND_CONFLICT, "currency",
+                                   "currency is %s, but the payment is in %s",
+                                   r->currency, p->currency);
+    }
+
+    left = p->captured - p->refunded;
+    amount = r->amount ? r->amount : left;
+
+    if (amount < 1 || amount > left) {
+        return payment_state_fault(fault, PAYMENT_REFUND_CONFLICT, "amount",
+                                   "amount is %" PRId64 ", but %" PRId64
+                                   " of %" PRId64 " can still be refunded",
+                                   amount, left, p->captured);
+    }
+
+    p->refunded += amount;
+    p->moved = amount;
+    p->status = p->refunded == p->captured ? PAYMENT_REFUNDED
+                                           : PAYMENT_PARTIALLY_REFUNDED;
+
+    return PAYMENT_OK;
+}
+
+
+/* all of an authorization is released, or nothing */
+
+static payment_outcome_e
+payment_void(payment_t *p, payment_fault_t *fault)
+{
+    if (p->status != PAYMENT_AUTHORIZED) {
+        return payment_state_fault(fault, PAYMENT_VOID_CONFLICT, "",
+                                   "a payment that is %s cannot be voided",
+                                   payment_status_text(p->status));
+    }
+
+    p->moved = p->amount;
+    p->status = PAYMENT_VOIDED;
+
+    return PAYMENT_OK;
+}
+
+
+const char *
+payment_status_text(payment_status_e status)
+{
+    if ((size_t) status >= PAYMENT_STATUSES_N) {
+        return "";
+    }
+
+    return payment_statuses[status];
+}
+
+
+int
+payment_status_parse(const char *text, size_t len)
+{
+    size_t  i;
+
+    for (i = 1; i < PAYMENT_STATUSES_N; i++) {
+        if (strlen(payment_statuses[i]) == len
+            && memcmp(payment_statuses[i], text, len) == 0)
+        {
+            return (int) i;
+        }
+    }
+
+    return 0;
+}
+
+
+const char *
+payment_operation_text(payment_operation_e operation)
+{
+    switch (operation) {
+
+    case PAYMENT_AUTHORIZE:
+        return "authorize";
+
+    case PAYMENT_CAPTURE:
+        return "capture";
+
+    case PAYMENT_REFUND:
+        return "refund";
+
+    case PAYMENT_VOID:
+        return "void";
+
+    case PAYMENT_GET:
+        return "get";
+    }
+
+    return "";
+}
+
+
+const char *
+payment_event_type(payment_operation_e operation)
+{
+    switch (operation) {
+
+    case PAYMENT_AUTHORIZE:
+        return "authorized";
+
+    case PAYMENT_CAPTURE:
+        return "captured";
+
+    case PAYMENT_REFUND:
+        return "refunded";
+
+    case PAYMENT_VOID:
+        return "voided";
+
+    case PAYMENT_GET:
+        break;
+    }
+
+    return "";
+}
+
+
+static payment_outcome_e
+payment_state_fault(payment_fault_t *fault, payment_outcome_e outcome,
+    const char *field, const char *fmt, ...)
+{
+    va_list  args;
+
+    fault->outcome = outcome;
+
+    (void) snprintf(fault->field, sizeof(fault->field), "%s", field);
+
+    va_start(args, fmt);
+    (void) vsnprintf(fault->detail, sizeof(fault->detail), fmt, args);
+    va_end(args);
+
+    return outcome;
+}

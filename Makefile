@@ -1,0 +1,65 @@
+# The developer's door. `make help` lists what is behind it; the work is done
+# by the scripts in tools/, t/ and bench/.
+
+.DEFAULT_GOAL := build
+
+.PHONY: help build static asan install-deps run stop clean \
+        test test-unit test-nginx test-fault bench bench-k6 bench-k6-flow
+
+# a k6 run: its length, its requests or flows a second
+DURATION ?= 60s
+RATE     ?= 1000
+FLOWS    ?= 300
+
+# more arguments for prove and for pytest, e.g. PROVE="-v t/authorize.t"
+PROVE  ?= -r t
+PYTEST ?= t/fault
+
+
+build:                  ## the dynamic module, for the distribution's nginx
+	@tools/build.sh dynamic
+
+static:                 ## build/static/nginx, with the module compiled in
+	@tools/build.sh static
+
+asan:                   ## build/asan/nginx, under Address- and UBSanitizer
+	@tools/build.sh asan
+
+install-deps:           ## the Debian packages and Python packages needed
+	@tools/install-deps.sh all
+	@tools/venv.sh
+
+run:                    ## everything on this machine, and one payment
+	@tools/run.sh start
+
+stop:                   ## stop what `make run` started
+	@tools/run.sh stop
+
+clean: stop             ## stop, and remove the data and the build
+	@tools/test-env.sh stop
+	@rm -rf run build
+
+test:                   ## all tests, on servers of their own
+	@tools/test.sh unit nginx fault
+
+test-unit:              ## the unit tests (no server)
+	@tools/test.sh unit
+
+test-nginx:             ## the t/*.t files; PROVE="-v t/one.t" for some
+	@PROVE='$(PROVE)' tools/test.sh nginx
+
+test-fault:             ## the fault tests; PYTEST="t/fault -k name" for some
+	@PYTEST='$(PYTEST)' tools/test.sh fault
+
+bench:                  ## saturation, beside what the machine can do
+	@bench/run.sh
+
+bench-k6:               ## 1000 authorisations a second; DURATION=60s RATE=1000
+	@bench/k6/run.sh authorize '$(DURATION)' '$(RATE)'
+
+bench-k6-flow:          ## 300 flows a second: authorize, capture, refund
+	@bench/k6/run.sh full-flow '$(DURATION)' '$(FLOWS)'
+
+help:                   ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile \
+	    | expand -t 22

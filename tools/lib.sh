@@ -154,3 +154,22 @@ last_lines() {
         tail -n "${2:-15}" -- "$1" >&2
     fi
 }
+
+
+# kafka_topic PORT TOPIC: it exists, every partition has a leader. The broker
+# makes a topic that a client asks for.
+
+kafka_topic() {
+    local port=$1 topic=$2
+
+    topic_ready() {
+        local answer
+
+        answer=$(kcat -L -J -b "127.0.0.1:$port" -t "$topic" -m 5 2>/dev/null) \
+            || return 1
+        [[ $answer == *'"leader":'[0-9]* && $answer != *'"error":'* ]]
+    }
+
+    wait_until 20 topic_ready \
+        || die "Kafka on port $port does not make the topic $topic"
+}

@@ -1,0 +1,246 @@
+/*
+ * Payment ids and shard slots: the layout of RFC 9562, the slot inside it, and
+ * the vectors that fix the hash of a merchant for ever.
+ */
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "payment.h"
+
+
+/* python3 -c 'import zlib; print(zlib.crc32("MERCHANT-1".encode()) % 1024)' */
+
+static const struct {
+    const char  *merchant;
+    unsigned     slot;
+} slots[] = {
+    { "", 0 },
+    { "M", 672 },
+    { "MERCHANT-1", 830 },
+    { "MERCHANT-2", 644 },
+    { "MERCHANT-999", 423 },
+    { "MERCHANT-1000", 998 },
+    { "merchant-1", 619 },
+    { "a b", 211 },
+    { "123456789", 0xcbf43926 % 1024 },
+    { "\xea\xb0\x80\xeb\xa7\xb9\xec\xa0\x90", 48 }
+};
+
+
+static const uint8_t  ones[16] = {
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff
+};
+
+static const uint8_t  zeros[16];
+
+
+static void
+slots_of_merchants(void **state)
+{
+    size_t  i;
+    char    longest[PAYMENT_MERCHANT_SIZE];
+
+    (void) state;
+
+    for (i = 0; i < sizeof(slots) / sizeof(slots[0]); i++) {
+        assert_int_equal(payment_merchant_slot(slots[i].merchant,
+                                               strlen(slots[i].merchant)),
+                         slots[i].slot);
+    }
+
+    for (i = 0; i < sizeof(longest); i += 4) {
+        memcpy(longest + i, "\xf0\x9f\x92\xb3", 4);
+    }
+
+    assert_int_equal(payment_merchant_slot(longest, sizeof(longest)), 100);
+
+    /* no byte is special */
+
+    assert_int_equal(payment_merchant_slot("\0", 1), 0xd202ef8d % 1024);
+}
+
+
+static void
+layout(void **state)
+{
+    char     text[PAYMENT_ID_TEXT_LEN + 1];
+    uint8_t  id[PAYMENT_ID_SIZE];
+
+    (void) state;
+
+    text[PAYMENT_ID_TEXT_LEN] = '\0';
+
+    payment_id_make(id, INT64_C(0x0123456789ab), 0, zeros);
+    payment_id_format(text, id);
+    assert_string_equal(text, "01234567-89ab-7000-8000-000000000000");
+
+    payment_id_make(id, INT64_C(0x0123456789ab), 0, ones);
+    payment_id_format(text, id);
+    assert_string_equal(text, "01234567-89ab-7fff-800f-ffffffffffff");
+
+    payment_id_make(id, INT64_C(0x0123456789ab), 1023, zeros);
+    payment_id_format(text, id);
+    assert_string_equal(text, "01234567-89ab-7000-bff0-000000000000");
+
+    payment_id_make(id, INT64_C(0x0123456789ab), 0x2a5, ones);
+    payment_id_format(text, id);
+    assert_string_equal(text, "01234567-89ab-7fff-aa5f-ffffffffffff");
+
+    payment_id_make(id, 0, 1, zeros);
+    payment_id_format(text, id);
+    assert_string_equal(text, "00000000-0000-7000-8010-000000000000");
+
+    payment_id_make(id, INT64_C(0xffffffffffff), 0, zeros);
+    payment_id_format(text, id);
+    assert_string_equal(text, "ffffffff-ffff-7000-8000-000000000000");
+}
+
+
+static void
+slot_round_trip(void **state)
+{
+    uint8_t   id[PAYMENT_ID_SIZE];
+    unsigned  slot;
+
+    (void) state;
+
+    for (slot = 0; slot < PAYMENT_SLOTS; slot++) {
+
+        payment_id_make(id, INT64_C(1763835166123), slot, ones);
+        assert_int_equal(payment_id_slot(id), slot);
+        assert_int_equal(id[6] >> 4, 7);
+        assert_int_equal(id[8] >> 6, 2);
+
+        payment_id_make(id, INT64_C(1763835166123), slot, zeros);
+        assert_int_equal(payment_id_slot(id), slot);
+        assert_int_equal(id[6] >> 4, 7);
+        assert_int_equal(id[8] >> 6, 2);
+    }
+}
+
+
+static void
+later_is_greater(void **state)
+{
+    int64_t  ms;
+    uint8_t  before[PAYMENT_ID_SIZE], after[PAYMENT_ID_SIZE];
+
+    (void) state;
+
+    for (ms = 1; ms < INT64_C(1) << 47; ms *= 3) {
+        payment_id_make(before, ms, 1023, ones);
+        payment_id_make(after, ms + 1, 0, zeros);
+        assert_true(memcmp(before, after, PAYMENT_ID_SIZE) < 0);
+    }
+}
+
+
+static void
+random_bits(void **state)
+{
+    int       i;
+    uint8_t   id[PAYMENT_ID_SIZE], plain[PAYMENT_ID_SIZE], random[16];
+    unsigned  bit, changed, byte;
+
+    (void) state;
+
+    /* 12 and 52 bits are random, and each comes from a bit of its own */
+
+    payment_id_make(plain, 1, 5, zeros);
+
+    for (bit = 0, changed = 0; bit < 128; bit++) {
+        memset(random, 0, sizeof(random));
+        random[bit / 8] = (uint8_t) (1 << bit % 8);
+
+        payment_id_make(id, 1, 5, random);
+        assert_int_equal(payment_id_slot(id), 5);
+
+        for (byte = 0, i = 0; byte < 16; byte++) {
+            i += __builtin_popcount(id[byte] ^ plain[byte]);
+        }
+
+        assert_in_range(i, 0, 1);
+        changed += (unsigned) i;
+    }
+
+    assert_int_equal(changed, 12 + 52);
+}
+
+
+static void
+parse(void **state)
+{
+    size_t   i;
+    char     text[PAYMENT_ID_TEXT_LEN], bad[PAYMENT_ID_TEXT_LEN];
+    uint8_t  id[PAYMENT_ID_SIZE], again[PAYMENT_ID_SIZE];
+
+    static const char  good[] = "0189f7aB-CDEF-7123-8456-789abcdef012";
+    static const char  wrong[] = "gG-/:@`{ \t\r\n\0\xff\x10\x16{}xX+";
+
+    (void) state;
+
+    assert_int_equal(payment_id_parse(id, good, 36), 1);
+    payment_id_format(text, id);
+    assert_memory_equal(text, "0189f7ab-cdef-7123-8456-789abcdef012", 36);
+
+    assert_int_equal(payment_id_parse(again, text, 36), 1);
+    assert_memory_equal(id, again, PAYMENT_ID_SIZE);
+
+    /* any UUID, also one that is not ours */
+
+    assert_int_equal(payment_id_parse(id,
+                         "00000000-0000-0000-0000-000000000000", 36), 1);
+    assert_int_equal(payment_id_parse(id,
+                         "ffffffff-ffff-ffff-ffff-ffffffffffff", 36), 1);
+
+    for (i = 0; i < 36; i++) {
+        assert_int_equal(payment_id_parse(id, good, i), 0);
+    }
+
+    assert_int_equal(payment_id_parse(id,
+                         "0189f7ab-cdef-7123-8456-789abcdef0120", 37), 0);
+    assert_int_equal(payment_id_parse(id,
+                         "0189f7abcdef71238456789abcdef012", 32), 0);
+    assert_int_equal(payment_id_parse(id,
+                         "{189f7ab-cdef-7123-8456-789abcdef01}", 36), 0);
+
+    /* every wrong character at every place */
+
+    for (i = 0; i < 36 * (sizeof(wrong) - 1); i++) {
+        memcpy(bad, good, 36);
+        bad[i % 36] = wrong[i / 36];
+
+        if (bad[i % 36] == good[i % 36]) {
+            continue;                              /* a hyphen in its place */
+        }
+
+        assert_int_equal(payment_id_parse(id, bad, 36), 0);
+    }
+
+    memcpy(bad, good, 36);
+    bad[8] = '0';
+    assert_int_equal(payment_id_parse(id, bad, 36), 0);
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test(slots_of_merchants),
+        cmocka_unit_test(layout),
+        cmocka_unit_test(slot_round_trip),
+        cmocka_unit_test(later_is_greater),
+        cmocka_unit_test(random_bits),
+        cmocka_unit_test(parse)
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -89,20 +89,25 @@ gone() {
 }
 
 
-# stop_process PID TEXT SIGNAL SECONDS: ask, wait, and only then insist.
+# stop_process PID TEXT SECONDS SIGNAL..: ask with one signal after the other,
+# wait after each, and only then insist.
 
 stop_process() {
-    local pid=$1 text=$2 signal=$3 seconds=$4
+    local pid=$1 text=$2 seconds=$3 signal
+    shift 3
 
-    alive "$pid" "$text" || return 0
-    kill "-$signal" "$pid" 2>/dev/null || return 0
+    for signal in "$@" KILL; do
+        alive "$pid" "$text" || break
+        kill "-$signal" "$pid" 2>/dev/null || break
 
-    if ! wait_until "$seconds" gone "$pid"; then
-        say "process $pid did not stop within $seconds s of SIG$signal:" \
-            "killing it"
-        alive "$pid" "$text" && kill -KILL "$pid" 2>/dev/null || :
-        wait_until 10 gone "$pid" || die "process $pid cannot be killed"
-    fi
+        if wait_until "$seconds" gone "$pid"; then
+            return 0
+        fi
+
+        say "process $pid did not stop within $seconds s of SIG$signal"
+    done
+
+    wait_until 1 gone "$pid" || die "process $pid cannot be stopped"
 }
 
 

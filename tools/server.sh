@@ -25,7 +25,7 @@ set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 readonly start_seconds=60
-readonly stop_seconds=30
+readonly stop_seconds=20
 
 
 usage() {
@@ -270,9 +270,9 @@ dir=$(realpath -m -- "$3")
 pidfile=$dir/$server.pid
 
 case $server in
-    mariadb) stop_signal=TERM ;;
-    kafka)   stop_signal=TERM ;;
-    nginx)   stop_signal=QUIT ;;
+    mariadb) stop_signals=(TERM) ;;
+    kafka)   stop_signals=(TERM) ;;
+    nginx)   stop_signals=(QUIT TERM) ;;
     *)       usage ;;
 esac
 
@@ -295,7 +295,7 @@ case $verb in
 
     stop)
         if pid=$(pid_of "$pidfile" "$text"); then
-            stop_process "$pid" "$text" $stop_signal $stop_seconds
+            stop_process "$pid" "$text" $stop_seconds "${stop_signals[@]}"
         fi
 
         rm -f -- "$pidfile"

@@ -1,0 +1,1101 @@
+/*
+ * The payment_shard{} block, and the map from slots to shards.
+ *
+ * Runs while the configuration is read, in the master, and touches no server:
+ * host names are resolved by the threads that connect.  A password is never
+ * part of a message.
+ *
+ * Limits: NGX_PAYMENT_SHARDS_MAX shards, NGX_PAYMENT_DB_SERVERS_MAX servers of
+ * a shard; every slot has exactly one shard.
+ */
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "ngx_http_payment_module.h"
+
+
+#define NGX_PAYMENT_PORT                3306
+
+#define NGX_PAYMENT_SHARD_NAME_LEN      32
+#define NGX_PAYMENT_DATABASE_LEN        64
+#define NGX_PAYMENT_USER_LEN            128
+#define NGX_PAYMENT_PASSWORD_LEN        1024
+#define NGX_PAYMENT_HOST_LEN            255
+
+
+static char *ngx_payment_shard_directive(ngx_conf_t *cf, ngx_command_t *dummy,
+    void *conf);
+static ngx_uint_t ngx_payment_shard_takes(ngx_command_t *cmd,
+    ngx_uint_t nelts);
+static char *ngx_payment_shard_slots(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_payment_shard_server(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_payment_shard_parse_server(ngx_conf_t *cf,
+    ngx_payment_server_t *server);
+static char *ngx_payment_shard_parse_host(ngx_conf_t *cf,
+    ngx_payment_server_t *server);
+static char *ngx_payment_shard_check_server(ngx_payment_shard_t *shard);
+static char *ngx_payment_shard_string(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_payment_shard_file(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_payment_shard_password_file(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+static char *ngx_payment_shard_not_zero(ngx_conf_t *cf, void *post,
+    void *data);
+
+static ngx_payment_shard_t *ngx_payment_shard_create(ngx_conf_t *cf,
+    ngx_str_t *name);
+static char *ngx_payment_shard_check_name(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf, ngx_str_t *name);
+static char *ngx_payment_shard_finish(ngx_conf_t *cf,
+    ngx_payment_shard_t *shard);
+static char *ngx_payment_shard_finish_ssl(ngx_conf_t *cf,
+    ngx_payment_shard_t *shard);
+
+static char *ngx_payment_shard_take_slots(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf, ngx_payment_shard_t *shard);
+static char *ngx_payment_shards_gap(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf);
+
+
+static ngx_conf_num_bounds_t  ngx_payment_shard_connections = {
+    ngx_conf_check_num_bounds, 1, 64
+};
+
+static ngx_conf_post_t  ngx_payment_shard_timeout = {
+    ngx_payment_shard_not_zero
+};
+
+
+/*
+ * What may stand in the block.  The core's handler of directives knows modules
+ * only, so that ngx_payment_shard_directive() does its work for these.
+ */
+
+static ngx_command_t  ngx_payment_shard_commands[] = {
+
+    { ngx_string("slots"),
+      NGX_CONF_1MORE,
+      ngx_payment_shard_slots,
+      0,
+      offsetof(ngx_payment_shard_t, slots),
+      NULL },
+
+    { ngx_string("server"),
+      NGX_CONF_1MORE,
+      ngx_payment_shard_server,
+      0,
+      offsetof(ngx_payment_shard_t, servers),
+      NULL },
+
+    { ngx_string("database"),
+      NGX_CONF_TAKE1,
+      ngx_payment_shard_string,
+      NGX_PAYMENT_DATABASE_LEN,
+      offsetof(ngx_payment_shard_t, database),
+      NULL },
+
+    { ngx_string("user"),
+      NGX_CONF_TAKE1,
+      ngx_payment_shard_string,
+      NGX_PAYMENT_USER_LEN,
+      offsetof(ngx_payment_shard_t, user),
+      NULL },
+
+    { ngx_string("password"),
+      NGX_CONF_TAKE1,
+      ngx_payment_shard_string,
+      NGX_PAYMENT_PASSWORD_LEN,
+      offsetof(ngx_payment_shard_t, password),
+      NULL },
+
+    { ngx_string("password_file"),
+      NGX_CONF_TAKE1,
+      ngx_payment_shard_password_file,
+      NGX_PAYMENT_PASSWORD_LEN,
+      offsetof(ngx_payment_shard_t, password),
+      NULL },
+
+    { ngx_string("ssl"),
+      NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      0,
+      offsetof(ngx_payment_shard_t, ssl),
+      NULL },
+
+    { ngx_string("ssl_ca"),
+      NGX_CONF_TAKE1,
+      ngx_payment_shard_file,
+      0,
+      offsetof(ngx_payment_shard_t, ssl_ca),
+      NULL },
+
+    { ngx_string("ssl_certificate"),
+      NGX_CONF_TAKE1,
+      ngx_payment_shard_file,
+      0,
+      offsetof(ngx_payment_shard_t, ssl_certificate),
+      NULL },
+
+    { ngx_string("ssl_certificate_key"),
+      NGX_CONF_TAKE1,
+      ngx_payment_shard_file,
+      0,
+      offsetof(ngx_payment_shard_t, ssl_certificate_key),
+      NULL },
+
+    { ngx_string("ssl_verify"),
+      NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      0,
+      offsetof(ngx_payment_shard_t, ssl_verify),
+      NULL },
+
+    { ngx_string("connections"),
+      NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      0,
+      offsetof(ngx_payment_shard_t, connections),
+      &ngx_payment_shard_connections },
+
+    { ngx_string("connect_timeout"),
+      NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      0,
+      offsetof(ngx_payment_shard_t, connect_timeout),
+      &ngx_payment_shard_timeout },
+
+    { ngx_string("read_timeout"),
+      NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      0,
+      offsetof(ngx_payment_shard_t, read_timeout),
+      &ngx_payment_shard_timeout },
+
+    { ngx_string("idle_timeout"),
+      NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      0,
+      offsetof(ngx_payment_shard_t, idle_timeout),
+      NULL },
+
+    { ngx_string("max_age"),
+      NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      0,
+      offsetof(ngx_payment_shard_t, max_age),
+      NULL },
+
+    { ngx_string("max_requests"),
+      NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      0,
+      offsetof(ngx_payment_shard_t, max_requests),
+      NULL },
+
+      ngx_null_command
+};
+
+
+char *
+ngx_payment_shard_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_payment_main_conf_t *pmcf = conf;
+
+    char                  *rv;
+    ngx_str_t             *value, name;
+    ngx_conf_t             save;
+    ngx_payment_shard_t   *shard, **slot;
+
+    /* the arguments are gone once the block is read */
+
+    value = cf->args->elts;
+    name = value[1];
+
+    rv = ngx_payment_shard_check_name(cf, pmcf, &name);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    shard = ngx_payment_shard_create(cf, &name);
+    if (shard == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    save = *cf;
+    cf->handler = ngx_payment_shard_directive;
+    cf->handler_conf = (char *) shard;
+
+    rv = ngx_conf_parse(cf, NULL);
+
+    *cf = save;
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    rv = ngx_payment_shard_finish(cf, shard);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    slot = ngx_array_push(&pmcf->shards);
+    if (slot == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *slot = shard;
+
+    return NGX_CONF_OK;
+}
+
+
+/* The name goes into metrics' labels, JSON, SQL and log lines as it is. */
+
+static char *
+ngx_payment_shard_check_name(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf, ngx_str_t *name)
+{
+    u_char                 c;
+    ngx_uint_t             i;
+    ngx_payment_shard_t  **shards;
+
+    if (name->len == 0 || name->len > NGX_PAYMENT_SHARD_NAME_LEN) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid name \"%V\" of payment_shard, it must have "
+                           "1 to %d characters", name,
+                           NGX_PAYMENT_SHARD_NAME_LEN);
+        return NGX_CONF_ERROR;
+    }
+
+    for (i = 0; i < name->len; i++) {
+        c = name->data[i];
+
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
+            || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.')
+        {
+            continue;
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid name \"%V\" of payment_shard, it may have "
+                           "letters, digits, \"_\", \"-\" and \".\" only",
+                           name);
+        return NGX_CONF_ERROR;
+    }
+
+    shards = pmcf->shards.elts;
+
+    for (i = 0; i < pmcf->shards.nelts; i++) {
+        if (shards[i]->name.len == name->len
+            && ngx_strncmp(shards[i]->name.data, name->data, name->len) == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "duplicate payment_shard \"%V\"", name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (pmcf->shards.nelts == NGX_PAYMENT_SHARDS_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "payment_shard \"%V\" is one too many, the limit "
+                           "is %d", name, NGX_PAYMENT_SHARDS_MAX);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_payment_shard_t *
+ngx_payment_shard_create(ngx_conf_t *cf, ngx_str_t *name)
+{
+    ngx_payment_shard_t  *shard;
+
+    shard = ngx_pcalloc(cf->pool, sizeof(ngx_payment_shard_t));
+    if (shard == NULL) {
+        return NULL;
+    }
+
+    /*
+     * set by ngx_pcalloc():
+     *
+     *     shard->database and all other strings = { 0, NULL };
+     *     shard->index = shard->active = shard->last_error = 0;
+     *     shard->warned = 0;
+     */
+
+    shard->name = *name;
+
+    if (ngx_array_init(&shard->slots, cf->pool, 1,
+                       sizeof(ngx_payment_slots_t))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    if (ngx_array_init(&shard->servers, cf->pool, 1,
+                       sizeof(ngx_payment_server_t))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    shard->ssl = NGX_CONF_UNSET;
+    shard->ssl_verify = NGX_CONF_UNSET;
+
+    shard->connections = NGX_CONF_UNSET_UINT;
+    shard->connect_timeout = NGX_CONF_UNSET_MSEC;
+    shard->read_timeout = NGX_CONF_UNSET_MSEC;
+    shard->idle_timeout = NGX_CONF_UNSET_MSEC;
+    shard->max_age = NGX_CONF_UNSET_MSEC;
+    shard->max_requests = NGX_CONF_UNSET_UINT;
+
+    return shard;
+}
+
+
+static char *
+ngx_payment_shard_directive(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
+{
+    char           *rv;
+    ngx_str_t      *value;
+    ngx_command_t  *cmd;
+
+    value = cf->args->elts;
+
+    if (value[0].len == 7 && ngx_strcmp(value[0].data, "include") == 0) {
+        if (cf->args->nelts != 2) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid number of arguments in \"include\" "
+                               "directive");
+            return NGX_CONF_ERROR;
+        }
+
+        return ngx_conf_include(cf, dummy, conf);
+    }
+
+    for (cmd = ngx_payment_shard_commands; cmd->name.len; cmd++) {
+
+        if (value[0].len != cmd->name.len
+            || ngx_strcmp(value[0].data, cmd->name.data) != 0)
+        {
+            continue;
+        }
+
+        if (!ngx_payment_shard_takes(cmd, cf->args->nelts)) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid number of arguments in \"%V\" "
+                               "directive", &value[0]);
+            return NGX_CONF_ERROR;
+        }
+
+        rv = cmd->set(cf, cmd, conf);
+
+        if (rv == NGX_CONF_OK || rv == NGX_CONF_ERROR) {
+            return rv;
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" directive %s",
+                           &cmd->name, rv);
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "unknown directive \"%V\" in payment_shard", &value[0]);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static ngx_uint_t
+ngx_payment_shard_takes(ngx_command_t *cmd, ngx_uint_t nelts)
+{
+    return (cmd->type & NGX_CONF_1MORE) ? nelts >= 2 : nelts == 2;
+}
+
+
+static char *
+ngx_payment_shard_slots(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_payment_shard_t *shard = conf;
+
+    u_char               *dash, *last;
+    ngx_int_t             first, end;
+    ngx_str_t            *value;
+    ngx_uint_t            i;
+    ngx_payment_slots_t  *slots;
+
+    if (shard->slots.nelts) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+        last = value[i].data + value[i].len;
+        dash = ngx_strlchr(value[i].data, last, '-');
+
+        if (dash) {
+            first = ngx_atoi(value[i].data, dash - value[i].data);
+            end = ngx_atoi(dash + 1, last - dash - 1);
+
+        } else {
+            first = ngx_atoi(value[i].data, value[i].len);
+            end = first;
+        }
+
+        if (first == NGX_ERROR || end == NGX_ERROR) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid slots \"%V\" of payment_shard \"%V\", "
+                               "expected a number or a range such as 0-511",
+                               &value[i], &shard->name);
+            return NGX_CONF_ERROR;
+        }
+
+        if (first > end) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid slots \"%V\" of payment_shard \"%V\", "
+                               "the range is reversed",
+                               &value[i], &shard->name);
+            return NGX_CONF_ERROR;
+        }
+
+        if (end >= PAYMENT_SLOTS) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid slots \"%V\" of payment_shard \"%V\", "
+                               "the last slot there is is %d",
+                               &value[i], &shard->name, PAYMENT_SLOTS - 1);
+            return NGX_CONF_ERROR;
+        }
+
+        slots = ngx_array_push(&shard->slots);
+        if (slots == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        slots->first = first;
+        slots->last = end;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_payment_shard_server(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_payment_shard_t *shard = conf;
+
+    char                  *rv;
+    ngx_str_t             *value;
+    ngx_uint_t             i;
+    ngx_payment_server_t  *server;
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (shard->servers.nelts == NGX_PAYMENT_DB_SERVERS_MAX) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "server \"%V\" of payment_shard \"%V\" is one "
+                               "too many, the limit is %d",
+                               &value[i], &shard->name,
+                               NGX_PAYMENT_DB_SERVERS_MAX);
+            return NGX_CONF_ERROR;
+        }
+
+        server = ngx_array_push(&shard->servers);
+        if (server == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_memzero(server, sizeof(ngx_payment_server_t));
+
+        server->name = value[i];
+
+        rv = ngx_payment_shard_parse_server(cf, server);
+
+        if (rv == NGX_CONF_OK) {
+            rv = ngx_payment_shard_check_server(shard);
+        }
+
+        if (rv == NGX_CONF_OK) {
+            continue;
+        }
+
+        if (rv != NGX_CONF_ERROR) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "%s in server \"%V\" of payment_shard \"%V\"",
+                               rv, &value[i], &shard->name);
+        }
+
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_payment_shard_parse_server(ngx_conf_t *cf, ngx_payment_server_t *server)
+{
+    struct sockaddr_un  *sun;
+
+    server->host.data = (u_char *) "";
+    server->path.data = (u_char *) "";
+
+    if (server->name.len < 5
+        || ngx_strncasecmp(server->name.data, (u_char *) "unix:", 5) != 0)
+    {
+        return ngx_payment_shard_parse_host(cf, server);
+    }
+
+    /* a part of a terminated string that goes to its end is terminated */
+
+    server->path.data = server->name.data + 5;
+    server->path.len = server->name.len - 5;
+
+    if (server->path.len == 0) {
+        return "no path";
+    }
+
+    if (server->path.data[0] != '/') {
+        return "relative path";
+    }
+
+    if (server->path.len >= sizeof(sun->sun_path)) {
+        return "too long path";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* host, host:port, [IPv6], [IPv6]:port */
+
+static char *
+ngx_payment_shard_parse_host(ngx_conf_t *cf, ngx_payment_server_t *server)
+{
+    u_char     *p, *first, *last, *end, *port;
+    u_char      address[16];
+    ngx_int_t   n;
+    ngx_uint_t  letters;
+
+    first = server->name.data;
+    last = first + server->name.len;
+    port = NULL;
+
+    if (first < last && *first == '[') {
+        first++;
+
+        end = ngx_strlchr(first, last, ']');
+
+        if (end == NULL
+            || ngx_inet6_addr(first, end - first, address) != NGX_OK)
+        {
+            return "invalid IPv6 address";
+        }
+
+        p = end + 1;
+
+        if (p < last) {
+            if (*p != ':') {
+                return "no port after the address";
+            }
+
+            port = p + 1;
+        }
+
+    } else {
+        end = ngx_strlchr(first, last, ':');
+
+        if (end) {
+            port = end + 1;
+
+            if (ngx_strlchr(port, last, ':')) {
+                return "invalid port, an IPv6 address needs brackets,";
+            }
+
+        } else {
+            end = last;
+        }
+
+        if (end == first) {
+            return "no host";
+        }
+
+        letters = 0;
+
+        for (p = first; p < end; p++) {
+            if ((*p >= '0' && *p <= '9') || *p == '.') {
+                continue;
+            }
+
+            if ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z')
+                || *p == '-' || *p == '_')
+            {
+                letters = 1;
+                continue;
+            }
+
+            return "invalid host";
+        }
+
+        if (!letters && ngx_inet_addr(first, end - first) == INADDR_NONE) {
+            return "invalid IPv4 address";
+        }
+    }
+
+    if (end - first > NGX_PAYMENT_HOST_LEN) {
+        return "too long host";
+    }
+
+    server->port = NGX_PAYMENT_PORT;
+
+    if (port) {
+        n = ngx_atoi(port, last - port);
+
+        if (n < 1 || n > 65535) {
+            return "invalid port";
+        }
+
+        server->port = (in_port_t) n;
+    }
+
+    server->host.len = end - first;
+    server->host.data = ngx_pnalloc(cf->pool, server->host.len + 1);
+
+    if (server->host.data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *ngx_cpymem(server->host.data, first, server->host.len) = '\0';
+
+    return NGX_CONF_OK;
+}
+
+
+/* Is the last server one of those before it? */
+
+static char *
+ngx_payment_shard_check_server(ngx_payment_shard_t *shard)
+{
+    ngx_uint_t             i;
+    ngx_payment_server_t  *servers, *last;
+
+    servers = shard->servers.elts;
+    last = &servers[shard->servers.nelts - 1];
+
+    for (i = 0; i < shard->servers.nelts - 1; i++) {
+
+        if (servers[i].port == last->port
+            && ngx_strcmp(servers[i].path.data, last->path.data) == 0
+            && ngx_strcasecmp(servers[i].host.data, last->host.data) == 0)
+        {
+            return "duplicate address";
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* As ngx_conf_set_str_slot(), with the limit that is in cmd->conf. */
+
+static char *
+ngx_payment_shard_string(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char  *p = conf;
+
+    ngx_str_t  *field, *value;
+
+    field = (ngx_str_t *) (p + cmd->offset);
+
+    if (field->data) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (value[1].len > cmd->conf) {
+        return "has a too long value";
+    }
+
+    if (ngx_strlen(value[1].data) != value[1].len) {
+        return "has a null character in its value";
+    }
+
+    *field = value[1];
+
+    return NGX_CONF_OK;
+}
+
+
+/* A file that the client library will read, by name, with each connection. */
+
+static char *
+ngx_payment_shard_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char  *p = conf;
+
+    ngx_fd_t    fd;
+    ngx_str_t  *field, *value;
+
+    field = (ngx_str_t *) (p + cmd->offset);
+
+    if (field->data) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    *field = value[1];
+
+    if (ngx_conf_full_name(cf->cycle, field, 1) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    fd = ngx_open_file(field->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    if (fd == NGX_INVALID_FILE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           ngx_open_file_n " \"%V\" failed", field);
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
+        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
+                           ngx_close_file_n " \"%V\" failed", field);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_payment_shard_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_payment_shard_t *shard = conf;
+
+    u_char      *p;
+    size_t       len;
+    ssize_t      n;
+    ngx_fd_t     fd;
+    ngx_str_t   *value, name;
+    /* a line's end, and one byte that shows that there is more */
+    u_char       buf[NGX_PAYMENT_PASSWORD_LEN + sizeof("\r\n")];
+
+    if (shard->password.data) {
+        return "is duplicate, or stands beside \"password\"";
+    }
+
+    value = cf->args->elts;
+    name = value[1];
+
+    if (ngx_conf_full_name(cf->cycle, &name, 1) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    fd = ngx_open_file(name.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    if (fd == NGX_INVALID_FILE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           ngx_open_file_n " \"%V\" failed", &name);
+        return NGX_CONF_ERROR;
+    }
+
+    n = 0;
+
+    for (len = 0; len < sizeof(buf); len += n) {
+        n = ngx_read_fd(fd, buf + len, sizeof(buf) - len);
+
+        if (n == -1) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                               ngx_read_fd_n " \"%V\" failed", &name);
+            break;
+        }
+
+        if (n == 0) {
+            break;
+        }
+    }
+
+    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
+        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
+                           ngx_close_file_n " \"%V\" failed", &name);
+    }
+
+    if (n == -1) {
+        ngx_explicit_memzero(buf, sizeof(buf));
+        return NGX_CONF_ERROR;
+    }
+
+    if (len && buf[len - 1] == LF) {
+        len--;
+
+        if (len && buf[len - 1] == CR) {
+            len--;
+        }
+    }
+
+    if (len > cmd->conf || ngx_strlchr(buf, buf + len, '\0')
+        || ngx_strlchr(buf, buf + len, LF))
+    {
+        ngx_explicit_memzero(buf, sizeof(buf));
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" must hold one line of at most %d bytes, "
+                           "without null characters", &name,
+                           NGX_PAYMENT_PASSWORD_LEN);
+        return NGX_CONF_ERROR;
+    }
+
+    p = ngx_pnalloc(cf->pool, len + 1);
+
+    if (p) {
+        *ngx_cpymem(p, buf, len) = '\0';
+
+        shard->password.len = len;
+        shard->password.data = p;
+    }
+
+    ngx_explicit_memzero(buf, sizeof(buf));
+
+    return p ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_payment_shard_not_zero(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_msec_t  *timeout = data;
+
+    if (*timeout == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "the timeout must not be zero");
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_payment_shard_finish(ngx_conf_t *cf, ngx_payment_shard_t *shard)
+{
+    char  *missing;
+
+    missing = NULL;
+
+    if (shard->servers.nelts == 0) {
+        missing = "server";
+
+    } else if (shard->database.len == 0) {
+        missing = "database";
+
+    } else if (shard->user.len == 0) {
+        missing = "user";
+    }
+
+    if (missing) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "no \"%s\" in payment_shard \"%V\"",
+                           missing, &shard->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_payment_shard_finish_ssl(cf, shard) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    /* what is not given is an empty string, terminated as the others are */
+
+    if (shard->password.data == NULL) {
+        ngx_str_set(&shard->password, "");
+    }
+
+    if (shard->ssl_ca.data == NULL) {
+        ngx_str_set(&shard->ssl_ca, "");
+    }
+
+    if (shard->ssl_certificate.data == NULL) {
+        ngx_str_set(&shard->ssl_certificate, "");
+        ngx_str_set(&shard->ssl_certificate_key, "");
+    }
+
+    ngx_conf_init_uint_value(shard->connections, 2);
+    ngx_conf_init_msec_value(shard->connect_timeout, 2000);
+    ngx_conf_init_msec_value(shard->read_timeout, 5000);
+    ngx_conf_init_msec_value(shard->idle_timeout, 0);
+    ngx_conf_init_msec_value(shard->max_age, 3600 * 1000);
+    ngx_conf_init_uint_value(shard->max_requests, 0);
+
+    return NGX_CONF_OK;
+}
+
+
+/* Who writes a word about TLS must not get a connection without it. */
+
+static char *
+ngx_payment_shard_finish_ssl(ngx_conf_t *cf, ngx_payment_shard_t *shard)
+{
+    char  *word;
+
+    ngx_conf_init_value(shard->ssl, 0);
+
+    word = NULL;
+
+    if (shard->ssl_ca.data) {
+        word = "ssl_ca";
+
+    } else if (shard->ssl_certificate.data) {
+        word = "ssl_certificate";
+
+    } else if (shard->ssl_certificate_key.data) {
+        word = "ssl_certificate_key";
+
+    } else if (shard->ssl_verify == 1) {
+        word = "ssl_verify";
+    }
+
+    if (!shard->ssl && word) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%s\" without \"ssl on\" in payment_shard \"%V\"",
+                           word, &shard->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if ((shard->ssl_certificate.data == NULL)
+        != (shard->ssl_certificate_key.data == NULL))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"ssl_certificate\" and \"ssl_certificate_key\" "
+                           "go together in payment_shard \"%V\"",
+                           &shard->name);
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_conf_init_value(shard->ssl_verify, shard->ssl);
+
+    return NGX_CONF_OK;
+}
+
+
+/*
+ * Gives every slot its shard.  Called when all of http{} is read, so that the
+ * order of the blocks does not matter.
+ */
+
+char *
+ngx_payment_shards_init(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
+{
+    ngx_uint_t             i;
+    ngx_payment_slots_t   *slots;
+    ngx_payment_shard_t  **shards;
+
+    if (pmcf->shards.nelts == 0) {
+        return NGX_CONF_OK;
+    }
+
+    ngx_memzero(pmcf->slots, sizeof(pmcf->slots));
+
+    shards = pmcf->shards.elts;
+
+    for (i = 0; i < pmcf->shards.nelts; i++) {
+        shards[i]->index = i;
+
+        if (shards[i]->slots.nelts == 0) {
+            if (pmcf->shards.nelts > 1) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "no \"slots\" in payment_shard \"%V\", "
+                                   "though there are %ui shards",
+                                   &shards[i]->name, pmcf->shards.nelts);
+                return NGX_CONF_ERROR;
+            }
+
+            slots = ngx_array_push(&shards[i]->slots);
+            if (slots == NULL) {
+                return NGX_CONF_ERROR;
+            }
+
+            slots->first = 0;
+            slots->last = PAYMENT_SLOTS - 1;
+        }
+
+        if (ngx_payment_shard_take_slots(cf, pmcf, shards[i])
+            != NGX_CONF_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return ngx_payment_shards_gap(cf, pmcf);
+}
+
+
+static char *
+ngx_payment_shard_take_slots(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf, ngx_payment_shard_t *shard)
+{
+    ngx_uint_t            i, slot;
+    ngx_payment_slots_t  *slots;
+
+    slots = shard->slots.elts;
+
+    for (i = 0; i < shard->slots.nelts; i++) {
+        for (slot = slots[i].first; slot <= slots[i].last; slot++) {
+
+            if (pmcf->slots[slot] == shard) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "payment_shard \"%V\" has slot %ui twice",
+                                   &shard->name, slot);
+                return NGX_CONF_ERROR;
+            }
+
+            if (pmcf->slots[slot]) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "payment_shard \"%V\" and payment_shard "
+                                   "\"%V\" both have slot %ui",
+                                   &pmcf->slots[slot]->name, &shard->name,
+                                   slot);
+                return NGX_CONF_ERROR;
+            }
+
+            pmcf->slots[slot] = shard;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_payment_shards_gap(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
+{
+    ngx_uint_t  first, last;
+
+    for (first = 0; first < PAYMENT_SLOTS; first++) {
+        if (pmcf->slots[first] == NULL) {
+            break;
+        }
+    }
+
+    if (first == PAYMENT_SLOTS) {
+        return NGX_CONF_OK;
+    }
+
+    for (last = first; last + 1 < PAYMENT_SLOTS; last++) {
+        if (pmcf->slots[last + 1]) {
+            break;
+        }
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "no payment_shard has the slots %ui-%ui", first, last);
+
+    return NGX_CONF_ERROR;
+}

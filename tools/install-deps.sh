@@ -41,8 +41,9 @@ have_java() {
 missing() {
     local package installed
 
+    # it fails when it has never heard of one of them
     installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" \
-                2>/dev/null | sed -n 's/^installed //p')
+                2>/dev/null | sed -n 's/^installed //p') || :
 
     for package in "$@"; do
         grep -qxF -- "$package" <<<"$installed" || printf '%s\n' "$package"
@@ -81,12 +82,17 @@ install() {
     say "installing: $*"
     forbid_service_starts
 
-    $as_root apt-get -qq update \
+    mkdir -p "$BUILD"
+
+    $as_root apt-get -qq update >"$BUILD/apt.log" 2>&1 \
         || say "apt-get update reported errors; trying with what it got"
 
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
-        --no-install-recommends -o DPkg::Lock::Timeout=120 "$@" >&2 \
-        || die "apt-get could not install: $*"
+        --no-install-recommends -o DPkg::Lock::Timeout=120 "$@" \
+        </dev/null >>"$BUILD/apt.log" 2>&1 || {
+            last_lines "$BUILD/apt.log"
+            die "apt-get could not install: $*"
+        }
 }
 
 

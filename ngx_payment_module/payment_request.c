@@ -349,7 +349,9 @@ payment_request_json_fault(const json_error_t *error, const char *body,
                                      place.depth == 1
                                      ? "%s is given more than once"
                                      : "%s names a member more than once",
-                                     name[0] != '\0' ? name : "the body");
+                                     name[0] != '\0' ? name
+                                     : place.depth == 1 ? "the empty name"
+                                                        : "the body");
 
     case json_error_numeric_overflow:
 
@@ -406,13 +408,14 @@ payment_request_place(const char *body, size_t len)
 {
     char             c;
     size_t           i, begin;
-    unsigned         depth, name_next;
+    unsigned         depth, object, name_next;
     payment_place_t  place;
 
     place.name = "";
     place.name_len = 0;
 
     depth = 0;
+    object = 0;
     name_next = 0;
 
     for (i = 0; i < len; i++) {
@@ -422,8 +425,11 @@ payment_request_place(const char *body, size_t len)
 
         case '{':
         case '[':
-            depth++;
-            name_next = (depth == 1 && c == '{');
+            if (depth++ == 0) {
+                object = (c == '{');
+                name_next = object;
+            }
+
             break;
 
         case '}':
@@ -440,7 +446,7 @@ payment_request_place(const char *body, size_t len)
 
         case ',':
             if (depth == 1) {
-                name_next = (place.name_len != 0);
+                name_next = object;
             }
 
             break;

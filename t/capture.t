@@ -1,0 +1,294 @@
+# POST .../capture/{paymentId}: all of an authorization, a part of it, several
+# parts, never more than all.
+
+use lib 't/lib';
+use PaymentTest;
+use Test::Nginx::Socket 'no_plan';
+
+run_tests();
+
+__DATA__
+
+=== TEST 1: the whole amount, with the body that clients send
+--- init
+PaymentTest::given(A => { amount => 1000 });
+--- request
+POST /api/payments/capture/{A}
+{"merchantId":"M1"}
+--- response_body_filters eval
+\&PaymentTest::told_and_kept
+--- response_body
+A CAPTURED 1000 KRW, captured 1000, refunded 0
+row: M1 CAPTURED 1000 KRW, captured 1000, refunded 0, version 2
+events: authorized, captured
+
+
+
+=== TEST 2: a part, another part, the rest
+--- init
+PaymentTest::given(A => { amount => 1000 });
+--- request eval
+[map { qq[POST /api/payments/capture/{A}
+{"merchantId":"M1"$_}] } ',"amount":1', ',"amount":499', '']
+--- error_code eval
+[200, 200, 200]
+--- response_body_filters eval
+\&PaymentTest::told_and_kept
+--- response_body eval
+["A PARTIALLY_CAPTURED 1000 KRW, captured 1, refunded 0
+row: M1 PARTIALLY_CAPTURED 1000 KRW, captured 1, refunded 0, version 2
+events: authorized, captured
+",
+"A PARTIALLY_CAPTURED 1000 KRW, captured 500, refunded 0
+row: M1 PARTIALLY_CAPTURED 1000 KRW, captured 500, refunded 0, version 3
+events: authorized, captured, captured
+",
+"A CAPTURED 1000 KRW, captured 1000, refunded 0
+row: M1 CAPTURED 1000 KRW, captured 1000, refunded 0, version 4
+events: authorized, captured, captured, captured
+"]
+
+
+
+=== TEST 3: parts that add up are the whole
+--- init
+PaymentTest::given(A => { amount => 1000 }, capture => { amount => 400 });
+--- request
+POST /api/payments/capture/{A}
+{"merchantId":"M1","amount":600}
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body
+A CAPTURED 1000 KRW, captured 1000, refunded 0
+
+
+
+=== TEST 4: more than was authorized
+--- init
+PaymentTest::given(A => { amount => 1000 });
+--- request
+POST /api/payments/capture/{A}
+{"merchantId":"M1","amount":1001}
+--- error_code: 409
+--- response_body_filters eval
+\&PaymentTest::told_and_kept
+--- response_body
+409 CAPTURE_CONFLICT amount, of A
+row: M1 AUTHORIZED 1000 KRW, captured 0, refunded 0, version 1
+events: authorized
+
+
+
+=== TEST 5: more than is left
+--- init
+PaymentTest::given(A => { amount => 1000 }, capture => { amount => 400 });
+--- request
+POST /api/payments/capture/{A}
+{"merchantId":"M1","amount":601}
+--- error_code: 409
+--- response_body_filters eval
+\&PaymentTest::told_and_kept
+--- response_body
+409 CAPTURE_CONFLICT amount, of A
+row: M1 PARTIALLY_CAPTURED 1000 KRW, captured 400, refunded 0, version 2
+events: authorized, captured
+
+
+
+=== TEST 6: twice, without a key: the state says no
+--- init
+PaymentTest::given(A => { amount => 1000 });
+--- request eval
+[(qq[POST /api/payments/capture/{A}
+{"merchantId":"M1"}]) x 2]
+--- error_code eval
+[200, 409]
+--- response_body_filters eval
+\&PaymentTest::told_and_kept
+--- response_body eval
+["A CAPTURED 1000 KRW, captured 1000, refunded 0
+row: M1 CAPTURED 1000 KRW, captured 1000, refunded 0, version 2
+events: authorized, captured
+",
+"409 CAPTURE_CONFLICT, of A
+row: M1 CAPTURED 1000 KRW, captured 1000, refunded 0, version 2
+events: authorized, captured
+"]
+
+
+
+=== TEST 7: after a void
+--- init
+PaymentTest::given(A => { amount => 1000 }, void => {});
+--- request
+POST /api/payments/capture/{A}
+{"merchantId":"M1"}
+--- error_code: 409
+--- response_body_filters eval
+\&PaymentTest::told_and_kept
+--- response_body
+409 CAPTURE_CONFLICT, of A
+row: M1 VOIDED 1000 KRW, captured 0, refunded 0, version 2
+events: authorized, voided
+
+
+
+=== TEST 8: after a refund
+--- init
+PaymentTest::given(A => { amount => 1000 }, capture => { amount => 400 },
+                   refund => { amount => 100 });
+--- request
+POST /api/payments/capture/{A}
+{"merchantId":"M1","amount":100}
+--- error_code: 409
+--- response_body_filters eval
+\&PaymentTest::told_and_kept
+--- response_body
+409 CAPTURE_CONFLICT, of A
+row: M1 PARTIALLY_REFUNDED 1000 KRW, captured 400, refunded 100, version 3
+events: authorized, captured, refunded
+
+
+
+=== TEST 9: no such payment, of this merchant or of any
+--- init
+PaymentTest::given(A => { amount => 1000, merchantId => 'M9' });
+--- request eval
+[qq[POST /api/payments/capture/{A}
+{"merchantId":"M1"}],
+ qq[POST /api/payments/capture/01890000-0000-7000-8000-000000000000
+{"merchantId":"M1"}],
+ qq[POST /api/payments/capture/00000000-0000-0000-0000-000000000000
+{"merchantId":"M1"}]]
+--- error_code eval
+[404, 404, 404]
+--- response_body_filters eval
+[[\&PaymentTest::told_and_kept], [\&PaymentTest::told], [\&PaymentTest::told]]
+--- response_body eval
+["404 NOT_FOUND
+row: M9 AUTHORIZED 1000 KRW, captured 0, refunded 0, version 1
+events: authorized
+", "404 NOT_FOUND\n", "404 NOT_FOUND\n"]
+
+
+
+=== TEST 10: another merchant's payment is not told from none
+--- init
+PaymentTest::given(A => { amount => 1000, merchantId => 'M9' });
+--- request eval
+[qq[POST /api/payments/capture/{A}
+{"merchantId":"M1"}],
+ qq[POST /api/payments/capture/01890000-0000-7000-8000-000000000000
+{"merchantId":"M1"}]]
+--- error_code eval
+[404, 404]
+--- response_body_filters eval
+\&PaymentTest::same
+--- response_body eval
+["404 NOT_FOUND\n", "same\n"]
+
+
+
+=== TEST 11: an id that is none
+--- request eval
+[map { qq[POST /api/payments/capture/$_
+{"merchantId":"M1"}] } '7', 'x' x 36, '01890000000070008000000000000000',
+ '01890000-0000-7000-8000-00000000000', '01890000-0000-7000-8000-0000000000000']
+--- error_code eval
+[(404) x 5]
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+[("404 NOT_FOUND\n") x 5]
+
+
+
+=== TEST 12: an id in capitals is the same id
+--- init
+PaymentTest::given(A => { amount => 1000 });
+$PaymentTest::block->set_value('request', "POST /api/payments/capture/"
+    . uc(PaymentTest::id_of('A')) . qq[\n{"merchantId":"M1"}]);
+--- request
+POST /replaced/by/init
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body
+A CAPTURED 1000 KRW, captured 1000, refunded 0
+
+
+
+=== TEST 13: members that are wrong
+--- init
+PaymentTest::given(A => { amount => 1000 });
+--- request eval
+[map { "POST /api/payments/capture/{A}\n$_" }
+ '{}', '{"merchantId":""}', '{"merchantId":7}', '{"merchantId":"M1","amount":0}',
+ '{"merchantId":"M1","amount":-5}', '{"merchantId":"M1","amount":1.0}',
+ '{"merchantId":"M1","amount":"5"}', '{"merchantId":"M1","idempotencyKey":""}',
+ '{"merchantId":"M1","metadata":[]}', '', '[]']
+--- error_code eval
+[(400) x 11]
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+[map { "400 INVALID_REQUEST$_\n" } (' merchantId') x 3, (' amount') x 4,
+ ' idempotencyKey', ' metadata', '', '']
+
+
+
+=== TEST 14: and change nothing
+--- init
+PaymentTest::given(A => { amount => 1000 });
+--- request
+POST /api/payments/capture/{A}
+{"merchantId":"M1","amount":1e2}
+--- error_code: 400
+--- response_body_filters eval
+\&PaymentTest::told_and_kept
+--- response_body
+400 INVALID_REQUEST amount
+row: M1 AUTHORIZED 1000 KRW, captured 0, refunded 0, version 1
+events: authorized
+
+
+
+=== TEST 15: the event says how much, and the version
+--- init
+PaymentTest::given(A => { amount => 1000 }, capture => { amount => 300 });
+--- request
+POST /api/payments/capture/{A}
+{"merchantId":"M1","amount":200}
+--- response_body_filters eval
+sub {
+    my $id = JSON::PP::decode_json(shift)->{paymentId};
+    my @events = map { JSON::PP::decode_json($_) } split /\n/, PaymentTest::sql(
+        "SELECT payload FROM outbox_event WHERE aggregateid = '$id' ORDER BY id");
+    return join '', map { "$_->{version} $_->{eventType} $_->{status} "
+                          . "$_->{operationAmount} of $_->{amount}, "
+                          . "captured $_->{capturedAmount}\n" } @events;
+}
+--- response_body
+1 authorized AUTHORIZED 1000 of 1000, captured 0
+2 captured PARTIALLY_CAPTURED 300 of 1000, captured 300
+3 captured PARTIALLY_CAPTURED 200 of 1000, captured 500
+
+
+
+=== TEST 16: by 30 clients at once, without keys: never more than all
+--- init
+PaymentTest::given(A => { amount => 1000 });
+--- request
+GET /status
+--- response_body_filters eval
+sub {
+    my %code;
+    $code{$_->[0]}++ for PaymentTest::http_at_once(30, 'POST',
+        '/api/payments/capture/' . PaymentTest::id_of('A'),
+        '{"merchantId":"M1","amount":90}');
+    return join(', ', map { "$code{$_} x $_" } sort keys %code) . "\n"
+           . PaymentTest::kept(PaymentTest::id_of('A'));
+}
+--- response_body eval
+"11 x 200, 19 x 409
+row: M1 PARTIALLY_CAPTURED 1000 KRW, captured 990, refunded 0, version 12
+events: authorized" . ', captured' x 11 . "\n"

@@ -1,0 +1,302 @@
+package PaymentTest::World;
+
+# The view from outside: a plain HTTP client, SQL as the administrator, what is
+# in Kafka, which processes there are. Everything works through the programs
+# that a user has (mariadb, kcat, ps), and every wait has a limit.
+
+use strict;
+use warnings;
+
+use Exporter qw( import );
+use IO::Select;
+use IO::Socket::INET;
+use Time::HiRes qw( sleep time );
+
+our @EXPORT = qw(
+    await read_file sql new_database database_away database_back
+    http http_at_once http2 events_in_kafka outbox_count
+    master_pid helpers helper_title nginx_test status
+);
+
+
+# Until the condition holds, or 10 seconds are over: returns what it said last.
+
+sub await(&) {
+    my ($condition) = @_;
+    my $end = time + 10;
+
+    while (1) {
+        my $result = $condition->();
+
+        return $result if $result || time > $end;
+        sleep 0.01;
+    }
+}
+
+
+sub read_file {
+    my ($path) = @_;
+
+    open my $in, '<:raw', $path or return '';
+    local $/;
+
+    return scalar(<$in>) // '';
+}
+
+
+sub port {
+    return $ENV{TEST_NGINX_CLIENT_PORT} || $ENV{TEST_NGINX_SERVER_PORT}
+        || $ENV{TEST_NGINX_PORT} || 1984;
+}
+
+
+# --- database
+
+# Rows as lines, columns apart by tabs. Without a database's name: ours.
+
+sub sql {
+    my ($statement, $database) = @_;
+
+    $database //= PaymentTest::database();
+
+    local $ENV{MYSQL_PWD} = $ENV{PAYMENT_TEST_DB_ADMIN_PASSWORD};
+
+    my @command = ('mariadb', '--no-defaults',
+                   "--socket=$ENV{PAYMENT_TEST_DB_SOCKET}",
+                   "--user=$ENV{PAYMENT_TEST_DB_ADMIN_USER}", '-N', '-B',
+                   '--raw', '--default-character-set=utf8mb4',
+                   '-e', $statement);
+
+    push @command, $database if $database ne '';
+
+    open my $in, '-|', @command or die "mariadb: $!\n";
+
+    my $rows = do { local $/; <$in> } // '';
+
+    close $in or die "mariadb failed: $statement\n";
+
+    return $rows;
+}
+
+
+# With every migration of sql/ applied.
+
+sub new_database {
+    my ($name) = @_;
+
+    my $schema = join '', map { read_file($_) } sort glob 'sql/V*__*.sql';
+
+    die "no migrations in sql/\n" if $schema eq '';
+
+    sql("DROP DATABASE IF EXISTS $name; CREATE DATABASE $name", '');
+    sql($schema, $name);
+}
+
+
+# The database is away for a shard whose server is
+# unix:$TEST_NGINX_PAYMENT_DB_LINK, and its connections are dead.
+
+sub database_away {
+    unlink $ENV{TEST_NGINX_PAYMENT_DB_LINK};
+
+    my $user = $ENV{PAYMENT_TEST_DB_USER};
+    my $database = PaymentTest::database();
+
+    for my $id (split ' ', sql("SELECT id FROM information_schema.processlist
+                                WHERE user = '$user' AND db = '$database'",
+                               ''))
+    {
+        eval { sql("KILL $id", '') };
+    }
+
+    return '';
+}
+
+
+sub database_back {
+    symlink $ENV{PAYMENT_TEST_DB_SOCKET}, $ENV{TEST_NGINX_PAYMENT_DB_LINK};
+
+    return '';
+}
+
+
+sub outbox_count {
+    my $count = sql('SELECT COUNT(*) FROM outbox_event');
+
+    chomp $count;
+    return $count;
+}
+
+
+# --- HTTP
+
+# Returns code, headers (a string) and body.
+
+sub http {
+    my ($method, $uri, $body, @headers) = @_;
+
+    my ($answer) = http_at_once(1, $method, $uri, $body, @headers);
+
+    return @$answer;
+}
+
+
+# The same request on n connections at the same time.
+
+sub http_at_once {
+    my ($n, $method, $uri, $body, @headers) = @_;
+
+    $body //= '';
+
+    my $request = join "\r\n", "$method $uri HTTP/1.1", 'Host: localhost',
+                       'Connection: close', 'Content-Type: application/json',
+                       'Content-Length: ' . length $body, @headers, '', $body;
+    my @answers;
+    my %socket;
+    my $select = IO::Select->new;
+
+    for my $i (0 .. $n - 1) {
+        $answers[$i] = '';
+        my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
+                                         PeerPort => port(), Timeout => 3)
+            or next;
+
+        $socket{$sock} = $i;
+        $select->add($sock);
+    }
+
+    $_->syswrite($request) for $select->handles;
+
+    while ($select->count) {
+        my @ready = $select->can_read(10) or last;
+
+        for my $sock (@ready) {
+            my $i = $socket{$sock};
+
+            $select->remove($sock)
+                if !sysread $sock, $answers[$i], 65536, length $answers[$i];
+        }
+    }
+
+    return map {
+        m{\AHTTP/1\.1 (\d+) [^\r]*\r\n(.*?)\r\n\r\n(.*)\z}s ? [$1, $2, $3]
+                                                            : ['', '', '']
+    } @answers;
+}
+
+
+# One request in HTTP/2, clear text; the block's server listens on it at
+# $TEST_NGINX_RAND_PORT_1 or wherever. Returns "code content-type\nbody".
+
+sub http2 {
+    my ($port, $method, $uri, $body) = @_;
+
+    my @command = ('curl', '-s', '--http2-prior-knowledge', '--max-time', 5,
+                   '-X', $method, '-H', 'Content-Type: application/json',
+                   '-w', '\n%{http_version} %{http_code}',
+                   "http://127.0.0.1:$port$uri");
+
+    push @command, '--data-binary', $body if defined $body;
+
+    open my $in, '-|', @command or die "curl: $!\n";
+
+    my $answer = do { local $/; <$in> } // '';
+
+    close $in;
+
+    return $answer =~ /\A(.*)\n(\S+) (\d+)\z/s ? ($3, $2, $1) : ('', '', '');
+}
+
+
+sub status {
+    my ($code, undef, $body) = http('GET', '/status');
+
+    require JSON::PP;
+
+    return $code eq '200' ? eval { JSON::PP::decode_json($body) } // {} : {};
+}
+
+
+# --- Kafka
+
+# The events of one payment, oldest first, each as [key, value, headers].
+
+sub events_in_kafka {
+    my ($payment_id, $wanted) = @_;
+
+    my @events;
+    my $seen = await {
+        @events = grep { $_->[1] =~ /\Q$payment_id\E/ } all_events();
+        return @events >= $wanted;
+    };
+
+    return @events;
+}
+
+
+sub all_events {
+    open my $in, '-|', 'kcat', '-C', '-q', '-e', '-o', 'beginning',
+        '-b', "127.0.0.1:$ENV{PAYMENT_TEST_KAFKA_PORT}",
+        '-t', $ENV{TEST_NGINX_PAYMENT_TOPIC}, '-X', 'log_level=0',
+        '-f', '%k\x01%s\x01%h\x02'
+        or die "kcat: $!\n";
+
+    my $all = do { local $/; <$in> } // '';
+
+    close $in;
+
+    return map { [split /\x01/, $_, -1] } grep { /\x01/ } split /\x02/, $all;
+}
+
+
+# --- processes
+
+sub master_pid {
+    my $root = $ENV{TEST_NGINX_SERVER_ROOT};
+    my ($pid) = read_file("$root/logs/nginx.pid") =~ /^(\d+)/;
+
+    return $pid;
+}
+
+
+# The pids of all helpers that write to this nginx's log, whoever is their
+# parent: an orphan counts.
+
+sub helpers {
+    my $log = "$ENV{TEST_NGINX_SERVER_ROOT}/logs/error.log";
+    my @found;
+
+    for my $dir (glob '/proc/[0-9]*') {
+        next if read_file("$dir/cmdline") !~ /payment outbox/;
+
+        push @found, $dir =~ m{(\d+)$}
+            if grep { (readlink // '') =~ /^\Q$log\E/ } glob "$dir/fd/*";
+    }
+
+    return sort { $a <=> $b } @found;
+}
+
+
+sub helper_title {
+    my ($pid) = helpers();
+
+    return 'no helper' if !defined $pid;
+
+    my $title = `ps -o args= -p $pid`;
+
+    $title =~ s/\s+$//;
+    return $title;
+}
+
+
+# What "nginx -t" says of the running server's own configuration.
+
+sub nginx_test {
+    my $root = $ENV{TEST_NGINX_SERVER_ROOT};
+    my $said = `$ENV{TEST_NGINX_BINARY} -t -e $root/logs/error.log \\
+                -p $root/ -c $root/conf/nginx.conf 2>&1`;
+
+    return $? == 0 ? 'ok' : $said;
+}
+
+1;

@@ -70,7 +70,7 @@ CREATE TABLE outbox_event (
     version        INT UNSIGNED NOT NULL,
     created_at     DATETIME(6)  NOT NULL,
     traceparent    VARCHAR(55) CHARACTER SET ascii NULL,
-    payload        TEXT         NOT NULL
+    payload        MEDIUMTEXT   NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_nopad_bin;
 
 
@@ -85,7 +85,7 @@ CREATE TABLE outbox_dead (
     version        INT UNSIGNED NOT NULL,
     created_at     DATETIME(6)  NOT NULL,
     traceparent    VARCHAR(55) CHARACTER SET ascii NULL,
-    payload        TEXT         NOT NULL,
+    payload        MEDIUMTEXT   NOT NULL,
     reason         VARCHAR(255) NOT NULL,
     attempts       INT UNSIGNED NOT NULL,
     dead_at        DATETIME(3)  NOT NULL,

@@ -1,0 +1,999 @@
+/*
+ * The directives, and the module's place in the life of nginx's processes.
+ *
+ * The writers run in the workers, the outbox in the helper process, which the
+ * master starts because our payment_outbox_path has a manager; with
+ * master_process off both run in the single process.
+ */
+
+#include "ngx_http_payment_module.h"
+
+#include <sys/eventfd.h>
+
+
+#define NGX_HTTP_PAYMENT_ZONE_SIZE   (256 * 1024)
+
+
+static void *ngx_http_payment_create_main_conf(ngx_conf_t *cf);
+static char *ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf);
+static char *ngx_http_payment_init_breaker(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf);
+static char *ngx_http_payment_init_outbox(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf);
+static ngx_int_t ngx_http_payment_create_doorbell(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf);
+static void ngx_http_payment_close_doorbell(void *data);
+static ngx_int_t ngx_http_payment_init_zone(ngx_shm_zone_t *zone, void *data);
+static void *ngx_http_payment_create_loc_conf(ngx_conf_t *cf);
+static char *ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+
+static ngx_int_t ngx_http_payment_init_process(ngx_cycle_t *cycle);
+static void ngx_http_payment_exit_process(ngx_cycle_t *cycle);
+
+static char *ngx_http_payment_api(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_payment_handler(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_payment_currencies(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_payment_percent(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_payment_property(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_payment_check_positive(ngx_conf_t *cf, void *post,
+    void *data);
+
+
+static ngx_conf_enum_t  ngx_http_payment_replays[] = {
+    { ngx_string("replay"), NGX_HTTP_PAYMENT_REPLAY },
+    { ngx_string("conflict"), NGX_HTTP_PAYMENT_CONFLICT },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_enum_t  ngx_http_payment_unknown_members[] = {
+    { ngx_string("ignore"), 0 },
+    { ngx_string("refuse"), 1 },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_enum_t  ngx_http_payment_dead_letters[] = {
+    { ngx_string("block"), NGX_PAYMENT_DEAD_BLOCK },
+    { ngx_string("divert"), NGX_PAYMENT_DEAD_DIVERT },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_enum_t  ngx_http_payment_profiles[] = {
+    { ngx_string("safe"), NGX_PAYMENT_KAFKA_SAFE },
+    { ngx_string("reference"), NGX_PAYMENT_KAFKA_REFERENCE },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_enum_t  ngx_http_payment_windows[] = {
+    { ngx_string("count"), PAYMENT_BREAKER_COUNT_BASED },
+    { ngx_string("time"), PAYMENT_BREAKER_TIME_BASED },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_post_t  ngx_http_payment_positive = {
+    ngx_http_payment_check_positive
+};
+
+static ngx_conf_num_bounds_t  ngx_http_payment_batch_bounds = {
+    ngx_conf_check_num_bounds, 1, NGX_PAYMENT_BATCH_SIZE_MAX
+};
+
+static ngx_conf_num_bounds_t  ngx_http_payment_queue_bounds = {
+    ngx_conf_check_num_bounds, 1, 1048576
+};
+
+static ngx_conf_num_bounds_t  ngx_http_payment_retries_bounds = {
+    ngx_conf_check_num_bounds, 0, 100
+};
+
+static ngx_conf_num_bounds_t  ngx_http_payment_read_bounds = {
+    ngx_conf_check_num_bounds, 1, 10000
+};
+
+static ngx_conf_num_bounds_t  ngx_http_payment_in_flight_bounds = {
+    ngx_conf_check_num_bounds, 1, 100000
+};
+
+
+#define NGX_HTTP_PAYMENT_MAIN(name, type, set, field, post)                   \
+    { ngx_string(name),                                                       \
+      NGX_HTTP_MAIN_CONF|type,                                                \
+      set,                                                                    \
+      NGX_HTTP_MAIN_CONF_OFFSET,                                              \
+      offsetof(ngx_http_payment_main_conf_t, field),                          \
+      post }
+
+#define NGX_HTTP_PAYMENT_LOC(name, type, set, field, post)                    \
+    { ngx_string(name),                                                       \
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|type,            \
+      set,                                                                    \
+      NGX_HTTP_LOC_CONF_OFFSET,                                               \
+      offsetof(ngx_http_payment_loc_conf_t, field),                           \
+      post }
+
+
+static ngx_command_t  ngx_http_payment_commands[] = {
+
+    { ngx_string("payment_shard"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_BLOCK|NGX_CONF_TAKE1,
+      ngx_payment_shard_block,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    /* the batch writer */
+
+    NGX_HTTP_PAYMENT_MAIN("payment_batch_size", NGX_CONF_TAKE1,
+        ngx_conf_set_num_slot, writer.batch_size,
+        &ngx_http_payment_batch_bounds),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_batch_bytes", NGX_CONF_TAKE1,
+        ngx_conf_set_size_slot, writer.batch_bytes, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_batch_spare_delay", NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot, writer.spare_delay, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_queue_size", NGX_CONF_TAKE1,
+        ngx_conf_set_num_slot, writer.queue_size,
+        &ngx_http_payment_queue_bounds),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_queue_bytes", NGX_CONF_TAKE1,
+        ngx_conf_set_size_slot, writer.queue_bytes, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_queue_timeout", NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot, writer.queue_timeout,
+        &ngx_http_payment_positive),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_retries", NGX_CONF_TAKE1,
+        ngx_conf_set_num_slot, writer.retries,
+        &ngx_http_payment_retries_bounds),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_retry_interval", NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot, writer.retry_interval,
+        &ngx_http_payment_positive),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_retry_max_interval", NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot, writer.retry_max_interval,
+        &ngx_http_payment_positive),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_idempotency_retention", NGX_CONF_TAKE1,
+        ngx_conf_set_sec_slot, outbox.idempotency_retention, NULL),
+
+    /* the outbox */
+
+    NGX_HTTP_PAYMENT_MAIN("payment_outbox", NGX_CONF_FLAG,
+        ngx_conf_set_flag_slot, outbox.enable, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_outbox_path", NGX_CONF_TAKE1234,
+        ngx_conf_set_path_slot, outbox.path, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_outbox_initial_delay", NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot, outbox.initial_delay, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_outbox_poll_interval", NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot, outbox.poll_interval,
+        &ngx_http_payment_positive),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_outbox_batch_size", NGX_CONF_TAKE1,
+        ngx_conf_set_num_slot, outbox.batch_size,
+        &ngx_http_payment_read_bounds),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_outbox_max_in_flight", NGX_CONF_TAKE1,
+        ngx_conf_set_num_slot, outbox.max_in_flight,
+        &ngx_http_payment_in_flight_bounds),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_outbox_lock_at_most_for", NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot, outbox.lock_at_most_for, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_outbox_lock_at_least_for", NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot, outbox.lock_at_least_for, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_outbox_max_retries", NGX_CONF_TAKE1,
+        ngx_conf_set_num_slot, outbox.max_retries,
+        &ngx_http_payment_retries_bounds),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_outbox_retry_interval", NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot, outbox.retry_interval,
+        &ngx_http_payment_positive),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_outbox_dead_letter", NGX_CONF_TAKE1,
+        ngx_conf_set_enum_slot, outbox.dead_letter,
+        ngx_http_payment_dead_letters),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_outbox_archive", NGX_CONF_FLAG,
+        ngx_conf_set_flag_slot, outbox.archive, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_outbox_drain_timeout", NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot, outbox.drain_timeout, NULL),
+
+    /* Kafka */
+
+    NGX_HTTP_PAYMENT_MAIN("payment_kafka_brokers", NGX_CONF_TAKE1,
+        ngx_conf_set_str_slot, outbox.brokers, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_kafka_topic", NGX_CONF_TAKE1,
+        ngx_conf_set_str_slot, outbox.topic, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_kafka_profile", NGX_CONF_TAKE1,
+        ngx_conf_set_enum_slot, outbox.profile, ngx_http_payment_profiles),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_kafka_property", NGX_CONF_TAKE2,
+        ngx_http_payment_property, outbox.properties, NULL),
+
+    /* the circuit breaker, by Resilience4j's names */
+
+    NGX_HTTP_PAYMENT_MAIN("payment_breaker", NGX_CONF_FLAG,
+        ngx_conf_set_flag_slot, outbox.breaker_enable, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_breaker_failure_rate_threshold",
+        NGX_CONF_TAKE1,
+        ngx_http_payment_percent, breaker.failure_rate, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_breaker_slow_call_rate_threshold",
+        NGX_CONF_TAKE1,
+        ngx_http_payment_percent, breaker.slow_call_rate, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_breaker_slow_call_duration_threshold",
+        NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot, breaker.slow_call_duration, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_breaker_wait_duration_in_open_state",
+        NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot, breaker.wait_in_open, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_breaker_max_wait_duration_in_half_open_state",
+        NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot, breaker.max_wait_in_half_open, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN(
+        "payment_breaker_permitted_number_of_calls_in_half_open_state",
+        NGX_CONF_TAKE1,
+        ngx_conf_set_num_slot, breaker.permitted_calls, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_breaker_minimum_number_of_calls",
+        NGX_CONF_TAKE1,
+        ngx_conf_set_num_slot, breaker.minimum_calls, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_breaker_sliding_window_type",
+        NGX_CONF_TAKE1,
+        ngx_conf_set_enum_slot, breaker.window_type,
+        ngx_http_payment_windows),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_breaker_sliding_window_size",
+        NGX_CONF_TAKE1,
+        ngx_conf_set_num_slot, breaker.window_size, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN(
+        "payment_breaker_automatic_transition_from_open_to_half_open_enabled",
+        NGX_CONF_FLAG,
+        ngx_conf_set_flag_slot, breaker.automatic_transition, NULL),
+
+    /* the API */
+
+    { ngx_string("payment_api"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_payment_api,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    NGX_HTTP_PAYMENT_LOC("payment_merchant", NGX_CONF_TAKE1,
+        ngx_http_set_complex_value_slot, merchant, NULL),
+
+    NGX_HTTP_PAYMENT_LOC("payment_idempotency_replay", NGX_CONF_TAKE1,
+        ngx_conf_set_enum_slot, replay, ngx_http_payment_replays),
+
+    NGX_HTTP_PAYMENT_LOC("payment_unknown_members", NGX_CONF_TAKE1,
+        ngx_conf_set_enum_slot, unknown_members,
+        ngx_http_payment_unknown_members),
+
+    NGX_HTTP_PAYMENT_LOC("payment_currencies", NGX_CONF_1MORE,
+        ngx_http_payment_currencies, currencies, NULL),
+
+    NGX_HTTP_PAYMENT_LOC("payment_max_amount", NGX_CONF_TAKE1,
+        ngx_conf_set_num_slot, max_amount, &ngx_http_payment_positive),
+
+    NGX_HTTP_PAYMENT_LOC("payment_max_body_size", NGX_CONF_TAKE1,
+        ngx_conf_set_size_slot, max_body_size, NULL),
+
+    NGX_HTTP_PAYMENT_LOC("payment_timeout", NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot, timeout, &ngx_http_payment_positive),
+
+    NGX_HTTP_PAYMENT_LOC("payment_intercept_errors", NGX_CONF_FLAG,
+        ngx_conf_set_flag_slot, intercept_errors, NULL),
+
+    /* what operators look at */
+
+    { ngx_string("payment_status"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
+      ngx_http_payment_handler,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      ngx_http_payment_status_handler },
+
+    { ngx_string("payment_openapi"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_payment_handler,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      ngx_http_payment_openapi_handler },
+
+    { ngx_string("payment_outbox_admin"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_payment_handler,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      ngx_http_payment_admin_handler },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_payment_module_ctx = {
+    ngx_http_payment_add_variables,        /* preconfiguration */
+    NULL,                                  /* postconfiguration */
+
+    ngx_http_payment_create_main_conf,     /* create main configuration */
+    ngx_http_payment_init_main_conf,       /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_http_payment_create_loc_conf,      /* create location configuration */
+    ngx_http_payment_merge_loc_conf        /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_payment_module = {
+    NGX_MODULE_V1,
+    &ngx_http_payment_module_ctx,          /* module context */
+    ngx_http_payment_commands,             /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    ngx_http_payment_init_process,         /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    ngx_http_payment_exit_process,         /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+static void *
+ngx_http_payment_create_main_conf(ngx_conf_t *cf)
+{
+    ngx_payment_outbox_conf_t        *outbox;
+    ngx_payment_writer_conf_t        *writer;
+    ngx_http_payment_main_conf_t     *pmcf;
+    ngx_http_payment_breaker_conf_t  *breaker;
+
+    pmcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_payment_main_conf_t));
+    if (pmcf == NULL) {
+        return NULL;
+    }
+
+    if (ngx_array_init(&pmcf->shards, cf->pool, 4,
+                       sizeof(ngx_payment_shard_t *))
+        != NGX_OK
+        || ngx_array_init(&pmcf->outbox.properties, cf->pool, 4,
+                          sizeof(ngx_payment_kafka_property_t))
+           != NGX_OK)
+    {
+        return NULL;
+    }
+
+    writer = &pmcf->writer;
+    writer->batch_size = NGX_CONF_UNSET_UINT;
+    writer->batch_bytes = NGX_CONF_UNSET_SIZE;
+    writer->spare_delay = NGX_CONF_UNSET_MSEC;
+    writer->queue_size = NGX_CONF_UNSET_UINT;
+    writer->queue_bytes = NGX_CONF_UNSET_SIZE;
+    writer->queue_timeout = NGX_CONF_UNSET_MSEC;
+    writer->retries = NGX_CONF_UNSET_UINT;
+    writer->retry_interval = NGX_CONF_UNSET_MSEC;
+    writer->retry_max_interval = NGX_CONF_UNSET_MSEC;
+    writer->doorbell = NGX_INVALID_FILE;
+
+    outbox = &pmcf->outbox;
+    outbox->enable = NGX_CONF_UNSET;
+    outbox->doorbell = NGX_INVALID_FILE;
+    outbox->initial_delay = NGX_CONF_UNSET_MSEC;
+    outbox->poll_interval = NGX_CONF_UNSET_MSEC;
+    outbox->batch_size = NGX_CONF_UNSET_UINT;
+    outbox->max_in_flight = NGX_CONF_UNSET_UINT;
+    outbox->lock_at_most_for = NGX_CONF_UNSET_MSEC;
+    outbox->lock_at_least_for = NGX_CONF_UNSET_MSEC;
+    outbox->max_retries = NGX_CONF_UNSET_UINT;
+    outbox->retry_interval = NGX_CONF_UNSET_MSEC;
+    outbox->dead_letter = NGX_CONF_UNSET_UINT;
+    outbox->archive = NGX_CONF_UNSET;
+    outbox->drain_timeout = NGX_CONF_UNSET_MSEC;
+    outbox->idempotency_retention = NGX_CONF_UNSET;
+    outbox->profile = NGX_CONF_UNSET_UINT;
+    outbox->breaker_enable = NGX_CONF_UNSET;
+
+    breaker = &pmcf->breaker;
+    breaker->failure_rate = NGX_CONF_UNSET;
+    breaker->slow_call_rate = NGX_CONF_UNSET;
+    breaker->slow_call_duration = NGX_CONF_UNSET_MSEC;
+    breaker->wait_in_open = NGX_CONF_UNSET_MSEC;
+    breaker->max_wait_in_half_open = NGX_CONF_UNSET_MSEC;
+    breaker->permitted_calls = NGX_CONF_UNSET;
+    breaker->minimum_calls = NGX_CONF_UNSET;
+    breaker->window_type = NGX_CONF_UNSET_UINT;
+    breaker->window_size = NGX_CONF_UNSET;
+    breaker->automatic_transition = NGX_CONF_UNSET;
+
+    return pmcf;
+}
+
+
+static char *
+ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf)
+{
+    ngx_http_payment_main_conf_t *pmcf = conf;
+
+    ngx_str_t                   name;
+    ngx_payment_writer_conf_t  *writer;
+
+    writer = &pmcf->writer;
+
+    ngx_conf_init_uint_value(writer->batch_size, 256);
+    ngx_conf_init_size_value(writer->batch_bytes, 1024 * 1024);
+    ngx_conf_init_msec_value(writer->spare_delay, 20);
+    ngx_conf_init_uint_value(writer->queue_size, 4096);
+    ngx_conf_init_size_value(writer->queue_bytes, 16 * 1024 * 1024);
+    ngx_conf_init_msec_value(writer->queue_timeout, 1000);
+    ngx_conf_init_uint_value(writer->retries, 3);
+    ngx_conf_init_msec_value(writer->retry_interval, 10);
+    ngx_conf_init_msec_value(writer->retry_max_interval, 40);
+
+    if (ngx_http_payment_init_outbox(cf, pmcf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (pmcf->shards.nelts == 0) {
+        if (pmcf->api || pmcf->outbox.enable) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "no \"payment_shard\" is defined, but \"%s\" "
+                          "needs one",
+                          pmcf->api ? "payment_api" : "payment_outbox");
+            return NGX_CONF_ERROR;
+        }
+
+    } else if (ngx_payment_shards_init(cf, pmcf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_str_set(&name, "ngx_payment");
+
+    pmcf->zone = ngx_shared_memory_add(cf, &name, NGX_HTTP_PAYMENT_ZONE_SIZE,
+                                       &ngx_http_payment_module);
+    if (pmcf->zone == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    pmcf->zone->init = ngx_http_payment_init_zone;
+    pmcf->zone->data = pmcf;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_payment_init_outbox(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf)
+{
+    ngx_path_t                 *path;
+    ngx_payment_outbox_conf_t  *outbox;
+
+    outbox = &pmcf->outbox;
+    outbox->shards = &pmcf->shards;
+
+    ngx_conf_init_value(outbox->enable, outbox->brokers.len ? 1 : 0);
+    ngx_conf_init_msec_value(outbox->initial_delay, 1000);
+    ngx_conf_init_msec_value(outbox->poll_interval, 50);
+    ngx_conf_init_uint_value(outbox->batch_size, 300);
+    ngx_conf_init_uint_value(outbox->max_in_flight, 15000);
+    ngx_conf_init_msec_value(outbox->lock_at_most_for, 30000);
+    ngx_conf_init_msec_value(outbox->lock_at_least_for, 1000);
+    ngx_conf_init_uint_value(outbox->max_retries, 5);
+    ngx_conf_init_msec_value(outbox->retry_interval, 1000);
+    ngx_conf_init_uint_value(outbox->dead_letter, NGX_PAYMENT_DEAD_BLOCK);
+    ngx_conf_init_value(outbox->archive, 0);
+    ngx_conf_init_msec_value(outbox->drain_timeout, 3000);
+    ngx_conf_init_value(outbox->idempotency_retention, 24 * 60 * 60);
+    ngx_conf_init_uint_value(outbox->profile, NGX_PAYMENT_KAFKA_SAFE);
+    ngx_conf_init_value(outbox->breaker_enable, 1);
+
+    if (outbox->topic.len == 0) {
+        ngx_str_set(&outbox->topic, "payments");
+    }
+
+    if (ngx_http_payment_init_breaker(cf, pmcf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (!outbox->enable) {
+        return NGX_CONF_OK;
+    }
+
+    if (outbox->brokers.len == 0) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"payment_outbox on\" needs \"payment_kafka_brokers\"");
+        return NGX_CONF_ERROR;
+    }
+
+    if (outbox->lock_at_most_for < 1000) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"payment_outbox_lock_at_most_for\" must be 1s at "
+                      "least");
+        return NGX_CONF_ERROR;
+    }
+
+    if (outbox->lock_at_least_for > outbox->lock_at_most_for) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"payment_outbox_lock_at_least_for\" must not be longer "
+                      "than \"payment_outbox_lock_at_most_for\"");
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_payment_outbox_check_conf(cf, outbox) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (outbox->path == NULL) {
+        path = ngx_pcalloc(cf->pool, sizeof(ngx_path_t));
+        if (path == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_str_set(&path->name, "payment_outbox_temp");
+
+        if (ngx_conf_full_name(cf->cycle, &path->name, 0) != NGX_OK
+            || ngx_add_path(cf, &path) != NGX_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+
+        outbox->path = path;
+    }
+
+    /* a path with a manager is what makes the master start the helper */
+
+    outbox->path->manager = ngx_payment_outbox_manager;
+    outbox->path->data = outbox;
+
+    return ngx_http_payment_create_doorbell(cf, pmcf) == NGX_OK
+           ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_payment_init_breaker(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf)
+{
+    const char                       *wrong;
+    payment_breaker_conf_t           *conf;
+    ngx_http_payment_breaker_conf_t  *b;
+
+    b = &pmcf->breaker;
+
+    ngx_conf_init_value(b->failure_rate, 5000);
+    ngx_conf_init_value(b->slow_call_rate, 5000);
+    ngx_conf_init_msec_value(b->slow_call_duration, 2000);
+    ngx_conf_init_msec_value(b->wait_in_open, 30000);
+    ngx_conf_init_msec_value(b->max_wait_in_half_open, 0);
+    ngx_conf_init_value(b->permitted_calls, 3);
+    ngx_conf_init_value(b->minimum_calls, 5);
+    ngx_conf_init_uint_value(b->window_type, PAYMENT_BREAKER_COUNT_BASED);
+    ngx_conf_init_value(b->window_size, 100);
+    ngx_conf_init_value(b->automatic_transition, 1);
+
+    conf = &pmcf->outbox.breaker;
+    payment_breaker_conf_default(conf);
+
+    conf->failure_rate_threshold = (float) b->failure_rate / 100;
+    conf->slow_call_rate_threshold = (float) b->slow_call_rate / 100;
+    conf->slow_call_duration_threshold_ns =
+                             b->slow_call_duration * PAYMENT_BREAKER_MS_NS;
+    conf->sliding_window_type = b->window_type;
+    conf->sliding_window_size = (uint32_t) b->window_size;
+    conf->minimum_number_of_calls = (uint32_t) b->minimum_calls;
+    conf->permitted_calls_in_half_open_state = (uint32_t) b->permitted_calls;
+    conf->wait_duration_in_open_state_ns =
+                             b->wait_in_open * PAYMENT_BREAKER_MS_NS;
+    conf->max_wait_duration_in_half_open_state_ns =
+                             b->max_wait_in_half_open * PAYMENT_BREAKER_MS_NS;
+    conf->automatic_transition_to_half_open = b->automatic_transition;
+
+    wrong = payment_breaker_conf_check(conf);
+
+    if (wrong) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "invalid \"payment_breaker_*\" directives: %s", wrong);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* One eventfd for all workers of a cycle: inherited by fork, not by exec. */
+
+static ngx_int_t
+ngx_http_payment_create_doorbell(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf)
+{
+    ngx_fd_t             fd;
+    ngx_pool_cleanup_t  *cln;
+
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    fd = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
+    if (fd == -1) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, ngx_errno,
+                      "payment: eventfd() failed");
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_payment_close_doorbell;
+    cln->data = pmcf;
+
+    pmcf->writer.doorbell = fd;
+    pmcf->outbox.doorbell = fd;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_payment_close_doorbell(void *data)
+{
+    ngx_http_payment_main_conf_t *pmcf = data;
+
+    (void) close(pmcf->writer.doorbell);
+}
+
+
+static ngx_int_t
+ngx_http_payment_init_zone(ngx_shm_zone_t *zone, void *data)
+{
+    ngx_http_payment_main_conf_t *old = data;
+
+    ngx_slab_pool_t               *pool;
+    ngx_payment_stats_t           *stats;
+    ngx_http_payment_main_conf_t  *pmcf;
+
+    pmcf = zone->data;
+    pool = (ngx_slab_pool_t *) zone->shm.addr;
+
+    if (old) {
+        stats = old->writer.stats;
+
+    } else if (zone->shm.exists) {
+        stats = pool->data;
+
+    } else {
+        stats = ngx_slab_calloc(pool, sizeof(ngx_payment_stats_t));
+        if (stats == NULL) {
+            return NGX_ERROR;
+        }
+
+        pool->data = stats;
+    }
+
+    pmcf->writer.stats = stats;
+    pmcf->outbox.stats = stats;
+
+    return NGX_OK;
+}
+
+
+static void *
+ngx_http_payment_create_loc_conf(ngx_conf_t *cf)
+{
+    ngx_http_payment_loc_conf_t  *plcf;
+
+    plcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_payment_loc_conf_t));
+    if (plcf == NULL) {
+        return NULL;
+    }
+
+    plcf->merchant = NGX_CONF_UNSET_PTR;
+    plcf->replay = NGX_CONF_UNSET_UINT;
+    plcf->unknown_members = NGX_CONF_UNSET_UINT;
+    plcf->max_amount = NGX_CONF_UNSET;
+    plcf->max_body_size = NGX_CONF_UNSET_SIZE;
+    plcf->timeout = NGX_CONF_UNSET_MSEC;
+    plcf->intercept_errors = NGX_CONF_UNSET;
+
+    return plcf;
+}
+
+
+static char *
+ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_payment_loc_conf_t *prev = parent;
+    ngx_http_payment_loc_conf_t *conf = child;
+
+    ngx_conf_merge_ptr_value(conf->merchant, prev->merchant, NULL);
+    ngx_conf_merge_uint_value(conf->replay, prev->replay,
+                              NGX_HTTP_PAYMENT_REPLAY);
+    ngx_conf_merge_uint_value(conf->unknown_members, prev->unknown_members, 0);
+    ngx_conf_merge_str_value(conf->currencies, prev->currencies, "");
+    ngx_conf_merge_value(conf->max_amount, prev->max_amount,
+                         PAYMENT_AMOUNT_MAX);
+    ngx_conf_merge_size_value(conf->max_body_size, prev->max_body_size, 8192);
+    ngx_conf_merge_msec_value(conf->timeout, prev->timeout, 5000);
+    ngx_conf_merge_value(conf->intercept_errors, prev->intercept_errors, 0);
+
+    if (conf->max_amount > PAYMENT_AMOUNT_MAX) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"payment_max_amount\" must not be more than %L",
+                      (int64_t) PAYMENT_AMOUNT_MAX);
+        return NGX_CONF_ERROR;
+    }
+
+    conf->rules.max_amount = conf->max_amount;
+    conf->rules.refuse_unknown = conf->unknown_members ? 1 : 0;
+    conf->rules.currencies = (char *) conf->currencies.data;
+    conf->rules.currencies_n = conf->currencies.len / 3;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_payment_init_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                     i;
+    ngx_payment_shard_t          **shards;
+    ngx_http_payment_main_conf_t  *pmcf;
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return NGX_OK;
+    }
+
+    pmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_payment_module);
+
+    if (pmcf == NULL || pmcf->shards.nelts == 0) {
+        return NGX_OK;
+    }
+
+    if (ngx_payment_db_init_process(cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (pmcf->api) {
+        pmcf->writers = ngx_pcalloc(cycle->pool, pmcf->shards.nelts
+                                          * sizeof(ngx_payment_writer_t *));
+        if (pmcf->writers == NULL) {
+            return NGX_ERROR;
+        }
+
+        shards = pmcf->shards.elts;
+
+        for (i = 0; i < pmcf->shards.nelts; i++) {
+            pmcf->writers[i] = ngx_payment_writer_create(cycle, shards[i],
+                                                         &pmcf->writer);
+            if (pmcf->writers[i] == NULL) {
+                return NGX_ERROR;
+            }
+        }
+    }
+
+    if (ngx_process == NGX_PROCESS_SINGLE && pmcf->outbox.enable) {
+        return ngx_payment_outbox_start(&pmcf->outbox, cycle);
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_payment_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                     i;
+    ngx_http_payment_main_conf_t  *pmcf;
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return;
+    }
+
+    pmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_payment_module);
+
+    if (pmcf == NULL || pmcf->shards.nelts == 0) {
+        return;
+    }
+
+    if (ngx_process == NGX_PROCESS_SINGLE && pmcf->outbox.enable) {
+        ngx_payment_outbox_drain(&pmcf->outbox, cycle);
+    }
+
+    for (i = 0; pmcf->writers && i < pmcf->shards.nelts; i++) {
+        ngx_payment_writer_close(pmcf->writers[i]);
+    }
+
+    ngx_payment_db_exit_process(cycle);
+}
+
+
+static char *
+ngx_http_payment_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_core_loc_conf_t      *clcf;
+    ngx_http_payment_main_conf_t  *pmcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->handler == ngx_http_payment_api_handler) {
+        return "is duplicate";
+    }
+
+    clcf->handler = ngx_http_payment_api_handler;
+
+    pmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_payment_module);
+    pmcf->api = 1;
+
+    return NGX_CONF_OK;
+}
+
+
+/* payment_status, payment_openapi, payment_outbox_admin: post is the handler */
+
+static char *
+ngx_http_payment_handler(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_str_t                 *value;
+    ngx_http_handler_pt        handler;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    value = cf->args->elts;
+    handler = (ngx_http_handler_pt) cmd->post;
+
+    if (cf->args->nelts == 2) {
+        if (ngx_strcmp(value[1].data, "prometheus") == 0) {
+            handler = ngx_http_payment_prometheus_handler;
+
+        } else if (ngx_strcmp(value[1].data, "json") != 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid value \"%V\" in \"%V\" directive, "
+                               "it must be \"json\" or \"prometheus\"",
+                               &value[1], &cmd->name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->handler) {
+        return "is duplicate, or the location has another handler";
+    }
+
+    clcf->handler = handler;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_payment_currencies(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_payment_loc_conf_t *plcf = conf;
+
+    u_char      *p;
+    ngx_str_t   *value;
+    ngx_uint_t   i;
+
+    if (plcf->currencies.data) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    p = ngx_pnalloc(cf->pool, 3 * (cf->args->nelts - 1));
+    if (p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    plcf->currencies.data = p;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+        if (payment_currency_exponent((char *) value[i].data, value[i].len)
+            < 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"%V\" in \"%V\" directive is no ISO 4217 "
+                               "currency code", &value[i], &cmd->name);
+            return NGX_CONF_ERROR;
+        }
+
+        p = ngx_cpymem(p, value[i].data, 3);
+    }
+
+    plcf->currencies.len = p - plcf->currencies.data;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_payment_percent(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char  *p = conf;
+
+    ngx_int_t  *field, n;
+    ngx_str_t  *value;
+
+    field = (ngx_int_t *) (p + cmd->offset);
+
+    if (*field != NGX_CONF_UNSET) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    n = ngx_atofp(value[1].data, value[1].len, 2);
+
+    if (n == NGX_ERROR || n < 1 || n > 10000) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid percentage \"%V\" in \"%V\" directive, it "
+                           "must be more than 0 and at most 100",
+                           &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    *field = n;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_payment_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char  *p = conf;
+
+    ngx_str_t                     *value;
+    ngx_array_t                   *properties;
+    ngx_payment_kafka_property_t  *property;
+
+    properties = (ngx_array_t *) (p + cmd->offset);
+
+    property = ngx_array_push(properties);
+    if (property == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    value = cf->args->elts;             /* the parser terminates its words */
+    property->name = value[1];
+    property->value = value[2];
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_payment_check_positive(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_msec_t *value = data;
+
+    return *value ? NGX_CONF_OK : "must be more than 0";
+}

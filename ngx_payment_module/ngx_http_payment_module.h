@@ -1,0 +1,114 @@
+/*
+ * The module's configuration, and the handlers of its locations.
+ */
+
+#ifndef NGX_HTTP_PAYMENT_MODULE_H
+#define NGX_HTTP_PAYMENT_MODULE_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "payment.h"
+#include "ngx_payment_outbox.h"
+#include "ngx_payment_stats.h"
+#include "ngx_payment_writer.h"
+
+
+/* payment_breaker_*, as nginx reads them */
+
+typedef struct {
+    ngx_int_t                   failure_rate;       /* 1/100 percent */
+    ngx_int_t                   slow_call_rate;     /* 1/100 percent */
+    ngx_msec_t                  slow_call_duration;
+    ngx_msec_t                  wait_in_open;
+    ngx_msec_t                  max_wait_in_half_open;
+    ngx_int_t                   permitted_calls;
+    ngx_int_t                   minimum_calls;
+    ngx_uint_t                  window_type;
+    ngx_int_t                   window_size;
+    ngx_flag_t                  automatic_transition;
+} ngx_http_payment_breaker_conf_t;
+
+
+/* http{}: one set for all servers, for the writers and the outbox are shared */
+
+typedef struct {
+    ngx_array_t                 shards;     /* of ngx_payment_shard_t * */
+    ngx_payment_shard_t        *slots[PAYMENT_SLOTS];
+    ngx_payment_writer_conf_t   writer;
+    ngx_payment_outbox_conf_t   outbox;
+    ngx_http_payment_breaker_conf_t   breaker;
+    ngx_shm_zone_t             *zone;
+    ngx_uint_t                  api;        /* some location has payment_api */
+
+    /* of this process, by shard->index; NULL in the helper */
+    ngx_payment_writer_t      **writers;
+} ngx_http_payment_main_conf_t;
+
+
+typedef struct {
+    ngx_http_complex_value_t   *merchant;
+    ngx_uint_t                  replay;     /* NGX_HTTP_PAYMENT_REPLAY_* */
+    ngx_uint_t                  unknown_members;
+    ngx_str_t                   currencies; /* "KRWUSD"; empty: all */
+    ngx_int_t                   max_amount;
+    size_t                      max_body_size;
+    ngx_msec_t                  timeout;
+    ngx_flag_t                  intercept_errors;
+
+    payment_rules_t             rules;      /* the above, for the parser */
+} ngx_http_payment_loc_conf_t;
+
+
+#define NGX_HTTP_PAYMENT_REPLAY      0
+#define NGX_HTTP_PAYMENT_CONFLICT    1
+
+
+/* A request's context; what the log variables show. */
+
+typedef struct {
+    ngx_http_request_t         *request;
+    ngx_payment_op_t           *op;         /* NULL before and afterwards */
+    ngx_payment_writer_t       *writer;
+    ngx_event_t                 timer;
+
+    payment_operation_e         operation;
+    payment_outcome_e           outcome;
+    ngx_payment_shard_t        *shard;      /* NULL: it came to none */
+    uint64_t                    started_us;
+    uint64_t                    queue_us;
+    uint64_t                    commit_us;
+    ngx_uint_t                  batch_size;
+    payment_status_e            status;     /* 0: none */
+    u_char                      id_text[PAYMENT_ID_TEXT_LEN];
+    unsigned                    has_id:1;
+    unsigned                    done:1;
+} ngx_http_payment_ctx_t;
+
+
+extern ngx_module_t  ngx_http_payment_module;
+
+
+/* ngx_http_payment_api.c: payment_api */
+ngx_int_t ngx_http_payment_api_handler(ngx_http_request_t *r);
+
+/* ngx_http_payment_variables.c */
+ngx_int_t ngx_http_payment_add_variables(ngx_conf_t *cf);
+
+/* ngx_http_payment_status.c: payment_status [json | prometheus] */
+ngx_int_t ngx_http_payment_status_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_payment_prometheus_handler(ngx_http_request_t *r);
+
+/* ngx_http_payment_admin.c: payment_outbox_admin */
+ngx_int_t ngx_http_payment_admin_handler(ngx_http_request_t *r);
+
+/* ngx_http_payment_static.c: payment_openapi */
+ngx_int_t ngx_http_payment_openapi_handler(ngx_http_request_t *r);
+
+/* ngx_payment_shard.c: the payment_shard{} block, and the map of slots */
+char *ngx_payment_shard_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_payment_shards_init(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf);
+
+#endif /* NGX_HTTP_PAYMENT_MODULE_H */

@@ -1,0 +1,369 @@
+/* Bulk statements and their bound arrays: see ngx_payment_columns.h. */
+
+#include "ngx_payment_columns.h"
+
+
+#define NGX_PAYMENT_COLUMNS_MAX   9
+#define NGX_PAYMENT_TIME_LEN      26     /* 2026-11-22 18:12:46.123456 */
+
+
+/* Rows of one statement: a pointer and a length, or a number, per parameter. */
+
+typedef struct {
+    enum enum_field_types   type;
+    void                   *values;      /* char *[], int64_t[] or int8_t[] */
+    unsigned long          *lens;
+    char                   *indicators;
+} ngx_payment_column_t;
+
+
+struct ngx_payment_columns_s {
+    ngx_uint_t              rows_max;
+    ngx_uint_t              rows[NGX_PAYMENT_STMTS];
+    ngx_payment_column_t    columns[NGX_PAYMENT_STMTS][NGX_PAYMENT_COLUMNS_MAX];
+
+    /* rendered times: created and updated of each row, and the batch's own */
+    u_char                (*created)[NGX_PAYMENT_TIME_LEN];
+    u_char                (*updated)[NGX_PAYMENT_TIME_LEN];
+    u_char                  now[NGX_PAYMENT_TIME_LEN];
+    ngx_pool_t             *pool;
+};
+
+
+const char *const  ngx_payment_columns_sql[] = {
+
+    "UPDATE payment SET status = ?, captured_amount = ?, refunded_amount = ?,"
+    " version = ?, updated_at = ? WHERE id = ? AND version = ?",
+
+    "INSERT INTO idempotency_key (key_hash, payment_id, fingerprint, operation,"
+    " status, version, captured_amount, refunded_amount, created_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+
+    "INSERT INTO payment (id, merchant_id, currency, status, amount,"
+    " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+
+    "INSERT INTO outbox_event (aggregatetype, aggregateid, type, merchant_id,"
+    " version, created_at, traceparent, payload)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+
+    NULL
+};
+
+
+#define TEXT    MYSQL_TYPE_STRING
+#define BYTES   MYSQL_TYPE_BLOB
+#define NUMBER  MYSQL_TYPE_LONGLONG
+#define SMALL   MYSQL_TYPE_TINY
+
+/* 0 (MYSQL_TYPE_DECIMAL, which is bound nowhere) ends a list */
+
+static const enum enum_field_types
+    ngx_payment_columns_types[NGX_PAYMENT_STMTS][NGX_PAYMENT_COLUMNS_MAX + 1] =
+{
+    { SMALL, NUMBER, NUMBER, NUMBER, TEXT, BYTES, NUMBER },
+    { BYTES, BYTES, BYTES, SMALL, SMALL, NUMBER, NUMBER, NUMBER, TEXT },
+    { BYTES, TEXT, TEXT, SMALL, NUMBER, TEXT, TEXT },
+    { TEXT, TEXT, TEXT, TEXT, NUMBER, TEXT, TEXT, TEXT }
+};
+
+
+ngx_payment_columns_t *
+ngx_payment_columns_create(ngx_uint_t rows_max, ngx_log_t *log)
+{
+    size_t                  width;
+    ngx_uint_t              s, i;
+    ngx_pool_t             *pool;
+    ngx_payment_column_t   *col;
+    ngx_payment_columns_t  *columns;
+
+    pool = ngx_create_pool(4096, log);
+    if (pool == NULL) {
+        return NULL;
+    }
+
+    columns = ngx_pcalloc(pool, sizeof(ngx_payment_columns_t));
+    if (columns == NULL) {
+        goto failed;
+    }
+
+    columns->pool = pool;
+    columns->rows_max = rows_max;
+    columns->created = ngx_palloc(pool, rows_max * NGX_PAYMENT_TIME_LEN);
+    columns->updated = ngx_palloc(pool, rows_max * NGX_PAYMENT_TIME_LEN);
+
+    if (columns->created == NULL || columns->updated == NULL) {
+        goto failed;
+    }
+
+    for (s = 0; s < NGX_PAYMENT_STMTS; s++) {
+        for (i = 0; ngx_payment_columns_types[s][i]; i++) {
+            col = &columns->columns[s][i];
+            col->type = ngx_payment_columns_types[s][i];
+            width = (col->type == SMALL) ? 1 : 8;
+
+            col->values = ngx_pcalloc(pool, rows_max * width);
+            col->indicators = ngx_pcalloc(pool, rows_max);
+            col->lens = NULL;
+
+            if (col->type == TEXT || col->type == BYTES) {
+                col->lens = ngx_pcalloc(pool,
+                                        rows_max * sizeof(unsigned long));
+                if (col->lens == NULL) {
+                    goto failed;
+                }
+            }
+
+            if (col->values == NULL || col->indicators == NULL) {
+                goto failed;
+            }
+        }
+    }
+
+    return columns;
+
+failed:
+
+    ngx_destroy_pool(pool);
+
+    return NULL;
+}
+
+
+void
+ngx_payment_columns_destroy(ngx_payment_columns_t *columns)
+{
+    ngx_destroy_pool(columns->pool);
+}
+
+
+ngx_int_t
+ngx_payment_columns_bind(ngx_payment_columns_t *columns, ngx_payment_db_t *db)
+{
+    ngx_uint_t             s, i;
+    MYSQL_BIND             bind[NGX_PAYMENT_COLUMNS_MAX];
+    unsigned int           rows;
+    ngx_payment_column_t  *col;
+
+    rows = (unsigned int) columns->rows_max;
+
+    for (s = 0; s < NGX_PAYMENT_STMTS; s++) {
+        ngx_memzero(bind, sizeof(bind));
+
+        for (i = 0; ngx_payment_columns_types[s][i]; i++) {
+            col = &columns->columns[s][i];
+            bind[i].buffer_type = col->type;
+            bind[i].buffer = col->values;
+            bind[i].length = col->lens;
+            bind[i].u.indicator = col->indicators;
+        }
+
+        if (mysql_stmt_attr_set(db->stmts[s], STMT_ATTR_ARRAY_SIZE, &rows)
+            || mysql_stmt_bind_param(db->stmts[s], bind))
+        {
+            ngx_log_error(NGX_LOG_ALERT, db->log, 0,
+                          "payment: binding statement %ui failed: %s",
+                          s, mysql_stmt_error(db->stmts[s]));
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+void
+ngx_payment_columns_reset(ngx_payment_columns_t *columns)
+{
+    time_t           sec;
+    size_t           len;
+    struct timespec  ts;
+
+    ngx_memzero(columns->rows, sizeof(columns->rows));
+
+    (void) clock_gettime(CLOCK_REALTIME, &ts);
+
+    sec = ts.tv_sec;
+    len = payment_render_sql_time((char *) columns->now,
+                                  (int64_t) sec * 1000
+                                  + ts.tv_nsec / 1000000);
+
+    (void) ngx_sprintf(columns->now + len, "%03d",
+                       (int) (ts.tv_nsec / 1000 % 1000));
+}
+
+
+static void
+ngx_payment_columns_text(ngx_payment_column_t *col, ngx_uint_t row,
+    const void *text, size_t len)
+{
+    ((const char **) col->values)[row] = text;
+    col->lens[row] = len;
+    col->indicators[row] = text ? STMT_INDICATOR_NONE : STMT_INDICATOR_NULL;
+}
+
+
+static void
+ngx_payment_columns_number(ngx_payment_column_t *col, ngx_uint_t row,
+    int64_t number)
+{
+    if (col->type == SMALL) {
+        ((int8_t *) col->values)[row] = (int8_t) number;
+    } else {
+        ((int64_t *) col->values)[row] = number;
+    }
+
+    col->indicators[row] = STMT_INDICATOR_NONE;
+}
+
+
+static void
+ngx_payment_columns_number_or_null(ngx_payment_column_t *col, ngx_uint_t row,
+    int64_t number)
+{
+    ngx_payment_columns_number(col, row, number);
+
+    if (number == 0) {
+        col->indicators[row] = STMT_INDICATOR_NULL;
+    }
+}
+
+
+static ngx_payment_column_t *
+ngx_payment_columns_row(ngx_payment_columns_t *columns, ngx_payment_stmt_e s,
+    ngx_uint_t *row)
+{
+    ngx_payment_assert(columns->rows[s] < columns->rows_max);
+
+    *row = columns->rows[s]++;
+
+    return columns->columns[s];
+}
+
+
+void
+ngx_payment_columns_add_change(ngx_payment_columns_t *columns,
+    const payment_t *p, uint32_t version)
+{
+    size_t                 len;
+    ngx_uint_t             row;
+    ngx_payment_column_t  *col;
+
+    col = ngx_payment_columns_row(columns, NGX_PAYMENT_STMT_CHANGES, &row);
+
+    len = payment_render_sql_time((char *) columns->updated[row],
+                                  p->updated_ms);
+
+    ngx_payment_columns_number(&col[0], row, p->status);
+    ngx_payment_columns_number(&col[1], row, p->captured);
+    ngx_payment_columns_number(&col[2], row, p->refunded);
+    ngx_payment_columns_number(&col[3], row, p->version);
+    ngx_payment_columns_text(&col[4], row, columns->updated[row], len);
+    ngx_payment_columns_text(&col[5], row, p->id, PAYMENT_ID_SIZE);
+    ngx_payment_columns_number(&col[6], row, version);
+}
+
+
+void
+ngx_payment_columns_add_key(ngx_payment_columns_t *columns,
+    const ngx_payment_op_t *op)
+{
+    ngx_uint_t                row;
+    const payment_t          *p;
+    ngx_payment_column_t     *col;
+    const payment_request_t  *r;
+
+    p = &op->payment;
+    r = &op->request;
+    col = ngx_payment_columns_row(columns, NGX_PAYMENT_STMT_KEYS, &row);
+
+    ngx_payment_columns_text(&col[0], row, r->key_hash, PAYMENT_KEY_HASH_SIZE);
+    ngx_payment_columns_text(&col[1], row, p->id, PAYMENT_ID_SIZE);
+    ngx_payment_columns_text(&col[2], row, r->fingerprint,
+                             PAYMENT_FINGERPRINT_SIZE);
+    ngx_payment_columns_number(&col[3], row, r->operation);
+    ngx_payment_columns_number(&col[4], row, p->status);
+    ngx_payment_columns_number(&col[5], row, p->version);
+    ngx_payment_columns_number_or_null(&col[6], row, p->captured);
+    ngx_payment_columns_number_or_null(&col[7], row, p->refunded);
+    ngx_payment_columns_text(&col[8], row, columns->now,
+                             sizeof("2026-11-22 18:12:46") - 1);
+}
+
+
+void
+ngx_payment_columns_add_payment(ngx_payment_columns_t *columns,
+    const ngx_payment_op_t *op)
+{
+    size_t                 len;
+    ngx_uint_t             row;
+    const payment_t       *p;
+    ngx_payment_column_t  *col;
+
+    p = &op->payment;
+    col = ngx_payment_columns_row(columns, NGX_PAYMENT_STMT_PAYMENTS, &row);
+
+    len = payment_render_sql_time((char *) columns->created[row],
+                                  p->created_ms);
+
+    ngx_payment_columns_text(&col[0], row, p->id, PAYMENT_ID_SIZE);
+    ngx_payment_columns_text(&col[1], row, p->merchant, p->merchant_len);
+    ngx_payment_columns_text(&col[2], row, p->currency, 3);
+    ngx_payment_columns_number(&col[3], row, p->status);
+    ngx_payment_columns_number(&col[4], row, p->amount);
+    ngx_payment_columns_text(&col[5], row, columns->created[row], len);
+    ngx_payment_columns_text(&col[6], row, columns->created[row], len);
+}
+
+
+void
+ngx_payment_columns_add_event(ngx_payment_columns_t *columns,
+    const ngx_payment_op_t *op, const u_char *payload, size_t len)
+{
+    ngx_uint_t             row;
+    const char            *type;
+    const payment_t       *p;
+    ngx_payment_column_t  *col;
+
+    p = &op->payment;
+    type = payment_event_type(op->request.operation);
+    col = ngx_payment_columns_row(columns, NGX_PAYMENT_STMT_EVENTS, &row);
+
+    ngx_payment_columns_text(&col[0], row, "payment", sizeof("payment") - 1);
+    ngx_payment_columns_text(&col[1], row, op->id_text, PAYMENT_ID_TEXT_LEN);
+    ngx_payment_columns_text(&col[2], row, type, ngx_strlen(type));
+    ngx_payment_columns_text(&col[3], row, p->merchant, p->merchant_len);
+    ngx_payment_columns_number(&col[4], row, p->version);
+    ngx_payment_columns_text(&col[5], row, columns->now, NGX_PAYMENT_TIME_LEN);
+    ngx_payment_columns_text(&col[6], row,
+                             op->traceparent_len ? op->traceparent : NULL,
+                             op->traceparent_len);
+    ngx_payment_columns_text(&col[7], row, payload, len);
+}
+
+
+ngx_uint_t
+ngx_payment_columns_statements(ngx_payment_columns_t *columns,
+    ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts,
+    ngx_payment_stmt_e *which)
+{
+    ngx_uint_t    s, n;
+    unsigned int  rows;
+
+    n = 0;
+
+    for (s = 0; s < NGX_PAYMENT_STMTS; s++) {
+
+        rows = (unsigned int) columns->rows[s];
+        if (rows == 0) {
+            continue;
+        }
+
+        (void) mysql_stmt_attr_set(db->stmts[s], STMT_ATTR_ARRAY_SIZE, &rows);
+
+        stmts[n].stmt = db->stmts[s];
+        which[n] = s;
+        n++;
+    }
+
+    return n;
+}

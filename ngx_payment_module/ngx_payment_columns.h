@@ -1,0 +1,60 @@
+/*
+ * The four bulk statements of a batch and the arrays that they bind.
+ *
+ * A line has one set of columns, bound once when its connection is ready; a
+ * batch fills the rows in and sets the count.  Texts are not copied: they must
+ * live until the exchange has ended.
+ */
+
+#ifndef NGX_PAYMENT_COLUMNS_H
+#define NGX_PAYMENT_COLUMNS_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_payment_db.h"
+#include "ngx_payment_op.h"
+
+
+typedef enum {
+    NGX_PAYMENT_STMT_CHANGES = 0,  /* UPDATE payment, guarded by its version */
+    NGX_PAYMENT_STMT_KEYS,         /* INSERT INTO idempotency_key */
+    NGX_PAYMENT_STMT_PAYMENTS,     /* INSERT INTO payment */
+    NGX_PAYMENT_STMT_EVENTS,       /* INSERT INTO outbox_event */
+    NGX_PAYMENT_STMTS
+} ngx_payment_stmt_e;
+
+
+typedef struct ngx_payment_columns_s   ngx_payment_columns_t;
+
+
+/* SQL for ngx_payment_db_t.prepare, in the order of ngx_payment_stmt_e */
+extern const char *const  ngx_payment_columns_sql[];
+
+ngx_payment_columns_t *ngx_payment_columns_create(ngx_uint_t rows_max,
+    ngx_log_t *log);
+void ngx_payment_columns_destroy(ngx_payment_columns_t *columns);
+
+/* Binds to a connection that has just become ready. */
+ngx_int_t ngx_payment_columns_bind(ngx_payment_columns_t *columns,
+    ngx_payment_db_t *db);
+
+void ngx_payment_columns_reset(ngx_payment_columns_t *columns);
+
+/* Each appends a row.  version is the payment's before the change. */
+void ngx_payment_columns_add_change(ngx_payment_columns_t *columns,
+    const payment_t *p, uint32_t version);
+void ngx_payment_columns_add_key(ngx_payment_columns_t *columns,
+    const ngx_payment_op_t *op);
+void ngx_payment_columns_add_payment(ngx_payment_columns_t *columns,
+    const ngx_payment_op_t *op);
+void ngx_payment_columns_add_event(ngx_payment_columns_t *columns,
+    const ngx_payment_op_t *op, const u_char *payload, size_t len);
+
+/* Statements that have rows, ready for an exchange; returns how many.  which[]
+ * says of each which one it is. */
+ngx_uint_t ngx_payment_columns_statements(ngx_payment_columns_t *columns,
+    ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts,
+    ngx_payment_stmt_e *which);
+
+#endif /* NGX_PAYMENT_COLUMNS_H */

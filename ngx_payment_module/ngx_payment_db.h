@@ -1,0 +1,214 @@
+/*
+ * One MariaDB connection on nginx's event loop.
+ *
+ * A connection is owned by one process and used for one exchange at a time: a
+ * few statements that are all sent before the first answer is read, so that
+ * an exchange costs one round trip whatever it holds.  It is opened by a
+ * thread of its own (DNS, TLS and the session's set-up block), and from then on
+ * never blocks.  It reopens itself, with jittered back-off, until closed for
+ * good.
+ *
+ * Used by the batch writer in the workers and by the outbox in the helper.
+ */
+
+#ifndef NGX_PAYMENT_DB_H
+#define NGX_PAYMENT_DB_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include <mysql.h>
+
+
+#define NGX_PAYMENT_DB_STMTS_MAX    8       /* prepared, of one connection */
+#define NGX_PAYMENT_DB_SERVERS_MAX  8
+#define NGX_PAYMENT_DB_MESSAGE_LEN  256
+
+
+typedef struct ngx_payment_db_s        ngx_payment_db_t;
+typedef struct ngx_payment_db_stmt_s   ngx_payment_db_stmt_t;
+typedef struct ngx_payment_shard_s     ngx_payment_shard_t;
+
+
+/* A server of a shard: host is an address, a name, or a unix socket's path. */
+
+typedef struct {
+    ngx_str_t                  name;        /* as configured, terminated */
+    ngx_str_t                  host;        /* terminated; empty: unix socket */
+    ngx_str_t                  path;        /* terminated; empty: TCP */
+    in_port_t                  port;
+} ngx_payment_server_t;
+
+
+/*
+ * A payment_shard{} block.  Everything but "active" and "down" is set by the
+ * configuration and read-only afterwards, so connecting threads may read it.
+ */
+
+struct ngx_payment_shard_s {
+    ngx_str_t                  name;
+    ngx_uint_t                 index;       /* 0.. in order of configuration */
+    ngx_array_t                slots;       /* of ngx_payment_slots_t */
+    ngx_array_t                servers;     /* of ngx_payment_server_t */
+
+    ngx_str_t                  database;    /* terminated, as all below */
+    ngx_str_t                  user;
+    ngx_str_t                  password;
+    ngx_str_t                  ssl_ca;
+    ngx_str_t                  ssl_certificate;
+    ngx_str_t                  ssl_certificate_key;
+    ngx_flag_t                 ssl;
+    ngx_flag_t                 ssl_verify;
+
+    ngx_uint_t                 connections;
+    ngx_msec_t                 connect_timeout;
+    ngx_msec_t                 read_timeout;
+    ngx_msec_t                 idle_timeout;    /* 0: none */
+    ngx_msec_t                 max_age;         /* 0: none */
+    ngx_uint_t                 max_requests;    /* 0: none */
+
+    /* of this process: the server that all connections of the shard use, so
+     * that two primaries are never mixed */
+    ngx_uint_t                 active;
+    ngx_uint_t                 last_error;  /* logged; 0: all is well */
+    unsigned                   warned:1;    /* of unflushed commits */
+};
+
+
+/* What must hold, or the process may not go on with money. */
+
+#define ngx_payment_assert(x)                                                 \
+    do {                                                                      \
+        if (!(x)) {                                                           \
+            ngx_log_error(NGX_LOG_EMERG, ngx_cycle->log, 0,                   \
+                          "payment: assertion \"" #x "\" failed, "            \
+                          __FILE__ ":%d", __LINE__);                          \
+            ngx_debug_point();                                                \
+            abort();                                                          \
+        }                                                                     \
+    } while (0)
+
+
+typedef struct {
+    ngx_uint_t                 first;
+    ngx_uint_t                 last;
+} ngx_payment_slots_t;
+
+
+/*
+ * A statement of an exchange.  In: either stmt (prepared and bound; its buffers
+ * must live until the exchange ends) or sql.  Out: error 0 and affected, and
+ * result if the statement has one; or the server's error number and message.
+ * The results belong to the exchange: they are freed when its handler returns.
+ */
+
+struct ngx_payment_db_stmt_s {
+    MYSQL_STMT                *stmt;
+    ngx_str_t                  sql;
+
+    ngx_uint_t                 error;
+    uint64_t                   affected;
+    MYSQL_RES                 *result;
+    char                       message[NGX_PAYMENT_DB_MESSAGE_LEN];
+};
+
+
+typedef enum {
+    NGX_PAYMENT_DB_CLOSED = 0,     /* waits for its timer, then connects */
+    NGX_PAYMENT_DB_CONNECTING,     /* a thread has it */
+    NGX_PAYMENT_DB_IDLE,           /* ready for an exchange */
+    NGX_PAYMENT_DB_BUSY            /* in an exchange */
+} ngx_payment_db_state_e;
+
+
+/* data is db->data.  ready: became IDLE by connecting. */
+typedef void (*ngx_payment_db_state_pt)(ngx_payment_db_t *db);
+
+/*
+ * An exchange ended.  lost is 0, or the client error number with which the
+ * connection died (2013 also for a timeout); then statements from db->read on
+ * have no answer, and db->sent says how many statements may have reached the
+ * server.  The handler may start the next exchange on a connection that is
+ * not lost.
+ */
+typedef void (*ngx_payment_db_done_pt)(ngx_payment_db_t *db, ngx_uint_t lost);
+
+
+struct ngx_payment_db_s {
+    ngx_payment_db_state_e     state;
+    ngx_payment_shard_t       *shard;
+    ngx_log_t                 *log;
+    void                      *data;
+
+    /* set by the owner before ngx_payment_db_open() */
+    ngx_payment_db_state_pt    ready;
+    ngx_payment_db_state_pt    down;        /* a connect attempt failed */
+    const char *const         *session;     /* SQL run on connect, NULL at end */
+    const char *const         *prepare;     /* SQL prepared on connect, dito */
+
+    MYSQL                     *mysql;
+    MYSQL_STMT                *stmts[NGX_PAYMENT_DB_STMTS_MAX];
+    ngx_connection_t          *connection;
+    ngx_uint_t                 server;      /* index into shard->servers */
+
+    /* the exchange under way */
+    ngx_payment_db_stmt_t     *exchange;
+    ngx_uint_t                 n;
+    ngx_uint_t                 sent;
+    ngx_uint_t                 read;
+    ngx_payment_db_done_pt     done;
+    ngx_uint_t                 step;        /* private to ngx_payment_db.c */
+    int                        wait;        /* MYSQL_WAIT_* */
+
+    ngx_event_t                timer;       /* exchange, idle or reconnect */
+    ngx_uint_t                 failures;    /* connect attempts, in a row */
+    ngx_uint_t                 requests;    /* exchanges since connected */
+    ngx_msec_t                 connected_at;
+    ngx_msec_t                 max_age;     /* this connection's, jittered */
+    struct ngx_payment_db_attempt_s  *attempt;
+    unsigned                   closing:1;   /* for good */
+    unsigned                   timedout:1;
+};
+
+
+/* Once in a process, before the first open; returns NGX_ERROR if out of fds. */
+ngx_int_t ngx_payment_db_init_process(ngx_cycle_t *cycle);
+void ngx_payment_db_exit_process(ngx_cycle_t *cycle);
+
+/* Starts connecting; ready() follows, now or whenever the server is there. */
+void ngx_payment_db_open(ngx_payment_db_t *db);
+
+/* Closes for good, with COM_QUIT where possible.  An exchange under way ends
+ * without its handler being called. */
+void ngx_payment_db_close(ngx_payment_db_t *db);
+
+/*
+ * Starts an exchange on an IDLE connection.  stmts and everything they point
+ * to must live until done() was called, from the event loop or, if all went
+ * through at once, from within this call.  timeout is in milliseconds; an
+ * exchange that takes longer loses the connection.
+ */
+void ngx_payment_db_exchange(ngx_payment_db_t *db,
+    ngx_payment_db_stmt_t *stmts, ngx_uint_t n, ngx_msec_t timeout,
+    ngx_payment_db_done_pt done);
+
+/* Gives up a connection whose session can't be trusted; reopens it at once. */
+void ngx_payment_db_reset(ngx_payment_db_t *db);
+
+
+typedef enum {
+    NGX_PAYMENT_DB_OK = 0,
+    NGX_PAYMENT_DB_RETRY,          /* rolled back by the server: try again */
+    NGX_PAYMENT_DB_DUPLICATE,      /* 1062 */
+    NGX_PAYMENT_DB_UNFIT,          /* this server can't serve: read-only, full */
+    NGX_PAYMENT_DB_STALE,          /* session is unusable: prepare anew */
+    NGX_PAYMENT_DB_REFUSED         /* a statement or a row is to blame */
+} ngx_payment_db_error_e;
+
+ngx_payment_db_error_e ngx_payment_db_classify(ngx_uint_t error);
+
+
+/* Texts for SQL that holds no client's bytes: x'..' of binary. Returns end. */
+u_char *ngx_payment_db_hex(u_char *p, const u_char *data, size_t len);
+
+#endif /* NGX_PAYMENT_DB_H */

@@ -1,0 +1,140 @@
+/*
+ * The counters of all processes, in one shared zone.
+ *
+ * Fixed size, atomics only, no lock: a process that dies in the middle of an
+ * update leaves nothing behind.  The zone lives on through a reload.  What is
+ * one process's alone (gauges of the helper) is overwritten by its successor.
+ */
+
+#ifndef NGX_PAYMENT_STATS_H
+#define NGX_PAYMENT_STATS_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+
+#define NGX_PAYMENT_SHARDS_MAX      64
+#define NGX_PAYMENT_OUTCOMES        32      /* > every payment_outcome_e */
+#define NGX_PAYMENT_OPERATIONS      6
+#define NGX_PAYMENT_OWNER_LEN       64
+
+/* bucket i counts what took <= 2^i * 62.5 us: 62.5 us .. 32 s, then the rest */
+#define NGX_PAYMENT_BUCKETS         21
+
+
+typedef struct {
+    ngx_atomic_t    bucket[NGX_PAYMENT_BUCKETS];
+    ngx_atomic_t    count;
+    ngx_atomic_t    sum_us;
+} ngx_payment_histogram_t;
+
+
+/* a worker's view of a shard, summed over workers by fetch_add */
+
+typedef struct {
+    ngx_atomic_t    batches;
+    ngx_atomic_t    rows;              /* operations committed */
+    ngx_atomic_t    rollbacks;
+    ngx_atomic_t    retries;           /* batches tried again */
+    ngx_atomic_t    splits;
+    ngx_atomic_t    duplicates;        /* batches that met a used key */
+    ngx_atomic_t    resolved;          /* unknown outcomes found out */
+    ngx_atomic_t    unknown;           /* ... and not found out in time */
+    ngx_atomic_t    shed;              /* 503: queue full or too slow */
+    ngx_atomic_t    connects;
+    ngx_atomic_t    connect_failures;
+    ngx_atomic_t    lost;              /* open connections that died */
+    ngx_atomic_t    failovers;
+    ngx_atomic_t    open;              /* gauge: connections */
+    ngx_atomic_t    busy;              /* gauge: in an exchange */
+    ngx_atomic_t    queued;            /* gauge: operations waiting */
+} ngx_payment_shard_stats_t;
+
+
+/* the helper's view of a shard's outbox */
+
+typedef struct {
+    ngx_atomic_t    held;              /* gauge: 1 with the lease */
+    ngx_atomic_t    epoch;
+    ngx_atomic_t    acquired;          /* leases taken */
+    ngx_atomic_t    lost;              /* leases lost, not released */
+    ngx_atomic_t    backlog;           /* gauge: rows not yet published */
+    ngx_atomic_t    in_flight;         /* gauge */
+    ngx_atomic_t    read;              /* events read */
+    ngx_atomic_t    late;              /* ... found below the cursor */
+    ngx_atomic_t    published;         /* acknowledged by Kafka */
+    ngx_atomic_t    deleted;
+    ngx_atomic_t    failed;            /* failed delivery reports */
+    ngx_atomic_t    dead;              /* moved to outbox_dead */
+    ngx_atomic_t    rewinds;           /* back to the head of the table */
+    ngx_atomic_t    purged;            /* idempotency keys */
+    ngx_atomic_t    errors;            /* failed database exchanges */
+} ngx_payment_outbox_stats_t;
+
+
+typedef struct {
+    ngx_atomic_t    pid;               /* 0: no helper */
+    ngx_atomic_t    started_at;        /* Unix ms */
+    ngx_atomic_t    starts;
+    ngx_atomic_t    paused;            /* admin: 1 = do not publish */
+    ngx_atomic_t    command;           /* admin: packed request, 0 = none */
+    ngx_atomic_t    producers;         /* producers made, 1 + rebuilds */
+    ngx_atomic_t    queue_full;
+    ngx_atomic_t    kafka_up;          /* gauge */
+    u_char          owner[NGX_PAYMENT_OWNER_LEN];   /* lease owner uuid */
+
+    /* the breaker's snapshot; rates in 1/100 %, -100 = undefined */
+    ngx_atomic_t    breaker_state;
+    ngx_atomic_t    breaker_failure_rate;
+    ngx_atomic_t    breaker_slow_rate;
+    ngx_atomic_t    breaker_buffered;
+    ngx_atomic_t    breaker_failed;
+    ngx_atomic_t    breaker_slow;
+    ngx_atomic_t    breaker_slow_failed;
+    ngx_atomic_t    breaker_not_permitted;
+    ngx_atomic_t    breaker_transitions;
+    ngx_payment_histogram_t   calls_successful;
+    ngx_payment_histogram_t   calls_failed;
+    ngx_payment_histogram_t   calls_ignored;
+
+    ngx_payment_histogram_t   commit_to_ack;
+    ngx_payment_outbox_stats_t  outbox[NGX_PAYMENT_SHARDS_MAX];
+
+    /* start times, for damping crash loops */
+    ngx_atomic_t    start_history[8];
+} ngx_payment_helper_stats_t;
+
+
+typedef struct {
+    ngx_atomic_t    doorbell_armed;    /* the helper sleeps: ring */
+    ngx_atomic_t    requests[NGX_PAYMENT_OPERATIONS][NGX_PAYMENT_OUTCOMES];
+    ngx_payment_histogram_t   request_time;
+    ngx_payment_histogram_t   queue_time;
+    ngx_payment_histogram_t   commit_time;
+    ngx_payment_shard_stats_t   shards[NGX_PAYMENT_SHARDS_MAX];
+    ngx_payment_helper_stats_t  helper;
+} ngx_payment_stats_t;
+
+
+static ngx_inline void
+ngx_payment_histogram_add(ngx_payment_histogram_t *h, uint64_t us)
+{
+    ngx_uint_t  i;
+    uint64_t    limit;
+
+    limit = 63;
+
+    for (i = 0; i < NGX_PAYMENT_BUCKETS - 1; i++) {
+        if (us <= limit) {
+            break;
+        }
+
+        limit = 125 * ((uint64_t) 1 << i);
+    }
+
+    (void) ngx_atomic_fetch_add(&h->bucket[i], 1);
+    (void) ngx_atomic_fetch_add(&h->count, 1);
+    (void) ngx_atomic_fetch_add(&h->sum_us, (ngx_atomic_int_t) us);
+}
+
+#endif /* NGX_PAYMENT_STATS_H */

@@ -1016,6 +1016,12 @@ ngx_http_payment_send(ngx_http_request_t *r, ngx_uint_t status,
     ngx_chain_t  out;
 
     r->headers_out.status = status;
+
+    if (status == 422) {
+        /* nginx has no words for it */
+        ngx_str_set(&r->headers_out.status_line, "422 Unprocessable Content");
+    }
+
     r->headers_out.content_length_n = len;
     r->headers_out.content_type = *type;
     r->headers_out.content_type_len = type->len;

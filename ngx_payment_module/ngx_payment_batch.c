@@ -721,11 +721,11 @@ ngx_payment_batch_rollback(ngx_payment_batch_t *b,
 {
     ngx_uint_t  n;
 
-    n = 0;
+    n = 1;
     b->reason = reason;
 
     ngx_memzero(b->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
-    ngx_str_set(&b->stmts[n++].sql, "ROLLBACK");
+    ngx_str_set(&b->stmts[0].sql, "ROLLBACK");
 
     if (reason != NGX_PAYMENT_DB_OK) {
         (void) ngx_atomic_fetch_add(&b->writer->stats->rollbacks, 1);
@@ -734,16 +734,16 @@ ngx_payment_batch_rollback(ngx_payment_batch_t *b,
     if (reason == NGX_PAYMENT_DB_DUPLICATE) {
         (void) ngx_atomic_fetch_add(&b->writer->stats->duplicates, 1);
 
-        if (ngx_payment_batch_sql(b, &b->stmts[n++].sql,
+        if (ngx_payment_batch_sql(b, &b->stmts[1].sql,
                                   ngx_payment_batch_sql_keys, ")", 0)
             != NGX_OK)
         {
             b->reason = NGX_PAYMENT_DB_RETRY;
-            n = 1;
 
         } else {
             /* ends what the SELECT began, or its metadata lock would stay */
-            ngx_str_set(&b->stmts[n++].sql, "ROLLBACK");
+            ngx_str_set(&b->stmts[2].sql, "ROLLBACK");
+            n = 3;
         }
     }
 

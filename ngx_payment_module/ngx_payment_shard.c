@@ -874,13 +874,7 @@ ngx_payment_shard_not_zero(ngx_conf_t *cf, void *post, void *data)
 {
     ngx_msec_t  *timeout = data;
 
-    if (*timeout == 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "the timeout must not be zero");
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
+    return *timeout ? NGX_CONF_OK : "must be more than 0";
 }
 
 

@@ -156,4 +156,15 @@ fi
 env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL \
     make $quiet -j "$(nproc)" -C "$tree" -f objs/Makefile $target 9>&-
 
+# a shared object links with anything missing; nginx would say it at its start
+if [[ $kind == dynamic ]]; then
+    undefined=$(nm -D --undefined-only "$product" \
+                | sed -n 's/.* U \(.*payment_.*\)/\1/p')
+
+    if [[ -n $undefined ]]; then
+        rm -f -- "$product"
+        die "nothing defines" $undefined
+    fi
+fi
+
 [[ $product -ef $result ]] || ln -sfn "$product" "$result"

@@ -26,31 +26,36 @@ status() {
 }
 
 
-# Ports are fixed when the first of the servers starts: the others, and those
-# who come later, must find it.
+# A server that runs has its port; and nginx, if it runs, knows all three.
 
 choose_ports() {
-    local server any=
+    http_port= db_port= kafka_port=
 
-    for server in mariadb kafka nginx; do
-        if status $server; then
-            any=yes
-        fi
-    done
-
-    if [[ -n $any && -r $ports ]]; then
+    if [[ -r $ports ]]; then
         . "$ports"
-        return
+
+        if ! status nginx; then
+            http_port=
+            status mariadb || db_port=
+            status kafka || kafka_port=
+        fi
     fi
 
-    http_port=${PAYMENT_HTTP_PORT:-8080}
-    db_port=${PAYMENT_DB_PORT:-3316}
-    kafka_port=${PAYMENT_KAFKA_PORT:-9092}
+    if [[ -z $http_port ]]; then
+        http_port=${PAYMENT_HTTP_PORT:-8080}
+        port_free "$http_port" nginx PAYMENT_HTTP_PORT
+    fi
 
-    port_free "$http_port" nginx PAYMENT_HTTP_PORT
-    port_free "$db_port" MariaDB PAYMENT_DB_PORT
-    port_free "$kafka_port" Kafka PAYMENT_KAFKA_PORT
-    port_free "$((kafka_port + 1))" "Kafka's controller" PAYMENT_KAFKA_PORT
+    if [[ -z $db_port ]]; then
+        db_port=${PAYMENT_DB_PORT:-3316}
+        port_free "$db_port" MariaDB PAYMENT_DB_PORT
+    fi
+
+    if [[ -z $kafka_port ]]; then
+        kafka_port=${PAYMENT_KAFKA_PORT:-9092}
+        port_free "$kafka_port" Kafka PAYMENT_KAFKA_PORT
+        port_free "$((kafka_port + 1))" "Kafka's controller" PAYMENT_KAFKA_PORT
+    fi
 
     mkdir -p "$dir"
     printf '%s=%s\n' http_port "$http_port" db_port "$db_port" \

@@ -211,17 +211,20 @@ EOF
 
 
 go_on() {
-    cat <<EOF
+    local what is
 
-Go on with:
+    printf '\nGo on with:\n\n'
 
-  http://127.0.0.1:$http_port/api/payments/authorize   the API
-  http://127.0.0.1:$http_port/status                   counters and states
-  kcat -C -b 127.0.0.1:$kafka_port -t $topic -o end    the events as they come
-  mariadb --socket=run/mariadb.sock -u$user -p$password $database
-  run/nginx.conf, run/logs/                           what nginx runs with, says
-  make bench-k6 DURATION=60s                          1000 payments a second
-  make stop                                           stop it; the data stays
+    while IFS='|' read -r what is; do
+        printf '  %-56s  %s\n' "$what" "$is"
+    done <<EOF
+http://127.0.0.1:$http_port/api/payments/authorize|the API
+http://127.0.0.1:$http_port/status|counters and states
+kcat -C -b 127.0.0.1:$kafka_port -t $topic -o end|the events as they come
+mariadb -S run/mariadb.sock -u$user -p$password $database|the tables
+run/nginx.conf, run/logs/|what nginx runs with, and says
+make bench-k6 DURATION=60s|1000 payments a second
+make stop|stop it; the data stays
 EOF
 }
 

@@ -1,0 +1,94 @@
+# The configurations in conf/ are ones that nginx takes: each is tested as it
+# is, but for the paths of what is not on this machine.
+
+use strict;
+use warnings;
+
+use File::Temp qw( tempdir );
+use Test::More;
+
+my $nginx = $ENV{TEST_NGINX_BINARY} || 'nginx';
+my $module = $ENV{TEST_NGINX_LOAD_MODULES};
+my $dir = tempdir(CLEANUP => 1);
+
+if (!defined $module) {
+    chomp(my $root = `pwd`);
+    $module = "$root/build/ngx_http_payment_module.so";
+}
+
+mkdir "$dir/$_" for qw( logs etc );
+
+
+sub contents {
+    my $name = shift;
+
+    open my $file, '<', $name or die "$name: $!";
+    local $/;
+    return scalar <$file>;
+}
+
+
+sub write_file {
+    my ($name, $text) = @_;
+
+    open my $file, '>', $name or die "$name: $!";
+    print $file $text;
+    close $file or die "$name: $!";
+}
+
+
+# What production.conf expects to find in /etc/nginx/payment.
+
+sub make_etc {
+    my $req = join ' ', qw( openssl req -x509 -newkey rsa:2048 -nodes -batch
+                            -days 2 -subj /CN=test ),
+                        '-keyout', "$dir/etc/server.key",
+                        '-out', "$dir/etc/server.pem";
+    my $said = `$req 2>&1`;
+    die "openssl failed: $said" if $? != 0;
+
+    for my $name (qw( merchants-ca db-ca kafka-ca )) {
+        write_file("$dir/etc/$name.pem", contents("$dir/etc/server.pem"));
+    }
+
+    write_file("$dir/etc/db-password", "secret\n");
+    write_file("$dir/etc/kafka-password.conf",
+               "payment_kafka_property  sasl.password  \"secret\";\n");
+}
+
+
+sub config_test {
+    my $text = shift;
+
+    if ($module eq '') {
+        $text =~ s/^load_module .*\n//m;
+    }
+
+    $text =~ s{^load_module\s+\S+;}{load_module  $module;}m;
+    $text =~ s{/etc/nginx/payment}{$dir/etc}g;
+    $text =~ s{/var/log/nginx}{$dir/logs}g;
+    $text =~ s{/var/lib/nginx}{$dir}g;
+    $text =~ s{^pid\s+\S+;}{pid  $dir/nginx.pid;}m;
+    $text =~ s{^user .*\n}{}m if $> != 0;
+    write_file("$dir/nginx.conf", $text);
+
+    my $said = `$nginx -t -p $dir/ -c $dir/nginx.conf -e $dir/logs/e.log 2>&1`;
+    return ($?, $said);
+}
+
+
+make_etc();
+
+for my $name (sort glob 'conf/*.conf') {
+    my ($status, $said) = config_test(contents($name));
+
+    is($status, 0, "nginx -t takes $name") or diag($said);
+    unlike($said, qr/\[(warn|error|crit|alert|emerg)\]/,
+           "nginx -t has nothing to say about $name");
+}
+
+# the test would be worth nothing if anything passed
+my ($status) = config_test(contents('conf/quickstart.conf') . "nonsense;\n");
+isnt($status, 0, 'nginx -t refuses a directive that there is not');
+
+done_testing();

@@ -1,0 +1,362 @@
+/* Names, meanings and readings: see ngx_http_payment_counters.h. */
+
+#include "ngx_http_payment_counters.h"
+
+
+static uint64_t ngx_http_payment_process_start(ngx_pid_t pid);
+
+
+#define ngx_http_payment_shard_counter(name, type, field, help)               \
+    { name, NGX_HTTP_PAYMENT_##type,                                          \
+      offsetof(ngx_payment_shard_stats_t, field), help }
+
+#define ngx_http_payment_outbox_counter(name, type, field, help)              \
+    { name, NGX_HTTP_PAYMENT_##type,                                          \
+      offsetof(ngx_payment_outbox_stats_t, field), help }
+
+#define ngx_http_payment_helper_counter(name, type, field, help)              \
+    { name, NGX_HTTP_PAYMENT_##type,                                          \
+      offsetof(ngx_payment_helper_stats_t, field), help }
+
+
+const ngx_http_payment_counter_t  ngx_http_payment_shard_counters[] = {
+
+    ngx_http_payment_shard_counter("batches", COUNTER, batches,
+        "Transactions committed."),
+    ngx_http_payment_shard_counter("rows", COUNTER, rows,
+        "Operations committed in them."),
+    ngx_http_payment_shard_counter("rollbacks", COUNTER, rollbacks,
+        "Transactions rolled back."),
+    ngx_http_payment_shard_counter("retries", COUNTER, retries,
+        "Batches tried again after a deadlock, a lock timeout or a lost "
+        "connection."),
+    ngx_http_payment_shard_counter("splits", COUNTER, splits,
+        "Batches split in halves because one of their rows failed."),
+    ngx_http_payment_shard_counter("duplicates", COUNTER, duplicates,
+        "Batches that met an idempotency key already used."),
+    ngx_http_payment_shard_counter("resolved", COUNTER, resolved,
+        "Commits of unknown outcome whose outcome was found out."),
+    ngx_http_payment_shard_counter("unknown", COUNTER, unknown,
+        "Operations answered with OUTCOME_UNKNOWN."),
+    ngx_http_payment_shard_counter("shed", COUNTER, shed,
+        "Operations refused because too much waited or the database was "
+        "away."),
+    ngx_http_payment_shard_counter("connects", COUNTER, connects,
+        "Connections opened."),
+    ngx_http_payment_shard_counter("connect_failures", COUNTER,
+        connect_failures,
+        "Attempts to connect that failed."),
+    ngx_http_payment_shard_counter("connections_lost", COUNTER, lost,
+        "Open connections that died."),
+    ngx_http_payment_shard_counter("failovers", COUNTER, failovers,
+        "Changes to another server of the shard."),
+    ngx_http_payment_shard_counter("connections_open", GAUGE, open,
+        "Connections open now."),
+    ngx_http_payment_shard_counter("connections_busy", GAUGE, busy,
+        "Connections with a batch on them now."),
+    ngx_http_payment_shard_counter("queued", GAUGE, queued,
+        "Operations that wait for a connection now."),
+
+    { NULL, 0, 0, NULL }
+};
+
+
+const ngx_http_payment_counter_t  ngx_http_payment_outbox_counters[] = {
+
+    ngx_http_payment_outbox_counter("lease_held", FLAG, held,
+        "1 while this nginx holds the shard's lease."),
+    ngx_http_payment_outbox_counter("lease_epoch", GAUGE, epoch,
+        "The epoch of the lease held last."),
+    ngx_http_payment_outbox_counter("leases_acquired", COUNTER, acquired,
+        "Leases taken."),
+    ngx_http_payment_outbox_counter("leases_lost", COUNTER, lost,
+        "Leases lost before they were given up."),
+    ngx_http_payment_outbox_counter("backlog", GAUGE, backlog,
+        "Events not yet published, as far as the holder of the lease knows."),
+    ngx_http_payment_outbox_counter("in_flight", GAUGE, in_flight,
+        "Events handed to the Kafka client and not yet reported on."),
+    ngx_http_payment_outbox_counter("read", COUNTER, read,
+        "Events read from the table."),
+    ngx_http_payment_outbox_counter("late", COUNTER, late,
+        "Events that were committed behind the reader's cursor."),
+    ngx_http_payment_outbox_counter("published", COUNTER, published,
+        "Events acknowledged by Kafka."),
+    ngx_http_payment_outbox_counter("deleted", COUNTER, deleted,
+        "Published events deleted from the table."),
+    ngx_http_payment_outbox_counter("failed", COUNTER, failed,
+        "Delivery reports that said no."),
+    ngx_http_payment_outbox_counter("dead", COUNTER, dead,
+        "Events moved to the dead letters."),
+    ngx_http_payment_outbox_counter("rewinds", COUNTER, rewinds,
+        "Returns to the head of the table after a failed delivery."),
+    ngx_http_payment_outbox_counter("purged", COUNTER, purged,
+        "Idempotency keys removed after their retention."),
+    ngx_http_payment_outbox_counter("errors", COUNTER, errors,
+        "Database exchanges of the outbox that failed."),
+
+    { NULL, 0, 0, NULL }
+};
+
+
+const ngx_http_payment_counter_t  ngx_http_payment_helper_counters[] = {
+
+    ngx_http_payment_helper_counter("paused", FLAG, paused,
+        "1 while publishing is paused."),
+    ngx_http_payment_helper_counter("kafka_up", FLAG, kafka_up,
+        "1 while a broker of Kafka can be reached."),
+    ngx_http_payment_helper_counter("starts", COUNTER, starts,
+        "Starts of the outbox process."),
+    ngx_http_payment_helper_counter("producers", COUNTER, producers,
+        "Kafka producers made: one for a start, one after a fatal error."),
+    ngx_http_payment_helper_counter("queue_full", COUNTER, queue_full,
+        "Events that waited because the Kafka client's queue was full."),
+
+    { NULL, 0, 0, NULL }
+};
+
+
+const ngx_http_payment_timing_t  ngx_http_payment_timings[] = {
+
+    { "request", offsetof(ngx_payment_stats_t, request_time),
+      "Time from the request's arrival to its answer, of operations that "
+      "reached the database." },
+
+    { "queue", offsetof(ngx_payment_stats_t, queue_time),
+      "Time that an operation waited for its batch to begin." },
+
+    { "commit", offsetof(ngx_payment_stats_t, commit_time),
+      "Time that a batch took, from its beginning to its commit." },
+
+    { "commit_to_ack",
+      offsetof(ngx_payment_stats_t, helper.commit_to_ack),
+      "Time from an event's commit to Kafka's acknowledgement." },
+
+    { NULL, 0, NULL }
+};
+
+
+const ngx_http_payment_timing_t  ngx_http_payment_calls[] = {
+
+    { "successful", offsetof(ngx_payment_helper_stats_t, calls_successful),
+      NULL },
+
+    { "failed", offsetof(ngx_payment_helper_stats_t, calls_failed), NULL },
+
+    { "ignored", offsetof(ngx_payment_helper_stats_t, calls_ignored), NULL },
+
+    { NULL, 0, NULL }
+};
+
+
+uint64_t
+ngx_http_payment_counter(const void *stats,
+    const ngx_http_payment_counter_t *counter)
+{
+    const ngx_atomic_t  *value;
+
+    value = (const ngx_atomic_t *) ((const u_char *) stats + counter->offset);
+
+    switch (counter->type) {
+
+    case NGX_HTTP_PAYMENT_GAUGE:
+        return ngx_http_payment_gauge(value);
+
+    case NGX_HTTP_PAYMENT_FLAG:
+        return *value ? 1 : 0;
+
+    default: /* NGX_HTTP_PAYMENT_COUNTER */
+        return *value;
+    }
+}
+
+
+uint64_t
+ngx_http_payment_gauge(const ngx_atomic_t *value)
+{
+    ngx_atomic_int_t  n;
+
+    n = (ngx_atomic_int_t) *value;
+
+    return n < 0 ? 0 : (uint64_t) n;
+}
+
+
+void
+ngx_http_payment_times(ngx_http_payment_times_t *t,
+    const ngx_payment_histogram_t *h)
+{
+    uint64_t    sum;
+    ngx_uint_t  i;
+
+    sum = 0;
+
+    for (i = 0; i < NGX_PAYMENT_BUCKETS; i++) {
+        sum += h->bucket[i];
+        t->up_to[i] = sum;
+    }
+
+    t->sum_us = h->sum_us;
+}
+
+
+/* the limits of ngx_payment_histogram_add() */
+
+uint64_t
+ngx_http_payment_bucket_us(ngx_uint_t i)
+{
+    return i == 0 ? 63 : 125 * ((uint64_t) 1 << (i - 1));
+}
+
+
+/* Within a bucket the times are taken as spread evenly. */
+
+uint64_t
+ngx_http_payment_quantile_us(const ngx_http_payment_times_t *t,
+    ngx_uint_t percent)
+{
+    uint64_t    count, rank, before, lower, upper;
+    ngx_uint_t  i;
+
+    count = ngx_http_payment_times_count(t);
+
+    if (count == 0) {
+        return 0;
+    }
+
+    /* count * percent / 100, upwards, without an overflow */
+
+    rank = count / 100 * percent + (count % 100 * percent + 99) / 100;
+    rank = ngx_max(rank, 1);
+
+    before = 0;
+    lower = 0;
+
+    for (i = 0; i < NGX_PAYMENT_BUCKETS - 1; i++) {
+
+        upper = ngx_http_payment_bucket_us(i);
+
+        if (rank <= t->up_to[i]) {
+            return lower + (uint64_t) ((double) (upper - lower)
+                                       * (double) (rank - before)
+                                       / (double) (t->up_to[i] - before));
+        }
+
+        before = t->up_to[i];
+        lower = upper;
+    }
+
+    /* beyond the last limit there is nothing to go by */
+
+    return lower;
+}
+
+
+const char *
+ngx_http_payment_operation_name(ngx_uint_t operation)
+{
+    /* 0: the path named no operation */
+
+    return operation == 0 ? "none"
+           : payment_operation_text((payment_operation_e) operation);
+}
+
+
+const char *
+ngx_http_payment_outcome_name(ngx_uint_t outcome)
+{
+    if (outcome == PAYMENT_REPLAYED) {
+        return "REPLAYED";
+    }
+
+    if (outcome > PAYMENT_OUTCOME_UNKNOWN) {
+        return NULL;
+    }
+
+    return payment_error((payment_outcome_e) outcome)->code;
+}
+
+
+ngx_uint_t
+ngx_http_payment_helper_up(const ngx_payment_helper_stats_t *h)
+{
+    ngx_pid_t  pid;
+
+    pid = (ngx_pid_t) h->pid;
+
+    return pid > 0 && (kill(pid, 0) == 0 || ngx_errno != NGX_ESRCH);
+}
+
+
+ngx_msec_t
+ngx_http_payment_uptime(void)
+{
+    uint64_t         start, now;
+    struct timespec  ts;
+
+    /* both since the machine was started, whatever the wall clock did */
+
+    start = ngx_http_payment_process_start(ngx_process == NGX_PROCESS_SINGLE
+                                           ? ngx_pid : ngx_parent);
+
+    if (start == 0 || clock_gettime(CLOCK_BOOTTIME, &ts) == -1) {
+        return 0;
+    }
+
+    now = (uint64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+
+    return now > start ? (ngx_msec_t) (now - start) : 0;
+}
+
+
+/* Field 22 of /proc/<pid>/stat, in milliseconds: see proc(5). */
+
+static uint64_t
+ngx_http_payment_process_start(ngx_pid_t pid)
+{
+    long        ticks;
+    u_char     *p, *last;
+    ssize_t     n;
+    ngx_fd_t    fd;
+    ngx_int_t   value;
+    ngx_uint_t  field;
+    u_char      name[sizeof("/proc//stat") + NGX_INT64_LEN];
+    u_char      buf[1024];
+
+    (void) ngx_sprintf(name, "/proc/%P/stat%Z", pid);
+
+    fd = ngx_open_file(name, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    if (fd == NGX_INVALID_FILE) {
+        return 0;
+    }
+
+    n = ngx_read_fd(fd, buf, sizeof(buf));
+    (void) ngx_close_file(fd);
+
+    if (n <= 0) {
+        return 0;
+    }
+
+    /* the second field is a name in parentheses, of any characters */
+
+    last = buf + n;
+
+    for (p = last - 1; p > buf && *p != ')'; p--) { /* void */ }
+
+    for (field = 2; field < 22; field++) {
+        p = ngx_strlchr(p, last, ' ');
+
+        if (p == NULL) {
+            return 0;
+        }
+
+        p++;
+    }
+
+    for (n = 0; p + n < last && p[n] >= '0' && p[n] <= '9'; n++) { /* void */ }
+
+    value = ngx_atoi(p, n);
+    ticks = sysconf(_SC_CLK_TCK);
+
+    return (value < 0 || ticks <= 0) ? 0 : (uint64_t) value * 1000 / ticks;
+}

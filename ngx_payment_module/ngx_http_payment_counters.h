@@ -1,0 +1,96 @@
+/*
+ * What the shared counters are called and what they mean: one table for both
+ * formats, JSON (ngx_http_payment_status.c) and Prometheus' text
+ * (ngx_http_payment_prometheus.c), so that one name leads to the other:
+ *
+ *     "retries" of a shard in JSON   payment_shard_retries_total{shard=".."}
+ *
+ * Other processes count on while we read: every value is read once, and what
+ * must fit together (a histogram's buckets and its count) is derived from what
+ * was read.
+ */
+
+#ifndef NGX_HTTP_PAYMENT_COUNTERS_H
+#define NGX_HTTP_PAYMENT_COUNTERS_H
+
+#include "ngx_http_payment_module.h"
+
+
+#define NGX_HTTP_PAYMENT_VERSION      "0.1.0"
+
+/* Resilience4j's name of the breaker, in its metrics */
+#define NGX_HTTP_PAYMENT_BREAKER      "kafka-publisher"
+
+
+typedef enum {
+    NGX_HTTP_PAYMENT_COUNTER = 0,     /* only rises, while the zone lives */
+    NGX_HTTP_PAYMENT_GAUGE,
+    NGX_HTTP_PAYMENT_FLAG             /* 0 or 1 */
+} ngx_http_payment_counter_e;
+
+
+typedef struct {
+    const char                  *name;      /* NULL: the table's end */
+    ngx_http_payment_counter_e   type;
+    size_t                       offset;    /* of its ngx_atomic_t */
+    const char                  *help;      /* a sentence, for both formats */
+} ngx_http_payment_counter_t;
+
+
+typedef struct {
+    uint64_t                     sum_us;
+    uint64_t                     up_to[NGX_PAYMENT_BUCKETS];  /* cumulative */
+} ngx_http_payment_times_t;
+
+#define ngx_http_payment_times_count(t)                                       \
+    ((t)->up_to[NGX_PAYMENT_BUCKETS - 1])
+
+
+typedef struct {
+    const char                  *name;      /* "request" */
+    size_t                       offset;    /* of its histogram */
+    const char                  *help;
+} ngx_http_payment_timing_t;
+
+
+/* of ngx_payment_shard_stats_t, ngx_payment_outbox_stats_t, .._helper_stats_t */
+extern const ngx_http_payment_counter_t  ngx_http_payment_shard_counters[];
+extern const ngx_http_payment_counter_t  ngx_http_payment_outbox_counters[];
+extern const ngx_http_payment_counter_t  ngx_http_payment_helper_counters[];
+
+/* of ngx_payment_stats_t */
+extern const ngx_http_payment_timing_t   ngx_http_payment_timings[];
+
+/* by payment_breaker_outcome_e; of ngx_payment_helper_stats_t */
+extern const ngx_http_payment_timing_t   ngx_http_payment_calls[];
+
+
+uint64_t ngx_http_payment_counter(const void *stats,
+    const ngx_http_payment_counter_t *counter);
+
+/* a gauge that a process's death can leave off by some: never below 0 */
+uint64_t ngx_http_payment_gauge(const ngx_atomic_t *value);
+
+void ngx_http_payment_times(ngx_http_payment_times_t *t,
+    const ngx_payment_histogram_t *h);
+
+/* the largest time that bucket i counts; the last has none */
+uint64_t ngx_http_payment_bucket_us(ngx_uint_t i);
+
+/* an estimate, from the buckets; 0 if nothing was counted */
+uint64_t ngx_http_payment_quantile_us(const ngx_http_payment_times_t *t,
+    ngx_uint_t percent);
+
+/* text of an operation as it is counted; there are NGX_PAYMENT_OPERATIONS */
+const char *ngx_http_payment_operation_name(ngx_uint_t operation);
+
+/* text of an outcome as it is counted: its code; NULL: no more outcomes */
+const char *ngx_http_payment_outcome_name(ngx_uint_t outcome);
+
+/* the helper is there: it said so, and its process exists */
+ngx_uint_t ngx_http_payment_helper_up(const ngx_payment_helper_stats_t *h);
+
+/* since when nginx (its master, if it has one) runs; 0: not known */
+ngx_msec_t ngx_http_payment_uptime(void);
+
+#endif /* NGX_HTTP_PAYMENT_COUNTERS_H */

@@ -1,0 +1,405 @@
+/*
+ * payment_status prometheus: the counters in Prometheus' text format, version
+ * 0.0.4.  Times are in seconds.  The breaker has Resilience4j's own metrics.
+ *
+ * Every series is there from the first scrape on, also those that are still
+ * zero: a rate() over a series that begins with 1 would miss its first event.
+ * Of requests that goes for each outcome an operation can have.
+ */
+
+#include "ngx_http_payment_counters.h"
+#include "ngx_http_payment_text.h"
+
+
+static void ngx_http_payment_prometheus_family(ngx_http_payment_text_t *t,
+    const char *name, const char *type, const char *help);
+static void ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t);
+static void ngx_http_payment_prometheus_requests(ngx_http_payment_text_t *t,
+    const ngx_payment_stats_t *stats);
+static void ngx_http_payment_prometheus_timings(ngx_http_payment_text_t *t,
+    const ngx_payment_stats_t *stats, ngx_uint_t outbox);
+static void ngx_http_payment_prometheus_times(ngx_http_payment_text_t *t,
+    const char *name, const char *labels, const ngx_payment_histogram_t *h);
+static void ngx_http_payment_prometheus_counters(ngx_http_payment_text_t *t,
+    const char *prefix, const ngx_http_payment_counter_t *counters,
+    const void *stats, size_t size, const ngx_array_t *shards);
+static void ngx_http_payment_prometheus_helper(ngx_http_payment_text_t *t,
+    const ngx_payment_helper_stats_t *h);
+static void ngx_http_payment_prometheus_breaker(ngx_http_payment_text_t *t,
+    const ngx_payment_helper_stats_t *h);
+static void ngx_http_payment_prometheus_rate(ngx_http_payment_text_t *t,
+    const char *name, const char *help, ngx_atomic_t rate);
+static void ngx_http_payment_prometheus_pair(ngx_http_payment_text_t *t,
+    const char *name, const char *help, uint64_t successful, uint64_t failed);
+
+
+static ngx_str_t  ngx_http_payment_type_prometheus =
+    ngx_string("text/plain; version=0.0.4; charset=utf-8");
+
+
+ngx_int_t
+ngx_http_payment_prometheus_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                      rc;
+    ngx_payment_stats_t           *stats;
+    ngx_http_payment_text_t        t;
+    ngx_http_payment_main_conf_t  *pmcf;
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return ngx_http_payment_text_problem(r, PAYMENT_METHOD_NOT_ALLOWED,
+                                             NULL,
+                                             "the method must be GET or HEAD",
+                                             "GET, HEAD");
+    }
+
+    pmcf = ngx_http_get_module_main_conf(r, ngx_http_payment_module);
+    stats = pmcf->writer.stats;
+
+    ngx_http_payment_text_init(&t, r);
+
+    ngx_http_payment_prometheus_nginx(&t);
+    ngx_http_payment_prometheus_requests(&t, stats);
+    ngx_http_payment_prometheus_timings(&t, stats, pmcf->outbox.enable);
+
+    ngx_http_payment_prometheus_counters(&t, "payment_shard_",
+                                         ngx_http_payment_shard_counters,
+                                         stats->shards,
+                                         sizeof(ngx_payment_shard_stats_t),
+                                         &pmcf->shards);
+
+    if (pmcf->outbox.enable) {
+        ngx_http_payment_prometheus_helper(&t, &stats->helper);
+
+        ngx_http_payment_prometheus_counters(&t, "payment_outbox_",
+                                         ngx_http_payment_outbox_counters,
+                                         stats->helper.outbox,
+                                         sizeof(ngx_payment_outbox_stats_t),
+                                         &pmcf->shards);
+
+        if (pmcf->outbox.breaker_enable) {
+            ngx_http_payment_prometheus_breaker(&t, &stats->helper);
+        }
+    }
+
+    return ngx_http_payment_text_send(&t, NGX_HTTP_OK,
+                                      &ngx_http_payment_type_prometheus);
+}
+
+
+static void
+ngx_http_payment_prometheus_family(ngx_http_payment_text_t *t,
+    const char *name, const char *type, const char *help)
+{
+    ngx_http_payment_text_add(t, "# HELP %s %s\n# TYPE %s %s\n",
+                              name, help, name, type);
+}
+
+
+static void
+ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t)
+{
+    ngx_msec_t  uptime;
+
+    ngx_http_payment_prometheus_family(t, "payment_build_info", "gauge",
+                                       "Always 1; its labels say what runs.");
+    ngx_http_payment_text_add(t, "payment_build_info{version=\""
+                              NGX_HTTP_PAYMENT_VERSION "\",nginx=\""
+                              NGINX_VERSION "\"} 1\n");
+
+    uptime = ngx_http_payment_uptime();
+
+    ngx_http_payment_prometheus_family(t, "payment_uptime_seconds", "gauge",
+                                       "Time since nginx was started.");
+    ngx_http_payment_text_add(t, "payment_uptime_seconds %M.%03M\n",
+                              uptime / 1000, uptime % 1000);
+}
+
+
+static void
+ngx_http_payment_prometheus_requests(ngx_http_payment_text_t *t,
+    const ngx_payment_stats_t *stats)
+{
+    ngx_uint_t   op, outcome;
+    const char  *operation, *code;
+
+    ngx_http_payment_prometheus_family(t, "payment_requests_total", "counter",
+                                       "Requests answered, by operation, "
+                                       "outcome and HTTP status.");
+
+    for (op = 0; op < NGX_PAYMENT_OPERATIONS; op++) {
+        operation = ngx_http_payment_operation_name(op);
+
+        for (outcome = 0; /* void */ ; outcome++) {
+            code = ngx_http_payment_outcome_name(outcome);
+
+            if (code == NULL) {
+                break;
+            }
+
+            ngx_http_payment_text_add(t, "payment_requests_total{"
+                                      "operation=\"%s\",outcome=\"%s\","
+                                      "status=\"%ud\"} %uA\n",
+                                      operation, code,
+                                      payment_error(outcome)->status,
+                                      stats->requests[op][outcome]);
+        }
+    }
+}
+
+
+static void
+ngx_http_payment_prometheus_timings(ngx_http_payment_text_t *t,
+    const ngx_payment_stats_t *stats, ngx_uint_t outbox)
+{
+    u_char                            name[64];
+    const ngx_http_payment_timing_t  *timing;
+
+    for (timing = ngx_http_payment_timings; timing->name; timing++) {
+
+        if (!outbox
+            && timing->offset >= offsetof(ngx_payment_stats_t, helper))
+        {
+            continue;
+        }
+
+        *ngx_snprintf(name, sizeof(name) - 1, "payment_%s_duration_seconds",
+                      timing->name) = '\0';
+
+        ngx_http_payment_prometheus_family(t, (char *) name, "histogram",
+                                           timing->help);
+        ngx_http_payment_prometheus_times(t, (char *) name, "",
+                    (const ngx_payment_histogram_t *)
+                    ((const u_char *) stats + timing->offset));
+    }
+}
+
+
+/* labels are empty, or end with a comma */
+
+static void
+ngx_http_payment_prometheus_times(ngx_http_payment_text_t *t,
+    const char *name, const char *labels, const ngx_payment_histogram_t *h)
+{
+    size_t                    len;
+    uint64_t                  us;
+    ngx_str_t                 set;
+    ngx_uint_t                i;
+    ngx_http_payment_times_t  times;
+
+    ngx_http_payment_times(&times, h);
+
+    for (i = 0; i < NGX_PAYMENT_BUCKETS - 1; i++) {
+        us = ngx_http_payment_bucket_us(i);
+
+        ngx_http_payment_text_add(t, "%s_bucket{%sle=\"%uL.%06uL\"} %uL\n",
+                                  name, labels, us / 1000000, us % 1000000,
+                                  times.up_to[i]);
+    }
+
+    ngx_http_payment_text_add(t, "%s_bucket{%sle=\"+Inf\"} %uL\n",
+                              name, labels, times.up_to[i]);
+
+    len = ngx_strlen(labels);
+    set.data = (u_char *) labels;
+    set.len = len ? len - 1 : 0;
+
+    ngx_http_payment_text_add(t, "%s_sum%s%V%s %uL.%06uL\n"
+                              "%s_count%s%V%s %uL\n",
+                              name, len ? "{" : "", &set, len ? "}" : "",
+                              times.sum_us / 1000000, times.sum_us % 1000000,
+                              name, len ? "{" : "", &set, len ? "}" : "",
+                              ngx_http_payment_times_count(&times));
+}
+
+
+/* A family for each counter, in it a line for each shard. */
+
+static void
+ngx_http_payment_prometheus_counters(ngx_http_payment_text_t *t,
+    const char *prefix, const ngx_http_payment_counter_t *counters,
+    const void *stats, size_t size, const ngx_array_t *shards)
+{
+    u_char                             name[64];
+    ngx_uint_t                         i, rises;
+    ngx_payment_shard_t              **shard;
+    const ngx_http_payment_counter_t  *c;
+
+    shard = shards->elts;
+
+    if (shards->nelts == 0) {
+        return;
+    }
+
+    for (c = counters; c->name; c++) {
+        rises = (c->type == NGX_HTTP_PAYMENT_COUNTER);
+
+        *ngx_snprintf(name, sizeof(name) - 1, "%s%s%s", prefix, c->name,
+                      rises ? "_total" : "") = '\0';
+
+        ngx_http_payment_prometheus_family(t, (char *) name,
+                                           rises ? "counter" : "gauge",
+                                           c->help);
+
+        for (i = 0; i < shards->nelts; i++) {
+            ngx_http_payment_text_add(t, "%s{shard=\"%V\"} %uL\n", name,
+                                      &shard[i]->name,
+                                      ngx_http_payment_counter(
+                                          (const u_char *) stats
+                                          + shard[i]->index * size, c));
+        }
+    }
+}
+
+
+static void
+ngx_http_payment_prometheus_helper(ngx_http_payment_text_t *t,
+    const ngx_payment_helper_stats_t *h)
+{
+    u_char                             name[64];
+    ngx_uint_t                         rises;
+    const ngx_http_payment_counter_t  *c;
+
+    ngx_http_payment_prometheus_family(t, "payment_outbox_up", "gauge",
+                                       "1 while the outbox process runs.");
+    ngx_http_payment_text_add(t, "payment_outbox_up %ui\n",
+                              ngx_http_payment_helper_up(h));
+
+    for (c = ngx_http_payment_helper_counters; c->name; c++) {
+        rises = (c->type == NGX_HTTP_PAYMENT_COUNTER);
+
+        *ngx_snprintf(name, sizeof(name) - 1, "payment_outbox_%s%s", c->name,
+                      rises ? "_total" : "") = '\0';
+
+        ngx_http_payment_prometheus_family(t, (char *) name,
+                                           rises ? "counter" : "gauge",
+                                           c->help);
+        ngx_http_payment_text_add(t, "%s %uL\n", name,
+                                  ngx_http_payment_counter(h, c));
+    }
+}
+
+
+/*
+ * Names, labels and meanings are those of Resilience4j's binding to Micrometer,
+ * and must not be improved: people have dashboards that know them.
+ */
+
+#define NGX_HTTP_PAYMENT_R4J       "resilience4j_circuitbreaker_"
+#define NGX_HTTP_PAYMENT_R4J_NAME  "name=\"" NGX_HTTP_PAYMENT_BREAKER "\""
+
+
+static void
+ngx_http_payment_prometheus_breaker(ngx_http_payment_text_t *t,
+    const ngx_payment_helper_stats_t *h)
+{
+    u_char                            labels[64];
+    uint64_t                          buffered, failed, slow, slow_failed;
+    ngx_uint_t                        state, i;
+    const ngx_http_payment_timing_t  *calls;
+
+    state = h->breaker_state;
+
+    ngx_http_payment_prometheus_family(t, NGX_HTTP_PAYMENT_R4J "state",
+                                       "gauge",
+                                       "1 for the state that the circuit "
+                                       "breaker is in.");
+
+    for (i = 0; i < PAYMENT_BREAKER_STATES; i++) {
+        ngx_http_payment_text_add(t, NGX_HTTP_PAYMENT_R4J "state{"
+                                  NGX_HTTP_PAYMENT_R4J_NAME
+                                  ",state=\"%s\"} %d\n",
+                                  payment_breaker_state_label(i), i == state);
+    }
+
+    ngx_http_payment_prometheus_rate(t, NGX_HTTP_PAYMENT_R4J "failure_rate",
+                                     "Failed calls in percent, -1 while there "
+                                     "are too few calls.",
+                                     h->breaker_failure_rate);
+    ngx_http_payment_prometheus_rate(t, NGX_HTTP_PAYMENT_R4J "slow_call_rate",
+                                     "Slow calls in percent, -1 while there "
+                                     "are too few calls.",
+                                     h->breaker_slow_rate);
+
+    buffered = ngx_http_payment_gauge(&h->breaker_buffered);
+    failed = ngx_http_payment_gauge(&h->breaker_failed);
+    slow = ngx_http_payment_gauge(&h->breaker_slow);
+    slow_failed = ngx_http_payment_gauge(&h->breaker_slow_failed);
+
+    ngx_http_payment_prometheus_pair(t, NGX_HTTP_PAYMENT_R4J "buffered_calls",
+                                     "Calls in the sliding window.",
+                                     buffered - ngx_min(failed, buffered),
+                                     failed);
+    ngx_http_payment_prometheus_pair(t, NGX_HTTP_PAYMENT_R4J "slow_calls",
+                                     "Slow calls in the sliding window.",
+                                     slow - ngx_min(slow_failed, slow),
+                                     slow_failed);
+
+    ngx_http_payment_prometheus_family(t, NGX_HTTP_PAYMENT_R4J
+                                       "not_permitted_calls_total", "counter",
+                                       "Calls that the circuit breaker "
+                                       "refused.");
+    ngx_http_payment_text_add(t, NGX_HTTP_PAYMENT_R4J
+                              "not_permitted_calls_total{"
+                              NGX_HTTP_PAYMENT_R4J_NAME
+                              ",kind=\"not_permitted\"} %uA\n",
+                              h->breaker_not_permitted);
+
+    ngx_http_payment_prometheus_family(t, NGX_HTTP_PAYMENT_R4J "calls_seconds",
+                                       "histogram",
+                                       "Time from an event's handing over to "
+                                       "its delivery report.");
+
+    for (calls = ngx_http_payment_calls; calls->name; calls++) {
+        *ngx_snprintf(labels, sizeof(labels) - 1,
+                      NGX_HTTP_PAYMENT_R4J_NAME ",kind=\"%s\",",
+                      calls->name) = '\0';
+
+        ngx_http_payment_prometheus_times(t, NGX_HTTP_PAYMENT_R4J
+                                          "calls_seconds", (char *) labels,
+                            (const ngx_payment_histogram_t *)
+                            ((const u_char *) h + calls->offset));
+    }
+}
+
+
+/* in 1/100 %; -100: not defined */
+
+static void
+ngx_http_payment_prometheus_rate(ngx_http_payment_text_t *t,
+    const char *name, const char *help, ngx_atomic_t rate)
+{
+    ngx_atomic_int_t  n;
+
+    n = (ngx_atomic_int_t) rate;
+
+    ngx_http_payment_prometheus_family(t, name, "gauge", help);
+
+    if (n < 0) {
+        ngx_http_payment_text_add(t, "%s{" NGX_HTTP_PAYMENT_R4J_NAME "} -1\n",
+                                  name);
+        return;
+    }
+
+    ngx_http_payment_text_add(t, "%s{" NGX_HTTP_PAYMENT_R4J_NAME "} "
+                              "%A.%02A\n", name, n / 100, n % 100);
+}
+
+
+static void
+ngx_http_payment_prometheus_pair(ngx_http_payment_text_t *t,
+    const char *name, const char *help, uint64_t successful, uint64_t failed)
+{
+    ngx_http_payment_prometheus_family(t, name, "gauge", help);
+
+    ngx_http_payment_text_add(t, "%s{" NGX_HTTP_PAYMENT_R4J_NAME
+                              ",kind=\"successful\"} %uL\n"
+                              "%s{" NGX_HTTP_PAYMENT_R4J_NAME
+                              ",kind=\"failed\"} %uL\n",
+                              name, successful, name, failed);
+}

@@ -1,0 +1,366 @@
+/*
+ * payment_status: the counters and states of all processes, as one JSON object
+ * for people and scripts.  Reads the shared zone and its own process; asks
+ * nobody, so that it answers also when database and Kafka are away.
+ */
+
+#include "ngx_http_payment_counters.h"
+#include "ngx_http_payment_text.h"
+
+
+static void ngx_http_payment_status_nginx(ngx_http_payment_text_t *t);
+static void ngx_http_payment_status_requests(ngx_http_payment_text_t *t,
+    const ngx_payment_stats_t *stats);
+static void ngx_http_payment_status_timings(ngx_http_payment_text_t *t,
+    const ngx_payment_stats_t *stats);
+static void ngx_http_payment_status_times(ngx_http_payment_text_t *t,
+    const char *name, const ngx_payment_histogram_t *h);
+static void ngx_http_payment_status_shard(ngx_http_payment_text_t *t,
+    const ngx_payment_shard_t *shard, const ngx_payment_shard_stats_t *stats);
+static void ngx_http_payment_status_outbox(ngx_http_payment_text_t *t,
+    const ngx_http_payment_main_conf_t *pmcf,
+    const ngx_payment_helper_stats_t *h);
+static void ngx_http_payment_status_counters(ngx_http_payment_text_t *t,
+    const ngx_http_payment_counter_t *counters, const void *stats);
+static void ngx_http_payment_status_breaker(ngx_http_payment_text_t *t,
+    const ngx_http_payment_main_conf_t *pmcf,
+    const ngx_payment_helper_stats_t *h);
+static void ngx_http_payment_status_rate(ngx_http_payment_text_t *t,
+    const char *name, ngx_atomic_t rate);
+
+
+ngx_int_t
+ngx_http_payment_status_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                      rc;
+    ngx_uint_t                     i;
+    ngx_payment_stats_t           *stats;
+    ngx_payment_shard_t          **shards;
+    ngx_http_payment_text_t        t;
+    ngx_http_payment_main_conf_t  *pmcf;
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return ngx_http_payment_text_problem(r, PAYMENT_METHOD_NOT_ALLOWED,
+                                             NULL,
+                                             "the method must be GET or HEAD",
+                                             "GET, HEAD");
+    }
+
+    pmcf = ngx_http_get_module_main_conf(r, ngx_http_payment_module);
+    stats = pmcf->writer.stats;
+
+    ngx_http_payment_text_init(&t, r);
+
+    ngx_http_payment_text_add(&t, "{\"version\":\"" NGX_HTTP_PAYMENT_VERSION
+                              "\",");
+
+    ngx_http_payment_status_nginx(&t);
+    ngx_http_payment_status_requests(&t, stats);
+    ngx_http_payment_status_timings(&t, stats);
+
+    ngx_http_payment_text_add(&t, "\"shards\":[");
+    shards = pmcf->shards.elts;
+
+    for (i = 0; i < pmcf->shards.nelts; i++) {
+        ngx_http_payment_text_add(&t, i ? "," : "");
+        ngx_http_payment_status_shard(&t, shards[i],
+                                      &stats->shards[shards[i]->index]);
+    }
+
+    ngx_http_payment_text_add(&t, "],");
+
+    ngx_http_payment_status_outbox(&t, pmcf, &stats->helper);
+    ngx_http_payment_status_breaker(&t, pmcf, &stats->helper);
+
+    ngx_http_payment_text_add(&t, "}\n");
+
+    return ngx_http_payment_text_send(&t, NGX_HTTP_OK,
+                                      &ngx_http_payment_type_json);
+}
+
+
+/* pid and connections are those of the worker that answers */
+
+static void
+ngx_http_payment_status_nginx(ngx_http_payment_text_t *t)
+{
+    ngx_core_conf_t  *ccf;
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(ngx_cycle->conf_ctx,
+                                           ngx_core_module);
+
+    ngx_http_payment_text_add(t, "\"nginx\":{\"version\":\"" NGINX_VERSION
+                              "\",\"uptime_ms\":%M,\"workers\":%i,"
+                              "\"pid\":%P,\"connections\":%ui,"
+                              "\"connections_used\":%ui",
+                              ngx_http_payment_uptime(),
+                              ngx_process == NGX_PROCESS_SINGLE
+                              ? 1 : ccf->worker_processes,
+                              ngx_pid, ngx_cycle->connection_n,
+                              ngx_cycle->connection_n
+                              - ngx_cycle->free_connection_n);
+
+#if (NGX_STAT_STUB)
+    ngx_http_payment_text_add(t, ",\"clients\":{\"active\":%uA,"
+                              "\"reading\":%uA,\"writing\":%uA,"
+                              "\"waiting\":%uA,\"accepted\":%uA,"
+                              "\"handled\":%uA,\"requests\":%uA}",
+                              *ngx_stat_active, *ngx_stat_reading,
+                              *ngx_stat_writing, *ngx_stat_waiting,
+                              *ngx_stat_accepted, *ngx_stat_handled,
+                              *ngx_stat_requests);
+#endif
+
+    ngx_http_payment_text_add(t, "},");
+}
+
+
+/* by operation and outcome; what never happened is left out, but for OK */
+
+static void
+ngx_http_payment_status_requests(ngx_http_payment_text_t *t,
+    const ngx_payment_stats_t *stats)
+{
+    uint64_t     n, total;
+    ngx_uint_t   op, outcome;
+    const char  *code;
+
+    ngx_http_payment_text_add(t, "\"requests\":{");
+
+    for (op = 0; op < NGX_PAYMENT_OPERATIONS; op++) {
+
+        total = stats->requests[op][PAYMENT_OK];
+
+        ngx_http_payment_text_add(t, "\"%s\":{\"OK\":%uL",
+                                  ngx_http_payment_operation_name(op), total);
+
+        for (outcome = PAYMENT_OK + 1; /* void */ ; outcome++) {
+            code = ngx_http_payment_outcome_name(outcome);
+
+            if (code == NULL) {
+                break;
+            }
+
+            n = stats->requests[op][outcome];
+            total += n;
+
+            if (n) {
+                ngx_http_payment_text_add(t, ",\"%s\":%uL", code, n);
+            }
+        }
+
+        ngx_http_payment_text_add(t, ",\"total\":%uL}%s", total,
+                                  op < NGX_PAYMENT_OPERATIONS - 1 ? ","
+                                                                  : "},");
+    }
+}
+
+
+static void
+ngx_http_payment_status_timings(ngx_http_payment_text_t *t,
+    const ngx_payment_stats_t *stats)
+{
+    const ngx_http_payment_timing_t  *timing;
+
+    ngx_http_payment_text_add(t, "\"times\":{");
+
+    for (timing = ngx_http_payment_timings; timing->name; timing++) {
+        ngx_http_payment_text_add(t, timing == ngx_http_payment_timings ? ""
+                                                                        : ",");
+        ngx_http_payment_status_times(t, timing->name,
+                    (const ngx_payment_histogram_t *)
+                    ((const u_char *) stats + timing->offset));
+    }
+
+    ngx_http_payment_text_add(t, "},");
+}
+
+
+static void
+ngx_http_payment_status_times(ngx_http_payment_text_t *t, const char *name,
+    const ngx_payment_histogram_t *h)
+{
+    ngx_http_payment_times_t  times;
+
+    ngx_http_payment_times(&times, h);
+
+    ngx_http_payment_text_add(t, "\"%s\":{\"count\":%uL,\"sum_us\":%uL,"
+                              "\"p50_us\":%uL,\"p95_us\":%uL,\"p99_us\":%uL}",
+                              name, ngx_http_payment_times_count(&times),
+                              times.sum_us,
+                              ngx_http_payment_quantile_us(&times, 50),
+                              ngx_http_payment_quantile_us(&times, 95),
+                              ngx_http_payment_quantile_us(&times, 99));
+}
+
+
+static void
+ngx_http_payment_status_shard(ngx_http_payment_text_t *t,
+    const ngx_payment_shard_t *shard, const ngx_payment_shard_stats_t *stats)
+{
+    uint64_t               batches, average;
+    ngx_uint_t             i;
+    ngx_payment_slots_t   *slots;
+    ngx_payment_server_t  *servers;
+
+    ngx_http_payment_text_add(t, "{\"name\":\"%V\",\"index\":%ui,\"slots\":[",
+                              &shard->name, shard->index);
+
+    slots = shard->slots.elts;
+
+    for (i = 0; i < shard->slots.nelts; i++) {
+        ngx_http_payment_text_add(t, "%s[%ui,%ui]", i ? "," : "",
+                                  slots[i].first, slots[i].last);
+    }
+
+    ngx_http_payment_text_add(t, "],\"server\":");
+
+    /* the one that this worker uses */
+
+    servers = shard->servers.elts;
+    ngx_http_payment_text_string(t, &servers[shard->active].name);
+
+    batches = stats->batches;
+    average = batches ? stats->rows * 100 / batches : 0;
+
+    ngx_http_payment_text_add(t, ",\"average_batch\":%uL.%02uL",
+                              average / 100, average % 100);
+
+    ngx_http_payment_status_counters(t, ngx_http_payment_shard_counters,
+                                     stats);
+
+    ngx_http_payment_text_add(t, "}");
+}
+
+
+static void
+ngx_http_payment_status_outbox(ngx_http_payment_text_t *t,
+    const ngx_http_payment_main_conf_t *pmcf,
+    const ngx_payment_helper_stats_t *h)
+{
+    u_char                owner[NGX_PAYMENT_OWNER_LEN];
+    ngx_str_t             text;
+    ngx_uint_t            i;
+    ngx_payment_shard_t **shards;
+
+    /* its writer may be at it: a copy has an end at least */
+
+    ngx_memcpy(owner, h->owner, NGX_PAYMENT_OWNER_LEN);
+    owner[NGX_PAYMENT_OWNER_LEN - 1] = '\0';
+
+    text.data = owner;
+    text.len = ngx_strlen(owner);
+
+    ngx_http_payment_text_add(t, "\"outbox\":{\"enabled\":%s,\"up\":%s,"
+                              "\"pid\":%uA,\"started_at_ms\":%uA,\"owner\":",
+                              pmcf->outbox.enable ? "true" : "false",
+                              ngx_http_payment_helper_up(h) ? "true" : "false",
+                              h->pid, h->started_at);
+
+    ngx_http_payment_text_string(t, &text);
+
+    ngx_http_payment_status_counters(t, ngx_http_payment_helper_counters, h);
+
+    ngx_http_payment_text_add(t, ",\"shards\":[");
+    shards = pmcf->shards.elts;
+
+    for (i = 0; i < pmcf->shards.nelts; i++) {
+        ngx_http_payment_text_add(t, "%s{\"name\":\"%V\"", i ? "," : "",
+                                  &shards[i]->name);
+
+        ngx_http_payment_status_counters(t, ngx_http_payment_outbox_counters,
+                                         &h->outbox[shards[i]->index]);
+
+        ngx_http_payment_text_add(t, "}");
+    }
+
+    ngx_http_payment_text_add(t, "]},");
+}
+
+
+static void
+ngx_http_payment_status_counters(ngx_http_payment_text_t *t,
+    const ngx_http_payment_counter_t *counters, const void *stats)
+{
+    uint64_t                           n;
+    const ngx_http_payment_counter_t  *c;
+
+    for (c = counters; c->name; c++) {
+        n = ngx_http_payment_counter(stats, c);
+
+        if (c->type == NGX_HTTP_PAYMENT_FLAG) {
+            ngx_http_payment_text_add(t, ",\"%s\":%s", c->name,
+                                      n ? "true" : "false");
+
+        } else {
+            ngx_http_payment_text_add(t, ",\"%s\":%uL", c->name, n);
+        }
+    }
+}
+
+
+static void
+ngx_http_payment_status_breaker(ngx_http_payment_text_t *t,
+    const ngx_http_payment_main_conf_t *pmcf,
+    const ngx_payment_helper_stats_t *h)
+{
+    const ngx_http_payment_timing_t  *calls;
+
+    ngx_http_payment_text_add(t, "\"breaker\":{\"name\":\""
+                              NGX_HTTP_PAYMENT_BREAKER "\",\"enabled\":%s,"
+                              "\"state\":\"%s\",",
+                              pmcf->outbox.enable
+                              && pmcf->outbox.breaker_enable ? "true"
+                                                             : "false",
+                              payment_breaker_state_name(h->breaker_state));
+
+    ngx_http_payment_status_rate(t, "failure_rate", h->breaker_failure_rate);
+    ngx_http_payment_status_rate(t, "slow_call_rate", h->breaker_slow_rate);
+
+    ngx_http_payment_text_add(t, "\"buffered_calls\":%uL,"
+                              "\"failed_calls\":%uL,\"slow_calls\":%uL,"
+                              "\"slow_failed_calls\":%uL,"
+                              "\"not_permitted_calls\":%uA,"
+                              "\"transitions\":%uA,\"calls\":{",
+                              ngx_http_payment_gauge(&h->breaker_buffered),
+                              ngx_http_payment_gauge(&h->breaker_failed),
+                              ngx_http_payment_gauge(&h->breaker_slow),
+                              ngx_http_payment_gauge(&h->breaker_slow_failed),
+                              h->breaker_not_permitted,
+                              h->breaker_transitions);
+
+    for (calls = ngx_http_payment_calls; calls->name; calls++) {
+        ngx_http_payment_text_add(t, calls == ngx_http_payment_calls ? ""
+                                                                     : ",");
+        ngx_http_payment_status_times(t, calls->name,
+                            (const ngx_payment_histogram_t *)
+                            ((const u_char *) h + calls->offset));
+    }
+
+    ngx_http_payment_text_add(t, "}}");
+}
+
+
+/* in percent; -1: too few calls to say */
+
+static void
+ngx_http_payment_status_rate(ngx_http_payment_text_t *t, const char *name,
+    ngx_atomic_t rate)
+{
+    ngx_atomic_int_t  n;
+
+    n = (ngx_atomic_int_t) rate;
+
+    if (n < 0) {
+        ngx_http_payment_text_add(t, "\"%s\":-1,", name);
+        return;
+    }
+
+    ngx_http_payment_text_add(t, "\"%s\":%A.%02A,", name, n / 100, n % 100);
+}

@@ -1,0 +1,51 @@
+/*
+ * Answers of the operator's locations: text that grows as it is written, and
+ * JSON problems.  Memory is the request's; a text is bounded by who writes it.
+ */
+
+#ifndef NGX_HTTP_PAYMENT_TEXT_H
+#define NGX_HTTP_PAYMENT_TEXT_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "payment.h"
+
+
+/* what one call can write at most */
+#define NGX_HTTP_PAYMENT_TEXT_PIECE   8192
+
+
+typedef struct {
+    ngx_http_request_t  *request;
+    ngx_chain_t         *first;
+    ngx_chain_t         *last;
+    off_t                len;
+    unsigned             failed:1;      /* out of memory: see _send() */
+} ngx_http_payment_text_t;
+
+
+void ngx_http_payment_text_init(ngx_http_payment_text_t *t,
+    ngx_http_request_t *r);
+
+/* format as in ngx_slprintf() */
+void ngx_cdecl ngx_http_payment_text_add(ngx_http_payment_text_t *t,
+    const char *fmt, ...);
+
+/* a quoted JSON string */
+void ngx_http_payment_text_string(ngx_http_payment_text_t *t,
+    ngx_str_t *value);
+
+/* Sends all of it; returns what a content handler returns. */
+ngx_int_t ngx_http_payment_text_send(ngx_http_payment_text_t *t,
+    ngx_uint_t status, ngx_str_t *type);
+
+/* A problem+json answer; allow: for 405, else NULL. */
+ngx_int_t ngx_http_payment_text_problem(ngx_http_request_t *r,
+    payment_outcome_e outcome, const char *field, const char *detail,
+    const char *allow);
+
+extern ngx_str_t  ngx_http_payment_type_json;
+
+#endif /* NGX_HTTP_PAYMENT_TEXT_H */

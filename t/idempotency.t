@@ -86,7 +86,7 @@ events: authorized
 --- request eval
 my $m = sub { my %m = (merchantId => '"M1"', amount => 10, currency => '"KRW"', @_);
     "POST /api/payments/authorize\n{\"idempotencyKey\":\"i5\","
-    . join(',', map { "\"$_\":$m{$_}" } sort keys %m) . '}' };
+    . CORE::join(',', map { "\"$_\":$m{$_}" } CORE::sort keys %m) . '}' };
 [$m->(), $m->(amount => 11), $m->(currency => '"USD"'),
  $m->(metadata => '{"a":"b"}'), $m->(merchantId => '"M2"')]
 --- error_code eval
@@ -200,7 +200,7 @@ sub {
     delete $code{409};      # in progress elsewhere: allowed, with Retry-After
     my $late = grep { $_->[0] eq '409' && $_->[1] !~ /^Retry-After: \d+/mi } @answers;
     my $rows = PaymentTest::sql("SELECT COUNT(*) FROM payment WHERE merchant_id = 'M13'");
-    return join(' ', sort keys %code) . ', ' . keys(%body)
+    return CORE::join(' ', CORE::sort keys %code) . ', ' . keys(%body)
            . " body, $late without Retry-After, rows $rows";
 }
 --- response_body
@@ -228,12 +228,12 @@ sub {
     }
     for (@pids) {
         my $in = $_->[1];
-        $code{$_}++ for split ' ', <$in> // '';
+        $code{$_}++ for CORE::split ' ', <$in> // '';
         waitpid $_->[0], 0;
     }
     delete $code{409};
     my $rows = PaymentTest::sql("SELECT COUNT(*) FROM payment WHERE merchant_id = 'M14'");
-    return join(' ', sort keys %code) . ", rows $rows";
+    return CORE::join(' ', CORE::sort keys %code) . ", rows $rows";
 }
 --- response_body
 200 422, rows 1
@@ -275,7 +275,7 @@ sub {
         payment_api;
     }
 --- request eval
-my $b = (split /\n/, main::authorize('i17'), 2)[1];
+my $b = (CORE::split /\n/, main::authorize('i17'), 2)[1];
 ["POST /replay/authorize\n$b", "POST /conflict/authorize\n$b",
  "POST /replay/authorize\n$b"]
 --- error_code eval
@@ -397,3 +397,15 @@ PaymentTest::given(A => { amount => 1000 });
 --- response_body eval
 ["409 REFUND_CONFLICT, of A\n", "A CAPTURED 1000 KRW, captured 1000, refunded 0\n",
  "A REFUNDED 1000 KRW, captured 1000, refunded 1000\n"]
+
+
+
+=== TEST 24: what was refused was not remembered: the same key, done right
+--- request eval
+[main::authorize('i24', -1), main::authorize('i24', 1000)]
+--- error_code eval
+[400, 200]
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+["400 INVALID_REQUEST amount\n", "P1 AUTHORIZED 1000 KRW, captured 0, refunded 0\n"]

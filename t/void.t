@@ -129,7 +129,7 @@ sub {
         close $out;
         push @code, sub { my $code = <$in>; waitpid $pid, 0; $code };
     }
-    my $codes = join ' and ', sort map { $_->() } @code;
+    my $codes = CORE::join ' and ', CORE::sort map { $_->() } @code;
     my ($status) = PaymentTest::kept($id) =~ /(VOIDED|CAPTURED).*version 2/;
     return $codes . (defined $status ? ", one state\n" : ", no state\n");
 }

@@ -45,6 +45,7 @@ sub import {
     database_back();
 
     $ENV{TEST_NGINX_PAYMENT_TOPIC} = sprintf 't-%d-%d', time, $$;
+    $ENV{TEST_NGINX_PAYMENT_HTTP2_PORT} = free_port();
 
     require Test::Nginx::Socket;
 

@@ -21,7 +21,7 @@ use JSON::PP;
 use PaymentTest::World;
 
 our @EXPORT = qw( told told_and_kept kept same given given_at
-                  forget_payments id_of with_nothing_kept );
+                  forget_payments id_of with_nothing_kept tally );
 
 my %id;                 # by label
 my $previous_body;
@@ -226,6 +226,17 @@ sub with_nothing_kept {
 
     chomp $text;
     return "$text, but payments, keys, events: $counts";
+}
+
+
+# "11 x 200, 19 x 409", of a list of codes.
+
+sub tally {
+    my %n;
+
+    $n{$_}++ for @_;
+
+    return join(', ', map { "$n{$_} x $_" } sort keys %n) . "\n";
 }
 
 

@@ -14,7 +14,7 @@ use Time::HiRes qw( sleep time );
 
 our @EXPORT = qw(
     await read_file sql new_database database_away database_back
-    http http_at_once http2 events_in_kafka outbox_count
+    http http_at_once http2 free_port events_in_kafka outbox_count
     master_pid helpers helper_title nginx_test status
 );
 
@@ -185,11 +185,12 @@ sub http_at_once {
 }
 
 
-# One request in HTTP/2, clear text; the block's server listens on it at
-# $TEST_NGINX_RAND_PORT_1 or wherever. Returns "code content-type\nbody".
+# One request in HTTP/2, clear text, to a server that listens so at
+# $TEST_NGINX_PAYMENT_HTTP2_PORT. Returns code, version and body.
 
 sub http2 {
-    my ($port, $method, $uri, $body) = @_;
+    my ($method, $uri, $body) = @_;
+    my $port = $ENV{TEST_NGINX_PAYMENT_HTTP2_PORT};
 
     my @command = ('curl', '-s', '--http2-prior-knowledge', '--max-time', 5,
                    '-X', $method, '-H', 'Content-Type: application/json',
@@ -205,6 +206,14 @@ sub http2 {
     close $in;
 
     return $answer =~ /\A(.*)\n(\S+) (\d+)\z/s ? ($3, $2, $1) : ('', '', '');
+}
+
+
+sub free_port {
+    my $sock = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1)
+        or die "no free port: $!\n";
+
+    return $sock->sockport;
 }
 
 

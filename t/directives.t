@@ -1,0 +1,1315 @@
+# Every directive is accepted with a good value, and nginx refuses to start with
+# a bad one, naming it. No server is asked: the refusals need none.
+
+use lib 't/lib';
+use PaymentTest;
+use Test::Nginx::Socket 'no_plan';
+
+
+# A shard with these lines instead of, or beside, the usual ones.
+
+sub shard {
+    my (@lines) = @_;
+    my %usual = (
+        slots       => '0-1023',
+        server      => 'unix:$TEST_NGINX_PAYMENT_DB_SOCKET',
+        database    => '$TEST_NGINX_PAYMENT_DB_NAME',
+        user        => '$TEST_NGINX_PAYMENT_DB_USER',
+        password    => '$TEST_NGINX_PAYMENT_DB_PASSWORD',
+    );
+
+    for (@lines) {
+        my ($name) = /^(\w+)/;
+        delete $usual{$name};
+    }
+
+    return join "\n", 'payment_shard main {',
+           (map { "    $_ $usual{$_};" } sort keys %usual),
+           (map { /^\w+$/ ? () : "    $_;" } @lines), "}\n";
+}
+
+
+# Several shards, by their slots.
+
+sub shards {
+    my $n = 0;
+
+    return join '', map {
+        my $one = shard("slots $_");
+        $n++;
+        $one =~ s/main/shard$n/;
+        $one
+    } @_;
+}
+
+our $kafka = 'payment_kafka_brokers 127.0.0.1:$TEST_NGINX_PAYMENT_KAFKA_PORT;'
+             . "\n";
+
+run_tests();
+
+__DATA__
+
+=== TEST 1: all directives at once, each with a good value
+--- http_config eval
+main::shard('connections 3', 'connect_timeout 1500ms', 'idle_timeout 5m',
+            'max_age 1h', 'max_requests 100000') . '
+    payment_batch_size 100;
+    payment_batch_bytes 512k;
+    payment_queue_size 1000;
+    payment_queue_bytes 8m;
+    payment_queue_timeout 500ms;
+    payment_retries 4;
+    payment_retry_interval 5ms;
+    payment_retry_max_interval 80ms;
+    payment_idempotency_retention 48h;
+
+    payment_outbox on;
+    payment_outbox_path outbox_temp;
+    payment_outbox_poll_interval 20ms;
+    payment_outbox_batch_size 500;
+    payment_outbox_max_in_flight 10000;
+    payment_outbox_initial_delay 100ms;
+    payment_outbox_lock_at_most_for 10s;
+    payment_outbox_lock_at_least_for 0;
+    payment_outbox_max_retries 7;
+    payment_outbox_retry_interval 2s;
+    payment_outbox_dead_letter divert;
+    payment_outbox_archive off;
+    payment_outbox_drain_timeout 2s;
+
+    payment_kafka_brokers 127.0.0.1:$TEST_NGINX_PAYMENT_KAFKA_PORT,localhost:$TEST_NGINX_PAYMENT_KAFKA_PORT;
+    payment_kafka_topic $TEST_NGINX_PAYMENT_TOPIC;
+    payment_kafka_profile safe;
+    payment_kafka_property client.id test;
+    payment_kafka_property message.max.bytes 900000;
+
+    payment_breaker on;
+    payment_breaker_failure_rate_threshold 40;
+    payment_breaker_slow_call_rate_threshold 12.5;
+    payment_breaker_slow_call_duration_threshold 1500ms;
+    payment_breaker_wait_duration_in_open_state 20s;
+    payment_breaker_permitted_number_of_calls_in_half_open_state 4;
+    payment_breaker_minimum_number_of_calls 10;
+    payment_breaker_sliding_window_type time;
+    payment_breaker_sliding_window_size 60;
+    payment_breaker_max_wait_duration_in_half_open_state 5s;
+    payment_breaker_automatic_transition_from_open_to_half_open_enabled off;
+
+    payment_idempotency_replay replay;
+    payment_unknown_members ignore;
+    payment_currencies KRW USD EUR;
+    payment_max_amount 100000;
+    payment_max_body_size 4k;
+    payment_timeout 3s;
+'
+--- config
+    payment_merchant $arg_merchant;
+    location /api/payments {
+        payment_merchant $arg_m;
+        payment_idempotency_replay conflict;
+        payment_unknown_members refuse;
+        payment_currencies EUR;
+        payment_max_amount 50000;
+        payment_max_body_size 2k;
+        payment_timeout 2s;
+        payment_api;
+    }
+    location = /status { payment_status; }
+    location = /status.json { payment_status json; }
+    location = /metrics { payment_status prometheus; }
+    location = /openapi { payment_openapi; }
+    location = /admin { payment_outbox_admin; }
+--- request eval
+["GET /status", "GET /status.json", "GET /metrics", "GET /openapi"]
+--- error_code eval
+[200, 200, 200, 200]
+--- response_headers_like eval
+["Content-Type: application/json.*", "Content-Type: application/json.*",
+ "Content-Type: text/plain.*", "Content-Type: application/.*json.*"]
+
+
+
+=== TEST 2: what may be said otherwise
+--- http_config eval
+main::shards('0-99 200', '100-199 201-1023') . $main::kafka . '
+    payment_kafka_topic payment.$event;
+    payment_kafka_profile reference;
+    payment_outbox_dead_letter block;
+    payment_breaker off;
+    payment_breaker_sliding_window_type count;
+    payment_outbox off;
+'
+--- request
+GET /status
+--- response_headers_like
+Content-Type: application/json.*
+
+
+
+=== TEST 3: nothing at all: the module in an nginx that does not use it
+--- http_config
+    # payment_shard: not here
+--- config
+    location = /ok { return 200 "ok\n"; }
+--- request
+GET /ok
+--- response_headers
+Content-Length: 3
+--- response_body
+ok
+
+
+
+=== TEST 4: a location inherits, and may say otherwise
+--- http_config
+    payment_max_amount 100;
+--- config
+    payment_currencies KRW;
+    location /a {
+        payment_api;
+    }
+    location /b {
+        payment_max_amount 1000;
+        payment_currencies USD;
+        payment_api;
+    }
+--- request eval
+[map { qq[POST /$_->[0]/authorize
+{"merchantId":"M1","amount":$_->[1],"currency":"$_->[2]","idempotencyKey":"d4-$_->[0]-$_->[1]-$_->[2]"}] }
+ ['a', 100, 'KRW'], ['a', 101, 'KRW'], ['a', 100, 'USD'],
+ ['b', 1000, 'USD'], ['b', 1001, 'USD'], ['b', 1000, 'KRW']]
+--- error_code eval
+[200, 400, 400, 200, 400, 400]
+
+
+
+=== TEST 5: nginx -t asks no server: none of these is there
+--- http_config eval
+main::shard('server 127.0.0.1:1', 'server unix:/nonexistent.sock') . '
+    payment_kafka_brokers 127.0.0.1:1;
+'
+--- request
+GET /status
+--- response_body_filters eval
+sub {
+    my $before = Time::HiRes::time();
+    my $said = PaymentTest::nginx_test();
+    return $said . (Time::HiRes::time() - $before < 2 ? ', soon' : ', late') . "\n";
+}
+--- response_body
+ok, soon
+
+
+
+=== TEST 6: payment_batch_size 0
+--- http_config
+    payment_batch_size 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_batch_size/
+
+
+
+=== TEST 7: payment_batch_size -1
+--- http_config
+    payment_batch_size -1;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_batch_size/
+
+
+
+=== TEST 8: payment_batch_size many
+--- http_config
+    payment_batch_size many;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_batch_size/
+
+
+
+=== TEST 9: payment_batch_size 1000000000
+--- http_config
+    payment_batch_size 1000000000;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_batch_size/
+
+
+
+=== TEST 10: payment_batch_bytes 0
+--- http_config
+    payment_batch_bytes 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_batch_bytes/
+
+
+
+=== TEST 11: payment_batch_bytes x
+--- http_config
+    payment_batch_bytes x;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_batch_bytes/
+
+
+
+=== TEST 12: payment_queue_size 0
+--- http_config
+    payment_queue_size 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_queue_size/
+
+
+
+=== TEST 13: payment_queue_size 4096k
+--- http_config
+    payment_queue_size 4096k;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_queue_size/
+
+
+
+=== TEST 14: payment_queue_bytes 0
+--- http_config
+    payment_queue_bytes 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_queue_bytes/
+
+
+
+=== TEST 15: payment_queue_bytes lots
+--- http_config
+    payment_queue_bytes lots;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_queue_bytes/
+
+
+
+=== TEST 16: payment_queue_timeout 0
+--- http_config
+    payment_queue_timeout 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_queue_timeout/
+
+
+
+=== TEST 17: payment_queue_timeout soon
+--- http_config
+    payment_queue_timeout soon;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_queue_timeout/
+
+
+
+=== TEST 18: payment_retries -1
+--- http_config
+    payment_retries -1;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_retries/
+
+
+
+=== TEST 19: payment_retries three
+--- http_config
+    payment_retries three;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_retries/
+
+
+
+=== TEST 20: payment_retry_interval 0
+--- http_config
+    payment_retry_interval 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_retry_interval/
+
+
+
+=== TEST 21: payment_retry_interval 10xs
+--- http_config
+    payment_retry_interval 10xs;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_retry_interval/
+
+
+
+=== TEST 22: payment_retry_max_interval 0
+--- http_config
+    payment_retry_max_interval 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_retry_max_interval/
+
+
+
+=== TEST 23: payment_retry_max_interval never
+--- http_config
+    payment_retry_max_interval never;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_retry_max_interval/
+
+
+
+=== TEST 24: payment_idempotency_retention 0
+--- http_config
+    payment_idempotency_retention 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_idempotency_retention/
+
+
+
+=== TEST 25: payment_idempotency_retention day
+--- http_config
+    payment_idempotency_retention day;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_idempotency_retention/
+
+
+
+=== TEST 26: payment_outbox yes
+--- http_config
+    payment_outbox yes;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_outbox/
+
+
+
+=== TEST 27: payment_outbox_poll_interval 0
+--- http_config
+    payment_outbox_poll_interval 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_outbox_poll_interval/
+
+
+
+=== TEST 28: payment_outbox_poll_interval often
+--- http_config
+    payment_outbox_poll_interval often;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_outbox_poll_interval/
+
+
+
+=== TEST 29: payment_outbox_batch_size 0
+--- http_config
+    payment_outbox_batch_size 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_outbox_batch_size/
+
+
+
+=== TEST 30: payment_outbox_batch_size all
+--- http_config
+    payment_outbox_batch_size all;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_outbox_batch_size/
+
+
+
+=== TEST 31: payment_outbox_max_in_flight 0
+--- http_config
+    payment_outbox_max_in_flight 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_outbox_max_in_flight/
+
+
+
+=== TEST 32: payment_outbox_max_in_flight x
+--- http_config
+    payment_outbox_max_in_flight x;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_outbox_max_in_flight/
+
+
+
+=== TEST 33: payment_outbox_initial_delay -1s
+--- http_config
+    payment_outbox_initial_delay -1s;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_outbox_initial_delay/
+
+
+
+=== TEST 34: payment_outbox_lock_at_most_for x
+--- http_config
+    payment_outbox_lock_at_most_for x;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_outbox_lock_at_most_for/
+
+
+
+=== TEST 35: payment_outbox_lock_at_least_for x
+--- http_config
+    payment_outbox_lock_at_least_for x;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_outbox_lock_at_least_for/
+
+
+
+=== TEST 36: payment_outbox_max_retries x
+--- http_config
+    payment_outbox_max_retries x;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_outbox_max_retries/
+
+
+
+=== TEST 37: payment_outbox_retry_interval 0
+--- http_config
+    payment_outbox_retry_interval 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_outbox_retry_interval/
+
+
+
+=== TEST 38: payment_outbox_dead_letter drop
+--- http_config
+    payment_outbox_dead_letter drop;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_outbox_dead_letter/
+
+
+
+=== TEST 39: payment_outbox_archive maybe
+--- http_config
+    payment_outbox_archive maybe;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_outbox_archive/
+
+
+
+=== TEST 40: payment_outbox_drain_timeout x
+--- http_config
+    payment_outbox_drain_timeout x;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_outbox_drain_timeout/
+
+
+
+=== TEST 41: payment_kafka_profile fast
+--- http_config
+    payment_kafka_profile fast;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_kafka_profile/
+
+
+
+=== TEST 42: payment_kafka_property one
+--- http_config
+    payment_kafka_property one;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_kafka_property/
+
+
+
+=== TEST 43: payment_breaker maybe
+--- http_config
+    payment_breaker maybe;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_breaker/
+
+
+
+=== TEST 44: payment_breaker_failure_rate_threshold 0
+--- http_config
+    payment_breaker_failure_rate_threshold 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_breaker_failure_rate_threshold/
+
+
+
+=== TEST 45: payment_breaker_failure_rate_threshold 101
+--- http_config
+    payment_breaker_failure_rate_threshold 101;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_breaker_failure_rate_threshold/
+
+
+
+=== TEST 46: payment_breaker_failure_rate_threshold half
+--- http_config
+    payment_breaker_failure_rate_threshold half;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_breaker_failure_rate_threshold/
+
+
+
+=== TEST 47: payment_breaker_slow_call_rate_threshold 0
+--- http_config
+    payment_breaker_slow_call_rate_threshold 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_breaker_slow_call_rate_threshold/
+
+
+
+=== TEST 48: payment_breaker_slow_call_rate_threshold 100.5
+--- http_config
+    payment_breaker_slow_call_rate_threshold 100.5;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_breaker_slow_call_rate_threshold/
+
+
+
+=== TEST 49: payment_breaker_slow_call_duration_threshold 0
+--- http_config
+    payment_breaker_slow_call_duration_threshold 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_breaker_slow_call_duration_threshold/
+
+
+
+=== TEST 50: payment_breaker_wait_duration_in_open_state 0
+--- http_config
+    payment_breaker_wait_duration_in_open_state 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_breaker_wait_duration_in_open_state/
+
+
+
+=== TEST 51: payment_breaker_permitted_number_of_calls_in_half_open_state 0
+--- http_config
+    payment_breaker_permitted_number_of_calls_in_half_open_state 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_breaker_permitted_number_of_calls_in_half_open_state/
+
+
+
+=== TEST 52: payment_breaker_minimum_number_of_calls 0
+--- http_config
+    payment_breaker_minimum_number_of_calls 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_breaker_minimum_number_of_calls/
+
+
+
+=== TEST 53: payment_breaker_sliding_window_type sum
+--- http_config
+    payment_breaker_sliding_window_type sum;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_breaker_sliding_window_type/
+
+
+
+=== TEST 54: payment_breaker_sliding_window_size 0
+--- http_config
+    payment_breaker_sliding_window_size 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_breaker_sliding_window_size/
+
+
+
+=== TEST 55: payment_breaker_max_wait_duration_in_half_open_state x
+--- http_config
+    payment_breaker_max_wait_duration_in_half_open_state x;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_breaker_max_wait_duration_in_half_open_state/
+
+
+
+=== TEST 56: payment_breaker_automatic_transition_from_open_to_half_open_enabled 1
+--- http_config
+    payment_breaker_automatic_transition_from_open_to_half_open_enabled 1;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_breaker_automatic_transition_from_open_to_half_open_enabled/
+
+
+
+=== TEST 57: payment_idempotency_replay always
+--- http_config
+    payment_idempotency_replay always;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_idempotency_replay/
+
+
+
+=== TEST 58: payment_unknown_members warn
+--- http_config
+    payment_unknown_members warn;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_unknown_members/
+
+
+
+=== TEST 59: payment_currencies krw
+--- http_config
+    payment_currencies krw;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_currencies/
+
+
+
+=== TEST 60: payment_currencies KRW XYZ
+--- http_config
+    payment_currencies KRW XYZ;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_currencies/
+
+
+
+=== TEST 61: payment_currencies
+--- http_config
+    payment_currencies;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_currencies/
+
+
+
+=== TEST 62: payment_max_amount 0
+--- http_config
+    payment_max_amount 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_max_amount/
+
+
+
+=== TEST 63: payment_max_amount -5
+--- http_config
+    payment_max_amount -5;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_max_amount/
+
+
+
+=== TEST 64: payment_max_amount 9007199254740992
+--- http_config
+    payment_max_amount 9007199254740992;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_max_amount/
+
+
+
+=== TEST 65: payment_max_amount 1.5
+--- http_config
+    payment_max_amount 1.5;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_max_amount/
+
+
+
+=== TEST 66: payment_max_body_size 0
+--- http_config
+    payment_max_body_size 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_max_body_size/
+
+
+
+=== TEST 67: payment_max_body_size big
+--- http_config
+    payment_max_body_size big;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_max_body_size/
+
+
+
+=== TEST 68: payment_timeout 0
+--- http_config
+    payment_timeout 0;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_timeout/
+
+
+
+=== TEST 69: payment_timeout x
+--- http_config
+    payment_timeout x;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_timeout/
+
+
+
+=== TEST 70: payment_merchant
+--- http_config
+    payment_merchant;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_merchant/
+
+
+
+=== TEST 71: payment_batch_size twice
+--- http_config
+    payment_batch_size 10;
+    payment_batch_size 10;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*"payment_batch_size" directive is duplicate/
+
+
+
+=== TEST 72: payment_outbox twice
+--- http_config
+    payment_outbox off;
+    payment_outbox off;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*"payment_outbox" directive is duplicate/
+
+
+
+=== TEST 73: payment_currencies twice
+--- http_config
+    payment_currencies KRW;
+    payment_currencies KRW;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*"payment_currencies" directive is duplicate/
+
+
+
+=== TEST 74: payment_max_amount twice
+--- http_config
+    payment_max_amount 5;
+    payment_max_amount 5;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*"payment_max_amount" directive is duplicate/
+
+
+
+=== TEST 75: payment_merchant twice
+--- http_config
+    payment_merchant $arg_a;
+    payment_merchant $arg_a;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*"payment_merchant" directive is duplicate/
+
+
+
+=== TEST 76: payment_breaker_failure_rate_threshold twice
+--- http_config
+    payment_breaker_failure_rate_threshold 50;
+    payment_breaker_failure_rate_threshold 50;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*"payment_breaker_failure_rate_threshold" directive is duplicate/
+
+
+
+=== TEST 77: the outbox without brokers
+--- http_config eval
+main::shard() . 'payment_outbox on;'
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:payment_kafka_brokers)/
+
+
+
+=== TEST 78: a lease of less than a second
+--- http_config eval
+main::shard() . $main::kafka . 'payment_outbox_lock_at_most_for 999ms;'
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:payment_outbox_lock_at_most_for)/
+
+
+
+=== TEST 79: a lease held for longer than it lasts
+--- http_config eval
+main::shard() . $main::kafka . 'payment_outbox_lock_at_most_for 2s; payment_outbox_lock_at_least_for 3s;'
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:payment_outbox_lock_at_least_for)/
+
+
+
+=== TEST 80: a drain that outlasts the lease
+--- http_config eval
+main::shard() . $main::kafka . 'payment_outbox_lock_at_most_for 2s; payment_outbox_drain_timeout 3s;'
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:payment_outbox_drain_timeout)/
+
+
+
+=== TEST 81: a retry that begins above its limit
+--- http_config eval
+main::shard() . $main::kafka . 'payment_retry_interval 50ms; payment_retry_max_interval 40ms;'
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:payment_retry_max_interval)/
+
+
+
+=== TEST 82: a broker that is no address
+--- http_config eval
+main::shard() . 'payment_kafka_brokers 127.0.0.1:x;'
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:payment_kafka_brokers)/
+
+
+
+=== TEST 83: a topic that Kafka would not have
+--- http_config eval
+main::shard() . $main::kafka . 'payment_kafka_topic "a b";'
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:payment_kafka_topic)/
+
+
+
+=== TEST 84: a topic with an unknown variable
+--- http_config eval
+main::shard() . $main::kafka . 'payment_kafka_topic payment.$nothing;'
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:payment_kafka_topic)/
+
+
+
+=== TEST 85: a property that librdkafka does not know
+--- http_config eval
+main::shard() . $main::kafka . 'payment_kafka_property no.such.property 1;'
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:no\.such\.property)/
+
+
+
+=== TEST 86: a property with a bad value
+--- http_config eval
+main::shard() . $main::kafka . 'payment_kafka_property linger.ms soon;'
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:linger\.ms)/
+
+
+
+=== TEST 87: properties that contradict each other
+--- http_config eval
+main::shard() . $main::kafka . 'payment_kafka_profile safe; payment_kafka_property acks 1;'
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:payment_kafka_property|acks)/
+
+
+
+=== TEST 88: a property that is not for its user
+--- http_config eval
+main::shard() . $main::kafka . 'payment_kafka_property bootstrap.servers other:9092;'
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:bootstrap\.servers)/
+
+
+
+=== TEST 89: payment_shard: a slot that nobody has
+--- http_config eval
+main::shards('0-511', '513-1023')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:no payment_shard has the slots? 512)/
+
+
+
+=== TEST 90: payment_shard: a gap of many
+--- http_config eval
+main::shards('0-99', '200-1023')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:no payment_shard has the slots 100-199)/
+
+
+
+=== TEST 91: payment_shard: the last slots missing
+--- http_config eval
+main::shards('0-1000')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:no payment_shard has the slots 1001-1023)/
+
+
+
+=== TEST 92: payment_shard: the first slot missing
+--- http_config eval
+main::shards('1-1023')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:no payment_shard has the slots? 0)/
+
+
+
+=== TEST 93: payment_shard: an overlap
+--- http_config eval
+main::shards('0-512', '512-1023')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:shard1.* and .*shard2.* both have slot 512)/
+
+
+
+=== TEST 94: payment_shard: a slot twice in one
+--- http_config eval
+main::shards('0-1023 7')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:slot 7 twice)/
+
+
+
+=== TEST 95: payment_shard: all slots twice
+--- http_config eval
+main::shards('0-1023', '0-1023')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:both have slot 0)/
+
+
+
+=== TEST 96: payment_shard: a slot that is none
+--- http_config eval
+main::shards('0-1024')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:slots \"0-1024\")/
+
+
+
+=== TEST 97: payment_shard: a range the wrong way round
+--- http_config eval
+main::shards('512-0')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:slots \"512-0\")/
+
+
+
+=== TEST 98: payment_shard: no number
+--- http_config eval
+main::shards('all')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:slots \"all\")/
+
+
+
+=== TEST 99: payment_shard: several shards, one without slots
+--- http_config eval
+main::shards('0-1023') . main::shard('slots')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:slots.*main|main.*slots)/
+
+
+
+=== TEST 100: payment_shard: one name twice
+--- http_config eval
+main::shard('slots 0-511') . main::shard('slots 512-1023')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:payment_shard \"main\")/
+
+
+
+=== TEST 101: payment_shard: no server
+--- http_config eval
+main::shard('server')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:server)/
+
+
+
+=== TEST 102: payment_shard: no database
+--- http_config eval
+main::shard('database')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:database)/
+
+
+
+=== TEST 103: payment_shard: no user
+--- http_config eval
+main::shard('user')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:user)/
+
+
+
+=== TEST 104: payment_shard: a server without a host
+--- http_config eval
+main::shard('server :3306')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:server \":3306\")/
+
+
+
+=== TEST 105: payment_shard: a server with a bad port
+--- http_config eval
+main::shard('server 127.0.0.1:70000')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:server \"127\.0\.0\.1:70000\")/
+
+
+
+=== TEST 106: payment_shard: a socket without a path
+--- http_config eval
+main::shard('server unix:')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:server \"unix:\")/
+
+
+
+=== TEST 107: payment_shard: a server twice
+--- http_config eval
+main::shard('server 127.0.0.1:3306', 'server 127.0.0.1:3306')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:server \"127\.0\.0\.1:3306\")/
+
+
+
+=== TEST 108: payment_shard: no connections
+--- http_config eval
+main::shard('connections 0')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:connections)/
+
+
+
+=== TEST 109: payment_shard: a bad time
+--- http_config eval
+main::shard('connect_timeout soon')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:connect_timeout)/
+
+
+
+=== TEST 110: payment_shard: no time
+--- http_config eval
+main::shard('connect_timeout 0')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:connect_timeout)/
+
+
+
+=== TEST 111: payment_shard: a bad flag
+--- http_config eval
+main::shard('ssl maybe')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:ssl)/
+
+
+
+=== TEST 112: payment_shard: a certificate without its key
+--- http_config eval
+main::shard('ssl on', 'ssl_certificate c.pem')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:ssl_certificate_key)/
+
+
+
+=== TEST 113: payment_shard: a CA that is not there
+--- http_config eval
+main::shard('ssl on', 'ssl_ca /nonexistent.pem')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:nonexistent\.pem)/
+
+
+
+=== TEST 114: payment_shard: verification without TLS
+--- http_config eval
+main::shard('ssl_verify on')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:ssl_verify)/
+
+
+
+=== TEST 115: payment_shard: a password file that is not there
+--- http_config eval
+main::shard('password', 'password_file /nonexistent')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:nonexistent)/
+
+
+
+=== TEST 116: payment_shard: two passwords
+--- http_config eval
+main::shard('password a', 'password b')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:password)/
+
+
+
+=== TEST 117: payment_shard: a directive that is none
+--- http_config eval
+main::shard('colour blue')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*(?:colour)/
+
+
+
+=== TEST 118: payment_api needs a shard
+--- http_config
+    # payment_shard: not here
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_shard/
+
+
+
+=== TEST 119: payment_api in a server
+--- config
+    payment_api;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*"payment_api" directive is not allowed here/
+
+
+
+=== TEST 120: payment_status in a server
+--- config
+    payment_status;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*"payment_status" directive is not allowed here/
+
+
+
+=== TEST 121: payment_shard in a server
+--- config
+    payment_shard x { server 127.0.0.1; }
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*"payment_shard" directive is not allowed here/
+
+
+
+=== TEST 122: payment_batch_size in a location
+--- config
+    location /a { payment_batch_size 5; }
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*"payment_batch_size" directive is not allowed here/
+
+
+
+=== TEST 123: payment_api with an argument
+--- config
+    location /a { payment_api on; }
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_api/
+
+
+
+=== TEST 124: payment_api twice
+--- config
+    location /a { payment_api; payment_api; }
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*"payment_api" directive is duplicate/
+
+
+
+=== TEST 125: payment_status in an unknown format
+--- config
+    location = /s { payment_status xml; }
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_status/
+
+
+
+=== TEST 126: payment_status where another handler is
+--- config
+    location = /s { payment_api; payment_status; }
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_status/
+
+
+
+=== TEST 127: payment_api where another handler is
+--- config
+    location = /s { payment_status; payment_api; }
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_api/
+
+
+
+=== TEST 128: a password is not in the log, whatever is wrong beside it
+--- http_config eval
+main::shard('password hunter2', 'connections 0')
+--- must_die
+--- error_log
+[emerg]
+--- no_error_log
+hunter2

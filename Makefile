@@ -17,13 +17,13 @@ PYTEST ?= t/fault
 
 
 build:                  ## the dynamic module, for the distribution's nginx
-	@tools/build.sh dynamic
+	@tools/build.sh dynamic && echo build/ngx_http_payment_module.so
 
 static:                 ## build/static/nginx, with the module compiled in
-	@tools/build.sh static
+	@tools/build.sh static && echo build/static/nginx
 
 asan:                   ## build/asan/nginx, under Address- and UBSanitizer
-	@tools/build.sh asan
+	@tools/build.sh asan && echo build/asan/nginx
 
 install-deps:           ## the Debian packages and Python packages needed
 	@tools/install-deps.sh all

@@ -86,10 +86,10 @@ payment_apply(payment_t *p, const payment_request_t *r, int64_t now_ms,
     if (r->merchant_len != p->merchant_len
         || memcmp(r->merchant, p->merchant, p->merchant_len) != 0)
     {
-        /* not a word on whether there is such a payment of somebody else */
+        /* to the letter what is said where there is none at all */
 
         return payment_state_fault(fault, PAYMENT_NOT_FOUND, "",
-                                   "there is no such payment");
+                                   "no such payment");
     }
 
     switch (r->operation) {

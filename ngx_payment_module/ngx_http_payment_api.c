@@ -35,7 +35,8 @@ static void ngx_http_payment_submit(ngx_http_request_t *r,
 static void ngx_http_payment_settled(ngx_payment_op_t *op);
 static void ngx_http_payment_timeout(ngx_event_t *ev);
 static void ngx_http_payment_cleanup(void *data);
-static void ngx_http_payment_finish(ngx_http_request_t *r, ngx_int_t rc);
+static void ngx_http_payment_count(ngx_http_request_t *r,
+    payment_outcome_e outcome);
 static ngx_int_t ngx_http_payment_fail(ngx_http_request_t *r,
     payment_outcome_e outcome, const char *detail);
 static ngx_int_t ngx_http_payment_send_fault(ngx_http_request_t *r,
@@ -330,13 +331,14 @@ ngx_http_payment_body_handler(ngx_http_request_t *r)
     rc = ngx_http_payment_body(r, &body);
 
     if (rc == NGX_DECLINED) {
-        ngx_http_payment_finish(r, ngx_http_payment_fail(r, PAYMENT_TOO_LARGE,
-                                                  "the body is too large"));
+        ngx_http_finalize_request(r,
+                                  ngx_http_payment_fail(r, PAYMENT_TOO_LARGE,
+                                                    "the body is too large"));
         return;
     }
 
     if (rc != NGX_OK) {
-        ngx_http_payment_finish(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }
 
@@ -424,9 +426,9 @@ ngx_http_payment_start(ngx_http_request_t *r, ngx_str_t *body)
 
     op = ngx_payment_op_create(r->connection->log);
     if (op == NULL) {
-        ngx_http_payment_finish(r, ngx_http_payment_fail(r,
-                                                  PAYMENT_UNAVAILABLE,
-                                                  "out of memory"));
+        ngx_http_finalize_request(r,
+                                  ngx_http_payment_fail(r, PAYMENT_UNAVAILABLE,
+                                                        "out of memory"));
         return;
     }
 
@@ -439,15 +441,16 @@ ngx_http_payment_start(ngx_http_request_t *r, ngx_str_t *body)
                              PAYMENT_ID_TEXT_LEN))
     {
         ngx_payment_op_free(op);
-        ngx_http_payment_finish(r, ngx_http_payment_fail(r, PAYMENT_NOT_FOUND,
-                                                  "no such payment"));
+        ngx_http_finalize_request(r,
+                                  ngx_http_payment_fail(r, PAYMENT_NOT_FOUND,
+                                                        "no such payment"));
         return;
     }
 
     if (ngx_http_payment_parse(r, op, body, &fault) != NGX_OK) {
         ngx_payment_op_free(op);
-        ngx_http_payment_finish(r, ngx_http_payment_send_fault(r, &fault, NULL,
-                                                               NULL));
+        ngx_http_finalize_request(r, ngx_http_payment_send_fault(r, &fault,
+                                                                 NULL, NULL));
         return;
     }
 
@@ -691,7 +694,7 @@ ngx_http_payment_submit(ngx_http_request_t *r, ngx_payment_op_t *op)
 
         if (ngx_http_payment_random(random, 16) != NGX_OK) {
             ngx_payment_op_free(op);
-            ngx_http_payment_finish(r, ngx_http_payment_fail(r,
+            ngx_http_finalize_request(r, ngx_http_payment_fail(r,
                                           PAYMENT_UNAVAILABLE,
                                           "no random bytes can be had"));
             return;
@@ -707,7 +710,7 @@ ngx_http_payment_submit(ngx_http_request_t *r, ngx_payment_op_t *op)
 
     if (rc != NGX_OK) {
         ngx_payment_op_free(op);
-        ngx_http_payment_finish(r, ngx_http_payment_fail(r,
+        ngx_http_finalize_request(r, ngx_http_payment_fail(r,
                                      PAYMENT_UNAVAILABLE,
                                      rc == NGX_BUSY
                                      ? "too much is waiting for the database"
@@ -795,7 +798,7 @@ ngx_http_payment_settled(ngx_payment_op_t *op)
         break;
     }
 
-    ngx_http_payment_finish(r, rc);
+    ngx_http_finalize_request(r, rc);
     ngx_http_run_posted_requests(c);
 }
 
@@ -839,7 +842,7 @@ ngx_http_payment_timeout(ngx_event_t *ev)
                                    "idempotency key");
     }
 
-    ngx_http_payment_finish(r, rc);
+    ngx_http_finalize_request(r, rc);
     ngx_http_run_posted_requests(c);
 }
 
@@ -862,14 +865,7 @@ ngx_http_payment_cleanup(void *data)
 }
 
 
-/* Counts, once a request, and ends it. */
-
-static void
-ngx_http_payment_finish(ngx_http_request_t *r, ngx_int_t rc)
-{
-    ngx_http_finalize_request(r, rc);
-}
-
+/* Once a request, when its outcome is known. */
 
 static void
 ngx_http_payment_count(ngx_http_request_t *r, payment_outcome_e outcome)

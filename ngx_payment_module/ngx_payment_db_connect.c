@@ -1,0 +1,629 @@
+/*
+ * How a connection comes to be: see ngx_payment_db.h, and ngx_payment_db.c for
+ * what is done with it.
+ *
+ * Opening blocks in many places of the client library (the resolver, the TLS
+ * handshake, the session's statements), so each attempt runs in a short-lived
+ * thread which hands the finished connection over through a pipe.  There is at
+ * most one thread a connection.  The pipe is one process's, made before its
+ * first connection; an attempt that nobody waits for any more is closed by
+ * whoever reads it there.
+ */
+
+#include "ngx_payment_db_private.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <errmsg.h>
+#include <mysqld_error.h>
+
+
+/* the migrations that this code was written for: sql/V*.sql */
+#define NGX_PAYMENT_SCHEMA_VERSION      1
+
+#define NGX_PAYMENT_DB_BACKOFF_MAX      5000
+#define NGX_PAYMENT_DB_THREAD_STACK     (512 * 1024)
+
+/* reasons of ours for giving a connection up, beyond the library's numbers */
+#define NGX_PAYMENT_DB_E_READ_ONLY      3001
+#define NGX_PAYMENT_DB_E_SCHEMA         3002
+#define NGX_PAYMENT_DB_E_RESOURCES      3003
+
+
+/* One attempt to connect: the thread's until it is read from the pipe. */
+
+typedef struct ngx_payment_db_attempt_s {
+    ngx_payment_db_t          *db;          /* NULL: nobody waits for it */
+    ngx_payment_shard_t       *shard;
+    ngx_uint_t                 server;
+    const char *const         *session;
+    const char *const         *prepare;
+
+    MYSQL                     *mysql;
+    MYSQL_STMT                *stmts[NGX_PAYMENT_DB_STMTS_MAX];
+    const char                *phase;
+    ngx_uint_t                 error;
+    ngx_uint_t                 flush;       /* innodb_flush_log_at_trx_commit */
+    char                       message[NGX_PAYMENT_DB_MESSAGE_LEN];
+} ngx_payment_db_attempt_t;
+
+
+static void *ngx_payment_db_connect_thread(void *data);
+static ngx_uint_t ngx_payment_db_attempt(ngx_payment_db_attempt_t *a);
+static void ngx_payment_db_attempt_options(ngx_payment_db_attempt_t *a);
+static ngx_uint_t ngx_payment_db_attempt_session(ngx_payment_db_attempt_t *a);
+static ngx_uint_t ngx_payment_db_attempt_check(ngx_payment_db_attempt_t *a);
+static ngx_uint_t ngx_payment_db_attempt_fail(ngx_payment_db_attempt_t *a,
+    ngx_uint_t error, const char *message);
+static void ngx_payment_db_pipe_handler(ngx_event_t *rev);
+static void ngx_payment_db_connected(ngx_payment_db_attempt_t *a);
+static void ngx_payment_db_connect_failed(ngx_payment_db_t *db,
+    ngx_payment_db_attempt_t *a);
+static void ngx_payment_db_attempt_free(ngx_payment_db_attempt_t *a);
+
+
+static ngx_connection_t  *ngx_payment_db_pipe;
+static ngx_fd_t           ngx_payment_db_pipe_write = NGX_INVALID_FILE;
+
+
+ngx_int_t
+ngx_payment_db_init_process(ngx_cycle_t *cycle)
+{
+    int                fds[2];
+    ngx_connection_t  *c;
+
+    if (ngx_payment_db_pipe) {
+        return NGX_OK;
+    }
+
+    if (mysql_library_init(0, NULL, NULL)) {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                      "payment: mysql_library_init() failed");
+        return NGX_ERROR;
+    }
+
+    if (pipe2(fds, O_CLOEXEC) == -1) {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, ngx_errno,
+                      "payment: pipe2() failed");
+        return NGX_ERROR;
+    }
+
+    if (ngx_nonblocking(fds[0]) == -1) {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, ngx_errno,
+                      "payment: " ngx_nonblocking_n " failed");
+        goto failed;
+    }
+
+    c = ngx_get_connection(fds[0], cycle->log);
+    if (c == NULL) {
+        goto failed;
+    }
+
+    c->read->handler = ngx_payment_db_pipe_handler;
+    c->read->log = cycle->log;
+    c->write->log = cycle->log;
+
+    if (ngx_add_event(c->read, NGX_READ_EVENT,
+                      (ngx_event_flags & NGX_USE_CLEAR_EVENT)
+                      ? NGX_CLEAR_EVENT : NGX_LEVEL_EVENT)
+        != NGX_OK)
+    {
+        ngx_free_connection(c);
+        goto failed;
+    }
+
+    ngx_payment_db_pipe = c;
+    ngx_payment_db_pipe_write = fds[1];
+
+    return NGX_OK;
+
+failed:
+
+    (void) close(fds[0]);
+    (void) close(fds[1]);
+
+    return NGX_ERROR;
+}
+
+
+void
+ngx_payment_db_exit_process(ngx_cycle_t *cycle)
+{
+    /*
+     * A thread may still be connecting and will write to the pipe, so the
+     * write end stays open until the process is gone, and so does the library.
+     */
+
+    if (ngx_payment_db_pipe) {
+        ngx_close_connection(ngx_payment_db_pipe);
+        ngx_payment_db_pipe = NULL;
+    }
+}
+
+
+/* connecting: in the event loop */
+
+void
+ngx_payment_db_connect(ngx_payment_db_t *db)
+{
+    int                        err;
+    sigset_t                   all, old;
+    pthread_t                  tid;
+    pthread_attr_t             attr;
+    ngx_payment_db_attempt_t  *a;
+
+    if (db->closing) {
+        return;
+    }
+
+    a = ngx_calloc(sizeof(ngx_payment_db_attempt_t), db->log);
+    if (a == NULL) {
+        ngx_payment_db_reconnect_later(db);
+        return;
+    }
+
+    a->db = db;
+    a->shard = db->shard;
+    a->server = db->shard->active;
+    a->session = db->session;
+    a->prepare = db->prepare;
+
+    db->attempt = a;
+    db->server = a->server;
+    db->state = NGX_PAYMENT_DB_CONNECTING;
+
+    /* signals are the event loop's: none may interrupt the thread */
+
+    (void) sigfillset(&all);
+    (void) pthread_sigmask(SIG_SETMASK, &all, &old);
+
+    err = pthread_attr_init(&attr);
+
+    if (err == 0) {
+        (void) pthread_attr_setstacksize(&attr, NGX_PAYMENT_DB_THREAD_STACK);
+        (void) pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+        err = pthread_create(&tid, &attr, ngx_payment_db_connect_thread, a);
+        (void) pthread_attr_destroy(&attr);
+    }
+
+    (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
+
+    if (err) {
+        a->phase = "pthread_create()";
+        (void) ngx_payment_db_attempt_fail(a, NGX_PAYMENT_DB_E_RESOURCES,
+                                           strerror(err));
+        ngx_payment_db_connected(a);
+    }
+}
+
+
+void
+ngx_payment_db_connect_abandon(ngx_payment_db_t *db)
+{
+    /* the thread's own, until it has written to the pipe */
+    db->attempt->db = NULL;
+    db->attempt = NULL;
+}
+
+
+/* connecting: in the thread, which touches nothing but its attempt */
+
+static void *
+ngx_payment_db_connect_thread(void *data)
+{
+    ngx_payment_db_attempt_t *a = data;
+
+    ssize_t  n;
+
+    (void) mysql_thread_init();
+
+    (void) ngx_payment_db_attempt(a);
+
+    mysql_thread_end();
+
+    do {
+        /* a pointer is far below PIPE_BUF: written whole, or not at all */
+        n = write(ngx_payment_db_pipe_write, &a, sizeof(void *));
+    } while (n == -1 && ngx_errno == NGX_EINTR);
+
+    return NULL;
+}
+
+
+static ngx_uint_t
+ngx_payment_db_attempt(ngx_payment_db_attempt_t *a)
+{
+    ngx_payment_server_t  *server;
+
+    server = (ngx_payment_server_t *) a->shard->servers.elts + a->server;
+
+    a->phase = "mysql_init()";
+    a->mysql = mysql_init(NULL);
+
+    if (a->mysql == NULL) {
+        return ngx_payment_db_attempt_fail(a, CR_OUT_OF_MEMORY,
+                                           "out of memory");
+    }
+
+    ngx_payment_db_attempt_options(a);
+
+    a->phase = "connecting";
+
+    if (mysql_real_connect(a->mysql,
+                           server->path.len ? "localhost"
+                                            : (char *) server->host.data,
+                           (char *) a->shard->user.data,
+                           (char *) a->shard->password.data,
+                           (char *) a->shard->database.data,
+                           server->port,
+                           server->path.len ? (char *) server->path.data
+                                            : NULL,
+                           0)
+        == NULL)
+    {
+        return ngx_payment_db_attempt_fail(a, mysql_errno(a->mysql),
+                                           mysql_error(a->mysql));
+    }
+
+    if (ngx_payment_db_attempt_check(a) != 0) {
+        return a->error;
+    }
+
+    return ngx_payment_db_attempt_session(a);
+}
+
+
+static void
+ngx_payment_db_attempt_options(ngx_payment_db_attempt_t *a)
+{
+    my_bool                yes, no;
+    unsigned int           seconds, protocol, infile;
+    ngx_payment_shard_t   *shard;
+    ngx_payment_server_t  *server;
+
+    yes = 1;
+    no = 0;
+    infile = 0;
+    shard = a->shard;
+    server = (ngx_payment_server_t *) shard->servers.elts + a->server;
+
+    /* whole seconds are all the library knows; exchanges have our own timers */
+    seconds = (unsigned int) (shard->connect_timeout + 999) / 1000;
+    protocol = server->path.len ? MYSQL_PROTOCOL_SOCKET : MYSQL_PROTOCOL_TCP;
+
+    (void) mysql_options(a->mysql, MYSQL_OPT_NONBLOCK, NULL);
+    (void) mysql_options(a->mysql, MYSQL_OPT_CONNECT_TIMEOUT, &seconds);
+    (void) mysql_options(a->mysql, MYSQL_OPT_READ_TIMEOUT, &seconds);
+    (void) mysql_options(a->mysql, MYSQL_OPT_WRITE_TIMEOUT, &seconds);
+    (void) mysql_options(a->mysql, MYSQL_OPT_PROTOCOL, &protocol);
+    (void) mysql_options(a->mysql, MYSQL_OPT_LOCAL_INFILE, &infile);
+    (void) mysql_options(a->mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");
+
+    if (!shard->ssl) {
+        return;
+    }
+
+    (void) mysql_options(a->mysql, MYSQL_OPT_SSL_ENFORCE, &yes);
+
+    if (shard->ssl_ca.len) {
+        (void) mysql_options(a->mysql, MYSQL_OPT_SSL_CA, shard->ssl_ca.data);
+    }
+
+    if (shard->ssl_certificate.len) {
+        (void) mysql_options(a->mysql, MYSQL_OPT_SSL_CERT,
+                             shard->ssl_certificate.data);
+        (void) mysql_options(a->mysql, MYSQL_OPT_SSL_KEY,
+                             shard->ssl_certificate_key.data);
+    }
+
+    (void) mysql_options(a->mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT,
+                         shard->ssl_verify ? &yes : &no);
+}
+
+
+/* Is this the right server?  One question, before anything is changed. */
+
+static ngx_uint_t
+ngx_payment_db_attempt_check(ngx_payment_db_attempt_t *a)
+{
+    MYSQL_ROW    row;
+    MYSQL_RES   *res;
+    ngx_uint_t   version;
+    const char  *fmt;
+    char         message[NGX_PAYMENT_DB_MESSAGE_LEN];
+
+    a->phase = "checking the schema version";
+
+    if (mysql_query(a->mysql,
+                    "SELECT @@global.read_only,"
+                    " @@global.innodb_flush_log_at_trx_commit,"
+                    " (SELECT MAX(version) FROM payment_schema_version)"))
+    {
+        if (mysql_errno(a->mysql) != ER_NO_SUCH_TABLE) {
+            return ngx_payment_db_attempt_fail(a, mysql_errno(a->mysql),
+                                               mysql_error(a->mysql));
+        }
+
+        return ngx_payment_db_attempt_fail(a, NGX_PAYMENT_DB_E_SCHEMA,
+                                 "the database has no payment_schema_version "
+                                 "table: apply sql/V*.sql");
+    }
+
+    res = mysql_store_result(a->mysql);
+    if (res == NULL) {
+        return ngx_payment_db_attempt_fail(a, mysql_errno(a->mysql),
+                                           mysql_error(a->mysql));
+    }
+
+    row = mysql_fetch_row(res);
+
+    if (row == NULL || row[0] == NULL || row[1] == NULL) {
+        mysql_free_result(res);
+        return ngx_payment_db_attempt_fail(a, CR_UNKNOWN_ERROR, "no answer");
+    }
+
+    version = row[2] ? (ngx_uint_t) atoi(row[2]) : 0;
+    a->flush = (ngx_uint_t) atoi(row[1]);
+
+    if (row[0][0] != '0') {
+        mysql_free_result(res);
+        a->phase = "looking for the primary";
+        return ngx_payment_db_attempt_fail(a, NGX_PAYMENT_DB_E_READ_ONLY,
+                                           "the server is read-only");
+    }
+
+    mysql_free_result(res);
+
+    if (version != NGX_PAYMENT_SCHEMA_VERSION) {
+        fmt = "the schema has version %u, this module needs version %u";
+        (void) snprintf(message, sizeof(message), fmt, (unsigned) version,
+                        (unsigned) NGX_PAYMENT_SCHEMA_VERSION);
+        return ngx_payment_db_attempt_fail(a, NGX_PAYMENT_DB_E_SCHEMA,
+                                           message);
+    }
+
+    return 0;
+}
+
+
+static ngx_uint_t
+ngx_payment_db_attempt_session(ngx_payment_db_attempt_t *a)
+{
+    ngx_uint_t    i;
+    const char   *sql;
+    MYSQL_STMT   *stmt;
+
+    a->phase = "setting the session up";
+
+    for (i = 0; a->session[i]; i++) {
+        sql = a->session[i];
+
+        if (mysql_real_query(a->mysql, sql, strlen(sql))) {
+            return ngx_payment_db_attempt_fail(a, mysql_errno(a->mysql),
+                                               mysql_error(a->mysql));
+        }
+    }
+
+    a->phase = "preparing statements";
+
+    for (i = 0; a->prepare && a->prepare[i]; i++) {
+        stmt = mysql_stmt_init(a->mysql);
+        if (stmt == NULL) {
+            return ngx_payment_db_attempt_fail(a, CR_OUT_OF_MEMORY,
+                                               "out of memory");
+        }
+
+        a->stmts[i] = stmt;
+        sql = a->prepare[i];
+
+        if (mysql_stmt_prepare(stmt, sql, strlen(sql))) {
+            return ngx_payment_db_attempt_fail(a, mysql_stmt_errno(stmt),
+                                               mysql_stmt_error(stmt));
+        }
+    }
+
+    return 0;
+}
+
+
+static ngx_uint_t
+ngx_payment_db_attempt_fail(ngx_payment_db_attempt_t *a, ngx_uint_t error,
+    const char *message)
+{
+    a->error = error ? error : CR_UNKNOWN_ERROR;
+    (void) ngx_cpystrn((u_char *) a->message, (u_char *) message,
+                       sizeof(a->message));
+    return a->error;
+}
+
+
+/* connecting: back in the event loop */
+
+static void
+ngx_payment_db_pipe_handler(ngx_event_t *rev)
+{
+    ssize_t                    n;
+    ngx_connection_t          *c;
+    ngx_payment_db_attempt_t  *a;
+
+    c = rev->data;
+
+    for ( ;; ) {
+        n = read(c->fd, &a, sizeof(void *));
+
+        if (n == -1 && ngx_errno == NGX_EINTR) {
+            continue;
+        }
+
+        if (n != sizeof(void *)) {
+            return;
+        }
+
+        if (a->db == NULL) {
+            ngx_payment_db_attempt_free(a);
+            continue;
+        }
+
+        ngx_payment_db_connected(a);
+    }
+}
+
+
+static void
+ngx_payment_db_connected(ngx_payment_db_attempt_t *a)
+{
+    my_bool                yes;
+    ngx_payment_db_t      *db;
+    ngx_payment_shard_t   *shard;
+    ngx_payment_server_t  *server;
+
+    db = a->db;
+    shard = db->shard;
+    server = (ngx_payment_server_t *) shard->servers.elts + a->server;
+
+    db->attempt = NULL;
+    db->state = NGX_PAYMENT_DB_CLOSED;
+
+    if (a->error == 0 && shard->active != a->server) {
+        /* another connection has moved on to another server meanwhile */
+        ngx_payment_db_attempt_free(a);
+        ngx_payment_db_connect(db);
+        return;
+    }
+
+    if (a->error == 0) {
+        yes = 1;
+        (void) mysql_optionsv(a->mysql, MARIADB_OPT_SKIP_READ_RESPONSE, &yes);
+
+        db->mysql = a->mysql;
+        ngx_memcpy(db->stmts, a->stmts, sizeof(db->stmts));
+        a->mysql = NULL;
+        ngx_memzero(a->stmts, sizeof(a->stmts));
+
+        if (ngx_payment_db_watch(db) != NGX_OK) {
+            ngx_payment_db_teardown(db, 0);
+            a->phase = "taking the socket over";
+            (void) ngx_payment_db_attempt_fail(a, NGX_PAYMENT_DB_E_RESOURCES,
+                                               "no free connection or fd");
+        }
+    }
+
+    if (a->error) {
+        ngx_payment_db_connect_failed(db, a);
+        return;
+    }
+
+    if (shard->last_error) {
+        ngx_log_error(NGX_LOG_NOTICE, db->log, 0,
+                      "payment: shard \"%V\": connected to %V again",
+                      &shard->name, &server->name);
+        shard->last_error = 0;
+    }
+
+    if (a->flush != 1 && !shard->warned) {
+        ngx_log_error(NGX_LOG_WARN, db->log, 0,
+                      "payment: shard \"%V\", %V: "
+                      "innodb_flush_log_at_trx_commit is %ui, not 1: "
+                      "a crash can lose payments that were answered",
+                      &shard->name, &server->name, a->flush);
+        shard->warned = 1;
+    }
+
+    ngx_payment_db_attempt_free(a);
+
+    db->failures = 0;
+    db->requests = 0;
+    db->connected_at = ngx_current_msec;
+
+    /* up to a tenth less, so that connections of one age don't go together */
+    db->max_age = shard->max_age
+                  - (shard->max_age
+                     ? (ngx_msec_t) ngx_random() % (shard->max_age / 10 + 1)
+                     : 0);
+
+    db->state = NGX_PAYMENT_DB_IDLE;
+    ngx_payment_db_rest(db);
+
+    if (db->state == NGX_PAYMENT_DB_IDLE) {
+        db->ready(db);
+    }
+}
+
+
+static void
+ngx_payment_db_connect_failed(ngx_payment_db_t *db,
+    ngx_payment_db_attempt_t *a)
+{
+    ngx_payment_shard_t   *shard;
+    ngx_payment_server_t  *server;
+
+    shard = db->shard;
+    server = (ngx_payment_server_t *) shard->servers.elts + a->server;
+
+    /* once for a shard and a reason, not once for each try */
+
+    if (shard->last_error != a->error) {
+        ngx_log_error(NGX_LOG_ERR, db->log, 0,
+                      "payment: shard \"%V\": %s failed, server %V: (%ui) %s",
+                      &shard->name, a->phase, &server->name, a->error,
+                      a->message);
+        shard->last_error = a->error;
+    }
+
+    db->failures++;
+
+    if (shard->servers.nelts > 1 && shard->active == a->server) {
+        shard->active = (a->server + 1) % shard->servers.nelts;
+    }
+
+    ngx_payment_db_attempt_free(a);
+    ngx_payment_db_reconnect_later(db);
+
+    if (db->down) {
+        db->down(db);
+    }
+}
+
+
+void
+ngx_payment_db_reconnect_later(ngx_payment_db_t *db)
+{
+    ngx_msec_t  delay;
+
+    if (db->closing) {
+        return;
+    }
+
+    if (db->failures && db->failures < db->shard->servers.nelts) {
+        /* there are servers that were not asked yet */
+        delay = 1;
+
+    } else {
+        delay = NGX_PAYMENT_DB_BACKOFF_MIN
+                << ngx_min(db->failures / db->shard->servers.nelts, 6);
+        delay = ngx_min(delay, NGX_PAYMENT_DB_BACKOFF_MAX);
+        delay -= (ngx_msec_t) ngx_random() % (delay / 2 + 1);
+    }
+
+    db->state = NGX_PAYMENT_DB_CLOSED;
+    ngx_add_timer(&db->timer, delay);
+}
+
+
+static void
+ngx_payment_db_attempt_free(ngx_payment_db_attempt_t *a)
+{
+    ngx_uint_t  i;
+
+    if (a->mysql) {
+        mysql_close(a->mysql);
+
+        for (i = 0; i < NGX_PAYMENT_DB_STMTS_MAX; i++) {
+            if (a->stmts[i]) {
+                (void) mysql_stmt_close(a->stmts[i]);
+            }
+        }
+    }
+
+    ngx_free(a);
+}

@@ -151,7 +151,7 @@ sub fill_in {
 
     my $http = $block->http_config // '';
 
-    $http = $shard . $http if $http !~ /\bpayment_shard\b/;
+    $http = $shard . $http if $http !~ /^\s*(?:#\s*)?payment_shard\b/m;
     $http .= $kafka if $option{kafka}
                        && $http !~ /\bpayment_(?:kafka_brokers|outbox off)\b/;
 

@@ -8,12 +8,14 @@ use strict;
 use warnings;
 
 use Exporter qw( import );
+use IPC::Open2;
 use IO::Select;
 use IO::Socket::INET;
 use Time::HiRes qw( sleep time );
 
 our @EXPORT = qw(
     await read_file sql new_database database_away database_back
+    lock_tables unlock_tables
     http http_at_once http2 free_port events_in_kafka outbox_count
     master_pid helpers helper_title nginx_test status
 );
@@ -52,22 +54,25 @@ sub port {
 
 # --- database
 
+sub client {
+    my ($database, @options) = @_;
+
+    return ('mariadb', '--no-defaults',
+            "--socket=$ENV{PAYMENT_TEST_DB_SOCKET}",
+            "--user=$ENV{PAYMENT_TEST_DB_ADMIN_USER}", '-N', '-B', '--raw',
+            '--default-character-set=utf8mb4', @options,
+            $database eq '' ? () : $database);
+}
+
+
 # Rows as lines, columns apart by tabs. Without a database's name: ours.
 
 sub sql {
     my ($statement, $database) = @_;
-
-    $database //= PaymentTest::database();
+    my @command = client($database // PaymentTest::database(),
+                         '-e', $statement);
 
     local $ENV{MYSQL_PWD} = $ENV{PAYMENT_TEST_DB_ADMIN_PASSWORD};
-
-    my @command = ('mariadb', '--no-defaults',
-                   "--socket=$ENV{PAYMENT_TEST_DB_SOCKET}",
-                   "--user=$ENV{PAYMENT_TEST_DB_ADMIN_USER}", '-N', '-B',
-                   '--raw', '--default-character-set=utf8mb4',
-                   '-e', $statement);
-
-    push @command, $database if $database ne '';
 
     open my $in, '-|', @command or die "mariadb: $!\n";
 
@@ -115,6 +120,34 @@ sub database_away {
 
 sub database_back {
     symlink $ENV{PAYMENT_TEST_DB_SOCKET}, $ENV{TEST_NGINX_PAYMENT_DB_LINK};
+
+    return '';
+}
+
+
+# Holds table locks ("payment WRITE") in a session of its own, from now on.
+
+my ($holder, $holder_in, $holder_out);
+
+sub lock_tables {
+    my ($tables) = @_;
+
+    local $ENV{MYSQL_PWD} = $ENV{PAYMENT_TEST_DB_ADMIN_PASSWORD};
+
+    $holder = open2($holder_out, $holder_in,
+                    client(PaymentTest::database(), '--unbuffered'));
+
+    print $holder_in "LOCK TABLES $tables; SELECT 'locked';\n";
+    $holder_in->flush;
+
+    <$holder_out> eq "locked\n" or die "no lock on $tables\n";
+}
+
+
+sub unlock_tables {
+    close $holder_in;
+    close $holder_out;
+    waitpid $holder, 0;
 
     return '';
 }

@@ -1,0 +1,188 @@
+# From the commit to Kafka, with master_process off: the single process
+# publishes what it has committed, and the queue is empty afterwards.
+
+use lib 't/lib';
+use PaymentTest kafka => 1;
+use Test::Nginx::Socket 'no_plan';
+
+
+# What Kafka has of the payments in these answers, once it has all of it.
+
+sub in_kafka {
+    my ($label, $wanted) = @_;
+
+    return join '', map {
+        my ($key, $value) = @$_;
+        my $event = JSON::PP::decode_json($value);
+
+        "$key: $event->{eventType} $event->{version}, $event->{status} "
+        . "$event->{amount} $event->{currency}\n"
+    } PaymentTest::events_in_kafka(PaymentTest::id_of($label), $wanted);
+}
+
+run_tests();
+
+__DATA__
+
+=== TEST 1: an authorization is in Kafka
+--- request
+POST /api/payments/authorize
+{"merchantId":"M1","amount":1000,"currency":"KRW","idempotencyKey":"o1"}
+--- response_body_filters eval
+sub { PaymentTest::told(shift) . main::in_kafka('P1', 1) }
+--- response_body
+P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
+M1: authorized 1, AUTHORIZED 1000 KRW
+
+
+
+=== TEST 2: and not in the queue any more
+--- request
+POST /api/payments/authorize
+{"merchantId":"M1","amount":1000,"currency":"KRW","idempotencyKey":"o2"}
+--- response_body_filters eval
+sub {
+    my $told = PaymentTest::told(shift);
+    PaymentTest::await { PaymentTest::outbox_count() == 0 };
+    return $told . 'queued: ' . PaymentTest::outbox_count() . "\n";
+}
+--- response_body
+P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
+queued: 0
+
+
+
+=== TEST 3: a payment's life, in order, once
+--- init
+PaymentTest::given(A => { merchantId => 'M3' }, capture => { amount => 700 },
+                   refund => { amount => 100 }, refund => { amount => 600 });
+--- request
+GET /api/payments/{A}?merchantId=M3
+--- response_body_filters eval
+sub { PaymentTest::told(shift) . main::in_kafka('A', 4) }
+--- response_body
+A REFUNDED 1000 KRW, captured 700, refunded 700
+M3: authorized 1, AUTHORIZED 1000 KRW
+M3: captured 2, PARTIALLY_CAPTURED 1000 KRW
+M3: refunded 3, PARTIALLY_REFUNDED 1000 KRW
+M3: refunded 4, REFUNDED 1000 KRW
+
+
+
+=== TEST 4: a replay has no second event
+--- init
+PaymentTest::given(A => { idempotencyKey => 'o4', amount => 5 });
+--- request eval
+[map { qq[POST /api/payments/authorize
+{"merchantId":"M1","amount":5,"currency":"KRW","idempotencyKey":"$_"}] } 'o4', 'o4', 'o4-later']
+--- error_code eval
+[200, 200, 200]
+--- response_body_filters eval
+[[\&PaymentTest::told], [\&PaymentTest::told],
+ [sub { PaymentTest::told(shift) . main::in_kafka('P1', 1) . main::in_kafka('A', 1) }]]
+--- response_body eval
+["A AUTHORIZED 5 KRW, captured 0, refunded 0\n",
+ "A AUTHORIZED 5 KRW, captured 0, refunded 0\n",
+ "P1 AUTHORIZED 5 KRW, captured 0, refunded 0
+M1: authorized 1, AUTHORIZED 5 KRW
+M1: authorized 1, AUTHORIZED 5 KRW
+"]
+
+
+
+=== TEST 5: the event's headers
+--- request
+POST /api/payments/authorize
+{"merchantId":"M1","amount":1000,"currency":"KRW","idempotencyKey":"o5"}
+--- more_headers
+Content-Type: application/json
+traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
+--- response_body_filters eval
+sub {
+    my $id = JSON::PP::decode_json(shift)->{paymentId};
+    my ($event) = PaymentTest::events_in_kafka($id, 1);
+    my %header = map { CORE::split /=/, $_, 2 } CORE::split /,/, $event->[2];
+    $header{$_} = defined $header{$_} && $header{$_} =~ /\S/ ? 'there' : 'missing'
+        for qw( ce_id ce_source ce_time );
+    return CORE::join '', map { "$_: " . ($header{$_} // 'missing') . "\n" }
+           qw( ce_specversion ce_type ce_id ce_source ce_time traceparent );
+}
+--- response_body_like
+^ce_specversion: 1\.0
+ce_type: \S*authorized\S*
+ce_id: there
+ce_source: there
+ce_time: there
+traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
+$
+
+
+
+=== TEST 6: events that waited for a publisher are published when there is one
+--- http_config
+    payment_outbox off;
+--- request eval
+[map { qq[POST /api/payments/authorize
+{"merchantId":"M6","amount":$_,"currency":"KRW","idempotencyKey":"o6-$_"}] } 1, 2]
+--- error_code eval
+[200, 200]
+--- response_body_filters eval
+my $n = 0;
+sub {
+    return '' if ++$n < 2;
+    my $queued = PaymentTest::sql("SELECT COUNT(*) FROM outbox_event WHERE merchant_id = 'M6'");
+    return "queued: $queued";
+}
+--- response_body eval
+['', "queued: 2\n"]
+
+
+
+=== TEST 7: a topic for each kind of event
+--- http_config
+    payment_kafka_brokers 127.0.0.1:$TEST_NGINX_PAYMENT_KAFKA_PORT;
+    payment_kafka_topic $TEST_NGINX_PAYMENT_TOPIC.$event;
+    payment_outbox_initial_delay 0;
+--- init
+PaymentTest::given(A => { merchantId => 'M7' }, void => {});
+--- request
+GET /status
+--- response_body_filters eval
+sub {
+    my $topic = $ENV{TEST_NGINX_PAYMENT_TOPIC};
+    return CORE::join '', map {
+        local $ENV{TEST_NGINX_PAYMENT_TOPIC} = "$topic.$_";
+        "$_: " . main::in_kafka('A', 1);
+    } qw( authorized voided );
+}
+--- response_body
+authorized: M7: authorized 1, AUTHORIZED 1000 KRW
+voided: M7: voided 2, VOIDED 1000 KRW
+
+
+
+=== TEST 8: Kafka away: no client notices
+--- http_config
+    payment_kafka_brokers 127.0.0.1:1;
+    payment_outbox_initial_delay 0;
+--- request eval
+[map { qq[POST /api/payments/authorize
+{"merchantId":"M8","amount":$_,"currency":"KRW","idempotencyKey":"o8-$_"}] } 1 .. 3]
+--- error_code eval
+[200, 200, 200]
+
+
+
+=== TEST 9: a lease is held while publishing, by this database's rules
+--- request
+POST /api/payments/authorize
+{"merchantId":"M9","amount":1000,"currency":"KRW","idempotencyKey":"o9"}
+--- response_body_filters eval
+sub {
+    my $id = JSON::PP::decode_json(shift)->{paymentId};
+    PaymentTest::events_in_kafka($id, 1);
+    return PaymentTest::sql('SELECT COUNT(*), MIN(lock_until > UTC_TIMESTAMP(3)),
+                             MIN(epoch > 0), MIN(LENGTH(owner_uuid)) FROM outbox_lease');
+}
+--- response_body eval
+"1\t1\t1\t36\n"

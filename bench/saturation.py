@@ -1,0 +1,366 @@
+"""How many payments a second, and beside what.
+
+Called by run.sh with the directory for its servers. In every round, in this
+order, on the same MariaDB (log flushed at every commit):
+
+  batches   a bare C client, always full batches of 64, 4 connections
+  single    a bare C client, one transaction per payment, 16 connections
+  c64       nginx with everything on, publishing to Kafka, 64 clients (wrk)
+  c256      the same with 256 clients
+
+The medians of the rounds are quoted, and their ratios. While wrk runs, the
+backlog is sampled: a rate that the helper cannot follow is not counted as one.
+With --preload N, the tables get N payments and keys afterwards, and c64 is
+measured again.
+
+Raw numbers go to bench/results/saturation-COMMIT.json.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import pymysql
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+
+DB_PORT, KAFKA_PORT, HTTP_PORT = 33316, 39092, 38080
+USER = PASSWORD = 'payment'
+OURS, BARE = 'payment', 'payment_physical'
+
+TICKS = os.sysconf('SC_CLK_TCK')
+PAGE = os.sysconf('SC_PAGE_SIZE')
+
+CONFIG = """
+load_module {root}/build/ngx_http_payment_module.so;
+{user}
+worker_processes {workers};
+pid nginx.pid;
+error_log logs/error.log notice;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    keepalive_requests 100000000;
+    client_body_temp_path client_body_temp;
+    proxy_temp_path proxy_temp;
+    fastcgi_temp_path fastcgi_temp;
+    uwsgi_temp_path uwsgi_temp;
+    scgi_temp_path scgi_temp;
+    payment_shard main {{
+        server unix:{dir}/mariadb.sock;
+        database {database}; user {db_user}; password {db_password};
+    }}
+    payment_kafka_brokers 127.0.0.1:{kafka_port};
+    server {{
+        listen 127.0.0.1:{http_port} backlog=4096;
+        location /api/payments {{ payment_api; }}
+        location = /status {{ payment_status; }}
+    }}
+}}
+"""
+
+
+def tool(name, *arguments, **environment):
+    subprocess.run([os.path.join(ROOT, 'tools', name), *arguments],
+                   check=True, env=dict(os.environ, **environment))
+
+
+def sql(statement, database=OURS):
+    connection = pymysql.connect(unix_socket=f'{DIR}/mariadb.sock',
+                                 user='root', database=database,
+                                 autocommit=True, read_timeout=1800)
+
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall()
+
+
+def status():
+    url = f'http://127.0.0.1:{HTTP_PORT}/status'
+
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.load(answer)
+
+
+def backlog():
+    return sum(s['backlog'] for s in status()['outbox']['shards'])
+
+
+def wait_for(what, condition, seconds=60):
+    deadline = time.monotonic() + seconds
+
+    while not condition():
+        if time.monotonic() > deadline:
+            sys.exit(f'bench: {what} took more than {seconds} s')
+
+        time.sleep(0.005)
+
+
+def outbox_empty():
+    return not sql('SELECT EXISTS (SELECT 1 FROM outbox_event)')[0][0]
+
+
+class Cpu:
+    """CPU seconds of the servers' processes."""
+
+    def __init__(self):
+        self.pids = {'mariadbd': pid('mariadb'), 'kafka': pid('kafka')}
+        master = pid('nginx')
+        workers = []
+
+        for child in children(master):
+            title = open(f'/proc/{child}/cmdline').read()
+
+            if 'worker' in title:
+                workers.append(child)
+            else:
+                self.pids['helper'] = child
+
+        for number, child in enumerate(workers):
+            self.pids[f'worker{number}'] = child
+
+        self.begin = self.seconds()
+
+    def seconds(self):
+        taken = {}
+
+        for name, number in self.pids.items():
+            fields = open(f'/proc/{number}/stat').read().rsplit(')', 1)[1]
+            fields = fields.split()
+            taken[name] = (int(fields[11]) + int(fields[12])) / TICKS
+
+        return taken
+
+    def per_payment_us(self, payments):
+        return {name: round((after - self.begin[name]) * 1e6 / payments, 1)
+                for name, after in self.seconds().items()}
+
+    def resident_mib(self):
+        return {name: round(int(open(f'/proc/{number}/statm').read().split()[1])
+                            * PAGE / 2**20, 1)
+                for name, number in self.pids.items()
+                if name not in ('mariadbd', 'kafka')}
+
+
+def pid(server):
+    return int(open(f'{DIR}/{server}.pid').read())
+
+
+def children(parent):
+    path = f'/proc/{parent}/task/{parent}/children'
+    return [int(word) for word in open(path).read().split()]
+
+
+def bare(connections, rows, seconds):
+    line = subprocess.run(
+        [f'{DIR}/physical', f'{DIR}/mariadb.sock', BARE, USER, PASSWORD,
+         str(connections), str(rows), str(seconds)],
+        check=True, capture_output=True, text=True).stdout
+
+    for table in ('payment', 'idempotency_key', 'outbox_event'):
+        sql(f'TRUNCATE TABLE {table}', BARE)
+
+    return {name: float(value)
+            for name, value in re.findall(r'(\w+)=([\d.]+)', line)}
+
+
+def ours(clients, seconds):
+    """One run of wrk, with what the servers did meanwhile."""
+
+    before = status()['shards']
+    rows = sql('SELECT COUNT(*) FROM payment')[0][0]
+    cpu = Cpu()
+    samples, over = [], threading.Event()
+
+    def sample():
+        while not over.wait(0.25):
+            samples.append(backlog())
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+
+    output = subprocess.run(
+        ['wrk', '-t1', f'-c{clients}', f'-d{seconds}s', '-s',
+         os.path.join(HERE, 'wrk', 'authorize.lua'),
+         f'http://127.0.0.1:{HTTP_PORT}/api/payments/authorize', '--',
+         f'{time.time_ns()}'],
+        check=True, capture_output=True, text=True).stdout
+    ended = time.monotonic()
+    over.set()
+    sampler.join()
+
+    wait_for('the outbox coming empty', outbox_empty)
+    empty_ms = (time.monotonic() - ended) * 1000
+
+    line = next(l for l in output.splitlines() if l.startswith('RESULT'))
+    run = {name: float(value)
+           for name, value in re.findall(r'(\w+)=([\d.]+)', line)}
+    after = status()['shards']
+    batches = after[0]['batches'] - before[0]['batches']
+    committed = after[0]['rows'] - before[0]['rows']
+    new_rows = sql('SELECT COUNT(*) FROM payment')[0][0] - rows
+
+    run.update(
+        clients=clients, seconds=seconds, batch=round(committed / batches, 1),
+        committed=committed, rows=new_rows, empty_after_ms=round(empty_ms),
+        backlog_max=max(samples, default=0),
+        backlog_half=samples[len(samples) // 2] if samples else 0,
+        backlog_end=samples[-1] if samples else 0,
+        cpu_us=cpu.per_payment_us(committed),
+        resident_mib=cpu.resident_mib())
+
+    # every answer is a row; wrk does not count the answers of its last moment
+    if run['non2xx'] or run['errors'] or new_rows != committed \
+            or not 0 <= committed - run['requests'] <= clients:
+        sys.exit(f'bench: answers and rows do not agree: {run}')
+
+    return run
+
+
+def start(options):
+    os.makedirs(f'{DIR}/logs', exist_ok=True)
+    tool('server.sh', 'mariadb', 'start', DIR, str(DB_PORT),
+         MARIADB_BUFFER_POOL='1G')
+    tool('server.sh', 'kafka', 'start', DIR, str(KAFKA_PORT))
+
+    for database in (OURS, BARE):
+        tool('database.sh', DIR, database, USER, PASSWORD)
+
+    with open(f'{DIR}/nginx.conf', 'w') as conf:
+        conf.write(CONFIG.format(
+            root=ROOT, dir=DIR, database=OURS, db_user=USER,
+            db_password=PASSWORD, kafka_port=KAFKA_PORT, http_port=HTTP_PORT,
+            workers=options.workers,
+            user='user root;' if os.geteuid() == 0 else ''))
+
+    tool('server.sh', 'nginx', 'start', DIR, 'nginx.conf')
+    wait_for('the lease', lambda: any(s['held'] for s in
+                                      status()['outbox']['shards']))
+
+
+def preload(rows):
+    """Payments and keys that are there already: keys at random, ids in order."""
+
+    million = 1000000
+
+    for first in range(1, rows + 1, million):
+        last = min(first + million - 1, rows)
+        print(f'  preloading {last}', flush=True)
+        sql(f"""INSERT INTO payment (id, merchant_id, currency, status, amount,
+                                     created_at, updated_at)
+                SELECT UNHEX(CONCAT(LPAD(HEX(seq), 12, '0'),
+                                    SUBSTR(MD5(seq), 1, 20))),
+                       CONCAT('MERCHANT-', seq % 1000 + 1), 'KRW',
+                       'AUTHORIZED', 1000, '2026-01-01', '2026-01-01'
+                FROM seq_{first}_to_{last}""")
+
+    # in the order of the index, or it would take an hour
+    sql(f"""INSERT INTO idempotency_key
+            SELECT UNHEX(MD5(CONCAT('preload', seq))),
+                   UNHEX(CONCAT(LPAD(HEX(seq), 12, '0'),
+                                SUBSTR(MD5(seq), 1, 20))),
+                   UNHEX(SUBSTR(MD5(seq), 1, 16)), 'authorize', 'AUTHORIZED',
+                   1, NULL, NULL, '2026-01-01'
+            FROM seq_1_to_{rows} ORDER BY 1""")
+
+    # what the load itself left dirty is not the measurement's
+    wait_for('flushing', lambda: int(sql(
+        "SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'")[0][1])
+        < 2000, 600)
+
+
+def median(runs, name):
+    return statistics.median(run[name] for run in runs)
+
+
+def table(results):
+    lines = [f'{"":10}{"payments/s":>12}{"p50 ms":>9}{"p99 ms":>9}'
+             f'{"batch":>8}{"of batches":>12}{"of single":>11}'
+             f'{"backlog":>9}{"empty ms":>10}']
+    full = median(results['batches'], 'rate')
+    single = median(results['single'], 'rate')
+
+    for name, runs in results.items():
+        if not isinstance(runs, list) or not runs:
+            continue
+
+        is_ours = 'rps' in runs[0]
+        rate = median(runs, 'rps' if is_ours else 'rate')
+        line = (f'{name:10}{rate:12.0f}{median(runs, "p50_ms"):9.2f}'
+                f'{median(runs, "p99_ms"):9.2f}')
+
+        if is_ours:
+            line += (f'{median(runs, "batch"):8.1f}{rate / full:12.2f}'
+                     f'{rate / single:11.2f}{median(runs, "backlog_end"):9.0f}'
+                     f'{median(runs, "empty_after_ms"):10.0f}')
+
+        lines.append(line)
+
+    for name in ('c64', 'c256', 'preloaded'):
+        for run in results.get(name, [])[-1:]:
+            lines.append(f'{name}: CPU us/payment {run["cpu_us"]}, '
+                         f'resident MiB {run["resident_mib"]}')
+
+    return '\n'.join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('dir')
+    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--seconds', type=int, default=10)
+    parser.add_argument('--workers', type=int, default=1)
+    parser.add_argument('--preload', type=int, default=0)
+    options = parser.parse_args()
+
+    global DIR
+    DIR = options.dir
+
+    start(options)
+    ours(64, options.seconds)       # warms the broker's JVM up; not counted
+
+    results = {'batches': [], 'single': [], 'c64': [], 'c256': [],
+               'preloaded': []}
+
+    for number in range(1, options.rounds + 1):
+        print(f'round {number} of {options.rounds}', flush=True)
+        results['batches'].append(bare(4, 64, options.seconds / 2))
+        results['single'].append(bare(16, 1, options.seconds / 2))
+        results['c64'].append(ours(64, options.seconds))
+        results['c256'].append(ours(256, options.seconds))
+
+    if options.preload:
+        preload(options.preload)
+        ours(64, options.seconds)
+
+        for number in range(options.rounds):
+            results['preloaded'].append(ours(64, options.seconds))
+
+    commit = subprocess.run(['git', '-C', ROOT, 'rev-parse', '--short', 'HEAD'],
+                            check=True, capture_output=True,
+                            text=True).stdout.strip()
+    results['commit'] = commit
+    results['options'] = {'rounds': options.rounds, 'seconds': options.seconds,
+                          'workers': options.workers,
+                          'preload': options.preload}
+    path = os.path.join(HERE, 'results', f'saturation-{commit}.json')
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+
+    with open(path, 'w') as out:
+        json.dump(results, out, indent=1)
+        out.write('\n')
+
+    print(table(results))
+    print(f'raw numbers: {os.path.relpath(path, ROOT)}')
+
+
+if __name__ == '__main__':
+    main()

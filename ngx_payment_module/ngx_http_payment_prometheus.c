@@ -27,6 +27,8 @@ static void ngx_http_payment_prometheus_helper(ngx_http_payment_text_t *t,
     const ngx_payment_helper_stats_t *h);
 static void ngx_http_payment_prometheus_breaker(ngx_http_payment_text_t *t,
     const ngx_payment_helper_stats_t *h);
+static void ngx_http_payment_prometheus_calls(ngx_http_payment_text_t *t,
+    const ngx_payment_helper_stats_t *h);
 static void ngx_http_payment_prometheus_rate(ngx_http_payment_text_t *t,
     const char *name, const char *help, ngx_atomic_t rate);
 static void ngx_http_payment_prometheus_pair(ngx_http_payment_text_t *t,
@@ -298,10 +300,8 @@ static void
 ngx_http_payment_prometheus_breaker(ngx_http_payment_text_t *t,
     const ngx_payment_helper_stats_t *h)
 {
-    u_char                            labels[64];
-    uint64_t                          buffered, failed, slow, slow_failed;
-    ngx_uint_t                        state, i;
-    const ngx_http_payment_timing_t  *calls;
+    uint64_t    buffered, failed, slow, slow_failed;
+    ngx_uint_t  state, i;
 
     state = h->breaker_state;
 
@@ -350,6 +350,19 @@ ngx_http_payment_prometheus_breaker(ngx_http_payment_text_t *t,
                               ",kind=\"not_permitted\"} %uA\n",
                               h->breaker_not_permitted);
 
+    ngx_http_payment_prometheus_calls(t, h);
+}
+
+
+static void
+ngx_http_payment_prometheus_calls(ngx_http_payment_text_t *t,
+    const ngx_payment_helper_stats_t *h)
+{
+    u_char                            labels[64];
+    uint64_t                          us;
+    ngx_uint_t                        i;
+    const ngx_http_payment_timing_t  *calls;
+
     ngx_http_payment_prometheus_family(t, NGX_HTTP_PAYMENT_R4J "calls_seconds",
                                        "histogram",
                                        "Time from an event's handing over to "
@@ -364,6 +377,21 @@ ngx_http_payment_prometheus_breaker(ngx_http_payment_text_t *t,
                                           "calls_seconds", (char *) labels,
                             (const ngx_payment_histogram_t *)
                             ((const u_char *) h + calls->offset));
+    }
+
+    ngx_http_payment_prometheus_family(t, NGX_HTTP_PAYMENT_R4J
+                                       "calls_seconds_max", "gauge",
+                                       "The longest of these times in the "
+                                       "last 40 to 60 seconds.");
+
+    for (i = 0; i < PAYMENT_BREAKER_OUTCOMES; i++) {
+        us = h->breaker_max_us[i];
+
+        ngx_http_payment_text_add(t, NGX_HTTP_PAYMENT_R4J "calls_seconds_max{"
+                                  NGX_HTTP_PAYMENT_R4J_NAME
+                                  ",kind=\"%s\"} %uL.%06uL\n",
+                                  ngx_http_payment_calls[i].name,
+                                  us / 1000000, us % 1000000);
     }
 }
 

@@ -5,7 +5,7 @@
  */
 
 #include "ngx_http_payment_counters.h"
-#include "ngx_http_payment_text.h"
+#include "ngx_http_payment_status.h"
 
 
 static void ngx_http_payment_status_nginx(ngx_http_payment_text_t *t);
@@ -17,14 +17,8 @@ static void ngx_http_payment_status_times(ngx_http_payment_text_t *t,
     const char *name, const ngx_payment_histogram_t *h);
 static void ngx_http_payment_status_shard(ngx_http_payment_text_t *t,
     const ngx_payment_shard_t *shard, const ngx_payment_shard_stats_t *stats);
-static void ngx_http_payment_status_outbox(ngx_http_payment_text_t *t,
-    const ngx_http_payment_main_conf_t *pmcf,
-    const ngx_payment_helper_stats_t *h);
 static void ngx_http_payment_status_counters(ngx_http_payment_text_t *t,
     const ngx_http_payment_counter_t *counters, const void *stats);
-static void ngx_http_payment_status_breaker(ngx_http_payment_text_t *t,
-    const ngx_http_payment_main_conf_t *pmcf,
-    const ngx_payment_helper_stats_t *h);
 static void ngx_http_payment_status_rate(ngx_http_payment_text_t *t,
     const char *name, ngx_atomic_t rate);
 
@@ -75,8 +69,9 @@ ngx_http_payment_status_handler(ngx_http_request_t *r)
 
     ngx_http_payment_text_add(&t, "],");
 
-    ngx_http_payment_status_outbox(&t, pmcf, &stats->helper);
-    ngx_http_payment_status_breaker(&t, pmcf, &stats->helper);
+    ngx_http_payment_status_outbox(&t, pmcf);
+    ngx_http_payment_text_add(&t, ",");
+    ngx_http_payment_status_breaker(&t, pmcf);
 
     ngx_http_payment_text_add(&t, "}\n");
 
@@ -239,15 +234,17 @@ ngx_http_payment_status_shard(ngx_http_payment_text_t *t,
 }
 
 
-static void
+void
 ngx_http_payment_status_outbox(ngx_http_payment_text_t *t,
-    const ngx_http_payment_main_conf_t *pmcf,
-    const ngx_payment_helper_stats_t *h)
+    const ngx_http_payment_main_conf_t *pmcf)
 {
-    u_char                owner[NGX_PAYMENT_OWNER_LEN];
-    ngx_str_t             text;
-    ngx_uint_t            i;
-    ngx_payment_shard_t **shards;
+    u_char                             owner[NGX_PAYMENT_OWNER_LEN];
+    ngx_str_t                          text;
+    ngx_uint_t                         i;
+    ngx_payment_shard_t              **shards;
+    const ngx_payment_helper_stats_t  *h;
+
+    h = &pmcf->writer.stats->helper;
 
     /* its writer may be at it: a copy has an end at least */
 
@@ -280,7 +277,7 @@ ngx_http_payment_status_outbox(ngx_http_payment_text_t *t,
         ngx_http_payment_text_add(t, "}");
     }
 
-    ngx_http_payment_text_add(t, "]},");
+    ngx_http_payment_text_add(t, "]}");
 }
 
 
@@ -305,12 +302,14 @@ ngx_http_payment_status_counters(ngx_http_payment_text_t *t,
 }
 
 
-static void
+void
 ngx_http_payment_status_breaker(ngx_http_payment_text_t *t,
-    const ngx_http_payment_main_conf_t *pmcf,
-    const ngx_payment_helper_stats_t *h)
+    const ngx_http_payment_main_conf_t *pmcf)
 {
-    const ngx_http_payment_timing_t  *calls;
+    const ngx_http_payment_timing_t   *calls;
+    const ngx_payment_helper_stats_t  *h;
+
+    h = &pmcf->writer.stats->helper;
 
     ngx_http_payment_text_add(t, "\"breaker\":{\"name\":\""
                               NGX_HTTP_PAYMENT_BREAKER "\",\"enabled\":%s,"

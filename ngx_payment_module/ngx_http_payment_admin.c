@@ -1,0 +1,884 @@
+/*
+ * payment_outbox_admin: what an operator sees and does about the outbox.
+ *
+ * GET shows the state and the dead letters of the shards; POST, with a JSON
+ * object that names the action, changes something.  (Only application/json: no
+ * web page can make a browser send that elsewhere unasked.)  Who may come here
+ * is for allow, deny and auth_* to say.
+ *
+ * Dead letters are read from each shard in turn, on a connection of its own.
+ * Everything else is asked of the helper through the shared zone: see
+ * ngx_payment_command.h.  Every wait is bounded by the timeouts below.
+ */
+
+#include "ngx_http_payment_counters.h"
+#include "ngx_http_payment_status.h"
+#include "ngx_payment_command.h"
+#include "ngx_payment_query.h"
+
+#include <jansson.h>
+
+
+#define NGX_HTTP_PAYMENT_ADMIN_BODY       4096
+#define NGX_HTTP_PAYMENT_ADMIN_LIMIT      100      /* dead letters shown */
+#define NGX_HTTP_PAYMENT_ADMIN_LIMIT_MAX  1000
+#define NGX_HTTP_PAYMENT_ADMIN_PAYMENTS   100      /* replayed by one call */
+
+#define NGX_HTTP_PAYMENT_ADMIN_QUERY      5000     /* ms, one shard */
+#define NGX_HTTP_PAYMENT_ADMIN_COMMAND    5000     /* ms, one command */
+#define NGX_HTTP_PAYMENT_ADMIN_TOTAL      20000    /* ms, one request */
+#define NGX_HTTP_PAYMENT_ADMIN_LOOK       5        /* ms, between two looks */
+
+/* as many as ngx_payment_command.h has room for */
+#define NGX_HTTP_PAYMENT_ADMIN_ID_MAX     (((uint64_t) 1 << 48) - 1)
+
+#define NGX_HTTP_PAYMENT_ADMIN_METHODS    "GET, HEAD, POST"
+
+
+typedef struct {
+    ngx_str_t                      name;
+    ngx_payment_command_e          command;
+} ngx_http_payment_action_t;
+
+
+typedef struct {
+    ngx_http_request_t            *request;
+    ngx_http_payment_main_conf_t  *pmcf;
+    const ngx_http_payment_action_t  *action;
+    ngx_http_payment_text_t        text;
+    ngx_msec_t                     until;      /* the end of the request */
+
+    /* the dead letters of a shard */
+    ngx_payment_query_t            query;
+    ngx_payment_shard_t           *shard;      /* the one being asked */
+    ngx_uint_t                     last;       /* index after the last one */
+    uint64_t                       after;
+    ngx_uint_t                     limit;
+    ngx_uint_t                     rows;
+    u_char                         sql[512];
+
+    /* the helper's work */
+    ngx_event_t                    timer;
+    ngx_atomic_uint_t              command;    /* 0: none of ours is there */
+    ngx_msec_t                     command_until;
+    uint64_t                       ids[NGX_HTTP_PAYMENT_ADMIN_PAYMENTS];
+    ngx_uint_t                     n;          /* ids */
+    ngx_uint_t                     done;       /* .. carried out */
+    unsigned                       more:1;     /* than ids has room for */
+} ngx_http_payment_admin_t;
+
+
+static ngx_http_payment_admin_t *ngx_http_payment_admin_create(
+    ngx_http_request_t *r);
+static void ngx_http_payment_admin_cleanup(void *data);
+static void ngx_http_payment_admin_finish(ngx_http_payment_admin_t *a,
+    ngx_int_t rc);
+static ngx_int_t ngx_http_payment_admin_fail(ngx_http_payment_admin_t *a,
+    payment_outcome_e outcome, const char *field, const char *detail);
+
+static ngx_int_t ngx_http_payment_admin_get(ngx_http_request_t *r);
+static ngx_int_t ngx_http_payment_admin_arguments(ngx_http_payment_admin_t *a,
+    ngx_int_t *rc);
+static ngx_payment_shard_t *ngx_http_payment_admin_shard(
+    ngx_http_payment_admin_t *a, const u_char *name, size_t len);
+static void ngx_http_payment_admin_list(ngx_http_payment_admin_t *a);
+static void ngx_http_payment_admin_list_rows(void *data, MYSQL_RES *result);
+static void ngx_http_payment_admin_listed(void *data, const char *error);
+
+static ngx_int_t ngx_http_payment_admin_post(ngx_http_request_t *r);
+static void ngx_http_payment_admin_body(ngx_http_request_t *r);
+static json_t *ngx_http_payment_admin_parse(ngx_http_request_t *r);
+static ngx_int_t ngx_http_payment_admin_do(ngx_http_payment_admin_t *a,
+    json_t *body);
+static ngx_int_t ngx_http_payment_admin_replay(ngx_http_payment_admin_t *a,
+    json_t *body);
+static void ngx_http_payment_admin_replay_rows(void *data, MYSQL_RES *result);
+static void ngx_http_payment_admin_replay_all(void *data, const char *error);
+
+static ngx_int_t ngx_http_payment_admin_command(ngx_http_payment_admin_t *a);
+static void ngx_http_payment_admin_look(ngx_event_t *ev);
+static ngx_int_t ngx_http_payment_admin_result(ngx_http_payment_admin_t *a,
+    ngx_payment_command_status_e status);
+static ngx_int_t ngx_http_payment_admin_answer(ngx_http_payment_admin_t *a);
+static void ngx_http_payment_admin_ring(ngx_http_payment_admin_t *a);
+
+
+static const ngx_http_payment_action_t  ngx_http_payment_actions[] = {
+    { ngx_string("pause"), NGX_PAYMENT_COMMAND_PAUSE },
+    { ngx_string("resume"), NGX_PAYMENT_COMMAND_RESUME },
+    { ngx_string("breaker-force-open"), NGX_PAYMENT_COMMAND_BREAKER_OPEN },
+    { ngx_string("breaker-close"), NGX_PAYMENT_COMMAND_BREAKER_CLOSE },
+    { ngx_string("breaker-reset"), NGX_PAYMENT_COMMAND_BREAKER_RESET },
+    { ngx_string("breaker-disable"), NGX_PAYMENT_COMMAND_BREAKER_DISABLE },
+    { ngx_string("replay"), NGX_PAYMENT_COMMAND_REPLAY },
+    { ngx_null_string, 0 }
+};
+
+
+ngx_int_t
+ngx_http_payment_admin_handler(ngx_http_request_t *r)
+{
+    ngx_int_t  rc;
+
+    if (r->method == NGX_HTTP_POST) {
+        return ngx_http_payment_admin_post(r);
+    }
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)) {
+        return ngx_http_payment_admin_get(r);
+    }
+
+    return ngx_http_payment_text_problem(r, PAYMENT_METHOD_NOT_ALLOWED, NULL,
+                                         "the method must be "
+                                         NGX_HTTP_PAYMENT_ADMIN_METHODS,
+                                         NGX_HTTP_PAYMENT_ADMIN_METHODS);
+}
+
+
+static ngx_http_payment_admin_t *
+ngx_http_payment_admin_create(ngx_http_request_t *r)
+{
+    ngx_http_cleanup_t        *cln;
+    ngx_http_payment_admin_t  *a;
+
+    a = ngx_pcalloc(r->pool, sizeof(ngx_http_payment_admin_t));
+    cln = ngx_http_cleanup_add(r, 0);
+
+    if (a == NULL || cln == NULL) {
+        return NULL;
+    }
+
+    cln->handler = ngx_http_payment_admin_cleanup;
+    cln->data = a;
+
+    a->request = r;
+    a->pmcf = ngx_http_get_module_main_conf(r, ngx_http_payment_module);
+    a->until = ngx_current_msec + NGX_HTTP_PAYMENT_ADMIN_TOTAL;
+
+    a->timer.handler = ngx_http_payment_admin_look;
+    a->timer.data = a;
+    a->timer.log = ngx_cycle->log;
+
+    a->query.data = a;
+    a->query.timeout = NGX_HTTP_PAYMENT_ADMIN_QUERY;
+
+    ngx_http_payment_text_init(&a->text, r);
+
+    return a;
+}
+
+
+/* The request is over, whoever ended it. */
+
+static void
+ngx_http_payment_admin_cleanup(void *data)
+{
+    ngx_http_payment_admin_t *a = data;
+
+    ngx_payment_query_cancel(&a->query);
+
+    if (a->timer.timer_set) {
+        ngx_del_timer(&a->timer);
+    }
+
+    if (a->command) {
+        (void) ngx_atomic_cmp_set(&a->pmcf->writer.stats->helper.command,
+                                  a->command, NGX_PAYMENT_COMMAND_NONE);
+        a->command = 0;
+    }
+}
+
+
+/* from an event: nginx's own loop over the connection is not above us */
+
+static void
+ngx_http_payment_admin_finish(ngx_http_payment_admin_t *a, ngx_int_t rc)
+{
+    ngx_connection_t  *c;
+
+    c = a->request->connection;
+
+    ngx_http_finalize_request(a->request, rc);
+    ngx_http_run_posted_requests(c);
+}
+
+
+static ngx_int_t
+ngx_http_payment_admin_fail(ngx_http_payment_admin_t *a,
+    payment_outcome_e outcome, const char *field, const char *detail)
+{
+    return ngx_http_payment_text_problem(a->request, outcome, field, detail,
+                                         NULL);
+}
+
+
+/* GET: the state, and the dead letters of one shard or of all */
+
+static ngx_int_t
+ngx_http_payment_admin_get(ngx_http_request_t *r)
+{
+    ngx_int_t                  rc;
+    ngx_http_payment_admin_t  *a;
+
+    a = ngx_http_payment_admin_create(r);
+    if (a == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ngx_http_payment_admin_arguments(a, &rc) != NGX_OK) {
+        return rc;
+    }
+
+    ngx_http_payment_text_add(&a->text, "{");
+    ngx_http_payment_status_outbox(&a->text, a->pmcf);
+    ngx_http_payment_text_add(&a->text, ",");
+    ngx_http_payment_status_breaker(&a->text, a->pmcf);
+    ngx_http_payment_text_add(&a->text, ",\"dead_letters\":[");
+
+    if (a->shard == NULL) {
+        ngx_http_payment_text_add(&a->text, "]}\n");
+        return ngx_http_payment_text_send(&a->text, NGX_HTTP_OK,
+                                          &ngx_http_payment_type_json);
+    }
+
+    r->main->count++;
+    ngx_http_payment_admin_list(a);
+
+    return NGX_DONE;
+}
+
+
+static ngx_int_t
+ngx_http_payment_admin_arguments(ngx_http_payment_admin_t *a, ngx_int_t *rc)
+{
+    off_t                  after;
+    ngx_int_t              limit;
+    ngx_str_t              value;
+    ngx_http_request_t    *r;
+    ngx_payment_shard_t  **shards;
+
+    r = a->request;
+    shards = a->pmcf->shards.elts;
+
+    a->shard = a->pmcf->shards.nelts ? shards[0] : NULL;
+    a->last = a->pmcf->shards.nelts;
+    a->limit = NGX_HTTP_PAYMENT_ADMIN_LIMIT;
+
+    if (ngx_http_arg(r, (u_char *) "shard", 5, &value) == NGX_OK) {
+        a->shard = ngx_http_payment_admin_shard(a, value.data, value.len);
+
+        if (a->shard == NULL) {
+            *rc = ngx_http_payment_admin_fail(a, PAYMENT_NOT_FOUND, "shard",
+                                              "there is no such shard");
+            return NGX_ERROR;
+        }
+
+        a->last = a->shard->index + 1;
+    }
+
+    if (ngx_http_arg(r, (u_char *) "limit", 5, &value) == NGX_OK) {
+        limit = ngx_atoi(value.data, value.len);
+
+        if (limit < 1 || limit > NGX_HTTP_PAYMENT_ADMIN_LIMIT_MAX) {
+            *rc = ngx_http_payment_admin_fail(a, PAYMENT_INVALID, "limit",
+                                              "limit must be a number from 1 "
+                                              "to 1000");
+            return NGX_ERROR;
+        }
+
+        a->limit = limit;
+    }
+
+    if (ngx_http_arg(r, (u_char *) "after", 5, &value) == NGX_OK) {
+        after = ngx_atoof(value.data, value.len);
+
+        if (after < 0) {
+            *rc = ngx_http_payment_admin_fail(a, PAYMENT_INVALID, "after",
+                                              "after must be a dead letter's "
+                                              "id");
+            return NGX_ERROR;
+        }
+
+        a->after = after;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_payment_shard_t *
+ngx_http_payment_admin_shard(ngx_http_payment_admin_t *a, const u_char *name,
+    size_t len)
+{
+    ngx_uint_t             i;
+    ngx_payment_shard_t  **shards;
+
+    shards = a->pmcf->shards.elts;
+
+    for (i = 0; i < a->pmcf->shards.nelts; i++) {
+        if (shards[i]->name.len == len
+            && ngx_memcmp(shards[i]->name.data, name, len) == 0)
+        {
+            return shards[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+/* Asks the shard for one more than is shown, to know whether there is more. */
+
+static void
+ngx_http_payment_admin_list(ngx_http_payment_admin_t *a)
+{
+    a->query.shard = a->shard;
+    a->query.rows = ngx_http_payment_admin_list_rows;
+    a->query.done = ngx_http_payment_admin_listed;
+
+    a->query.sql.data = a->sql;
+    a->query.sql.len = ngx_slprintf(a->sql, a->sql + sizeof(a->sql),
+        "SELECT id, aggregateid, type, merchant_id, version,"
+        " DATE_FORMAT(created_at, '%%Y-%%m-%%dT%%H:%%i:%%s.%%fZ'),"
+        " reason, attempts,"
+        " DATE_FORMAT(dead_at, '%%Y-%%m-%%dT%%H:%%i:%%s.%%fZ')"
+        " FROM outbox_dead WHERE id > %uL ORDER BY id LIMIT %ui",
+        a->after, a->limit + 1) - a->sql;
+
+    a->rows = 0;
+
+    ngx_http_payment_text_add(&a->text, "{\"shard\":\"%V\",\"events\":[",
+                              &a->shard->name);
+
+    ngx_payment_query_start(&a->query);
+}
+
+
+static void
+ngx_http_payment_admin_list_rows(void *data, MYSQL_RES *result)
+{
+    ngx_http_payment_admin_t *a = data;
+
+    ngx_str_t       texts[9];
+    MYSQL_ROW       row;
+    ngx_uint_t      i;
+    unsigned long  *lengths;
+
+    while ((row = mysql_fetch_row(result)) != NULL) {
+
+        if (a->rows++ == a->limit) {
+            return;
+        }
+
+        lengths = mysql_fetch_lengths(result);
+
+        for (i = 0; i < 9; i++) {
+            texts[i].data = (u_char *) (row[i] ? row[i] : "");
+            texts[i].len = row[i] ? lengths[i] : 0;
+        }
+
+        ngx_http_payment_text_add(&a->text, "%s{\"id\":%V,\"paymentId\":",
+                                  a->rows > 1 ? "," : "", &texts[0]);
+        ngx_http_payment_text_string(&a->text, &texts[1]);
+        ngx_http_payment_text_add(&a->text, ",\"type\":");
+        ngx_http_payment_text_string(&a->text, &texts[2]);
+        ngx_http_payment_text_add(&a->text, ",\"merchantId\":");
+        ngx_http_payment_text_string(&a->text, &texts[3]);
+        ngx_http_payment_text_add(&a->text, ",\"version\":%V,\"createdAt\":"
+                                  "\"%V\",\"reason\":", &texts[4], &texts[5]);
+        ngx_http_payment_text_string(&a->text, &texts[6]);
+        ngx_http_payment_text_add(&a->text, ",\"attempts\":%V,\"deadAt\":"
+                                  "\"%V\"}", &texts[7], &texts[8]);
+    }
+}
+
+
+static void
+ngx_http_payment_admin_listed(void *data, const char *error)
+{
+    ngx_http_payment_admin_t *a = data;
+
+    ngx_uint_t             next;
+    ngx_payment_shard_t  **shards;
+
+    ngx_http_payment_text_add(&a->text, "],\"more\":%s",
+                              a->rows > a->limit ? "true" : "false");
+
+    if (error) {
+        ngx_http_payment_text_add(&a->text, ",\"error\":\"%s\"", error);
+    }
+
+    ngx_http_payment_text_add(&a->text, "}");
+
+    next = a->shard->index + 1;
+
+    if (next < a->last && (ngx_msec_int_t) (a->until - ngx_current_msec) > 0) {
+        shards = a->pmcf->shards.elts;
+        a->shard = shards[next];
+
+        ngx_http_payment_text_add(&a->text, ",");
+        ngx_http_payment_admin_list(a);
+        return;
+    }
+
+    ngx_http_payment_text_add(&a->text, "]}\n");
+
+    ngx_http_payment_admin_finish(a, ngx_http_payment_text_send(&a->text,
+                                               NGX_HTTP_OK,
+                                               &ngx_http_payment_type_json));
+}
+
+
+/* POST: {"action":"pause"} and the like */
+
+static ngx_int_t
+ngx_http_payment_admin_post(ngx_http_request_t *r)
+{
+    size_t      len;
+    ngx_int_t   rc;
+    ngx_str_t  *type;
+
+    len = ngx_http_payment_type_json.len;
+    type = r->headers_in.content_type ? &r->headers_in.content_type->value
+                                      : NULL;
+
+    if (type == NULL || type->len < len
+        || ngx_strncasecmp(type->data, ngx_http_payment_type_json.data, len)
+           != 0
+        || (type->len > len && type->data[len] != ';'
+            && type->data[len] != ' '))
+    {
+        (void) ngx_http_discard_request_body(r);
+        return ngx_http_payment_text_problem(r, PAYMENT_UNSUPPORTED_TYPE, NULL,
+                                             "the content type must be "
+                                             "application/json", NULL);
+    }
+
+    if (r->headers_in.content_length_n > NGX_HTTP_PAYMENT_ADMIN_BODY) {
+        (void) ngx_http_discard_request_body(r);
+        return ngx_http_payment_text_problem(r, PAYMENT_TOO_LARGE, NULL,
+                                             "the body is too large", NULL);
+    }
+
+    r->request_body_in_single_buf = 1;
+
+    rc = ngx_http_read_client_request_body(r, ngx_http_payment_admin_body);
+
+    return rc >= NGX_HTTP_SPECIAL_RESPONSE ? rc : NGX_DONE;
+}
+
+
+static void
+ngx_http_payment_admin_body(ngx_http_request_t *r)
+{
+    json_t                    *body;
+    ngx_int_t                  rc;
+    ngx_http_payment_admin_t  *a;
+
+    a = ngx_http_payment_admin_create(r);
+    if (a == NULL) {
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    body = ngx_http_payment_admin_parse(r);
+
+    if (!json_is_object(body)) {
+        rc = ngx_http_payment_admin_fail(a, PAYMENT_INVALID, NULL,
+                                         "the body must be a JSON object");
+
+    } else {
+        rc = ngx_http_payment_admin_do(a, body);
+    }
+
+    json_decref(body);
+
+    /* NGX_AGAIN: there is something to wait for */
+
+    if (rc != NGX_AGAIN) {
+        ngx_http_finalize_request(r, rc);
+    }
+}
+
+
+static json_t *
+ngx_http_payment_admin_parse(ngx_http_request_t *r)
+{
+    size_t        len, n;
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
+    u_char        text[NGX_HTTP_PAYMENT_ADMIN_BODY];
+
+    len = 0;
+
+    for (cl = r->request_body ? r->request_body->bufs : NULL;
+         cl;
+         cl = cl->next)
+    {
+        b = cl->buf;
+        n = (size_t) ngx_buf_size(b);
+
+        if (n > sizeof(text) - len) {
+            return NULL;
+        }
+
+        if (ngx_buf_in_memory(b)) {
+            ngx_memcpy(text + len, b->pos, n);
+
+        } else if (ngx_read_file(b->file, text + len, n, b->file_pos)
+                   != (ssize_t) n)
+        {
+            return NULL;
+        }
+
+        len += n;
+    }
+
+    return json_loadb((char *) text, len, JSON_REJECT_DUPLICATES, NULL);
+}
+
+
+static ngx_int_t
+ngx_http_payment_admin_do(ngx_http_payment_admin_t *a, json_t *body)
+{
+    json_t                           *name;
+    ngx_payment_helper_stats_t       *h;
+    const ngx_http_payment_action_t  *action;
+
+    name = json_object_get(body, "action");
+
+    for (action = ngx_http_payment_actions; action->name.len; action++) {
+        if (json_is_string(name)
+            && json_string_length(name) == action->name.len
+            && ngx_memcmp(json_string_value(name), action->name.data,
+                          action->name.len)
+               == 0)
+        {
+            break;
+        }
+    }
+
+    if (action->name.len == 0) {
+        return ngx_http_payment_admin_fail(a, PAYMENT_INVALID, "action",
+                                           "action must be pause, resume, "
+                                           "replay, breaker-force-open, "
+                                           "breaker-close, breaker-reset or "
+                                           "breaker-disable");
+    }
+
+    a->action = action;
+
+    if (action->command == NGX_PAYMENT_COMMAND_REPLAY) {
+        return ngx_http_payment_admin_replay(a, body);
+    }
+
+    if (json_object_size(body) != 1) {
+        return ngx_http_payment_admin_fail(a, PAYMENT_INVALID, NULL,
+                                           "the action takes nothing else");
+    }
+
+    if (action->command == NGX_PAYMENT_COMMAND_PAUSE
+        || action->command == NGX_PAYMENT_COMMAND_RESUME)
+    {
+        /* a flag, for it is to outlive the helper and holds without one */
+
+        h = &a->pmcf->writer.stats->helper;
+        h->paused = (action->command == NGX_PAYMENT_COMMAND_PAUSE);
+
+        ngx_http_payment_admin_ring(a);
+
+        return ngx_http_payment_admin_answer(a);
+    }
+
+    return ngx_http_payment_admin_command(a);
+}
+
+
+/* {"action":"replay","shard":"main"[,"id":123]}; without an id: all */
+
+static ngx_int_t
+ngx_http_payment_admin_replay(ngx_http_payment_admin_t *a, json_t *body)
+{
+    json_t    *name, *id;
+    json_int_t value;
+
+    static const char  all[] =
+        "SELECT MIN(id) FROM outbox_dead GROUP BY aggregateid ORDER BY 1 "
+        "LIMIT ";
+
+    name = json_object_get(body, "shard");
+    id = json_object_get(body, "id");
+
+    if (!json_is_string(name)) {
+        return ngx_http_payment_admin_fail(a, PAYMENT_INVALID, "shard",
+                                           "shard must be a shard's name");
+    }
+
+    if (json_object_size(body) != (id ? 3 : 2)) {
+        return ngx_http_payment_admin_fail(a, PAYMENT_INVALID, NULL,
+                                           "replay takes shard and id, and "
+                                           "nothing else");
+    }
+
+    a->shard = ngx_http_payment_admin_shard(a,
+                                     (const u_char *) json_string_value(name),
+                                     json_string_length(name));
+    if (a->shard == NULL) {
+        return ngx_http_payment_admin_fail(a, PAYMENT_NOT_FOUND, "shard",
+                                           "there is no such shard");
+    }
+
+    if (id) {
+        value = json_is_integer(id) ? json_integer_value(id) : 0;
+
+        if (value < 1
+            || (uint64_t) value > NGX_HTTP_PAYMENT_ADMIN_ID_MAX)
+        {
+            return ngx_http_payment_admin_fail(a, PAYMENT_INVALID, "id",
+                                               "id must be a dead letter's "
+                                               "id");
+        }
+
+        a->ids[0] = value;
+        a->n = 1;
+
+        return ngx_http_payment_admin_command(a);
+    }
+
+    a->query.shard = a->shard;
+    a->query.rows = ngx_http_payment_admin_replay_rows;
+    a->query.done = ngx_http_payment_admin_replay_all;
+
+    a->query.sql.data = a->sql;
+    a->query.sql.len = ngx_slprintf(a->sql, a->sql + sizeof(a->sql), "%s%d",
+                                    all, NGX_HTTP_PAYMENT_ADMIN_PAYMENTS + 1)
+                       - a->sql;
+
+    ngx_payment_query_start(&a->query);
+
+    return NGX_AGAIN;
+}
+
+
+/* the first dead letter of each payment: the helper takes the others along */
+
+static void
+ngx_http_payment_admin_replay_rows(void *data, MYSQL_RES *result)
+{
+    ngx_http_payment_admin_t *a = data;
+
+    off_t      id;
+    MYSQL_ROW  row;
+
+    while ((row = mysql_fetch_row(result)) != NULL) {
+
+        id = row[0] ? ngx_atoof((u_char *) row[0], ngx_strlen(row[0])) : 0;
+
+        if (id < 1 || (uint64_t) id > NGX_HTTP_PAYMENT_ADMIN_ID_MAX) {
+            continue;
+        }
+
+        if (a->n == NGX_HTTP_PAYMENT_ADMIN_PAYMENTS) {
+            a->more = 1;
+            return;
+        }
+
+        a->ids[a->n++] = id;
+    }
+}
+
+
+static void
+ngx_http_payment_admin_replay_all(void *data, const char *error)
+{
+    ngx_http_payment_admin_t *a = data;
+
+    ngx_int_t  rc;
+
+    if (error) {
+        rc = ngx_http_payment_admin_fail(a, PAYMENT_UNAVAILABLE, NULL, error);
+
+    } else if (a->n == 0) {
+        rc = ngx_http_payment_admin_answer(a);
+
+    } else {
+        rc = ngx_http_payment_admin_command(a);
+    }
+
+    if (rc != NGX_AGAIN) {
+        ngx_http_payment_admin_finish(a, rc);
+    }
+}
+
+
+/* Asks the helper.  NGX_AGAIN: ngx_http_payment_admin_look() goes on. */
+
+static ngx_int_t
+ngx_http_payment_admin_command(ngx_http_payment_admin_t *a)
+{
+    ngx_atomic_uint_t            command;
+    ngx_payment_helper_stats_t  *h;
+
+    h = &a->pmcf->writer.stats->helper;
+
+    if (!a->pmcf->outbox.enable || !ngx_http_payment_helper_up(h)) {
+        return ngx_http_payment_admin_fail(a, PAYMENT_UNAVAILABLE, NULL,
+                                           "there is no outbox process here");
+    }
+
+    command = ngx_payment_command(a->action->command,
+                                  a->shard ? a->shard->index : 0,
+                                  a->n ? a->ids[a->done] : 0);
+
+    if (!ngx_atomic_cmp_set(&h->command, NGX_PAYMENT_COMMAND_NONE, command)) {
+        return ngx_http_payment_admin_fail(a, PAYMENT_UNAVAILABLE, NULL,
+                                           "another command is under way");
+    }
+
+    a->command = command;
+    a->command_until = ngx_current_msec + NGX_HTTP_PAYMENT_ADMIN_COMMAND;
+
+    ngx_http_payment_admin_ring(a);
+    ngx_add_timer(&a->timer, NGX_HTTP_PAYMENT_ADMIN_LOOK);
+
+    return NGX_AGAIN;
+}
+
+
+/* Another process has nothing to wake us with: a look every few ms. */
+
+static void
+ngx_http_payment_admin_look(ngx_event_t *ev)
+{
+    ngx_http_payment_admin_t *a = ev->data;
+
+    ngx_int_t                    rc;
+    ngx_atomic_uint_t            result;
+    ngx_payment_helper_stats_t  *h;
+
+    h = &a->pmcf->writer.stats->helper;
+
+    if (h->command == a->command) {
+
+        if ((ngx_msec_int_t) (a->command_until - ngx_current_msec) > 0) {
+            ngx_add_timer(&a->timer, NGX_HTTP_PAYMENT_ADMIN_LOOK);
+            return;
+        }
+
+        if (ngx_atomic_cmp_set(&h->command, a->command,
+                               NGX_PAYMENT_COMMAND_NONE))
+        {
+            a->command = 0;
+            ngx_http_payment_admin_finish(a,
+                ngx_http_payment_admin_fail(a, PAYMENT_UNAVAILABLE, NULL,
+                                            "the outbox process did not carry "
+                                            "it out in time"));
+            return;
+        }
+    }
+
+    a->command = 0;
+    result = h->command_result;
+
+    rc = ngx_http_payment_admin_result(a, ngx_payment_result_status(result));
+
+    if (rc != NGX_AGAIN) {
+        ngx_http_payment_admin_finish(a, rc);
+    }
+}
+
+
+static ngx_int_t
+ngx_http_payment_admin_result(ngx_http_payment_admin_t *a,
+    ngx_payment_command_status_e status)
+{
+    /* of many dead letters, some may be gone meanwhile: no reason to stop */
+
+    if (status == NGX_PAYMENT_COMMAND_DONE
+        || (status == NGX_PAYMENT_COMMAND_NOT_FOUND && a->n > 1))
+    {
+        a->done++;
+
+        if (a->done >= a->n) {
+            return ngx_http_payment_admin_answer(a);
+        }
+
+        if ((ngx_msec_int_t) (a->until - ngx_current_msec) <= 0) {
+            a->more = 1;
+            return ngx_http_payment_admin_answer(a);
+        }
+
+        return ngx_http_payment_admin_command(a);
+    }
+
+    switch (status) {
+
+    case NGX_PAYMENT_COMMAND_NOT_HERE:
+        return ngx_http_payment_admin_fail(a, PAYMENT_UNAVAILABLE, NULL,
+                                           "another node has the shard's "
+                                           "lease: ask there");
+
+    case NGX_PAYMENT_COMMAND_NOT_FOUND:
+        return ngx_http_payment_admin_fail(a, PAYMENT_NOT_FOUND, "id",
+                                           "there is no such dead letter");
+
+    default:
+        return ngx_http_payment_admin_fail(a, PAYMENT_UNAVAILABLE, NULL,
+                                           "the outbox process could not do "
+                                           "it: see the error log");
+    }
+}
+
+
+/* What was done, and the state after it. */
+
+static ngx_int_t
+ngx_http_payment_admin_answer(ngx_http_payment_admin_t *a)
+{
+    ngx_log_error(NGX_LOG_NOTICE, a->request->connection->log, 0,
+                  "payment: outbox admin: %V done", &a->action->name);
+
+    ngx_http_payment_text_add(&a->text, "{\"action\":\"%V\",",
+                              &a->action->name);
+
+    if (a->action->command == NGX_PAYMENT_COMMAND_REPLAY) {
+        ngx_http_payment_text_add(&a->text, "\"shard\":\"%V\","
+                                  "\"replayed_payments\":%ui,\"more\":%s,",
+                                  &a->shard->name, a->done,
+                                  a->more ? "true" : "false");
+    }
+
+    ngx_http_payment_status_outbox(&a->text, a->pmcf);
+    ngx_http_payment_text_add(&a->text, ",");
+    ngx_http_payment_status_breaker(&a->text, a->pmcf);
+    ngx_http_payment_text_add(&a->text, "}\n");
+
+    return ngx_http_payment_text_send(&a->text, NGX_HTTP_OK,
+                                      &ngx_http_payment_type_json);
+}
+
+
+static void
+ngx_http_payment_admin_ring(ngx_http_payment_admin_t *a)
+{
+    ssize_t   n;
+    uint64_t  one;
+
+    if (a->pmcf->outbox.doorbell == NGX_INVALID_FILE
+        || !ngx_atomic_cmp_set(&a->pmcf->writer.stats->doorbell_armed, 1, 0))
+    {
+        return;
+    }
+
+    one = 1;
+    n = write(a->pmcf->outbox.doorbell, &one, sizeof(one));
+
+    /* EAGAIN: it has been rung more often than can be counted */
+    (void) n;
+}

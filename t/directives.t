@@ -51,10 +51,11 @@ __DATA__
 
 === TEST 1: all directives at once, each with a good value
 --- http_config eval
-main::shard('connections 3', 'connect_timeout 1500ms', 'idle_timeout 5m',
+main::shard('connections 3', 'connect_timeout 1500ms', 'read_timeout 4s', 'idle_timeout 5m',
             'max_age 1h', 'max_requests 100000') . '
     payment_batch_size 100;
     payment_batch_bytes 512k;
+    payment_batch_spare_delay 30ms;
     payment_queue_size 1000;
     payment_queue_bytes 8m;
     payment_queue_timeout 500ms;
@@ -101,6 +102,7 @@ main::shard('connections 3', 'connect_timeout 1500ms', 'idle_timeout 5m',
     payment_max_amount 100000;
     payment_max_body_size 4k;
     payment_timeout 3s;
+    payment_intercept_errors off;
 '
 --- config
     payment_merchant $arg_merchant;
@@ -255,7 +257,16 @@ qr/\[emerg\] .*payment_batch_bytes/
 
 
 
-=== TEST 12: payment_queue_size 0
+=== TEST 12: payment_batch_spare_delay x
+--- http_config
+    payment_batch_spare_delay x;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_batch_spare_delay/
+
+
+
+=== TEST 13: payment_queue_size 0
 --- http_config
     payment_queue_size 0;
 --- must_die
@@ -264,7 +275,7 @@ qr/\[emerg\] .*payment_queue_size/
 
 
 
-=== TEST 13: payment_queue_size 4096k
+=== TEST 14: payment_queue_size 4096k
 --- http_config
     payment_queue_size 4096k;
 --- must_die
@@ -273,7 +284,7 @@ qr/\[emerg\] .*payment_queue_size/
 
 
 
-=== TEST 14: payment_queue_bytes 0
+=== TEST 15: payment_queue_bytes 0
 --- http_config
     payment_queue_bytes 0;
 --- must_die
@@ -282,7 +293,7 @@ qr/\[emerg\] .*payment_queue_bytes/
 
 
 
-=== TEST 15: payment_queue_bytes lots
+=== TEST 16: payment_queue_bytes lots
 --- http_config
     payment_queue_bytes lots;
 --- must_die
@@ -291,7 +302,7 @@ qr/\[emerg\] .*payment_queue_bytes/
 
 
 
-=== TEST 16: payment_queue_timeout 0
+=== TEST 17: payment_queue_timeout 0
 --- http_config
     payment_queue_timeout 0;
 --- must_die
@@ -300,7 +311,7 @@ qr/\[emerg\] .*payment_queue_timeout/
 
 
 
-=== TEST 17: payment_queue_timeout soon
+=== TEST 18: payment_queue_timeout soon
 --- http_config
     payment_queue_timeout soon;
 --- must_die
@@ -309,7 +320,7 @@ qr/\[emerg\] .*payment_queue_timeout/
 
 
 
-=== TEST 18: payment_retries -1
+=== TEST 19: payment_retries -1
 --- http_config
     payment_retries -1;
 --- must_die
@@ -318,7 +329,7 @@ qr/\[emerg\] .*payment_retries/
 
 
 
-=== TEST 19: payment_retries three
+=== TEST 20: payment_retries three
 --- http_config
     payment_retries three;
 --- must_die
@@ -327,7 +338,7 @@ qr/\[emerg\] .*payment_retries/
 
 
 
-=== TEST 20: payment_retry_interval 0
+=== TEST 21: payment_retry_interval 0
 --- http_config
     payment_retry_interval 0;
 --- must_die
@@ -336,7 +347,7 @@ qr/\[emerg\] .*payment_retry_interval/
 
 
 
-=== TEST 21: payment_retry_interval 10xs
+=== TEST 22: payment_retry_interval 10xs
 --- http_config
     payment_retry_interval 10xs;
 --- must_die
@@ -345,7 +356,7 @@ qr/\[emerg\] .*payment_retry_interval/
 
 
 
-=== TEST 22: payment_retry_max_interval 0
+=== TEST 23: payment_retry_max_interval 0
 --- http_config
     payment_retry_max_interval 0;
 --- must_die
@@ -354,7 +365,7 @@ qr/\[emerg\] .*payment_retry_max_interval/
 
 
 
-=== TEST 23: payment_retry_max_interval never
+=== TEST 24: payment_retry_max_interval never
 --- http_config
     payment_retry_max_interval never;
 --- must_die
@@ -363,7 +374,7 @@ qr/\[emerg\] .*payment_retry_max_interval/
 
 
 
-=== TEST 24: payment_idempotency_retention 0
+=== TEST 25: payment_idempotency_retention 0
 --- http_config
     payment_idempotency_retention 0;
 --- must_die
@@ -372,7 +383,7 @@ qr/\[emerg\] .*payment_idempotency_retention/
 
 
 
-=== TEST 25: payment_idempotency_retention day
+=== TEST 26: payment_idempotency_retention day
 --- http_config
     payment_idempotency_retention day;
 --- must_die
@@ -381,7 +392,7 @@ qr/\[emerg\] .*payment_idempotency_retention/
 
 
 
-=== TEST 26: payment_outbox yes
+=== TEST 27: payment_outbox yes
 --- http_config
     payment_outbox yes;
 --- must_die
@@ -390,7 +401,7 @@ qr/\[emerg\] .*payment_outbox/
 
 
 
-=== TEST 27: payment_outbox_poll_interval 0
+=== TEST 28: payment_outbox_poll_interval 0
 --- http_config
     payment_outbox_poll_interval 0;
 --- must_die
@@ -399,7 +410,7 @@ qr/\[emerg\] .*payment_outbox_poll_interval/
 
 
 
-=== TEST 28: payment_outbox_poll_interval often
+=== TEST 29: payment_outbox_poll_interval often
 --- http_config
     payment_outbox_poll_interval often;
 --- must_die
@@ -408,7 +419,7 @@ qr/\[emerg\] .*payment_outbox_poll_interval/
 
 
 
-=== TEST 29: payment_outbox_batch_size 0
+=== TEST 30: payment_outbox_batch_size 0
 --- http_config
     payment_outbox_batch_size 0;
 --- must_die
@@ -417,7 +428,7 @@ qr/\[emerg\] .*payment_outbox_batch_size/
 
 
 
-=== TEST 30: payment_outbox_batch_size all
+=== TEST 31: payment_outbox_batch_size all
 --- http_config
     payment_outbox_batch_size all;
 --- must_die
@@ -426,7 +437,7 @@ qr/\[emerg\] .*payment_outbox_batch_size/
 
 
 
-=== TEST 31: payment_outbox_max_in_flight 0
+=== TEST 32: payment_outbox_max_in_flight 0
 --- http_config
     payment_outbox_max_in_flight 0;
 --- must_die
@@ -435,7 +446,7 @@ qr/\[emerg\] .*payment_outbox_max_in_flight/
 
 
 
-=== TEST 32: payment_outbox_max_in_flight x
+=== TEST 33: payment_outbox_max_in_flight x
 --- http_config
     payment_outbox_max_in_flight x;
 --- must_die
@@ -444,7 +455,7 @@ qr/\[emerg\] .*payment_outbox_max_in_flight/
 
 
 
-=== TEST 33: payment_outbox_initial_delay -1s
+=== TEST 34: payment_outbox_initial_delay -1s
 --- http_config
     payment_outbox_initial_delay -1s;
 --- must_die
@@ -453,7 +464,7 @@ qr/\[emerg\] .*payment_outbox_initial_delay/
 
 
 
-=== TEST 34: payment_outbox_lock_at_most_for x
+=== TEST 35: payment_outbox_lock_at_most_for x
 --- http_config
     payment_outbox_lock_at_most_for x;
 --- must_die
@@ -462,7 +473,7 @@ qr/\[emerg\] .*payment_outbox_lock_at_most_for/
 
 
 
-=== TEST 35: payment_outbox_lock_at_least_for x
+=== TEST 36: payment_outbox_lock_at_least_for x
 --- http_config
     payment_outbox_lock_at_least_for x;
 --- must_die
@@ -471,7 +482,7 @@ qr/\[emerg\] .*payment_outbox_lock_at_least_for/
 
 
 
-=== TEST 36: payment_outbox_max_retries x
+=== TEST 37: payment_outbox_max_retries x
 --- http_config
     payment_outbox_max_retries x;
 --- must_die
@@ -480,7 +491,7 @@ qr/\[emerg\] .*payment_outbox_max_retries/
 
 
 
-=== TEST 37: payment_outbox_retry_interval 0
+=== TEST 38: payment_outbox_retry_interval 0
 --- http_config
     payment_outbox_retry_interval 0;
 --- must_die
@@ -489,7 +500,7 @@ qr/\[emerg\] .*payment_outbox_retry_interval/
 
 
 
-=== TEST 38: payment_outbox_dead_letter drop
+=== TEST 39: payment_outbox_dead_letter drop
 --- http_config
     payment_outbox_dead_letter drop;
 --- must_die
@@ -498,7 +509,7 @@ qr/\[emerg\] .*payment_outbox_dead_letter/
 
 
 
-=== TEST 39: payment_outbox_archive maybe
+=== TEST 40: payment_outbox_archive maybe
 --- http_config
     payment_outbox_archive maybe;
 --- must_die
@@ -507,7 +518,7 @@ qr/\[emerg\] .*payment_outbox_archive/
 
 
 
-=== TEST 40: payment_outbox_drain_timeout x
+=== TEST 41: payment_outbox_drain_timeout x
 --- http_config
     payment_outbox_drain_timeout x;
 --- must_die
@@ -516,7 +527,7 @@ qr/\[emerg\] .*payment_outbox_drain_timeout/
 
 
 
-=== TEST 41: payment_kafka_profile fast
+=== TEST 42: payment_kafka_profile fast
 --- http_config
     payment_kafka_profile fast;
 --- must_die
@@ -525,7 +536,7 @@ qr/\[emerg\] .*payment_kafka_profile/
 
 
 
-=== TEST 42: payment_kafka_property one
+=== TEST 43: payment_kafka_property one
 --- http_config
     payment_kafka_property one;
 --- must_die
@@ -534,7 +545,7 @@ qr/\[emerg\] .*payment_kafka_property/
 
 
 
-=== TEST 43: payment_breaker maybe
+=== TEST 44: payment_breaker maybe
 --- http_config
     payment_breaker maybe;
 --- must_die
@@ -543,7 +554,7 @@ qr/\[emerg\] .*payment_breaker/
 
 
 
-=== TEST 44: payment_breaker_failure_rate_threshold 0
+=== TEST 45: payment_breaker_failure_rate_threshold 0
 --- http_config
     payment_breaker_failure_rate_threshold 0;
 --- must_die
@@ -552,7 +563,7 @@ qr/\[emerg\] .*payment_breaker_failure_rate_threshold/
 
 
 
-=== TEST 45: payment_breaker_failure_rate_threshold 101
+=== TEST 46: payment_breaker_failure_rate_threshold 101
 --- http_config
     payment_breaker_failure_rate_threshold 101;
 --- must_die
@@ -561,7 +572,7 @@ qr/\[emerg\] .*payment_breaker_failure_rate_threshold/
 
 
 
-=== TEST 46: payment_breaker_failure_rate_threshold half
+=== TEST 47: payment_breaker_failure_rate_threshold half
 --- http_config
     payment_breaker_failure_rate_threshold half;
 --- must_die
@@ -570,7 +581,7 @@ qr/\[emerg\] .*payment_breaker_failure_rate_threshold/
 
 
 
-=== TEST 47: payment_breaker_slow_call_rate_threshold 0
+=== TEST 48: payment_breaker_slow_call_rate_threshold 0
 --- http_config
     payment_breaker_slow_call_rate_threshold 0;
 --- must_die
@@ -579,7 +590,7 @@ qr/\[emerg\] .*payment_breaker_slow_call_rate_threshold/
 
 
 
-=== TEST 48: payment_breaker_slow_call_rate_threshold 100.5
+=== TEST 49: payment_breaker_slow_call_rate_threshold 100.5
 --- http_config
     payment_breaker_slow_call_rate_threshold 100.5;
 --- must_die
@@ -588,7 +599,7 @@ qr/\[emerg\] .*payment_breaker_slow_call_rate_threshold/
 
 
 
-=== TEST 49: payment_breaker_slow_call_duration_threshold 0
+=== TEST 50: payment_breaker_slow_call_duration_threshold 0
 --- http_config
     payment_breaker_slow_call_duration_threshold 0;
 --- must_die
@@ -597,7 +608,7 @@ qr/\[emerg\] .*payment_breaker_slow_call_duration_threshold/
 
 
 
-=== TEST 50: payment_breaker_wait_duration_in_open_state 0
+=== TEST 51: payment_breaker_wait_duration_in_open_state 0
 --- http_config
     payment_breaker_wait_duration_in_open_state 0;
 --- must_die
@@ -606,7 +617,7 @@ qr/\[emerg\] .*payment_breaker_wait_duration_in_open_state/
 
 
 
-=== TEST 51: payment_breaker_permitted_number_of_calls_in_half_open_state 0
+=== TEST 52: payment_breaker_permitted_number_of_calls_in_half_open_state 0
 --- http_config
     payment_breaker_permitted_number_of_calls_in_half_open_state 0;
 --- must_die
@@ -615,7 +626,7 @@ qr/\[emerg\] .*payment_breaker_permitted_number_of_calls_in_half_open_state/
 
 
 
-=== TEST 52: payment_breaker_minimum_number_of_calls 0
+=== TEST 53: payment_breaker_minimum_number_of_calls 0
 --- http_config
     payment_breaker_minimum_number_of_calls 0;
 --- must_die
@@ -624,7 +635,7 @@ qr/\[emerg\] .*payment_breaker_minimum_number_of_calls/
 
 
 
-=== TEST 53: payment_breaker_sliding_window_type sum
+=== TEST 54: payment_breaker_sliding_window_type sum
 --- http_config
     payment_breaker_sliding_window_type sum;
 --- must_die
@@ -633,7 +644,7 @@ qr/\[emerg\] .*payment_breaker_sliding_window_type/
 
 
 
-=== TEST 54: payment_breaker_sliding_window_size 0
+=== TEST 55: payment_breaker_sliding_window_size 0
 --- http_config
     payment_breaker_sliding_window_size 0;
 --- must_die
@@ -642,7 +653,7 @@ qr/\[emerg\] .*payment_breaker_sliding_window_size/
 
 
 
-=== TEST 55: payment_breaker_max_wait_duration_in_half_open_state x
+=== TEST 56: payment_breaker_max_wait_duration_in_half_open_state x
 --- http_config
     payment_breaker_max_wait_duration_in_half_open_state x;
 --- must_die
@@ -651,7 +662,7 @@ qr/\[emerg\] .*payment_breaker_max_wait_duration_in_half_open_state/
 
 
 
-=== TEST 56: payment_breaker_automatic_transition_from_open_to_half_open_enabled 1
+=== TEST 57: payment_breaker_automatic_transition_from_open_to_half_open_enabled 1
 --- http_config
     payment_breaker_automatic_transition_from_open_to_half_open_enabled 1;
 --- must_die
@@ -660,7 +671,7 @@ qr/\[emerg\] .*payment_breaker_automatic_transition_from_open_to_half_open_enabl
 
 
 
-=== TEST 57: payment_idempotency_replay always
+=== TEST 58: payment_idempotency_replay always
 --- http_config
     payment_idempotency_replay always;
 --- must_die
@@ -669,7 +680,7 @@ qr/\[emerg\] .*payment_idempotency_replay/
 
 
 
-=== TEST 58: payment_unknown_members warn
+=== TEST 59: payment_unknown_members warn
 --- http_config
     payment_unknown_members warn;
 --- must_die
@@ -678,7 +689,7 @@ qr/\[emerg\] .*payment_unknown_members/
 
 
 
-=== TEST 59: payment_currencies krw
+=== TEST 60: payment_currencies krw
 --- http_config
     payment_currencies krw;
 --- must_die
@@ -687,7 +698,7 @@ qr/\[emerg\] .*payment_currencies/
 
 
 
-=== TEST 60: payment_currencies KRW XYZ
+=== TEST 61: payment_currencies KRW XYZ
 --- http_config
     payment_currencies KRW XYZ;
 --- must_die
@@ -696,7 +707,7 @@ qr/\[emerg\] .*payment_currencies/
 
 
 
-=== TEST 61: payment_currencies
+=== TEST 62: payment_currencies
 --- http_config
     payment_currencies;
 --- must_die
@@ -705,7 +716,7 @@ qr/\[emerg\] .*payment_currencies/
 
 
 
-=== TEST 62: payment_max_amount 0
+=== TEST 63: payment_max_amount 0
 --- http_config
     payment_max_amount 0;
 --- must_die
@@ -714,7 +725,7 @@ qr/\[emerg\] .*payment_max_amount/
 
 
 
-=== TEST 63: payment_max_amount -5
+=== TEST 64: payment_max_amount -5
 --- http_config
     payment_max_amount -5;
 --- must_die
@@ -723,7 +734,7 @@ qr/\[emerg\] .*payment_max_amount/
 
 
 
-=== TEST 64: payment_max_amount 9007199254740992
+=== TEST 65: payment_max_amount 9007199254740992
 --- http_config
     payment_max_amount 9007199254740992;
 --- must_die
@@ -732,7 +743,7 @@ qr/\[emerg\] .*payment_max_amount/
 
 
 
-=== TEST 65: payment_max_amount 1.5
+=== TEST 66: payment_max_amount 1.5
 --- http_config
     payment_max_amount 1.5;
 --- must_die
@@ -741,7 +752,7 @@ qr/\[emerg\] .*payment_max_amount/
 
 
 
-=== TEST 66: payment_max_body_size 0
+=== TEST 67: payment_max_body_size 0
 --- http_config
     payment_max_body_size 0;
 --- must_die
@@ -750,7 +761,7 @@ qr/\[emerg\] .*payment_max_body_size/
 
 
 
-=== TEST 67: payment_max_body_size big
+=== TEST 68: payment_max_body_size big
 --- http_config
     payment_max_body_size big;
 --- must_die
@@ -759,7 +770,7 @@ qr/\[emerg\] .*payment_max_body_size/
 
 
 
-=== TEST 68: payment_timeout 0
+=== TEST 69: payment_timeout 0
 --- http_config
     payment_timeout 0;
 --- must_die
@@ -768,7 +779,7 @@ qr/\[emerg\] .*payment_timeout/
 
 
 
-=== TEST 69: payment_timeout x
+=== TEST 70: payment_timeout x
 --- http_config
     payment_timeout x;
 --- must_die
@@ -777,7 +788,16 @@ qr/\[emerg\] .*payment_timeout/
 
 
 
-=== TEST 70: payment_merchant
+=== TEST 71: payment_intercept_errors maybe
+--- http_config
+    payment_intercept_errors maybe;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_intercept_errors/
+
+
+
+=== TEST 72: payment_merchant
 --- http_config
     payment_merchant;
 --- must_die
@@ -786,7 +806,7 @@ qr/\[emerg\] .*payment_merchant/
 
 
 
-=== TEST 71: payment_batch_size twice
+=== TEST 73: payment_batch_size twice
 --- http_config
     payment_batch_size 10;
     payment_batch_size 10;
@@ -796,7 +816,7 @@ qr/\[emerg\] .*"payment_batch_size" directive is duplicate/
 
 
 
-=== TEST 72: payment_outbox twice
+=== TEST 74: payment_outbox twice
 --- http_config
     payment_outbox off;
     payment_outbox off;
@@ -806,7 +826,7 @@ qr/\[emerg\] .*"payment_outbox" directive is duplicate/
 
 
 
-=== TEST 73: payment_currencies twice
+=== TEST 75: payment_currencies twice
 --- http_config
     payment_currencies KRW;
     payment_currencies KRW;
@@ -816,7 +836,7 @@ qr/\[emerg\] .*"payment_currencies" directive is duplicate/
 
 
 
-=== TEST 74: payment_max_amount twice
+=== TEST 76: payment_max_amount twice
 --- http_config
     payment_max_amount 5;
     payment_max_amount 5;
@@ -826,7 +846,7 @@ qr/\[emerg\] .*"payment_max_amount" directive is duplicate/
 
 
 
-=== TEST 75: payment_merchant twice
+=== TEST 77: payment_merchant twice
 --- http_config
     payment_merchant $arg_a;
     payment_merchant $arg_a;
@@ -836,7 +856,7 @@ qr/\[emerg\] .*"payment_merchant" directive is duplicate/
 
 
 
-=== TEST 76: payment_breaker_failure_rate_threshold twice
+=== TEST 78: payment_breaker_failure_rate_threshold twice
 --- http_config
     payment_breaker_failure_rate_threshold 50;
     payment_breaker_failure_rate_threshold 50;
@@ -846,7 +866,7 @@ qr/\[emerg\] .*"payment_breaker_failure_rate_threshold" directive is duplicate/
 
 
 
-=== TEST 77: the outbox without brokers
+=== TEST 79: the outbox without brokers
 --- http_config eval
 main::shard() . 'payment_outbox on;'
 --- must_die
@@ -855,7 +875,7 @@ qr/\[emerg\] .*(?:payment_kafka_brokers)/
 
 
 
-=== TEST 78: a lease of less than a second
+=== TEST 80: a lease of less than a second
 --- http_config eval
 main::shard() . $main::kafka . 'payment_outbox_lock_at_most_for 999ms;'
 --- must_die
@@ -864,30 +884,12 @@ qr/\[emerg\] .*(?:payment_outbox_lock_at_most_for)/
 
 
 
-=== TEST 79: a lease held for longer than it lasts
+=== TEST 81: a lease held for longer than it lasts
 --- http_config eval
 main::shard() . $main::kafka . 'payment_outbox_lock_at_most_for 2s; payment_outbox_lock_at_least_for 3s;'
 --- must_die
 --- error_log eval
 qr/\[emerg\] .*(?:payment_outbox_lock_at_least_for)/
-
-
-
-=== TEST 80: a drain that outlasts the lease
---- http_config eval
-main::shard() . $main::kafka . 'payment_outbox_lock_at_most_for 2s; payment_outbox_drain_timeout 3s;'
---- must_die
---- error_log eval
-qr/\[emerg\] .*(?:payment_outbox_drain_timeout)/
-
-
-
-=== TEST 81: a retry that begins above its limit
---- http_config eval
-main::shard() . $main::kafka . 'payment_retry_interval 50ms; payment_retry_max_interval 40ms;'
---- must_die
---- error_log eval
-qr/\[emerg\] .*(?:payment_retry_max_interval)/
 
 
 
@@ -1163,7 +1165,7 @@ qr/\[emerg\] .*(?:ssl)/
 
 === TEST 112: payment_shard: a certificate without its key
 --- http_config eval
-main::shard('ssl on', 'ssl_certificate c.pem')
+main::shard('ssl on', 'ssl_certificate nginx.conf')
 --- must_die
 --- error_log eval
 qr/\[emerg\] .*(?:ssl_certificate_key)/

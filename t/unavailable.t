@@ -45,12 +45,15 @@ sub recovers {
     return "recovered: $code\n";
 }
 
+sub spoil_schema {
+    PaymentTest::sql('UPDATE payment_schema_version SET version = 999
+                      ORDER BY version DESC LIMIT 1', $main::wrong_version);
+}
+
 our $wrong_version = PaymentTest::database() . '_wrong';
 our $empty = PaymentTest::database() . '_empty';
 
 PaymentTest::new_database($wrong_version);
-PaymentTest::sql('UPDATE payment_schema_version SET version = 999
-                  ORDER BY version DESC LIMIT 1', $wrong_version);
 PaymentTest::sql("CREATE DATABASE $empty", '');
 
 run_tests();
@@ -132,8 +135,6 @@ PaymentTest::database_away();
 
 === TEST 5: gone in between, then there again, and nothing was lost
 --- http_config eval: main::shard()
---- init
-PaymentTest::database_back();
 --- request eval
 [main::authorize('u5-a'), main::authorize('u5-b'), main::authorize('u5-a')]
 --- error_code eval
@@ -179,7 +180,6 @@ new
 === TEST 7: every operation, not only authorize
 --- http_config eval: main::shard()
 --- init
-PaymentTest::database_back();
 PaymentTest::given(A => {});
 PaymentTest::database_away();
 --- request eval
@@ -217,8 +217,8 @@ GET /status
 
 === TEST 10: a schema that is not ours: 503, and an error that says so
 --- http_config eval: main::shard(database => $main::wrong_version)
---- init
-PaymentTest::database_back();
+--- post_setup_server_root
+main::spoil_schema();
 --- request eval
 main::authorize('u10')
 --- error_code: 503
@@ -237,10 +237,8 @@ Retry-After: [1-9]\d*
 
 === TEST 11: put right, it is taken without a restart
 --- http_config eval: main::shard(database => $main::wrong_version)
---- init
-PaymentTest::database_back();
-PaymentTest::sql('UPDATE payment_schema_version SET version = 999
-                  ORDER BY version DESC LIMIT 1', $main::wrong_version);
+--- post_setup_server_root
+main::spoil_schema();
 --- request eval
 main::authorize('u11')
 --- error_code: 503
@@ -259,8 +257,6 @@ recovered: 200
 
 === TEST 12: a database without our tables
 --- http_config eval: main::shard(database => $main::empty)
---- init
-PaymentTest::database_back();
 --- request eval
 main::authorize('u12')
 --- error_code: 503
@@ -273,8 +269,6 @@ main::authorize('u12')
 
 === TEST 13: a database that is not there
 --- http_config eval: main::shard(database => 'payment_nowhere')
---- init
-PaymentTest::database_back();
 --- request eval
 main::authorize('u13')
 --- error_code: 503
@@ -285,8 +279,6 @@ main::authorize('u13')
 
 === TEST 14: a wrong password, which is not repeated
 --- http_config eval: main::shard(password => 'hunter2')
---- init
-PaymentTest::database_back();
 --- request eval
 main::authorize('u14')
 --- error_code: 503

@@ -42,8 +42,6 @@ sub import {
 
     # a name in /tmp is short enough for a unix socket; see database_away()
     $ENV{TEST_NGINX_PAYMENT_DB_LINK} = tempdir(CLEANUP => 1) . '/db.sock';
-    database_back();
-
     $ENV{TEST_NGINX_PAYMENT_TOPIC} = sprintf 't-%d-%d', time, $$;
     $ENV{TEST_NGINX_PAYMENT_HTTP2_PORT} = free_port();
 
@@ -53,6 +51,7 @@ sub import {
         $block = shift;
         fill_in($block, %option);
         forget_payments();
+        database_back();
     });
 }
 

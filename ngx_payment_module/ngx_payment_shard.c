@@ -17,6 +17,7 @@
 
 
 #define NGX_PAYMENT_PORT                3306
+#define NGX_PAYMENT_CONNECTIONS_MAX     64
 
 #define NGX_PAYMENT_SHARD_NAME_LEN      32
 #define NGX_PAYMENT_DATABASE_LEN        64
@@ -44,7 +45,9 @@ static char *ngx_payment_shard_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_payment_shard_password_file(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
-static char *ngx_payment_shard_not_zero(ngx_conf_t *cf, void *post,
+static char *ngx_payment_shard_check_connections(ngx_conf_t *cf, void *post,
+    void *data);
+static char *ngx_payment_shard_check_timeout(ngx_conf_t *cf, void *post,
     void *data);
 
 static ngx_payment_shard_t *ngx_payment_shard_create(ngx_conf_t *cf,
@@ -62,12 +65,12 @@ static char *ngx_payment_shards_gap(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf);
 
 
-static ngx_conf_num_bounds_t  ngx_payment_shard_connections = {
-    ngx_conf_check_num_bounds, 1, 64
+static ngx_conf_post_t  ngx_payment_shard_connections = {
+    ngx_payment_shard_check_connections
 };
 
 static ngx_conf_post_t  ngx_payment_shard_timeout = {
-    ngx_payment_shard_not_zero
+    ngx_payment_shard_check_timeout
 };
 
 
@@ -870,7 +873,17 @@ ngx_payment_shard_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
 
 
 static char *
-ngx_payment_shard_not_zero(ngx_conf_t *cf, void *post, void *data)
+ngx_payment_shard_check_connections(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_int_t  *n = data;
+
+    return (*n >= 1 && *n <= NGX_PAYMENT_CONNECTIONS_MAX)
+           ? NGX_CONF_OK : "must be between 1 and 64";
+}
+
+
+static char *
+ngx_payment_shard_check_timeout(ngx_conf_t *cf, void *post, void *data)
 {
     ngx_msec_t  *timeout = data;
 
@@ -1088,8 +1101,14 @@ ngx_payment_shards_gap(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
         }
     }
 
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "no payment_shard has the slots %ui-%ui", first, last);
+    if (first == last) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "no payment_shard has slot %ui", first);
+
+    } else {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "no payment_shard has slots %ui-%ui", first, last);
+    }
 
     return NGX_CONF_ERROR;
 }

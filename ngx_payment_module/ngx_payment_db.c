@@ -110,6 +110,7 @@ ngx_payment_db_watch(ngx_payment_db_t *db)
     c->write->handler = ngx_payment_db_write_handler;
 
     db->connection = c;
+    ngx_payment_db_count(db, open, 1);
 
     if (ngx_add_conn) {
         return ngx_add_conn(c);
@@ -355,6 +356,7 @@ ngx_payment_db_finish(ngx_payment_db_t *db, ngx_uint_t lost)
                       : db->exchange[db->step < STEP_READ
                                      ? db->sent - 1 : db->read].message);
 
+        ngx_payment_db_count(db, lost, 1);
         ngx_payment_db_teardown(db, 1);
 
         if (ngx_current_msec - db->connected_at < NGX_PAYMENT_DB_BACKOFF_MIN) {
@@ -441,6 +443,7 @@ ngx_payment_db_read_handler(ngx_event_t *rev)
                   "payment: shard \"%V\": idle connection %s by server",
                   &db->shard->name, n > 0 ? "ended" : "closed");
 
+    ngx_payment_db_count(db, lost, 1);
     ngx_payment_db_reset(db);
 }
 
@@ -495,13 +498,16 @@ void
 ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort)
 {
     ngx_int_t          rc;
-    ngx_uint_t         i, lost;
+    ngx_uint_t         i, lost, flags;
     ngx_connection_t  *c;
 
     c = db->connection;
 
     if (abort && c) {
-        (void) shutdown(c->fd, SHUT_RDWR);
+
+        if (mysql_get_socket(db->mysql) == c->fd) {
+            (void) shutdown(c->fd, SHUT_RDWR);
+        }
 
         /* each resumption ends the call it resumes; the bound is a belt */
 
@@ -514,11 +520,16 @@ ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort)
     }
 
     if (c) {
+        /* on an error the library closes the socket; its number may be another
+         * connection's by now, and what is closed the kernel has forgotten */
+
+        flags = (mysql_get_socket(db->mysql) == c->fd) ? 0 : NGX_CLOSE_EVENT;
+
         if (ngx_del_conn) {
-            (void) ngx_del_conn(c, 0);
+            (void) ngx_del_conn(c, flags);
         } else {
-            (void) ngx_del_event(c->read, NGX_READ_EVENT, 0);
-            (void) ngx_del_event(c->write, NGX_WRITE_EVENT, 0);
+            (void) ngx_del_event(c->read, NGX_READ_EVENT, flags);
+            (void) ngx_del_event(c->write, NGX_WRITE_EVENT, flags);
         }
 
         if (c->read->posted) {
@@ -535,6 +546,7 @@ ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort)
         ngx_free_connection(c);
         c->fd = (ngx_socket_t) -1;
         db->connection = NULL;
+        ngx_payment_db_count(db, open, -1);
     }
 
     if (db->mysql) {

@@ -19,6 +19,8 @@
 #include <ngx_event.h>
 #include <mysql.h>
 
+#include "ngx_payment_stats.h"
+
 
 #define NGX_PAYMENT_DB_STMTS_MAX    8       /* prepared, of one connection */
 #define NGX_PAYMENT_DB_SERVERS_MAX  8
@@ -141,6 +143,7 @@ struct ngx_payment_db_s {
     void                      *data;
 
     /* set by the owner before ngx_payment_db_open() */
+    ngx_payment_shard_stats_t *stats;       /* NULL: nobody counts */
     ngx_payment_db_state_pt    ready;
     ngx_payment_db_state_pt    down;        /* a connect attempt failed */
     const char *const         *session;     /* SQL run on connect, NULL at end */
@@ -169,6 +172,14 @@ struct ngx_payment_db_s {
     unsigned                   closing:1;   /* for good */
     unsigned                   timedout:1;
 };
+
+
+#define ngx_payment_db_count(db, field, n)                                    \
+    do {                                                                      \
+        if ((db)->stats) {                                                    \
+            (void) ngx_atomic_fetch_add(&(db)->stats->field, n);              \
+        }                                                                     \
+    } while (0)
 
 
 /* Once in a process, before the first open; returns NGX_ERROR if out of fds. */

@@ -531,6 +531,8 @@ ngx_payment_db_connected(ngx_payment_db_attempt_t *a)
 
     ngx_payment_db_attempt_free(a);
 
+    ngx_payment_db_count(db, connects, 1);
+
     db->failures = 0;
     db->requests = 0;
     db->connected_at = ngx_current_msec;
@@ -571,9 +573,11 @@ ngx_payment_db_connect_failed(ngx_payment_db_t *db,
     }
 
     db->failures++;
+    ngx_payment_db_count(db, connect_failures, 1);
 
     if (shard->servers.nelts > 1 && shard->active == a->server) {
         shard->active = (a->server + 1) % shard->servers.nelts;
+        ngx_payment_db_count(db, failovers, 1);
     }
 
     ngx_payment_db_attempt_free(a);

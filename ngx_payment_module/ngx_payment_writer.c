@@ -69,6 +69,7 @@ ngx_payment_writer_create(ngx_cycle_t *cycle, ngx_payment_shard_t *shard,
         line->db.shard = shard;
         line->db.log = cycle->log;
         line->db.data = line;
+        line->db.stats = w->stats;
         line->db.ready = ngx_payment_writer_ready;
         line->db.down = ngx_payment_writer_down;
         line->db.session = ngx_payment_batch_session;
@@ -252,8 +253,6 @@ ngx_payment_writer_down(ngx_payment_db_t *db)
 
     line = db->data;
     w = line->writer;
-
-    (void) ngx_atomic_fetch_add(&w->stats->connect_failures, 1);
 
     /* there may be another server, or another connection that still works */
 

@@ -1,0 +1,252 @@
+"""What must be true whatever died: the clients' journal against the tables.
+
+I1   every 2xx has exactly one row, with the merchant, amount and currency
+I2   every row is explained by a request
+I4   one key, one payment; all its 2xx answers are equal to the byte; another
+     body under the key is refused and changes nothing
+I5   each change of a payment has exactly its event; no event without a change
+I14  captured <= amount, refunded <= captured; states follow the graph
+I15  a 503 never hides a payment; after a 504 or a broken connection, the same
+     request again gets the one final answer
+
+The publisher is off in these tests, so all events are still in the outbox.
+"""
+
+import collections
+import hashlib
+import json
+import uuid
+
+from client import Call
+
+GRAPH = {
+    ('authorized', None): {'AUTHORIZED'},
+    ('captured', 'AUTHORIZED'): {'CAPTURED', 'PARTIALLY_CAPTURED'},
+    ('captured', 'PARTIALLY_CAPTURED'): {'CAPTURED', 'PARTIALLY_CAPTURED'},
+    ('refunded', 'CAPTURED'): {'REFUNDED', 'PARTIALLY_REFUNDED'},
+    ('refunded', 'PARTIALLY_CAPTURED'): {'REFUNDED', 'PARTIALLY_REFUNDED'},
+    ('refunded', 'PARTIALLY_REFUNDED'): {'REFUNDED', 'PARTIALLY_REFUNDED'},
+    ('voided', 'AUTHORIZED'): {'VOIDED'},
+}
+
+EVENTS = {'authorize': 'authorized', 'capture': 'captured',
+          'refund': 'refunded', 'void': 'voided'}
+
+
+def key_hash(merchant, key):
+    return hashlib.sha256(merchant.encode() + b'\0'
+                          + key.encode()).digest()[:16]
+
+
+class Dump:
+    """What is in the tables of one or more databases, as one."""
+
+    def __init__(self, *places):
+        self.payments = {}
+        self.keys = {}
+        self.events = collections.defaultdict(dict)
+        self.doubles = []
+
+        for server, database in places:
+            with server.admin(database) as db:
+                self._load(db)
+
+    def _load(self, db):
+        db.execute('SELECT id, merchant_id, currency, status, amount,'
+                   ' captured_amount, refunded_amount, version FROM payment')
+
+        for row in db.fetchall():
+            ident = str(uuid.UUID(bytes=row[0]))
+
+            if ident in self.payments:
+                self.doubles.append(ident)
+
+            self.payments[ident] = dict(
+                merchant=row[1], currency=row[2], status=row[3],
+                amount=row[4], captured=row[5], refunded=row[6],
+                version=row[7])
+
+        db.execute('SELECT key_hash, payment_id, operation, status, version'
+                   ' FROM idempotency_key')
+
+        for row in db.fetchall():
+            if row[0] in self.keys:
+                self.doubles.append(row[0].hex())
+
+            self.keys[row[0]] = dict(payment=str(uuid.UUID(bytes=row[1])),
+                                     operation=row[2], status=row[3],
+                                     version=row[4])
+
+        db.execute('SELECT aggregateid, type, merchant_id, version, payload'
+                   ' FROM outbox_event')
+
+        for ident, kind, merchant, version, payload in db.fetchall():
+            if version in self.events[ident]:
+                self.doubles.append(f'{ident} version {version}')
+
+            self.events[ident][version] = dict(
+                type=kind, merchant=merchant, payload=json.loads(payload))
+
+
+def check(journal, *places, settle=None, foreign_keys=()):
+    """Everything above. settle, a Client, repeats what is not settled yet:
+    each of the repeats must get its final answer, and that one is checked
+    with the rest. places are (MariaDB, database) pairs."""
+
+    before = Dump(*places)
+    _check_honest(journal, before)
+
+    if settle is not None:
+        _settle(journal, settle)
+
+    dump = Dump(*places)
+    assert not dump.doubles, f'I4: there twice: {dump.doubles[:5]}'
+
+    _check_answers(journal, dump)
+    _check_explained(journal, dump, foreign_keys)
+    _check_events(dump)
+    _check_money(dump)
+
+    return dump
+
+
+def by_key(journal):
+    groups = collections.defaultdict(list)
+
+    for call in journal:
+        groups[call.merchant, call.key].append(call)
+
+    return groups
+
+
+def _check_honest(journal, dump):
+    """I15: nobody was told 503 of something that is there all the same."""
+
+    for (merchant, key), calls in by_key(journal).items():
+        if all(call.status == 503 for call in calls):
+            assert key_hash(merchant, key) not in dump.keys, \
+                f'I15: 503, but it was done: {calls}'
+
+
+def _settle(journal, client):
+    """Repeats every request whose outcome its client does not know."""
+
+    again = []
+
+    for calls in by_key(journal).values():
+        if not any(call.ok for call in calls) \
+                and any(call.error or call.status == 504 for call in calls):
+            last = calls[-1]
+            again.append(Call(last.operation, last.merchant, last.key,
+                              last.amount, last.currency, last.payment))
+
+    for i in range(0, len(again), 100):
+        for call in client.at_once(again[i:i + 100]):
+            assert call.status in (200, 404, 409), \
+                f'I15: no final answer: {call}'
+
+
+def _check_answers(journal, dump):
+    for (merchant, key), calls in by_key(journal).items():
+        good = [call for call in calls if call.ok]
+        row = dump.keys.get(key_hash(merchant, key))
+
+        if not good:
+            continue
+
+        bodies = {call.body for call in good}
+        assert len(bodies) == 1, f'I4: one key, two answers: {good[:4]}'
+
+        assert sum(1 for call in good if not call.replayed) <= 1 + sum(
+            1 for call in calls if call.error or call.status == 504), \
+            f'I4: made twice: {good[:4]}'
+
+        call = good[0]
+        answer = call.json
+
+        assert row, f'I1: 200, but no key in the database: {call}'
+        assert row['payment'] == answer['paymentId'], f'I1: {call}, {row}'
+        assert row['operation'] == call.operation, f'I1: {call}, {row}'
+        assert row['status'] == answer['status'], f'I1: {call}, {row}'
+
+        payment = dump.payments.get(answer['paymentId'])
+
+        assert payment, f'I1: 200, but no payment: {call}'
+        assert payment['merchant'] == merchant, f'I1: {call}, {payment}'
+        assert payment['amount'] == answer['amount'], f'I1: {call}, {payment}'
+        assert payment['currency'] == answer['currency'], f'I1: {call}'
+
+        if call.operation == 'authorize':
+            assert payment['amount'] == call.amount, f'I1: {call}, {payment}'
+
+        # another body under this key changed nothing
+        for other in calls:
+            if (other.amount, other.operation, other.payment) \
+                    != (call.amount, call.operation, call.payment):
+                assert other.error or other.status in (422, 503, 504), \
+                    f'I4: key reused with another body: {other}'
+
+
+def _check_explained(journal, dump, foreign_keys):
+    asked = {key_hash(merchant, key) for merchant, key in by_key(journal)}
+    asked |= set(foreign_keys)
+
+    for hashed in dump.keys:
+        assert hashed in asked, f'I2: nobody asked for key {hashed.hex()}'
+
+    made = collections.Counter(row['payment'] for row in dump.keys.values()
+                               if row['operation'] == 'authorize')
+
+    for ident in dump.payments:
+        assert made[ident] == 1, f'I2: payment {ident}: {made[ident]} keys'
+
+    for ident in made:
+        assert ident in dump.payments, f'I1: key without payment {ident}'
+
+
+def _check_events(dump):
+    assert set(dump.events) == set(dump.payments), \
+        'I5: events and payments differ: ' \
+        f'{list(set(dump.events) ^ set(dump.payments))[:5]}'
+
+    done = collections.defaultdict(set)
+
+    for row in dump.keys.values():
+        assert row['version'] not in done[row['payment']], \
+            f'I5: two operations made one version: {row}'
+        done[row['payment']].add(row['version'])
+
+        event = dump.events[row['payment']].get(row['version'])
+        assert event and event['type'] == EVENTS[row['operation']], \
+            f'I5: {row} has event {event}'
+
+    for ident, payment in dump.payments.items():
+        versions = dump.events[ident]
+
+        assert sorted(versions) == list(range(1, payment['version'] + 1)), \
+            f'I5: payment {ident} at version {payment["version"]} has ' \
+            f'events {sorted(versions)}'
+        assert done[ident] == set(versions), f'I5: {ident}: {done[ident]}'
+
+
+def _check_money(dump):
+    for ident, payment in dump.payments.items():
+        assert 0 <= payment['refunded'] <= payment['captured'] \
+            <= payment['amount'], f'I14: {ident}: {payment}'
+
+        status = None
+
+        for version in sorted(dump.events[ident]):
+            event = dump.events[ident][version]
+            payload = event['payload']
+
+            assert payload['status'] in GRAPH.get((event['type'], status),
+                                                  ()), \
+                f'I14: {ident}: {status}, {event["type"]}, ' \
+                f'{payload["status"]}'
+            assert payload['amount'] == payment['amount'], f'I14: {ident}'
+            status = payload['status']
+
+        assert status == payment['status'], f'I14: {ident}: {payment}'
+        assert payload['capturedAmount'] == payment['captured'], f'{ident}'
+        assert payload['refundedAmount'] == payment['refunded'], f'{ident}'

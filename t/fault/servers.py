@@ -1,0 +1,492 @@
+"""The servers that a fault test may kill: MariaDB and nginx, on loopback ports
+of their own, in directories under build/test/fault.
+
+MariaDB is started by tools/server.sh, as everywhere; nginx runs in the
+foreground as a child, so that its end is seen. What a test leaves running is
+stopped when the test ends, and nginx's log is read then: an alert, a crash or
+a socket left open fails the test that caused it.
+"""
+
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import pymysql
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TEST_DIR = pathlib.Path(os.environ.get('PAYMENT_TEST_DIR',
+                                       ROOT / 'build' / 'test'))
+WORK = TEST_DIR / 'fault'
+
+NGINX = os.environ.get('TEST_NGINX_BINARY') or shutil.which(
+    'nginx', path=os.environ['PATH'] + ':/usr/sbin:/sbin')
+MODULES = os.environ.get('TEST_NGINX_LOAD_MODULES',
+                         str(ROOT / 'build' / 'ngx_http_payment_module.so'))
+
+USER = 'payment'
+PASSWORD = 'pay-ment-secret'
+
+TABLES = ('payment', 'idempotency_key', 'outbox_event', 'outbox_dead',
+          'outbox_lease')
+
+
+def wait_for(condition, seconds=10, what='a condition'):
+    """What condition() returned first that is true; fails after seconds."""
+
+    end = time.monotonic() + seconds
+
+    while True:
+        result = condition()
+        if result:
+            return result
+
+        assert time.monotonic() < end, f'{what}: not within {seconds} s'
+        time.sleep(0.01)
+
+
+def free_port(host='127.0.0.1'):
+    """A port that no outgoing connection can take while its server is down:
+    below the range that the kernel gives away."""
+
+    family = socket.AF_INET6 if ':' in host else socket.AF_INET
+
+    for _ in range(1000):
+        port = random.randrange(20000, 32000)
+
+        with socket.socket(family) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+            try:
+                s.bind((host, port))
+            except OSError:
+                continue
+
+            return port
+
+    raise AssertionError('no free port')
+
+
+class MariaDB:
+    """A private server, with as many databases as tests want."""
+
+    def __init__(self, name, options=''):
+        self.dir = WORK / name
+        self.socket = self.dir / 'mariadb.sock'
+        self.port = free_port()
+        self.options = options
+        self.count = 0
+
+    def _tool(self, verb, *arguments, options=None):
+        environment = dict(os.environ, MARIADB_BUFFER_POOL='64M',
+                           MARIADB_LOG_SIZE='64M')
+        environment['MARIADB_OPTIONS'] = '\n'.join(
+            filter(None, (self.options, options))).replace('\n', '\\n')
+
+        subprocess.run([ROOT / 'tools' / 'server.sh', 'mariadb', verb,
+                        self.dir, *arguments], env=environment, check=True,
+                       stdout=subprocess.DEVNULL, timeout=90)
+
+    def start(self, options=None):
+        self._tool('start', str(self.port), options=options)
+
+    def stop(self):
+        self._tool('stop')
+
+    def kill(self):
+        """SIGKILL; returns when the process is gone."""
+        self._tool('kill')
+
+    def restart(self, options=None):
+        self.stop()
+        self.start(options)
+
+    def first_start(self, template=None):
+        """With empty data, copied from a stopped server if there is one."""
+
+        shutil.rmtree(self.dir, ignore_errors=True)
+        self.dir.mkdir(parents=True)
+
+        if template:
+            shutil.copytree(template, self.dir / 'mariadb')
+
+        self.start()
+
+        with self.admin() as db:
+            db.execute("DROP USER IF EXISTS 'payment'@'localhost',"
+                       " 'payment'@'127.0.0.1'")
+
+            for host in ('localhost', '127.0.0.1'):
+                db.execute(f"CREATE USER '{USER}'@'{host}'"
+                           f" IDENTIFIED BY '{PASSWORD}'")
+                db.execute("GRANT SELECT, INSERT, UPDATE, DELETE"
+                           f" ON `payment%`.* TO '{USER}'@'{host}'")
+
+            db.execute('CREATE DATABASE IF NOT EXISTS payment')
+
+        subprocess.run([ROOT / 'tools' / 'migrate.sh', 'payment',
+                        '--no-defaults', f'--socket={self.socket}',
+                        '--protocol=socket', f'--user={_me()}'], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def admin(self, database=None):
+        """A cursor of the server's owner, committing as it goes."""
+
+        connection = pymysql.connect(unix_socket=str(self.socket), user=_me(),
+                                     database=database, autocommit=True,
+                                     read_timeout=30, write_timeout=30)
+        return _Cursor(connection)
+
+    def session(self, database):
+        """A connection without autocommit: something that holds locks."""
+
+        return pymysql.connect(unix_socket=str(self.socket), user=_me(),
+                               database=database, autocommit=False)
+
+    def query(self, statement, database=None):
+        with self.admin(database) as db:
+            db.execute(statement)
+            return db.fetchall()
+
+    def new_database(self):
+        """An empty payment database; its name."""
+
+        self.count += 1
+        name = f'payment_{os.getpid()}_{self.count}'
+
+        with self.admin() as db:
+            db.execute(f'CREATE DATABASE {name}')
+
+            for table in TABLES + ('payment_schema_version',):
+                db.execute(f'CREATE TABLE {name}.{table}'
+                           f' LIKE payment.{table}')
+
+            db.execute(f'INSERT INTO {name}.payment_schema_version'
+                       ' SELECT * FROM payment.payment_schema_version')
+
+        return name
+
+    def drop_database(self, name):
+        with self.admin() as db:
+            db.execute(f'DROP DATABASE {name}')
+
+    def connections(self, database):
+        """Ids of the module's connections to the database."""
+
+        return [row[0] for row in self.query(
+            'SELECT id FROM information_schema.processlist'
+            f" WHERE user = '{USER}' AND db = '{database}'")]
+
+    def kill_connections(self, database, what='CONNECTION'):
+        """KILLs each; how many there were."""
+
+        killed = 0
+
+        with self.admin() as db:
+            for ident in self.connections(database):
+                try:
+                    db.execute(f'KILL {what} {ident}')
+                    killed += 1
+                except pymysql.Error:
+                    pass              # it went by itself
+
+        return killed
+
+
+class _Cursor:
+    def __init__(self, connection):
+        self.connection = connection
+        self.cursor = connection.cursor()
+
+    def __enter__(self):
+        return self.cursor
+
+    def __exit__(self, *error):
+        self.connection.close()
+
+
+def _me():
+    return subprocess.check_output(['id', '-un'], text=True).strip()
+
+
+class Shard:
+    """A payment_shard{} block."""
+
+    def __init__(self, name, database, servers, slots=None, **settings):
+        self.name = name
+        self.database = database
+        self.servers = [servers] if isinstance(servers, str) else servers
+        self.slots = slots
+        self.settings = dict(user=USER, password=PASSWORD)
+        self.settings.update(settings)
+
+    def text(self):
+        lines = [f'payment_shard {self.name} {{',
+                 f'    database {self.database};']
+
+        if self.slots:
+            lines.append(f'    slots {self.slots};')
+
+        lines += [f'    server {server};' for server in self.servers]
+        lines += [f'    {name} {value};'
+                  for name, value in self.settings.items() if value is not None]
+
+        return '\n    '.join(lines + ['}'])
+
+
+class Nginx:
+    """An nginx with payment_api at /api/payments."""
+
+    # what a healthy nginx never logs; a test may expect some of it
+    SICK = re.compile(r'\[(alert|emerg|crit)\]|exited on signal'
+                      r'|AddressSanitizer|runtime error|LeakSanitizer')
+
+    def __init__(self, name, shards, http='', location='', workers=2,
+                 single=False, reuseport=False, connections=2048,
+                 environment=None):
+        self.dir = WORK / name
+        self.port = free_port()
+        self.shards = shards
+        self.http = http
+        self.location = location
+        self.workers = workers
+        self.single = single
+        self.reuseport = reuseport
+        self.connections = connections
+        self.environment = dict(os.environ, **(environment or {}))
+        self.process = None
+        self.expected = []
+
+    def config(self):
+        load = '\n'.join(f'load_module {module};'
+                         for module in MODULES.split())
+        user = 'user root;' if os.geteuid() == 0 else ''
+        listen = 'reuseport' if self.reuseport else ''
+        shards = '\n    '.join(shard.text() for shard in self.shards)
+
+        return f"""
+{load}
+{user}
+daemon off;
+master_process {'off' if self.single else 'on'};
+worker_processes {self.workers};
+worker_rlimit_nofile 16384;
+pid {self.dir}/nginx.pid;
+error_log {self.log} info;
+
+events {{
+    worker_connections {self.connections};
+}}
+
+http {{
+    access_log off;
+    client_body_temp_path {self.dir}/body;
+    proxy_temp_path {self.dir}/proxy;
+    fastcgi_temp_path {self.dir}/fastcgi;
+    uwsgi_temp_path {self.dir}/uwsgi;
+    scgi_temp_path {self.dir}/scgi;
+
+    keepalive_requests 1000000;
+
+    {shards}
+    {self.http}
+
+    server {{
+        listen 127.0.0.1:{self.port} backlog=4096 {listen};
+
+        location /api/payments {{
+            payment_api;
+            {self.location}
+        }}
+
+        location = /alive {{
+            return 200 $pid;
+        }}
+
+        location = /status {{
+            payment_status;
+        }}
+    }}
+}}
+"""
+
+    @property
+    def log(self):
+        return self.dir / 'error.log'
+
+    def start(self, ready=True):
+        """ready: waits until each worker has a connection of each shard."""
+
+        shutil.rmtree(self.dir, ignore_errors=True)
+        self.dir.mkdir(parents=True)
+        (self.dir / 'nginx.conf').write_text(self.config())
+
+        self.process = subprocess.Popen(
+            [NGINX, '-p', str(self.dir), '-c', str(self.dir / 'nginx.conf'),
+             '-e', str(self.log)],
+            env=self.environment, stdin=subprocess.DEVNULL,
+            stdout=open(self.dir / 'stdout', 'ab'),
+            stderr=open(self.dir / 'stderr', 'ab'), start_new_session=True)
+
+        wait_for(self._listens, 20, 'nginx listens')
+
+        if ready:
+            self.wait_connected()
+
+    def _listens(self):
+        assert self.process.poll() is None, self.errors()
+
+        try:
+            socket.create_connection(('127.0.0.1', self.port), 1).close()
+        except OSError:
+            return False
+
+        return bool(self.single or len(self.worker_pids()) >= self.workers)
+
+    def wait_connected(self, seconds=10):
+        wanted = (1 if self.single else self.workers)
+
+        wait_for(lambda: all(self._open(i) >= wanted
+                             * int(shard.settings.get('connections', 2))
+                             for i, shard in enumerate(self.shards)),
+                 seconds, 'the connections to the database')
+
+    def _open(self, i):
+        return self.status()['shards'][i]['connections_open']
+
+    def status(self):
+        import json
+        import urllib.request
+
+        with urllib.request.urlopen(
+                f'http://127.0.0.1:{self.port}/status', timeout=5) as answer:
+            return json.load(answer)
+
+    def worker_pids(self):
+        """Those that take requests; not those that are shutting down."""
+
+        if self.single:
+            return [self.process.pid]
+
+        pids = []
+
+        for child in _children(self.process.pid):
+            title = _title(child)
+
+            if 'worker process' in title and 'shutting down' not in title:
+                pids.append(child)
+
+        return pids
+
+    def all_pids(self):
+        return [self.process.pid] + _children(self.process.pid)
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def reload(self):
+        """HUP; returns when the new workers are there."""
+
+        old = set(self.worker_pids())
+        self.signal(signal.SIGHUP)
+        wait_for(lambda: len(set(self.worker_pids()) - old) >= self.workers,
+                 20, 'new workers')
+
+    def kill_worker(self):
+        """kill -9 of one worker; its pid."""
+
+        self.expected.append('exited on signal 9')
+        pid = random.choice(self.worker_pids())
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def quit(self, seconds=20):
+        """Graceful; the exit status."""
+
+        self.signal(signal.SIGQUIT)
+        return self.process.wait(seconds)
+
+    def stop(self, seconds=20):
+        """The end of a test: graceful, and everything is looked at."""
+
+        if self.process is None:
+            return
+
+        pids = self.all_pids()
+
+        if self.process.poll() is None:
+            self.signal(signal.SIGQUIT)
+
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                for pid in self.all_pids():
+                    _kill(pid)
+
+                self.process.wait(5)
+                raise AssertionError(f'nginx did not quit in {seconds} s')
+
+        self.process = None
+        wait_for(lambda: not any(_alive(pid) for pid in pids), 5,
+                 'the end of the workers')
+
+        sick = self.sick_lines()
+        assert not sick, '\n'.join(sick[:20])
+        assert PASSWORD not in self.errors(), 'the password is in the log'
+
+    def expect(self, *texts):
+        """What this test makes nginx log is no sickness."""
+        self.expected += texts
+
+    def sick_lines(self):
+        lines = self.errors().splitlines()
+        stderr = (self.dir / 'stderr').read_text(errors='replace')
+
+        return [line for line in lines + stderr.splitlines()
+                if self.SICK.search(line)
+                and not any(text in line for text in self.expected)]
+
+    def errors(self):
+        return self.log.read_text(errors='replace') \
+            if self.log.exists() else ''
+
+    def lines(self, text):
+        return [line for line in self.errors().splitlines() if text in line]
+
+
+def _children(pid):
+    children = []
+
+    for task in pathlib.Path(f'/proc/{pid}/task').glob('*/children'):
+        try:
+            children += [int(child) for child in task.read_text().split()]
+        except OSError:
+            pass
+
+    return children
+
+
+def _title(pid):
+    try:
+        return pathlib.Path(f'/proc/{pid}/cmdline').read_text()
+    except OSError:
+        return ''
+
+
+def _alive(pid):
+    try:
+        return ') Z ' not in pathlib.Path(f'/proc/{pid}/stat').read_text()
+    except OSError:
+        return False
+
+
+def _kill(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

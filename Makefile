@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := build
 
-.PHONY: help build static asan install-deps run stop clean \
+.PHONY: help build static asan install-deps run run-two-nodes stop clean \
         test test-unit test-nginx test-fault bench bench-k6 bench-k6-flow
 
 # a k6 run: its length, its requests or flows a second
@@ -32,11 +32,15 @@ install-deps:           ## the Debian packages and Python packages needed
 run:                    ## everything on this machine, and one payment
 	@tools/run.sh start
 
+run-two-nodes:          ## two nodes, two shards: one dies, the other takes over
+	@tools/two-nodes.sh show
+
 stop:                   ## stop what `make run` started
 	@tools/run.sh stop
 
 clean: stop             ## stop, and remove the data and the build
 	@tools/test-env.sh stop
+	@tools/two-nodes.sh stop
 	@rm -rf run build
 
 test:                   ## all tests, on servers of their own

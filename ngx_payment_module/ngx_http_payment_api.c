@@ -395,6 +395,14 @@ ngx_http_payment_body(ngx_http_request_t *r, ngx_str_t *body)
         b = cl->buf;
         n = (size_t) ngx_buf_size(b);
 
+        if (n == 0) {
+
+            /* the mark at the end, where the length is 0 or in chunks: it is
+             * neither in memory nor in a file */
+
+            continue;
+        }
+
         if (ngx_buf_in_memory(b)) {
             p = ngx_cpymem(p, b->pos, n);
             continue;

@@ -1,0 +1,731 @@
+"""What a payment API must answer, as a model: no I/O, no clock, no ids.
+
+The model is written from docs/api.md and the schema, not from the C sources:
+it reads bodies with Python's json, and knows states and sums. It is asked
+whether an answer *may* follow on what happened before, so that it also judges
+concurrent operations: some order of them must be acceptable.
+
+    read(call)              a Request, or the ways in which it may be refused
+    State.accept(request, response)
+                            what changes by it, or Wrong with the reason
+    explain(state, lanes)   finds an order of concurrent calls, or raises Wrong
+"""
+
+import collections
+import hashlib
+import json
+import re
+
+AMOUNT_MAX = 2 ** 53 - 1
+INTEGER_MAX = 2 ** 63 - 1
+BODY_MAX = 8192
+UUID7 = re.compile(r'[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-'
+                   r'[0-9a-f]{12}\Z')
+UUID = re.compile(r'[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z')
+TIME = re.compile(r'20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z')
+
+# of ISO 4217, what the generator uses
+CURRENCIES = {'KRW', 'USD', 'EUR', 'JPY', 'BHD', 'CLF', 'ISK'}
+
+MEMBERS = {
+    'authorize': {'merchantId', 'amount', 'currency', 'idempotencyKey',
+                  'metadata'},
+    'capture': {'merchantId', 'amount', 'currency', 'idempotencyKey',
+                'metadata'},
+    'refund': {'merchantId', 'amount', 'currency', 'reason', 'idempotencyKey',
+               'metadata'},
+    'void': {'merchantId', 'idempotencyKey', 'metadata'},
+}
+
+EVENTS = {'authorize': 'authorized', 'capture': 'captured',
+          'refund': 'refunded', 'void': 'voided'}
+
+TITLES = {400: 'Bad Request', 401: 'Unauthorized', 403: 'Forbidden',
+          404: 'Not Found', 405: 'Method Not Allowed', 409: 'Conflict',
+          413: 'Content Too Large', 415: 'Unsupported Media Type',
+          422: 'Unprocessable Content'}
+
+CODES = {400: {'INVALID_REQUEST'}, 401: {'UNAUTHORIZED'},
+         403: {'MERCHANT_MISMATCH'}, 404: {'NOT_FOUND'},
+         405: {'METHOD_NOT_ALLOWED'},
+         409: {'DUPLICATE_REQUEST', 'CAPTURE_CONFLICT', 'REFUND_CONFLICT',
+               'VOID_CONFLICT'},
+         413: {'PAYLOAD_TOO_LARGE'}, 415: {'UNSUPPORTED_MEDIA_TYPE'},
+         422: {'IDEMPOTENCY_KEY_REUSED'}}
+
+
+class Wrong(Exception):
+    """The answer cannot be right."""
+
+
+# What a location's directives say.
+
+Rules = collections.namedtuple(
+    'Rules', 'replay refuse_unknown max_amount currencies identity',
+    defaults=(True, False, AMOUNT_MAX, None, False))
+
+# A call as it goes over the wire. do: authorize, capture, refund, void, get,
+# or another word; id: the payment's as text; merchant: of the query or of
+# what stands for a certificate.
+
+Call = collections.namedtuple(
+    'Call', 'method do id query_merchant identity headers body rules')
+
+# A call with nothing wrong. key and the meaning of the rest, where there is
+# a key, are what makes two requests the same.
+
+Request = collections.namedtuple(
+    'Request', 'do id merchant amount currency reason metadata key rules')
+
+# refusals: a set of (status, field); field None where none is named
+Refused = collections.namedtuple('Refused', 'refusals')
+
+Event = collections.namedtuple(
+    'Event', 'type version status captured refunded moved reason metadata')
+
+Payment = collections.namedtuple(
+    'Payment', 'id merchant currency amount status captured refunded version '
+               'created updated events')
+
+Key = collections.namedtuple('Key', 'meaning do id version body')
+
+
+# --- from a call to a request
+
+class NotJson(Exception):
+    """The body is not what a strict reader takes."""
+
+
+def strict_json(body):
+    """The value of a body, or NotJson."""
+
+    if b'\0' in body or body.startswith(b'\xef\xbb\xbf'):
+        raise NotJson
+
+    def no_constant(_):
+        raise NotJson
+
+    def integer(text):
+        if len(text) > 25 or abs(int(text)) > INTEGER_MAX:
+            raise NotJson
+        return int(text)
+
+    def real(text):
+        if float(text) in (float('inf'), float('-inf')):
+            raise NotJson
+        return float(text)
+
+    def members(pairs):
+        names = [name for name, _ in pairs]
+
+        if len(set(names)) != len(names):
+            raise NotJson
+        return dict(pairs)
+
+    try:
+        value = json.loads(body.decode('utf-8'), parse_constant=no_constant,
+                           parse_int=integer, parse_float=real,
+                           object_pairs_hook=members)
+    except (ValueError, RecursionError) as e:
+        raise NotJson from e
+
+    check_texts(value)
+    return value
+
+
+def check_texts(value):
+    """Every text can be written as UTF-8 and has no NUL."""
+
+    if isinstance(value, str):
+        try:
+            value.encode('utf-8')
+        except UnicodeEncodeError as e:
+            raise NotJson from e
+
+        if '\0' in value:
+            raise NotJson
+
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            check_texts(name)
+            check_texts(member)
+
+    elif isinstance(value, list):
+        for member in value:
+            check_texts(member)
+
+
+def is_control(c, breaks):
+    if breaks and c in '\t\n\r':
+        return False
+    return c < ' ' or '\x7f' <= c < '\xa0'
+
+
+def is_text(value, chars_max, breaks=False):
+    return (isinstance(value, str) and len(value) <= chars_max
+            and not any(is_control(c, breaks) for c in value)
+            and value != '' and not value.isspace())
+
+
+def header_key(value):
+    """The key that an Idempotency-Key header says, or None."""
+
+    value = value.strip(' \t')
+    quoted = re.fullmatch(r'"((?:[ !#-\[\]-~]|\\["\\])*)"', value)
+
+    if quoted:
+        key = re.sub(r'\\(.)', r'\1', quoted.group(1))
+    elif re.fullmatch(r'[!#-+\--\[\]-~]+', value):
+        key = value
+    else:
+        return None
+
+    return key if is_text(key, 255) else None
+
+
+def read(call):
+    """The call as a Request, or Refused."""
+
+    if call.do not in ('authorize', 'capture', 'refund', 'void', 'get'):
+        return Refused({(404, None)})
+
+    if call.method not in (('GET', 'HEAD') if call.do == 'get'
+                           else ('POST',)):
+        return Refused({(405, None)})
+
+    refusals = set()
+
+    if call.do != 'authorize' and not UUID.match(call.id):
+        refusals.add((404, None))
+
+    if call.do == 'get':
+        return Refused(refusals) if refusals else read_get(call)
+
+    types = [v for n, v in call.headers if n.lower() == 'content-type']
+
+    if not types or not re.match(r'(?i)application/json([; \t]|$)', types[0]):
+        refusals.add((415, None))
+
+    if len(call.body) > BODY_MAX:
+        refusals.add((413, None))
+
+    if refusals:
+        return Refused(refusals)
+
+    return read_body(call)
+
+
+def read_get(call):
+    merchant = call.query_merchant
+    identity = call.identity if call.rules.identity else None
+
+    if merchant is not None and not is_text(merchant, 32):
+        return Refused({(400, 'merchantId')}
+                       | ({(401, None)} if call.rules.identity else set()))
+
+    if call.rules.identity:
+        if not is_text(identity, 32):
+            return Refused({(401, None)})
+        if merchant is not None and merchant != identity:
+            return Refused({(403, 'merchantId')})
+        merchant = identity
+
+    if merchant is None:
+        return Refused({(400, 'merchantId')})
+
+    return Request('get', call.id.lower(), merchant, None, None, None, None,
+                   None, call.rules)
+
+
+def read_body(call):
+    rules = call.rules
+
+    if rules.identity and not is_text(call.identity, 32):
+        several = len(keys_in_headers(call)) > 1
+        return Refused({(401, None)}
+                       | ({(400, 'idempotencyKey')} if several else set()))
+
+    if call.body.strip(b' \t\r\n') == b'' and rules.identity:
+        body = {}
+    else:
+        try:
+            body = strict_json(call.body)
+        except NotJson:
+            return Refused({(400, None)})
+
+    if not isinstance(body, dict):
+        return Refused({(400, None)})
+
+    refusals = set()
+    given = {}
+
+    for name, value in body.items():
+        if name in MEMBERS[call.do]:
+            if value is not None:
+                given[name] = value
+        elif rules.refuse_unknown:
+            refusals.add((400, name))
+
+    merchant = given.get('merchantId')
+
+    if merchant is None and rules.identity:
+        merchant = call.identity
+    elif not is_text(merchant, 32):
+        refusals.add((400, 'merchantId'))
+    elif rules.identity and merchant != call.identity:
+        refusals.add((403, 'merchantId'))
+
+    refusals |= wrong_money(call.do, rules, given)
+
+    if call.do == 'refund' and not is_text(given.get('reason'), 128, True):
+        refusals.add((400, 'reason'))
+
+    key, wrong = read_key(call, given)
+    refusals |= wrong
+
+    if not is_metadata(given.get('metadata', {})):
+        refusals.add((400, 'metadata'))
+
+    if refusals:
+        return Refused(refusals)
+
+    return Request(call.do, None if call.do == 'authorize' else call.id.lower(),
+                   merchant, given.get('amount'), given.get('currency'),
+                   given.get('reason') if call.do == 'refund' else None,
+                   given.get('metadata') or None, key, rules)
+
+
+def wrong_money(do, rules, given):
+    refusals = set()
+    amount, currency = given.get('amount'), given.get('currency')
+    most = rules.max_amount if do == 'authorize' else AMOUNT_MAX
+
+    if amount is None:
+        if do == 'authorize':
+            refusals.add((400, 'amount'))
+    elif (not isinstance(amount, int) or isinstance(amount, bool)
+          or not 1 <= amount <= most):
+        refusals.add((400, 'amount'))
+
+    if currency is None:
+        if do == 'authorize':
+            refusals.add((400, 'currency'))
+    elif (currency not in CURRENCIES if isinstance(currency, str) else True):
+        refusals.add((400, 'currency'))
+    elif (do == 'authorize' and rules.currencies is not None
+          and currency not in rules.currencies):
+        refusals.add((400, 'currency'))
+
+    return refusals
+
+
+def keys_in_headers(call):
+    return [v for n, v in call.headers if n.lower() == 'idempotency-key']
+
+
+def read_key(call, given):
+    refusals = set()
+    key = given.get('idempotencyKey')
+    headers = keys_in_headers(call)
+
+    if key is not None and not is_text(key, 64):
+        refusals.add((400, 'idempotencyKey'))
+
+    if len(headers) > 1:
+        refusals.add((400, 'idempotencyKey'))
+
+    elif headers:
+        by_header = header_key(headers[0])
+
+        if by_header is None:
+            refusals.add((400, 'Idempotency-Key'))
+        elif key is None:
+            key = by_header
+        elif key != by_header:
+            refusals.add((400, 'idempotencyKey'))
+
+    if key is None and call.do == 'authorize':
+        refusals.add((400, 'idempotencyKey'))
+
+    return key, refusals
+
+
+def is_metadata(value):
+    return (isinstance(value, dict) and len(value) <= 20
+            and all(1 <= len(n.encode()) <= 40
+                    and not any(is_control(c, False) for c in n)
+                    and isinstance(v, str) and len(v.encode()) <= 500
+                    and not any(is_control(c, True) for c in v)
+                    for n, v in value.items()))
+
+
+def key_hash(merchant, key):
+    return hashlib.sha256(merchant.encode() + b'\0' + key.encode()) \
+        .digest()[:16]
+
+
+# --- answers
+
+def need(condition, reason):
+    if not condition:
+        raise Wrong(reason)
+
+
+def check_problem(response):
+    """What every refusal has; returns its members."""
+
+    need(response.header('content-type') == 'application/problem+json',
+         f"a problem of type {response.header('content-type')}")
+
+    try:
+        body = response.json()
+    except ValueError as e:
+        raise Wrong('a problem that is no JSON') from e
+
+    known = {'type', 'title', 'status', 'detail', 'code', 'message', 'field',
+             'paymentId'}
+    need(isinstance(body, dict) and set(body) <= known
+         and known - set(body) <= {'field', 'paymentId'},
+         f'a problem with members {sorted(body)}')
+    need(body['status'] == response.status, 'status is not the status')
+    need(body['title'] == TITLES.get(response.status), 'another title')
+    need(body['code'] in CODES.get(response.status, ()),
+         f"{response.status} with code {body['code']}")
+    need(body['type'] == 'about:blank' and body['detail']
+         and body['message'] == body['detail'], 'no detail')
+    need(response.header('idempotent-replayed') is None, 'replayed a problem')
+
+    return body
+
+
+def check_refused(refused, response):
+    if response.status == 200:
+        raise Wrong(f'accepted, but should be {sorted(map(str, refused[0]))}')
+
+    if response.method == 'HEAD':
+        need(response.status in {s for s, _ in refused.refusals},
+             f'refused with {response.status}')
+        return
+
+    body = check_problem(response)
+    allowed = refused.refusals
+
+    need(any(status == response.status
+             and (field is None or show(field) == body.get('field'))
+             for status, field in allowed),
+         f"refused with {response.status} {body.get('field')}, "
+         f'should be {sorted(map(str, allowed))}')
+
+    if response.status == 405:
+        need(response.header('allow'), '405 without Allow')
+
+
+def show(name):
+    """A member's name as a problem shows it: 63 bytes, the odd ones masked."""
+
+    text = ''
+
+    for c in name:
+        c = '?' if is_control(c, False) or c in '"\\' else c
+        if len((text + c).encode()) > 63:
+            break
+        text += c
+
+    return text or None
+
+
+class State:
+    """All payments and keys that the answers so far are evidence of."""
+
+    def __init__(self):
+        self.payments = {}          # id -> Payment
+        self.keys = {}              # (merchant, key) -> Key
+        self.operations = collections.Counter()     # keyless, by payment
+
+    def accept(self, request, response):
+        """The changes [(dict, key, value)] that explain it, or Wrong."""
+
+        if isinstance(request, Refused):
+            check_refused(request, response)
+            return []
+
+        if response.status == 409 \
+                and self.problem_code(response) == 'DUPLICATE_REQUEST':
+            return self.accept_duplicate(request, response)
+
+        if request.do == 'get':
+            return self.accept_get(request, response)
+
+        known = (request.key is not None
+                 and self.keys.get((request.merchant, request.key)))
+
+        if known:
+            return self.accept_known(request, response, known)
+
+        if request.do == 'authorize':
+            return self.accept_authorize(request, response)
+
+        return self.accept_change(request, response)
+
+    @staticmethod
+    def problem_code(response):
+        try:
+            return response.json().get('code')
+        except (ValueError, AttributeError):
+            return None
+
+    # --- idempotency
+
+    def accept_duplicate(self, request, response):
+        """In conflict mode: the key was used, by the same request."""
+
+        known = self.keys.get((request.merchant, request.key))
+        body = check_problem(response)
+
+        need(known is not None and known.meaning == meaning(request)
+             and not request.rules.replay, 'no duplicate')
+        need(body.get('paymentId') == known.id, 'of another payment')
+        return []
+
+    @staticmethod
+    def accept_known(request, response, known):
+        if known.meaning != meaning(request):
+            need(response.status == 422, f'{response} for a key that was used')
+            check_problem(response)
+            return []
+
+        need(request.rules.replay, f'{response} instead of DUPLICATE_REQUEST')
+        need(response.status == 200
+             and response.header('idempotent-replayed') == 'true',
+             f'{response} instead of a replay')
+        need(response.header('content-type') == 'application/json',
+             'no JSON by type')
+        need(response.body == known.body,
+             f'{response.body} replays {known.body}')
+        return []
+
+    # --- what happens to payments
+
+    def accept_authorize(self, request, response):
+        need(response.status == 200, f'{response} to a good authorize')
+        id = response.json().get('paymentId')
+
+        need(isinstance(id, str) and UUID7.match(id), f'id {id!r}')
+        need(id not in self.payments, f'{id} is not new')
+
+        event = Event('authorized', 1, 'AUTHORIZED', 0, 0, request.amount,
+                      None, request.metadata)
+        payment = Payment(id, request.merchant, request.currency,
+                          request.amount, 'AUTHORIZED', 0, 0, 1,
+                          response.json().get('createdAt'), None, (event,))
+
+        check_payment(payment, 'authorize', response)
+        return self.changed(request, response, payment)
+
+    def accept_change(self, request, response):
+        payment = self.payments.get(request.id)
+
+        if payment is None or payment.merchant != request.merchant:
+            need(response.status == 404, f'{response} to nobody\'s payment')
+            check_problem(response)
+            return []
+
+        after = moved(payment, request)
+
+        if after is None:
+            need(response.status == 409, f'{response} where {payment.status} '
+                 f'{payment.captured} {payment.refunded} is in the way')
+            body = check_problem(response)
+            need(body['code'] == f'{request.do.upper()}_CONFLICT',
+                 f"{body['code']} to {request.do}")
+            need(body.get('paymentId') == payment.id, 'of another payment')
+            return []
+
+        check_payment(after, request.do, response)
+        return self.changed(request, response, after)
+
+    def changed(self, request, response, payment):
+        changes = [(self.payments, payment.id, payment)]
+
+        if request.key is not None:
+            changes.append((self.keys, (request.merchant, request.key),
+                            Key(meaning(request), request.do, payment.id,
+                                payment.version, response.body)))
+        else:
+            changes.append((self.operations, payment.id,
+                            self.operations[payment.id] + 1))
+
+        return changes
+
+    def accept_get(self, request, response):
+        payment = self.payments.get(request.id)
+
+        if payment is None or payment.merchant != request.merchant:
+            need(response.status == 404, f'{response} to nobody\'s payment')
+            if response.method != 'HEAD':
+                check_problem(response)
+            return []
+
+        need(response.status == 200, f'{response} to a good get')
+
+        if response.method == 'HEAD':
+            return []
+
+        body = check_payment(payment, 'get', response)
+        updated = body['updatedAt']
+
+        need(updated >= payment.created
+             and payment.updated in (None, updated), 'another updatedAt')
+
+        return [(self.payments, payment.id,
+                 payment._replace(updated=updated))]
+
+
+def meaning(request):
+    """What makes two requests with one key the same one."""
+
+    metadata = tuple(sorted((request.metadata or {}).items()))
+
+    return request._replace(rules=None, key=None, metadata=metadata)
+
+
+def moved(payment, request):
+    """The payment after a capture, refund or void; None: a conflict."""
+
+    if request.currency not in (None, payment.currency):
+        return None
+
+    captured, refunded = payment.captured, payment.refunded
+
+    if request.do == 'void':
+        if payment.status != 'AUTHORIZED':
+            return None
+        status, amount = 'VOIDED', payment.amount
+
+    elif request.do == 'capture':
+        left = payment.amount - captured
+        amount = left if request.amount is None else request.amount
+
+        if payment.status not in ('AUTHORIZED', 'PARTIALLY_CAPTURED') \
+                or not 1 <= amount <= left:
+            return None
+
+        captured += amount
+        status = ('CAPTURED' if captured == payment.amount
+                  else 'PARTIALLY_CAPTURED')
+
+    else:
+        left = captured - refunded
+        amount = left if request.amount is None else request.amount
+
+        if payment.status not in ('PARTIALLY_CAPTURED', 'CAPTURED',
+                                  'PARTIALLY_REFUNDED') \
+                or not 1 <= amount <= left:
+            return None
+
+        refunded += amount
+        status = ('REFUNDED' if refunded == captured
+                  else 'PARTIALLY_REFUNDED')
+
+    version = payment.version + 1
+    event = Event(EVENTS[request.do], version, status, captured, refunded,
+                  amount, request.reason, request.metadata)
+
+    return payment._replace(status=status, captured=captured,
+                            refunded=refunded, version=version, updated=None,
+                            events=payment.events + (event,))
+
+
+def check_payment(payment, do, response):
+    """The answer shows this payment, as an answer to that operation."""
+
+    need(response.status == 200, f'{response} instead of {payment}')
+    need(response.header('content-type') == 'application/json',
+         'no JSON by type')
+    need(response.header('idempotent-replayed') is None,
+         'said to be a replay, and is none')
+
+    body = response.json()
+    expected = {
+        'paymentId': payment.id, 'status': payment.status,
+        'amount': payment.amount, 'currency': payment.currency,
+        'capturedAmount': payment.captured,
+        'refundedAmount': payment.refunded, 'createdAt': payment.created,
+        'ledgerEntries': [],
+    }
+
+    if do == 'get':
+        expected |= {'merchantId': payment.merchant,
+                     'version': payment.version}
+
+    for name, value in expected.items():
+        need(body.get(name) == value and type(body[name]) is type(value),
+             f'{name} is {body.get(name)!r}, should be {value!r}')
+
+    extra = {'message'} | ({'updatedAt'} if do == 'get' else set())
+
+    need(set(body) == set(expected) | extra, f'members {sorted(body)}')
+    need(body['message'], 'no message')
+    need(TIME.match(body['createdAt'] or ''), 'createdAt is no time')
+    need(0 <= payment.refunded <= payment.captured <= payment.amount,
+         'money from nowhere')
+
+    return body
+
+
+# --- concurrent calls
+
+def explain(state, lanes):
+    """Finds an order in which the state explains all the answers.
+
+    lanes: for each connection its [(request, response)] in their order. The
+    state is left as that order leaves it. Calls that could not be explained
+    in any order raise Wrong with the reason that came furthest.
+    """
+
+    best = [-1, 'nothing was tried']
+    seen = set()
+
+    def search(places, done):
+        if places in seen:
+            return False
+
+        open_lanes = [i for i, lane in enumerate(lanes)
+                      if places[i] < len(lane)]
+
+        if not open_lanes:
+            return True
+
+        for i in open_lanes:
+            request, response = lanes[i][places[i]]
+
+            try:
+                changes = state.accept(request, response)
+            except Wrong as e:
+                if done > best[0]:
+                    best[:] = [done, f'{request}: {e}']
+                continue
+
+            before = [(where, key, where.get(key)) for where, key, _ in changes]
+
+            for where, key, value in changes:
+                where[key] = value
+
+            after = places[:i] + (places[i] + 1,) + places[i + 1:]
+
+            if search(after, done + 1):
+                return True
+
+            for where, key, value in reversed(before):
+                if value is None:
+                    del where[key]
+                else:
+                    where[key] = value
+
+        # which calls are done says what state they lead to: an answer fixes
+        # the sums before and after it
+        seen.add(places)
+        return False
+
+    if not search((0,) * len(lanes), 0):
+        raise Wrong(best[1])

@@ -1,0 +1,563 @@
+"""Random programs of API calls, made from a seed, and what runs them.
+
+A program is plain data: a list of steps, a step a list of lanes, a lane a list
+of calls that one connection sends at once, without waiting for answers. One
+lane with one call is the quiet case, several are a race. What is only known
+when it runs is written symbolically: `@@` in a text is the run's own tag (so
+that a program can run again beside its own past), `pay` is the number of a
+payment that an earlier step made.
+
+    generate(seed)          the program
+    Runner(..).run(program) runs it; raises Failure with the step that is wrong
+    shrink(program, fails)  a smaller one that still fails
+"""
+
+import collections
+import json
+import random
+import urllib.parse
+
+from . import model
+from .client import Connection, request
+from .service import NOBODY
+
+STEPS = 40              # in a program
+CONNECTIONS = 4         # to each worker
+KEPT_ANSWERS = 6        # steps before a failure that its report shows
+
+# location -> what its directives say; see CONFIG
+LOCATIONS = {
+    '/api/payments': model.Rules(),
+    '/conflict': model.Rules(replay=False),
+    '/strict': model.Rules(refuse_unknown=True, max_amount=5000,
+                           currencies=('KRW', 'USD')),
+    '/known': model.Rules(identity=True),
+}
+
+CONFIG = """
+    server {
+        listen 127.0.0.1:$PORT reuseport;
+        add_header X-Worker $pid always;
+        keepalive_requests 1000000;
+        keepalive_timeout 300s;
+
+        location /api/payments { payment_api; }
+
+        location /conflict {
+            payment_api;
+            payment_idempotency_replay conflict;
+        }
+
+        location /strict {
+            payment_api;
+            payment_unknown_members refuse;
+            payment_max_amount 5000;
+            payment_currencies KRW USD;
+        }
+
+        location /known {
+            payment_api;
+            payment_merchant $http_x_merchant;
+        }
+    }
+"""
+
+
+class Failure(Exception):
+    """A step's answers that no order explains."""
+
+
+# --- generating
+
+MERCHANTS = ['@@-a', '@@-b', '@@-쇼핑몰', '@@ c\'"\\;--']
+KEYS = ['k1', 'k2', 'k3', 'order-4711', 'K1', 'k1 ', 'é-ключ-鍵', '"quoted"',
+        'back\\slash', "'; DROP TABLE payment; --", 'k' * 64]
+REASONS = ['CUSTOMER_REQUEST', 'x', 'two\nlines\tand a tab', 'r' * 128,
+           'Rückgabe 반품 🙂', '";\\u0000']
+METADATA = [{'order': '17'}, {'a': '1', 'b': '2'}, {'b': '2', 'a': '1'}, {},
+            {'ü' * 20: '€' * 166}, {f'm{i}': 'v' * 20 for i in range(20)},
+            {'quote"': 'back\\slash', 'line': 'one\ntwo'}]
+
+# raw JSON for a member's value that is not right
+WRONG = {
+    'merchantId': ['""', '" "', '17', 'null', '["@@-a"]', '"@@\\u0007"',
+                   '"' + 'm' * 33 + '"', '"@@\\u0000"', '"\\u3000"'],
+    'amount': ['0', '-1', '1.0', '1e3', '"10"', 'null', 'true', '[1]',
+               '9007199254740992', '9223372036854775808', '1' * 40, '-0',
+               '01', '0x10', 'NaN', '1e400'],
+    'currency': ['""', '"krw"', '"KR"', '"KRWW"', '"XAU"', '"AAA"', '410',
+                 'null', '"K\\u0000W"'],
+    'idempotencyKey': ['""', '"  "', '"' + 'k' * 65 + '"', '5', '"\\n"',
+                       '{}'],
+    'reason': ['""', '"' + 'r' * 129 + '"', 'null', '3', '"\\u0001"',
+               '" \\t"'],
+    'metadata': ['[]', '"x"', '{"a":1}', '{"":"x"}', '{"a":null}',
+                 '{"' + 'n' * 41 + '":"x"}', '{"a":"' + 'v' * 501 + '"}',
+                 '{' + ','.join(f'"m{i}":""' for i in range(21)) + '}',
+                 '{"a":"1","a":"2"}', '{"a":"\\u0002"}'],
+}
+
+BODIES = ['', ' ', '{', '[]', 'null', '"x"', '{}', '{"merchantId"}', '{]',
+          '{"merchantId":"@@-a",}', '{} {}', '\ufeff{}', '{"a":"\\ud800"}',
+          '[' * 3000, '{"a":' * 1000, '{"a":tru}', "{'a':1}",
+          '{"merchantId":"@@-a","merchantId":"@@-a"}',
+          '{"a":{"b":1,"b":2}}', '{"\\u0000":1}', 'x' * 9000]
+
+TYPES = ['text/plain', 'application/jsonx', 'application/problem+json',
+         'application/x-www-form-urlencoded', 'application']
+
+GOOD_TYPES = ['application/json', 'application/json; charset=utf-8',
+              'Application/JSON;charset="utf-8"', 'application/json ']
+
+
+class Generator:
+    """Calls, weighted towards those that meet each other."""
+
+    def __init__(self, seed):
+        self.random = random.Random(f'payments {seed}')
+        self.made = []                  # calls, to be repeated
+        self.payments = 0               # that authorize has tried to make
+        self.owners = {}                # payment number -> its merchant
+
+    def chance(self, p):
+        return self.random.random() < p
+
+    def pick(self, values):
+        return self.random.choice(values)
+
+    def program(self):
+        return [self.step() for _ in range(STEPS)]
+
+    def step(self):
+        if self.payments == 0 or self.chance(0.6):
+            return [[self.call()]]
+
+        calls = self.race()
+        self.random.shuffle(calls)
+        lanes = [[] for _ in range(self.random.randint(2, 8))]
+
+        for i, call in enumerate(calls):
+            lane = lanes[i % len(lanes)]
+            lane.append(call)
+
+        return [lane for lane in lanes if lane]
+
+    def race(self):
+        """2 to 8 calls that are about the same thing."""
+
+        n = self.random.randint(2, 8)
+        shape = self.random.randrange(6)
+        pay = self.payment()
+
+        if shape == 0:                              # one call n times
+            return [self.call()] * n
+
+        if shape == 1:                              # one key, n bodies
+            key = self.pick(KEYS)
+            merchant = self.merchant_of(pay)
+            return [self.call(merchant=merchant, key=key, pay=pay)
+                    for _ in range(n)]
+
+        if shape == 2:                              # n partial captures
+            return [self.call(do='capture', pay=pay, plain=True)
+                    for _ in range(n)]
+
+        if shape == 3:                              # everything on one payment
+            words = ['capture', 'capture', 'refund', 'refund', 'get']
+            return [self.call(do='void' if self.chance(0.05)
+                              else self.pick(words), pay=pay, plain=True)
+                    for _ in range(n)]
+
+        if shape == 4:                              # many new payments
+            return [self.call(do='authorize') for _ in range(n)]
+
+        return [self.call() for _ in range(n)]
+
+    def payment(self):
+        """The number of a payment, most likely of the last ones."""
+
+        if self.payments == 0:
+            return 0
+
+        return max(0, self.payments - 1
+                   - int(self.random.expovariate(0.5)))
+
+    def merchant_of(self, pay):
+        return self.owners.get(pay, MERCHANTS[0])
+
+    def call(self, do=None, merchant=None, key=None, pay=None, plain=False):
+        if do is None and key is None and self.made and self.chance(0.15):
+            return self.repeated()
+
+        if do is None:
+            do = self.random.choices(
+                ['authorize', 'capture', 'refund', 'void', 'get'],
+                [27, 30, 24, 4, 15])[0]
+
+        if pay is None:
+            pay = self.payment()
+
+        if do != 'authorize' and self.payments == 0:
+            pay = 'nobody'
+
+        if not plain and self.chance(0.03):
+            pay = self.pick(['nobody', 'junk', 'short'])
+
+        if merchant is None:
+            merchant = (self.pick(MERCHANTS[:2 if self.chance(0.8) else 4])
+                        if do == 'authorize' or not plain and self.chance(0.05)
+                        else self.merchant_of(pay))
+
+        call = {'do': do, 'method': 'GET' if do == 'get' else 'POST',
+                'at': self.random.choices(list(LOCATIONS), [70, 10, 10, 10])[0],
+                'pay': pay, 'merchant': merchant, 'headers': []}
+
+        if do == 'get':
+            call['query'] = not self.chance(0.05)
+            if self.chance(0.1):
+                call['method'] = 'HEAD'
+            return call
+
+        if call['at'] == '/known' and self.chance(0.2):
+            call['identity'] = self.pick(['', ' ', '@@-a', 'm' * 33])
+
+        call['members'] = self.members(call, key, plain)
+
+        if not plain and self.chance(0.12):
+            self.spoil(call)
+
+        if do == 'authorize':
+            call['number'] = self.payments
+            self.owners[self.payments] = merchant
+            self.payments += 1
+
+        self.made.append(call)
+        return call
+
+    def members(self, call, key, plain):
+        do = call['do']
+        members = {'merchantId': json.dumps(call['merchant'],
+                                            ensure_ascii=self.chance(0.5))}
+
+        if do == 'authorize':
+            members['amount'] = str(self.pick([1, 3, 5, 10, 10, 15, 20, 20,
+                                               30, 1000, 5000, 5001,
+                                               model.AMOUNT_MAX]))
+            members['currency'] = json.dumps(self.pick(
+                ['KRW', 'KRW', 'KRW', 'USD', 'USD', 'JPY', 'BHD']))
+
+        elif do != 'void' and self.chance(0.9):
+            members['amount'] = str(self.pick([1, 1, 1, 2, 2, 3, 5, 9, 10]))
+
+        if do in ('capture', 'refund') and not plain and self.chance(0.1):
+            members['currency'] = self.pick(['"KRW"', '"USD"'])
+
+        if do == 'refund':
+            members['reason'] = json.dumps(self.pick(REASONS))
+
+        if self.chance(0.2):
+            members['metadata'] = json.dumps(self.pick(METADATA))
+
+        if key is None and (do == 'authorize' or self.chance(0.3)):
+            key = (self.pick(KEYS) if self.chance(0.15)
+                   else f'k-{self.random.randrange(10 ** 9)}')
+
+        if key is not None:
+            self.put_key(call, members, key)
+
+        if self.chance(0.05):
+            members[self.pick(['note', 'reason', 'amount ', ''])] = '1'
+
+        if call['at'] == '/known' and self.chance(0.5):
+            del members['merchantId']
+
+        names = list(members)
+        self.random.shuffle(names)
+
+        return [[name, members[name]] for name in names]
+
+    def put_key(self, call, members, key):
+        """In the body, or in the header as a string or a token, or both."""
+
+        quoted = '"' + key.replace('\\', '\\\\').replace('"', '\\"') + '"'
+        place = self.random.randrange(6)
+
+        if place in (0, 1) and key.isascii():
+            bare = place == 0 and key.isalnum()
+            call['headers'].append(['Idempotency-Key',
+                                    key if bare else quoted])
+
+        if place != 0 or not key.isascii():
+            members['idempotencyKey'] = json.dumps(key)
+
+    def spoil(self, call):
+        """Makes the call wrong in one way, or two."""
+
+        way = self.random.randrange(10)
+        members = call['members']
+
+        if way <= 4:
+            name = self.pick([n for n in model.MEMBERS[call['do']]])
+            members[:] = [m for m in members if m[0] != name]
+            if self.chance(0.8):
+                members.append([name, self.pick(WRONG[name])])
+
+        elif way == 5:
+            call['body'] = self.pick(BODIES)
+
+        elif way == 6:
+            call['type'] = self.pick(TYPES)
+
+        elif way == 7:
+            call['method'] = self.pick(['GET', 'PUT', 'DELETE', 'PATCH',
+                                        'OPTIONS', 'HEAD'])
+
+        elif way == 8:
+            call['headers'].append(['Idempotency-Key', self.pick(
+                ['', '""', '"a" "b"', 'a,b', '"open', 'a b', '"é"',
+                 '"' + 'k' * 256 + '"', 'other', '"a\\x"'])])
+
+        else:
+            call['do'] = self.pick(['authorise', 'captures', 'voids'])
+            call['pay'] = 'nobody'
+
+    def repeated(self):
+        """An earlier call again: the same, or written otherwise, or not."""
+
+        call = dict(self.pick(self.made[-12:]))
+
+        if 'members' in call:
+            call['members'] = [list(m) for m in call['members']]
+            self.random.shuffle(call['members'])
+
+            if self.chance(0.3):
+                call['space'] = True
+            if self.chance(0.2):
+                call['at'] = self.pick(list(LOCATIONS))
+            if self.chance(0.2):
+                for member in call['members']:
+                    if member[0] == 'amount':
+                        member[1] = str(self.random.randint(1, 12))
+
+        return call
+
+
+def generate(seed):
+    return Generator(seed).program()
+
+
+# --- running
+
+def render(call, tag, ids):
+    """The bytes of a call, and the model's view of it."""
+
+    def filled(text):
+        return text.replace('@@', tag)
+
+    merchant = filled(call['merchant'])
+    id = {'nobody': NOBODY, 'junk': 'x' * 36, 'short': 'x'}.get(call['pay'])
+
+    if id is None:
+        id = ids.get(call['pay'], NOBODY)
+
+    if call['do'] == 'authorize':
+        target = f"{call['at']}/authorize"
+    elif call['do'] == 'get':
+        target = f"{call['at']}/{id}"
+    else:
+        target = f"{call['at']}/{call['do']}/{id}"
+
+    query = None
+
+    if call.get('query'):
+        query = merchant
+        target += '?merchantId=' + urllib.parse.quote(merchant, safe='')
+
+    headers = [tuple(h) for h in call['headers']]
+    rules = LOCATIONS[call['at']]
+
+    identity = filled(call.get('identity', call['merchant']))
+
+    if rules.identity:
+        headers.append(('X-Merchant', identity))
+
+    body = b''
+
+    if 'members' in call:
+        headers.append(('Content-Type', call.get('type', 'application/json')))
+        space = ' \n\t' if call.get('space') else ''
+        body = filled(call['body'] if 'body' in call else
+                      '{' + space + f',{space}'.join(
+                          json.dumps(n) + f':{space}' + v
+                          for n, v in call['members']) + space + '}').encode()
+
+    data = request(call['method'], target, body if 'members' in call else None,
+                   [(n, latin(v)) for n, v in headers])
+
+    return data, model.Call(call['method'], call['do'], id, query,
+                            identity if rules.identity else None,
+                            headers, body, rules)
+
+
+def latin(text):
+    """UTF-8 bytes as a text that latin-1 turns back into them."""
+
+    return text.encode().decode('latin-1')
+
+
+Answered = collections.namedtuple('Answered', 'data request response')
+
+
+class Runner:
+    """Connections to both workers, and the state that programs leave."""
+
+    def __init__(self, port, workers, tag):
+        self.tag = tag
+        self.runs = 0
+        self.operations = 0
+        self.races = 0
+        self.statuses = collections.Counter()
+        self.state = model.State()
+        self.lanes = self.connect(port, workers)
+
+    @staticmethod
+    def connect(port, workers):
+        """The same number of connections to each worker, by turns."""
+
+        found = collections.defaultdict(list)
+
+        for _ in range(1000):
+            connection = Connection(port)
+            pid = connection.request('GET', '/none').header('x-worker')
+
+            if len(found[pid]) < CONNECTIONS:
+                found[pid].append(connection)
+            else:
+                connection.close()
+
+            if len(found) == workers and all(
+                    len(c) == CONNECTIONS for c in found.values()):
+                return [c for pair in zip(*found.values()) for c in pair]
+
+        raise AssertionError(f'connections to {len(found)} workers only')
+
+    def close(self):
+        for connection in self.lanes:
+            connection.close()
+
+    def run(self, program):
+        """Runs it with merchants of its own; returns their common tag."""
+
+        self.runs += 1
+        tag = f'{self.tag}-{self.runs}'
+        ids = {}
+        recent = collections.deque(maxlen=KEPT_ANSWERS)
+
+        for number, step in enumerate(program):
+            lanes = self.send(step, tag, ids, number)
+            recent.append(lanes)
+
+            try:
+                model.explain(self.state, [
+                    [(a.request, a.response) for a in lane] for lane in lanes])
+            except model.Wrong as e:
+                raise Failure(f'step {number}: {e}\n{told(recent)}') from e
+
+            self.learn(step, lanes, ids)
+
+        return tag
+
+    def send(self, step, tag, ids, number):
+        """All lanes at once; then the answers."""
+
+        connections = [self.lanes[(number + i) % len(self.lanes)]
+                       for i in range(len(step))]
+        lanes = [[render(call, tag, ids) for call in lane] for lane in step]
+
+        for connection, rendered in zip(connections, lanes):
+            connection.send(b''.join(data for data, _ in rendered))
+
+        self.races += len(step) > 1
+        answers = []
+
+        for connection, rendered in zip(connections, lanes):
+            answers.append([])
+
+            for data, call in rendered:
+                response = connection.read(call.method)
+                self.operations += 1
+                self.statuses[response.status] += 1
+                answers[-1].append(Answered(data, model.read(call), response))
+
+        return answers
+
+    @staticmethod
+    def learn(step, lanes, ids):
+        """Payments are numbered as the generator numbered them."""
+
+        for calls, lane in zip(step, lanes):
+            for call, answered in zip(calls, lane):
+                if (call['do'] == 'authorize'
+                        and answered.response.status == 200):
+                    ids[call['number']] = answered.response.json()['paymentId']
+
+
+def told(steps):
+    """The last steps, to be read by a person."""
+
+    lines = []
+
+    for lanes in steps:
+        for i, lane in enumerate(lanes):
+            for a in lane:
+                target = a.data.split(b'\r\n', 1)[0].decode('latin-1')
+                body = a.data.split(b'\r\n\r\n', 1)[1]
+                lines.append(f'  {i}: {target} {body[:400]!r}\n'
+                             f'     {a.response}')
+        lines.append('  --')
+
+    return '\n'.join(lines)
+
+
+# --- shrinking
+
+def shrink(program, fails, tries=200):
+    """Drops steps, lanes and calls while the rest still fails."""
+
+    def smaller(items):
+        size = max(1, len(items) // 2)
+
+        while size:
+            for start in range(0, len(items), size):
+                yield items[:start] + items[start + size:]
+            size //= 2
+
+    def variants(program):
+        yield from smaller(program)
+
+        for i, step in enumerate(program):
+            for lanes in smaller(step) if len(step) > 1 else ():
+                yield program[:i] + [lanes] + program[i + 1:]
+
+            for j, lane in enumerate(step):
+                for calls in smaller(lane) if len(lane) > 1 else ():
+                    yield (program[:i] + [step[:j] + [calls] + step[j + 1:]]
+                           + program[i + 1:])
+
+    progress = True
+
+    while progress:
+        progress = False
+
+        for candidate in variants(program):
+            if tries == 0:
+                return program
+
+            tries -= 1
+
+            if candidate and fails(candidate):
+                program = candidate
+                progress = True
+                break
+
+    return program

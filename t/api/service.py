@@ -1,0 +1,265 @@
+"""The system under test: a database of its own, and an nginx of its own.
+
+The servers behind both are those of tools/test-env.sh. Everything made here is
+removed by close(); every wait has a limit.
+"""
+
+import glob
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import pymysql
+
+from .client import Connection
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
+WAIT = 20               # seconds for a process to come or go
+NOBODY = '01890000-0000-7000-8000-000000000000'     # no payment's id
+READY = f'/api/payments/{NOBODY}?merchantId=M'
+
+
+def await_that(condition, what, seconds=WAIT):
+    """Until the condition holds; what() or a text says what did not."""
+
+    deadline = time.monotonic() + seconds
+
+    while True:
+        result = condition()
+
+        if result:
+            return result
+
+        if time.monotonic() > deadline:
+            raise AssertionError(what() if callable(what) else what)
+
+        time.sleep(0.01)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+def read(path):
+    try:
+        with open(path, encoding='utf-8', errors='replace') as file:
+            return file.read()
+    except FileNotFoundError:
+        return ''
+
+
+def environment():
+    """The variables of tools/test-env.sh; starts the servers if need be."""
+
+    if 'PAYMENT_TEST_DB_SOCKET' not in os.environ:
+        said = subprocess.run(
+            [os.path.join(ROOT, 'tools', 'test-env.sh'), 'start', '--for',
+             str(os.getpid())], check=True, stdout=subprocess.PIPE, text=True)
+
+        for name, value in re.findall(r'^export (\w+)=(.*)$', said.stdout,
+                                      re.M):
+            os.environ[name] = re.sub(r'\\(.)', r'\1', value)
+
+    return os.environ
+
+
+class Database:
+    """A database with the schema of sql/ and nothing in it."""
+
+    def __init__(self, label):
+        env = environment()
+        self.name = f"{env['PAYMENT_TEST_DB_NAME']}_api{os.getpid()}_{label}"
+        self.drop()
+        self.execute(f'CREATE DATABASE {self.name}', database=None)
+
+        for path in sorted(glob.glob(os.path.join(ROOT, 'sql', 'V*__*.sql'))):
+            subprocess.run(
+                ['mariadb', '--no-defaults', '--protocol=socket',
+                 f"--socket={env['PAYMENT_TEST_DB_SOCKET']}",
+                 f"--user={env['PAYMENT_TEST_DB_ADMIN_USER']}", self.name],
+                env={**env, 'MYSQL_PWD': env['PAYMENT_TEST_DB_ADMIN_PASSWORD']},
+                stdin=open(path, 'rb'), check=True, timeout=60)
+
+    def connect(self, **options):
+        return connect(self.name, **options)
+
+    def execute(self, sql, args=None, database=''):
+        with connect(self.name if database == '' else database) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(sql, args)
+                return cursor.fetchall()
+
+    def value(self, sql, args=None):
+        return self.execute(sql, args)[0][0]
+
+    def drop(self):
+        self.execute(f'DROP DATABASE IF EXISTS {self.name}', database=None)
+
+    def shard(self, name='main', slots='0-1023'):
+        """payment_shard{} for a configuration."""
+
+        env = os.environ
+
+        return f"""
+            payment_shard {name} {{
+                slots {slots};
+                server unix:{env['PAYMENT_TEST_DB_SOCKET']};
+                database {self.name};
+                user {env['PAYMENT_TEST_DB_USER']};
+                password {env['PAYMENT_TEST_DB_PASSWORD']};
+            }}
+        """
+
+
+def connect(database, **options):
+    env = environment()
+
+    return pymysql.connect(
+        unix_socket=env['PAYMENT_TEST_DB_SOCKET'],
+        user=env['PAYMENT_TEST_DB_ADMIN_USER'],
+        password=env['PAYMENT_TEST_DB_ADMIN_PASSWORD'], database=database,
+        charset='utf8mb4', **{'autocommit': True, **options})
+
+
+class Nginx:
+    """An nginx with the module; http is the text of its http{} block.
+
+    $PORT in the text is a free port, the first that the server listens on.
+    """
+
+    def __init__(self, label, http, workers=2, ready=READY):
+        env = environment()
+        self.prefix = os.path.join(env['PAYMENT_TEST_DIR'],
+                                   f'api-{os.getpid()}-{label}')
+        self.log = os.path.join(self.prefix, 'logs', 'error.log')
+        self.conf = os.path.join(self.prefix, 'nginx.conf')
+        self.port = free_port()
+        self.master = None
+        self.ready = ready              # a GET that the database answers
+
+        shutil.rmtree(self.prefix, ignore_errors=True)
+        os.makedirs(os.path.join(self.prefix, 'logs'))
+        self.configure(http, workers)
+        self.start()
+
+    def configure(self, http, workers=2):
+        module = os.environ.get('TEST_NGINX_LOAD_MODULES', '')
+        load = f'load_module {module};' if module else ''
+        user = 'user root;' if os.geteuid() == 0 else ''
+        text = http.replace('$PORT', str(self.port))
+        temp = '\n'.join(f'{name}_temp_path {self.prefix}/{name};' for name in
+                         ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi')
+                         if f'{name}_temp_path' not in text)
+
+        with open(self.conf, 'w', encoding='utf-8') as file:
+            file.write(f"""
+                {load}
+                {user}
+                worker_processes {workers};
+                pid {self.prefix}/nginx.pid;
+                error_log {self.log} notice;
+                events {{ worker_connections 1024; }}
+                http {{
+                    {temp}
+                    {text}
+                }}
+            """)
+
+    def command(self, *arguments):
+        return subprocess.run(
+            [os.environ['TEST_NGINX_BINARY'], '-p', self.prefix + '/',
+             '-c', self.conf, '-e', self.log, *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=WAIT)
+
+    def start(self):
+        said = self.command()
+        assert said.returncode == 0, said.stdout + read(self.log)
+
+        self.master = int(await_that(
+            lambda: read(os.path.join(self.prefix, 'nginx.pid')).strip(),
+            'nginx has no pid file'))
+
+        # the database's connections open in the background
+        await_that(self.answers, lambda: 'nginx takes no payments\n'
+                                         + read(self.log))
+
+    def answers(self):
+        """No worker is still without its database, which it says with 503."""
+
+        if self.ready is None:
+            return True
+
+        for _ in range(16):
+            with self.connection() as c:
+                if c.request('GET', self.ready).status == 503:
+                    return False
+
+        return True
+
+    def children(self):
+        return [int(pid) for pid in
+                read(f'/proc/{self.master}/task/{self.master}/children')
+                .split()]
+
+    def workers(self):
+        return [pid for pid in self.children()
+                if 'worker process' in read(f'/proc/{pid}/cmdline')]
+
+    def connection(self, **options):
+        return Connection(self.port, **options)
+
+    def reload(self):
+        """With the configuration as it is now; when the old workers left."""
+
+        old = self.children()
+        os.kill(self.master, signal.SIGHUP)
+        await_that(lambda: not any(pid in self.children() for pid in old),
+                   'the old workers stay')
+        await_that(self.answers, 'nginx takes no payments')
+
+    def stop(self):
+        if self.master is None:
+            return
+
+        pid, self.master = self.master, None
+        family = [pid] + [int(c) for c in
+                          read(f'/proc/{pid}/task/{pid}/children').split()]
+
+        try:
+            os.kill(pid, signal.SIGQUIT)
+            await_that(lambda: not any(alive(p) for p in family),
+                       'nginx does not quit')
+        except AssertionError:
+            for p in family:
+                if alive(p):
+                    os.kill(p, signal.SIGKILL)
+            raise
+
+    def troubles(self):
+        """Lines of the error log that no test here provokes."""
+
+        return [line for line in read(self.log).split('\n')
+                if re.search(r'\[(alert|emerg|crit)\]|exited on signal|'
+                             r'AddressSanitizer|runtime error', line)]
+
+    def close(self):
+        try:
+            self.stop()
+        finally:
+            troubles = self.troubles()
+            shutil.rmtree(self.prefix, ignore_errors=True)
+
+        assert not troubles, '\n'.join(troubles)
+
+
+def alive(pid):
+    stat = read(f'/proc/{pid}/stat')
+    return stat != '' and stat.rpartition(')')[2].split()[0] != 'Z'

@@ -1,0 +1,458 @@
+"""Random operations and races, over two workers, against a model.
+
+Several processes run programs (programs.py) side by side, so that batches are
+mixed; each checks every answer against the model (model.py) as it comes. One
+more reads the tables meanwhile, in consistent snapshots: at no moment is there
+a payment whose sums, keys and events do not agree. In the end model, tables
+and topic must be equal, with nothing left over on either side.
+
+  PAYMENT_TEST_OPERATIONS   how many (5000; with PAYMENT_TEST_LONG 100000)
+  PAYMENT_TEST_SEED         the first program's seed, else by the clock
+  PAYMENT_TEST_PROGRAM      a file with one program, as a failure prints it
+
+A failure says its seed, and the smallest program found that still fails.
+"""
+
+import collections
+import json
+import multiprocessing
+import os
+import queue
+import time
+import traceback
+
+import confluent_kafka
+import pytest
+
+from . import model
+from .programs import CONFIG, Failure, Runner, generate, shrink
+from .service import Nginx, await_that, connect, read
+
+PROCESSES = 4
+WORKERS = 2
+SHRINK_RUNS = 3         # a race may need more than one run to fail again
+WINDOW_S = 3            # how far back the observer looks
+
+LONG = bool(os.environ.get('PAYMENT_TEST_LONG'))
+OPERATIONS = int(os.environ.get('PAYMENT_TEST_OPERATIONS',
+                                100000 if LONG else 5000))
+SEED = int(os.environ.get('PAYMENT_TEST_SEED', time.time_ns() // 10 ** 9))
+
+
+# --- the processes
+
+def run_programs(port, number, seeds, wanted, results):
+    """In a process of its own: programs until enough operations are done."""
+
+    try:
+        runner = Runner(port, WORKERS, f't{os.getpid() % 10 ** 6}')
+        failure = None
+
+        while runner.operations < wanted and failure is None:
+            seed = next(seeds)
+            program = generate(seed)
+
+            try:
+                runner.run(program)
+            except Failure as e:
+                failure = explain_failure(port, seed, program, e)
+
+        runner.close()
+        results.put({
+            'failure': failure, 'operations': runner.operations,
+            'races': runner.races, 'programs': runner.runs,
+            'statuses': runner.statuses, 'payments': runner.state.payments,
+            'keys': runner.state.keys,
+            'operations_without_key': runner.state.operations})
+
+    except BaseException:
+        results.put({'failure': traceback.format_exc()})
+
+
+def explain_failure(port, seed, program, failure):
+    """The failure in words, with the smallest program that fails so."""
+
+    last = [failure]
+
+    def fails(candidate):
+        for _ in range(SHRINK_RUNS):
+            runner = Runner(port, WORKERS, f's{time.time_ns() % 10 ** 10}')
+
+            try:
+                runner.run(candidate)
+            except Failure as e:
+                last[0] = e
+                return True
+            finally:
+                runner.close()
+
+        return False
+
+    if not fails(program):
+        return f'seed {seed}, once, and not again: {failure}'
+
+    small = shrink(program, fails)
+
+    return (f'seed {seed}: {failure}\n\nthe smallest program that fails:\n'
+            f'{json.dumps(small, ensure_ascii=False)}\n{last[0]}')
+
+
+def observe(database, stop, results):
+    """In a process of its own: looks at consistent snapshots until told."""
+
+    try:
+        observer = Observer(database)
+
+        while not stop.is_set():
+            observer.look()
+            stop.wait(0.02)
+
+        results.put({'looks': observer.looks, 'seen': observer.seen})
+
+    except BaseException:
+        results.put({'failure': traceback.format_exc()})
+
+
+class Observer:
+    """Payments made in the last seconds, with their events, at one moment."""
+
+    def __init__(self, database):
+        self.connection = connect(database, autocommit=False)
+        self.looks = 0
+        self.seen = 0
+        self.ends = collections.deque()     # (time, highest event id)
+
+    def look(self):
+        with self.connection.cursor() as cursor:
+            cursor.execute('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ')
+            cursor.execute('START TRANSACTION WITH CONSISTENT SNAPSHOT')
+
+            now = time.time()
+            cursor.execute('SELECT COALESCE(MAX(id), 0) FROM outbox_event')
+            self.ends.append((now, cursor.fetchone()[0]))
+
+            while self.ends[0][0] < now - 2 * WINDOW_S:
+                self.ends.popleft()
+
+            since = max(0, self.ends[0][1] - 1000)
+            young = int((now - WINDOW_S) * 1000)
+
+            # before the first look's window there may be older payments
+            if self.ends[0][0] > now - WINDOW_S and self.ends[0][1] > 0:
+                young = int(self.ends[0][0] * 1000)
+
+            cursor.execute(
+                'SELECT LOWER(HEX(id)), status, amount, captured_amount,'
+                ' refunded_amount, version FROM payment WHERE id >= %s',
+                ((young << 80).to_bytes(16, 'big'),))
+            payments = cursor.fetchall()
+
+            cursor.execute(
+                "SELECT REPLACE(aggregateid, '-', ''), COUNT(*), MAX(version),"
+                " SUM(IF(type = 'captured',"
+                "   JSON_VALUE(payload, '$.operationAmount'), 0)),"
+                " SUM(IF(type = 'refunded',"
+                "   JSON_VALUE(payload, '$.operationAmount'), 0)),"
+                " SUM(type = 'voided'), SUM(type = 'authorized')"
+                ' FROM outbox_event WHERE id > %s GROUP BY aggregateid',
+                (since,))
+            events = {row[0]: row[1:] for row in cursor.fetchall()}
+
+        self.connection.rollback()
+        self.looks += 1
+        self.seen += len(payments)
+
+        for id, *row in payments:
+            self.check(id, row, events.get(id))
+
+    @staticmethod
+    def check(id, row, events):
+        status, amount, captured, refunded, version = row
+        what = f'{id} {row} with {events}'
+
+        assert 0 <= refunded <= captured <= amount, what
+        assert events is not None, what
+
+        count, last, captures, refunds, voids, opened = events
+
+        assert count == last == version and opened == 1, what
+        assert captures == captured and refunds == refunded, what
+        assert voids == (status == 'VOIDED'), what
+
+
+# --- what is in the end
+
+def payment_row(p):
+    return (p.id, p.merchant, p.currency, p.status, p.amount, p.captured,
+            p.refunded, p.version, p.created)
+
+
+def check_payments(database, payments):
+    rows = database.execute(
+        "SELECT LOWER(CONCAT_WS('-', LEFT(h, 8), SUBSTR(h, 9, 4),"
+        ' SUBSTR(h, 13, 4), SUBSTR(h, 17, 4), SUBSTR(h, 21))), merchant_id,'
+        ' currency, status, amount, captured_amount, refunded_amount, version,'
+        " DATE_FORMAT(created_at, '%Y-%m-%dT%H:%i:%s.%f'), updated_at"
+        ' >= created_at FROM (SELECT *, HEX(id) h FROM payment) p')
+
+    found = {row[0]: row for row in rows}
+    lost = set(payments) - set(found)
+    phantom = set(found) - set(payments)
+
+    assert not lost, f'{len(lost)} payments were answered and are not there'
+    assert not phantom, f'{len(phantom)} payments nobody was told of: ' \
+                        f'{[found[id] for id in list(phantom)[:3]]}'
+
+    for id, row in found.items():
+        created = row[8][:-3] + 'Z'
+        assert row[:8] + (created,) == payment_row(payments[id]), id
+        assert row[9], f'{id} was updated before it was made'
+
+
+def check_keys(database, keys, operations_without_key):
+    rows = database.execute(
+        'SELECT key_hash, LOWER(HEX(payment_id)), operation, version,'
+        ' status, COALESCE(captured_amount, 0), COALESCE(refunded_amount, 0)'
+        ' FROM idempotency_key')
+    expected = {model.key_hash(merchant, key):
+                (k.id.replace('-', ''), k.do, k.version)
+                for (merchant, key), k in keys.items()}
+    others = collections.Counter()
+
+    for hash, id, do, version, status, captured, refunded in rows:
+        known = expected.pop(hash, None)
+
+        if known is None:
+            others[id] += 1
+        else:
+            assert known == (id, do, version), known
+
+    assert not expected, f'{len(expected)} keys are not there'
+    assert others == {id.replace('-', ''): n for id, n
+                      in operations_without_key.items() if n}
+
+
+def event_tuple(payload):
+    return model.Event(payload['eventType'], payload['version'],
+                       payload['status'], payload['capturedAmount'],
+                       payload['refundedAmount'], payload['operationAmount'],
+                       payload.get('reason'), payload.get('metadata'))
+
+
+def check_event(payments, payload):
+    """One event against its payment; returns what names it."""
+
+    payment = payments[payload['paymentId']]
+    event = payment.events[payload['version'] - 1]
+
+    assert event_tuple(payload) == event, f'{payload} instead of {event}'
+    assert (payload['merchantId'], payload['amount'], payload['currency']) \
+        == (payment.merchant, payment.amount, payment.currency)
+
+    return payment.id, event.version
+
+
+def check_outbox(database, payments):
+    rows = database.execute(
+        'SELECT aggregatetype, aggregateid, type, merchant_id, version,'
+        ' payload FROM outbox_event ORDER BY id')
+    versions = {}
+
+    for kind, id, type, merchant, version, payload in rows:
+        payload = json.loads(payload)
+
+        assert kind == 'payment'
+        assert (id, version) == check_event(payments, payload)
+        assert (type, merchant) == (payload['eventType'],
+                                    payload['merchantId'])
+        assert versions.get(id, 0) == version - 1, f'{id} is out of order'
+        versions[id] = version
+
+    assert versions == {p.id: p.version for p in payments.values()}
+
+
+# --- the tests
+
+@pytest.fixture(scope='module')
+def nginx(database):
+    made = Nginx('model', database.shard() + CONFIG, workers=WORKERS)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope='module')
+def ran(nginx, database):
+    """The programs ran; what all processes found, taken together."""
+
+    if 'PAYMENT_TEST_PROGRAM' in os.environ:
+        return run_one(nginx, os.environ['PAYMENT_TEST_PROGRAM'])
+
+    results, seen = multiprocessing.Queue(), multiprocessing.Queue()
+    stop = multiprocessing.Event()
+    before = nginx.workers()
+    started = time.monotonic()
+
+    observer = multiprocessing.Process(
+        target=observe, args=(database.name, stop, seen), daemon=True)
+    processes = [multiprocessing.Process(
+        target=run_programs, daemon=True,
+        args=(nginx.port, i, iter(range(SEED + i, SEED + 10 ** 9, PROCESSES)),
+              OPERATIONS // PROCESSES + 1, results))
+        for i in range(PROCESSES)]
+
+    observer.start()
+
+    for process in processes:
+        process.start()
+
+    found = []
+
+    try:
+        for _ in processes:
+            found.append(results.get(timeout=3000 if LONG else 240))
+
+            if found[-1]['failure']:
+                break
+    except queue.Empty:
+        pytest.fail('the programs do not come to an end')
+
+    took = time.monotonic() - started
+    stop.set()
+    looked = seen.get(timeout=60)
+
+    for process in processes:
+        process.join(10)
+
+    failures = [f['failure'] for f in found + [looked] if f.get('failure')]
+    assert not failures, '\n\n'.join(failures)
+    assert nginx.workers() == before, 'a worker has ended'
+
+    total = together(found)
+    report(total, looked, took)
+
+    return total
+
+
+def run_one(nginx, path):
+    with open(path, encoding='utf-8') as file:
+        program = json.load(file)
+
+    runner = Runner(nginx.port, WORKERS, f'o{time.time_ns() % 10 ** 10}')
+    runner.run(program)
+    runner.close()
+
+    return together([{
+        'operations': runner.operations, 'races': runner.races,
+        'programs': 1, 'statuses': runner.statuses,
+        'payments': runner.state.payments, 'keys': runner.state.keys,
+        'operations_without_key': runner.state.operations}])
+
+
+def together(found):
+    total = {'operations': 0, 'races': 0, 'programs': 0,
+             'statuses': collections.Counter(), 'payments': {}, 'keys': {},
+             'operations_without_key': collections.Counter()}
+
+    for one in found:
+        for name in total:
+            if isinstance(total[name], int):
+                total[name] += one[name]
+            else:
+                total[name].update(one[name])
+
+    return total
+
+
+def report(total, looked, took):
+    events = sum(len(p.events) for p in total['payments'].values())
+    statuses = ', '.join(f'{n} x {status}' for status, n
+                         in sorted(total['statuses'].items()))
+
+    print(f"\nseed {SEED}: {total['operations']} operations in "
+          f"{total['programs']} programs, {total['races']} races, "
+          f'{took:.0f} s: {statuses}; '
+          f"{len(total['payments'])} payments, {len(total['keys'])} keys, "
+          f"{events} events; {looked['looks']} snapshots, "
+          f"{looked['seen']} payments seen in them")
+
+
+def test_answers_follow_from_each_other(ran):
+    assert ran['operations'] >= 1
+    assert set(ran['statuses']) <= {200, 400, 401, 403, 404, 405, 409, 413,
+                                    415, 422}
+
+
+def test_payments_are_the_models(ran, database):
+    check_payments(database, ran['payments'])
+
+
+def test_keys_are_the_models(ran, database):
+    check_keys(database, ran['keys'], ran['operations_without_key'])
+
+
+def test_events_are_the_models(ran, database):
+    check_outbox(database, ran['payments'])
+
+
+def test_events_reach_kafka(ran, nginx, database):
+    """All that has piled up, each event once, a payment's in order."""
+
+    port = os.environ['PAYMENT_TEST_KAFKA_PORT']
+    topic = f'api-{os.getpid()}-{SEED}'
+
+    nginx.configure(database.shard() + f"""
+        payment_kafka_brokers 127.0.0.1:{port};
+        payment_kafka_topic {topic};
+        payment_outbox_initial_delay 0;
+        payment_outbox_path {nginx.prefix}/outbox;
+    """ + CONFIG, WORKERS)
+    nginx.reload()
+
+    await_that(lambda: database.value('SELECT COUNT(*) FROM outbox_event') == 0,
+               lambda: 'the outbox does not come empty\n' + read(nginx.log),
+               120)
+
+    assert database.value('SELECT COUNT(*) FROM outbox_dead') == 0
+
+    versions = {}
+    records = 0
+
+    for record in consume(port, topic):
+        payload = json.loads(record.value())
+        id, version = check_event(ran['payments'], payload)
+
+        assert record.key().decode() == payload['merchantId']
+        assert versions.get(id, 0) == version - 1, f'{id} {version}'
+        versions[id] = version
+        records += 1
+
+    assert versions == {p.id: p.version for p in ran['payments'].values()}
+    print(f'\n{records} records in Kafka')
+
+
+def consume(port, topic):
+    """All records of the topic, by partition."""
+
+    consumer = confluent_kafka.Consumer({
+        'bootstrap.servers': f'127.0.0.1:{port}', 'group.id': topic,
+        'enable.auto.commit': False})
+    partitions = consumer.list_topics(topic, timeout=10).topics[topic] \
+        .partitions
+
+    try:
+        for number in partitions:
+            place = confluent_kafka.TopicPartition(topic, number, 0)
+            end = consumer.get_watermark_offsets(place, timeout=10)[1]
+            consumer.assign([place])
+            offset = 0
+            deadline = time.monotonic() + 60
+
+            while offset < end:
+                assert time.monotonic() < deadline, 'the topic has no end'
+
+                for record in consumer.consume(5000, timeout=1):
+                    assert not record.error(), record.error()
+                    offset = record.offset() + 1
+                    yield record
+    finally:
+        consumer.close()

@@ -340,3 +340,22 @@ sub {
 damped
 --- error_log
 exited on signal 9
+
+
+
+=== TEST 18: counters live through a reload
+--- request
+GET /status
+--- response_body_filters eval
+sub {
+    main::publishes();
+    my $count = sub { PaymentTest::status()->{requests}{authorize}{OK} };
+    my $before = $count->();
+    my @old = PaymentTest::helpers();
+    kill 'HUP', PaymentTest::master_pid();
+    main::replaced(@old);
+    my $after = $count->();
+    return $before > 0 && $after == $before ? "kept\n" : "$before, then $after\n";
+}
+--- response_body
+kept

@@ -27,10 +27,97 @@ sub numbers {
 }
 
 sub authorize {
-    my ($key) = @_;
+    my ($key, $amount) = @_;
+
+    $amount //= 1;
 
     return PaymentTest::http('POST', '/api/payments/authorize',
-        qq[{"merchantId":"M1","amount":1,"currency":"KRW","idempotencyKey":"$key"}]);
+        qq[{"merchantId":"M1","amount":$amount,"currency":"KRW",]
+        . qq["idempotencyKey":"$key"}]);
+}
+
+# What an action moves, of these paths: "path +1" on a line each.
+
+sub moved {
+    my ($action, @paths) = @_;
+    my %before = numbers(PaymentTest::status(), '');
+
+    $action->();
+
+    my %after = numbers(PaymentTest::status(), '');
+
+    return join '', map {
+        sprintf "%s %+d\n", $_, ($after{".$_"} // 0) - ($before{".$_"} // 0)
+    } @paths;
+}
+
+
+# ... once it has: what another process counts comes a moment later.
+
+sub comes_to_move {
+    my ($wanted, @paths) = @_;
+    my $moved;
+    my %before = numbers(PaymentTest::status(), '');
+
+    return sub {
+        PaymentTest::await {
+            my %after = numbers(PaymentTest::status(), '');
+            $moved = join '', map {
+                sprintf "%s %+d\n", $_,
+                        ($after{".$_"} // 0) - ($before{".$_"} // 0)
+            } @paths;
+            $moved eq $wanted;
+        };
+
+        return $moved;
+    };
+}
+
+
+sub malformed_lines {
+    my $text = shift;
+    my @wrong = grep { $_ ne '' && !/^# (?:HELP|TYPE) [a-zA-Z_:][\w:]* \S/
+        && !/^[a-zA-Z_:][\w:]*(?:\{(?:[a-zA-Z_]\w*="(?:[^"\\]|\\.)*",?)*\})? (?:[-+]?[\d.]+(?:e[-+]?\d+)?|NaN|[-+]Inf)$/
+        } split /\n/, $text;
+    return 'wrong lines: ' . @wrong . "\n" . join "\n", @wrong[0 .. ($#wrong < 3 ? $#wrong : 3)];
+}
+
+sub misplaced_metrics {
+    my (%type, %seen, @wrong, $last);
+    for (split /\n/, shift) {
+        if (/^# TYPE (\S+) (\S+)/) {
+            push @wrong, "$1 twice" if $type{$1};
+            $type{$1} = $2;
+        } elsif (/^([a-zA-Z_:][\w:]*)/) {
+            my $name = $1;
+            my ($base) = $name =~ /^(.*)_(?:bucket|sum|count)$/;
+            my $family = defined $base && $type{$base} ? $base : $name;
+            push @wrong, "$name has no type" if !$type{$family};
+            push @wrong, "$family in two places"
+                if $seen{$family}++ && $last ne $family;
+            $last = $family;
+        }
+    }
+    return join(', ', @wrong[0 .. ($#wrong < 3 ? $#wrong : 3)]) . "\n";
+}
+
+sub broken_histograms {
+    my $text = shift;
+    my (%last, %count, @wrong);
+    while ($text =~ /^(\w+)_(bucket|count)(?:\{(.*)\})? (\S+)$/mg) {
+        my ($name, $what, $labels, $n) = ($1, $2, $3 // '', $4);
+        my ($le) = $labels =~ /le="([^"]+)"/;
+        $labels =~ s/,?le="[^"]*",?//;
+        my $series = "$name\{$labels}";
+        if ($what eq 'count') { $count{$series} = $n; next }
+        push @wrong, "$series falls" if defined $last{$series} && $n < $last{$series}[1];
+        $last{$series} = [$le, $n];
+    }
+    for (sort keys %last) {
+        push @wrong, "$_ does not end in +Inf" if $last{$_}[0] ne '+Inf';
+        push @wrong, "$_ is not its count" if $last{$_}[1] != ($count{$_} // -1);
+    }
+    return (keys(%last) ? 'histograms' : 'no histograms') . join(', ', '', @wrong) . "\n";
 }
 
 run_tests();
@@ -65,103 +152,165 @@ sub { ref JSON::PP::decode_json(shift) }
 
 
 
-=== TEST 3: an authorization is counted
+=== TEST 3: requests by operation and outcome
 --- config eval: $main::config
 --- request
 GET /status
 --- response_body_filters eval
 sub {
-    my %before = main::numbers(PaymentTest::status(), '');
-    main::authorize('s3') for 1 .. 3;
-    my %after = main::numbers(PaymentTest::status(), '');
-    my @moved = grep { ($after{$_} - ($before{$_} // 0)) == 1 } keys %after;
-    my @replays = grep { ($after{$_} - ($before{$_} // 0)) == 2 } keys %after;
-    return (@moved ? 'counted' : 'not counted') . ', replays '
-           . (@replays ? 'counted' : 'not counted') . "\n";
+    main::moved(sub {
+        main::authorize('s3') for 1 .. 3;
+        main::authorize('s3', 2);
+        main::authorize('s3', 0);
+        PaymentTest::given(A => {}, capture => {});
+        my $id = PaymentTest::id_of('A');
+        PaymentTest::http('POST', "/api/payments/capture/$id", '{"merchantId":"M1"}');
+        PaymentTest::http('POST', "/api/payments/void/$id", '{"merchantId":"M1"}');
+        PaymentTest::http('GET', "/api/payments/$id?merchantId=M1");
+        PaymentTest::http('GET', "/api/payments/$id?merchantId=M2");
+        PaymentTest::http('PUT', '/api/payments/authorize', '{}');
+    }, map { "requests.$_" } qw( authorize.OK authorize.REPLAYED
+        authorize.INVALID_REQUEST authorize.IDEMPOTENCY_KEY_REUSED
+        authorize.METHOD_NOT_ALLOWED capture.OK capture.CAPTURE_CONFLICT
+        void.VOID_CONFLICT get.OK get.NOT_FOUND ));
 }
 --- response_body
-counted, replays counted
+requests.authorize.OK +2
+requests.authorize.REPLAYED +2
+requests.authorize.INVALID_REQUEST +1
+requests.authorize.IDEMPOTENCY_KEY_REUSED +1
+requests.authorize.METHOD_NOT_ALLOWED +1
+requests.capture.OK +1
+requests.capture.CAPTURE_CONFLICT +1
+requests.void.VOID_CONFLICT +1
+requests.get.OK +1
+requests.get.NOT_FOUND +1
 
 
 
-=== TEST 4: the outbox tells what it published, and who holds the lease
+=== TEST 4: rows and batches of a shard, and times
 --- config eval: $main::config
 --- request
 GET /status
 --- response_body_filters eval
 sub {
-    my (undef, undef, $body) = main::authorize('s4');
-    PaymentTest::events_in_kafka(JSON::PP::decode_json($body)->{paymentId}, 1);
+    main::moved(sub { main::authorize("s4-$_") for 1 .. 4 },
+                qw( shards.0.rows shards.0.batches shards.0.rollbacks
+                    shards.0.connections_busy shards.0.queued
+                    times.request.count times.commit.count ));
+}
+--- response_body
+shards.0.rows +4
+shards.0.batches +4
+shards.0.rollbacks +0
+shards.0.connections_busy +0
+shards.0.queued +0
+times.request.count +4
+times.commit.count +4
+
+
+
+=== TEST 5: the outbox: what was published, deleted, and is left
+--- config eval: $main::config
+--- request
+GET /status
+--- response_body_filters eval
+sub {
     PaymentTest::await { PaymentTest::outbox_count() == 0 };
-    my $told;
-    PaymentTest::await {
-        my %n = main::numbers(PaymentTest::status(), '');
-        my ($published) = grep { /published$/ } CORE::sort keys %n;
-        my ($backlog) = grep { /backlog/ } CORE::sort keys %n;
-        my ($epoch) = grep { /epoch$/ } CORE::sort keys %n;
-        $told = CORE::join ', ', map { !defined $_->[1] ? "no $_->[0]" : "$_->[0] $n{$_->[1]}" }
-            ['published', $published], ['backlog', $backlog];
-        $told .= defined $epoch && $n{$epoch} > 0 ? ', an epoch' : ', no epoch';
-        $told =~ /published [1-9]\d*, backlog 0, an epoch/;
-    };
-    $told =~ s/published [1-9]\d*/published some/;
-    return "$told\n";
+    my $moved = main::comes_to_move(
+        "outbox.shards.0.published +3\noutbox.shards.0.deleted +3\n"
+        . "outbox.shards.0.backlog +0\noutbox.shards.0.in_flight +0\n",
+        map { "outbox.shards.0.$_" } qw( published deleted backlog in_flight ));
+    main::authorize("s5-$_") for 1 .. 3;
+    return $moved->();
 }
 --- response_body
-published some, backlog 0, an epoch
+outbox.shards.0.published +3
+outbox.shards.0.deleted +3
+outbox.shards.0.backlog +0
+outbox.shards.0.in_flight +0
 
 
 
-=== TEST 5: Prometheus
+=== TEST 6: the lease's holder and epoch are those of the database
+--- config eval: $main::config
+--- request
+GET /status
+--- response_body_filters eval
+sub {
+    my ($shard, $outbox);
+    PaymentTest::await {
+        $outbox = PaymentTest::status()->{outbox};
+        $shard = $outbox->{shards}[0];
+        $shard->{lease_held};
+    };
+    my ($epoch, $uuid) = CORE::split ' ', PaymentTest::sql(
+        'SELECT epoch, owner_uuid FROM outbox_lease');
+    return ($shard->{lease_epoch} == $epoch ? 'its epoch' : 'another epoch') . ', '
+           . (index($outbox->{owner}, $uuid) >= 0 ? 'its owner' : "$outbox->{owner}, not $uuid")
+           . ', ' . ($outbox->{enabled} && $outbox->{up} ? 'up' : 'down') . "\n";
+}
+--- response_body
+its epoch, its owner, up
+
+
+
+=== TEST 7: what the database refuses is counted
+--- http_config
+    payment_shard main {
+        server unix:$TEST_NGINX_PAYMENT_DB_LINK;
+        database $TEST_NGINX_PAYMENT_DB_NAME;
+        user $TEST_NGINX_PAYMENT_DB_USER;
+        password $TEST_NGINX_PAYMENT_DB_PASSWORD;
+    }
+    payment_outbox off;
+--- config eval: $main::config
+--- post_setup_server_root
+PaymentTest::database_away();
+--- request
+GET /status
+--- response_body_filters eval
+sub {
+    my $moved = main::moved(sub { main::authorize("s7-$_") for 1 .. 2 },
+        qw( requests.authorize.SERVICE_UNAVAILABLE shards.0.rows shards.0.connections_open ));
+    my $failures = PaymentTest::await { PaymentTest::status()->{shards}[0]{connect_failures} };
+    return $moved . ($failures > 0 ? 'connect failures' : 'no connect failures') . "\n";
+}
+--- response_body
+requests.authorize.SERVICE_UNAVAILABLE +2
+shards.0.rows +0
+shards.0.connections_open +0
+connect failures
+
+
+
+=== TEST 8: Prometheus
 --- config eval: $main::config
 --- request
 GET /metrics
 --- response_headers_like
 Content-Type: text/plain.*version=0\.0\.4.*
 --- response_body_filters eval
-sub {
-    my $text = shift;
-    my @wrong = grep { $_ ne '' && !/^# (?:HELP|TYPE) [a-zA-Z_:][\w:]* \S/
-        && !/^[a-zA-Z_:][\w:]*(?:\{(?:[a-zA-Z_]\w*="(?:[^"\\]|\\.)*",?)*\})? (?:[-+]?[\d.]+(?:e[-+]?\d+)?|NaN|[-+]Inf)$/
-        } CORE::split /\n/, $text;
-    return 'wrong lines: ' . @wrong . "\n" . CORE::join "\n", @wrong[0 .. ($#wrong < 3 ? $#wrong : 3)];
-}
+\&main::malformed_lines
 --- response_body
 wrong lines: 0
 
 
 
-=== TEST 6: every metric has a type, and one place
+=== TEST 9: every metric has a type, and one place
 --- config eval: $main::config
 --- request
 GET /metrics
 --- response_headers_like
 Content-Type: text/plain.*
 --- response_body_filters eval
-sub {
-    my (%type, %seen, @wrong, $last);
-    for (CORE::split /\n/, shift) {
-        if (/^# TYPE (\S+) (\S+)/) {
-            push @wrong, "$1 twice" if $type{$1};
-            $type{$1} = $2;
-        } elsif (/^([a-zA-Z_:][\w:]*)/) {
-            my $name = $1;
-            my ($base) = $name =~ /^(.*)_(?:bucket|sum|count)$/;
-            my $family = defined $base && $type{$base} ? $base : $name;
-            push @wrong, "$name has no type" if !$type{$family};
-            push @wrong, "$family in two places"
-                if $seen{$family}++ && $last ne $family;
-            $last = $family;
-        }
-    }
-    return CORE::join(', ', @wrong[0 .. ($#wrong < 3 ? $#wrong : 3)]) . "\n";
-}
+\&main::misplaced_metrics
 --- response_body eval
 "\n"
 
 
 
-=== TEST 7: the breaker has Resilience4j's names
+=== TEST 10: the breaker has Resilience4j's names
 --- config eval: $main::config
 --- request
 GET /metrics
@@ -172,7 +321,7 @@ resilience4j_circuitbreaker_state\{[^}]*state="closed"[^}]*\} 1
 
 
 
-=== TEST 8: histograms are whole: buckets rise, and end in the count
+=== TEST 11: histograms are whole: buckets rise, and end in the count
 --- config eval: $main::config
 --- init
 main::authorize("s8-$_") for 1 .. 5;
@@ -181,46 +330,32 @@ GET /metrics
 --- response_headers_like
 Content-Type: text/plain.*
 --- response_body_filters eval
-sub {
-    my $text = shift;
-    my (%last, %count, @wrong);
-    while ($text =~ /^(\w+)_(bucket|count)(?:\{(.*)\})? (\S+)$/mg) {
-        my ($name, $what, $labels, $n) = ($1, $2, $3 // '', $4);
-        my ($le) = $labels =~ /le="([^"]+)"/;
-        $labels =~ s/,?le="[^"]*",?//;
-        my $series = "$name\{$labels}";
-        if ($what eq 'count') { $count{$series} = $n; next }
-        push @wrong, "$series falls" if defined $last{$series} && $n < $last{$series}[1];
-        $last{$series} = [$le, $n];
-    }
-    for (CORE::sort keys %last) {
-        push @wrong, "$_ does not end in +Inf" if $last{$_}[0] ne '+Inf';
-        push @wrong, "$_ is not its count" if $last{$_}[1] != ($count{$_} // -1);
-    }
-    return (keys(%last) ? 'histograms' : 'no histograms') . CORE::join(', ', '', @wrong) . "\n";
-}
+\&main::broken_histograms
 --- response_body
 histograms
 
 
 
-=== TEST 9: counters live through a reload of the configuration
+=== TEST 12: the same numbers in both forms
 --- config eval: $main::config
---- init
-main::authorize('s9');
 --- request
-GET /status
+GET /metrics
+--- response_headers_like
+Content-Type: text/plain.*
 --- response_body_filters eval
 sub {
-    my %n = main::numbers(JSON::PP::decode_json(shift), '');
-    return (grep { $_ >= 1 } values %n) ? "counted\n" : "nothing counted\n";
+    main::authorize("s9");
+    my (undef, undef, $text) = PaymentTest::http('GET', '/metrics');
+    my ($metric) = $text =~ /^payment_requests_total\{operation="authorize",outcome="OK",status="200"\} (\d+)$/m;
+    my $json = PaymentTest::status()->{requests}{authorize}{OK};
+    return $metric == $json ? "equal\n" : "$metric, $json\n";
 }
 --- response_body
-counted
+equal
 
 
 
-=== TEST 10: no secret is in it
+=== TEST 13: no secret is in it
 --- config eval: $main::config
 --- request eval
 ["GET /status", "GET /metrics"]

@@ -116,6 +116,10 @@ sub run_tests {
 
     @blocks = shuffle @blocks if !$set{no_shuffle};
 
+    # an interrupted run stops its nginx too: exit reaches END
+
+    local @SIG{qw( INT TERM HUP )} = (sub { exit 1 }) x 3;
+
     for my $block (@blocks) {
         $_->($block) for @preprocessors;
 

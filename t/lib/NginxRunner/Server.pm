@@ -106,8 +106,7 @@ sub reload_server {
     my @old = children($pid);
 
     empty_servroot();
-    write_user_files($block);
-    write_config($block);
+    fill_servroot($block);
 
     kill 'USR1', $pid;
     await($set{timeout}, sub { -f $path{error_log} && -f $path{access_log} });
@@ -167,6 +166,13 @@ sub prepare {
     write_file("$path{html}/index.html",
                '<html><head><title>It works!</title></head>'
                . '<body>It works!</body></html>');
+
+    fill_servroot($block);
+}
+
+
+sub fill_servroot {
+    my ($block) = @_;
 
     if (defined(my $code = $block->post_setup_server_root)) {
         eval $code;

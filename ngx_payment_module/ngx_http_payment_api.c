@@ -196,6 +196,12 @@ ngx_http_payment_route(ngx_http_request_t *r, ngx_str_t *id,
 
     if (p < last && *p == '/') {
         p++;
+
+    } else if (skip && p < last && p[-1] != '/') {
+
+        /* the prefix ends within a word: /api/payments-old is not ours */
+
+        return NGX_DECLINED;
     }
 
     if (skip == 0) {

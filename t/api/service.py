@@ -220,10 +220,13 @@ class Nginx:
         """With the configuration as it is now; when the old workers left."""
 
         old = self.children()
-        os.kill(self.master, signal.SIGHUP)
+        self.signal_reload()
         await_that(lambda: not any(pid in self.children() for pid in old),
                    'the old workers stay')
         await_that(self.answers, 'nginx takes no payments')
+
+    def signal_reload(self):
+        os.kill(self.master, signal.SIGHUP)
 
     def stop(self):
         if self.master is None:

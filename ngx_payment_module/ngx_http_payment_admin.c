@@ -248,6 +248,8 @@ ngx_http_payment_admin_get(ngx_http_request_t *r)
     }
 
     r->main->count++;
+    r->read_event_handler = ngx_http_test_reading;
+
     ngx_http_payment_admin_list(a);
 
     return NGX_DONE;
@@ -499,11 +501,14 @@ ngx_http_payment_admin_body(ngx_http_request_t *r)
 
     json_decref(body);
 
-    /* NGX_AGAIN: there is something to wait for */
-
     if (rc != NGX_AGAIN) {
         ngx_http_finalize_request(r, rc);
+        return;
     }
+
+    /* who goes away takes back what is not done yet */
+
+    r->read_event_handler = ngx_http_test_reading;
 }
 
 
@@ -523,6 +528,10 @@ ngx_http_payment_admin_parse(ngx_http_request_t *r)
     {
         b = cl->buf;
         n = (size_t) ngx_buf_size(b);
+
+        if (n == 0) {
+            continue;                   /* the end's mark has no memory */
+        }
 
         if (n > sizeof(text) - len) {
             return NULL;

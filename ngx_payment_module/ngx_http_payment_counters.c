@@ -181,6 +181,16 @@ ngx_http_payment_gauge(const ngx_atomic_t *value)
 }
 
 
+ngx_atomic_int_t
+ngx_http_payment_rate(const ngx_payment_helper_stats_t *h,
+    const ngx_atomic_t *rate)
+{
+    /* a zone that no helper has written to yet holds zeros */
+
+    return h->starts ? (ngx_atomic_int_t) *rate : -100;
+}
+
+
 void
 ngx_http_payment_times(ngx_http_payment_times_t *t,
     const ngx_payment_histogram_t *h)

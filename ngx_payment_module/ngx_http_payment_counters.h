@@ -53,7 +53,7 @@ typedef struct {
 } ngx_http_payment_timing_t;
 
 
-/* of ngx_payment_shard_stats_t, ngx_payment_outbox_stats_t, .._helper_stats_t */
+/* of ngx_payment_shard_stats_t, .._outbox_stats_t and .._helper_stats_t */
 extern const ngx_http_payment_counter_t  ngx_http_payment_shard_counters[];
 extern const ngx_http_payment_counter_t  ngx_http_payment_outbox_counters[];
 extern const ngx_http_payment_counter_t  ngx_http_payment_helper_counters[];
@@ -70,6 +70,10 @@ uint64_t ngx_http_payment_counter(const void *stats,
 
 /* a gauge that a process's death can leave off by some: never below 0 */
 uint64_t ngx_http_payment_gauge(const ngx_atomic_t *value);
+
+/* of the breaker, in 1/100 %; negative: there are too few calls to say */
+ngx_atomic_int_t ngx_http_payment_rate(const ngx_payment_helper_stats_t *h,
+    const ngx_atomic_t *rate);
 
 void ngx_http_payment_times(ngx_http_payment_times_t *t,
     const ngx_payment_histogram_t *h);

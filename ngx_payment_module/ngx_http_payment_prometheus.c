@@ -30,7 +30,7 @@ static void ngx_http_payment_prometheus_breaker(ngx_http_payment_text_t *t,
 static void ngx_http_payment_prometheus_calls(ngx_http_payment_text_t *t,
     const ngx_payment_helper_stats_t *h);
 static void ngx_http_payment_prometheus_rate(ngx_http_payment_text_t *t,
-    const char *name, const char *help, ngx_atomic_t rate);
+    const char *name, const char *help, ngx_atomic_int_t rate);
 static void ngx_http_payment_prometheus_pair(ngx_http_payment_text_t *t,
     const char *name, const char *help, uint64_t successful, uint64_t failed);
 
@@ -320,11 +320,13 @@ ngx_http_payment_prometheus_breaker(ngx_http_payment_text_t *t,
     ngx_http_payment_prometheus_rate(t, NGX_HTTP_PAYMENT_R4J "failure_rate",
                                      "Failed calls in percent, -1 while there "
                                      "are too few calls.",
-                                     h->breaker_failure_rate);
+                                     ngx_http_payment_rate(h,
+                                                 &h->breaker_failure_rate));
     ngx_http_payment_prometheus_rate(t, NGX_HTTP_PAYMENT_R4J "slow_call_rate",
                                      "Slow calls in percent, -1 while there "
                                      "are too few calls.",
-                                     h->breaker_slow_rate);
+                                     ngx_http_payment_rate(h,
+                                                 &h->breaker_slow_rate));
 
     buffered = ngx_http_payment_gauge(&h->breaker_buffered);
     failed = ngx_http_payment_gauge(&h->breaker_failed);
@@ -400,22 +402,18 @@ ngx_http_payment_prometheus_calls(ngx_http_payment_text_t *t,
 
 static void
 ngx_http_payment_prometheus_rate(ngx_http_payment_text_t *t,
-    const char *name, const char *help, ngx_atomic_t rate)
+    const char *name, const char *help, ngx_atomic_int_t rate)
 {
-    ngx_atomic_int_t  n;
-
-    n = (ngx_atomic_int_t) rate;
-
     ngx_http_payment_prometheus_family(t, name, "gauge", help);
 
-    if (n < 0) {
+    if (rate < 0) {
         ngx_http_payment_text_add(t, "%s{" NGX_HTTP_PAYMENT_R4J_NAME "} -1\n",
                                   name);
         return;
     }
 
     ngx_http_payment_text_add(t, "%s{" NGX_HTTP_PAYMENT_R4J_NAME "} "
-                              "%A.%02A\n", name, n / 100, n % 100);
+                              "%A.%02A\n", name, rate / 100, rate % 100);
 }
 
 

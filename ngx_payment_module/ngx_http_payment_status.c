@@ -20,7 +20,7 @@ static void ngx_http_payment_status_shard(ngx_http_payment_text_t *t,
 static void ngx_http_payment_status_counters(ngx_http_payment_text_t *t,
     const ngx_http_payment_counter_t *counters, const void *stats);
 static void ngx_http_payment_status_rate(ngx_http_payment_text_t *t,
-    const char *name, ngx_atomic_t rate);
+    const char *name, ngx_atomic_int_t rate);
 
 
 ngx_int_t
@@ -319,8 +319,12 @@ ngx_http_payment_status_breaker(ngx_http_payment_text_t *t,
                                                              : "false",
                               payment_breaker_state_name(h->breaker_state));
 
-    ngx_http_payment_status_rate(t, "failure_rate", h->breaker_failure_rate);
-    ngx_http_payment_status_rate(t, "slow_call_rate", h->breaker_slow_rate);
+    ngx_http_payment_status_rate(t, "failure_rate",
+                                 ngx_http_payment_rate(h,
+                                                 &h->breaker_failure_rate));
+    ngx_http_payment_status_rate(t, "slow_call_rate",
+                                 ngx_http_payment_rate(h,
+                                                 &h->breaker_slow_rate));
 
     ngx_http_payment_text_add(t, "\"buffered_calls\":%uL,"
                               "\"failed_calls\":%uL,\"slow_calls\":%uL,"
@@ -350,16 +354,13 @@ ngx_http_payment_status_breaker(ngx_http_payment_text_t *t,
 
 static void
 ngx_http_payment_status_rate(ngx_http_payment_text_t *t, const char *name,
-    ngx_atomic_t rate)
+    ngx_atomic_int_t rate)
 {
-    ngx_atomic_int_t  n;
-
-    n = (ngx_atomic_int_t) rate;
-
-    if (n < 0) {
+    if (rate < 0) {
         ngx_http_payment_text_add(t, "\"%s\":-1,", name);
         return;
     }
 
-    ngx_http_payment_text_add(t, "\"%s\":%A.%02A,", name, n / 100, n % 100);
+    ngx_http_payment_text_add(t, "\"%s\":%A.%02A,", name, rate / 100,
+                              rate % 100);
 }

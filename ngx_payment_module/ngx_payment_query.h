@@ -35,7 +35,7 @@ typedef struct {
     ngx_payment_db_t           db;
     ngx_payment_db_stmt_t      stmt;
     ngx_event_t                timer;
-    ngx_event_t                end;         /* posted: see ngx_payment_query.c */
+    ngx_event_t                end;         /* posted: see the source */
     const char                *error;
     unsigned                   active:1;
 } ngx_payment_query_t;

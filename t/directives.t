@@ -961,7 +961,7 @@ qr/\[emerg\] .*(?:bootstrap\.servers)/
 main::shards('0-511', '513-1023')
 --- must_die
 --- error_log eval
-qr/\[emerg\] .*(?:no payment_shard has the slots? 512)/
+qr/\[emerg\] .*(?:no payment_shard has slot 512)/
 
 
 
@@ -970,7 +970,7 @@ qr/\[emerg\] .*(?:no payment_shard has the slots? 512)/
 main::shards('0-99', '200-1023')
 --- must_die
 --- error_log eval
-qr/\[emerg\] .*(?:no payment_shard has the slots 100-199)/
+qr/\[emerg\] .*(?:no payment_shard has slots 100-199)/
 
 
 
@@ -979,7 +979,7 @@ qr/\[emerg\] .*(?:no payment_shard has the slots 100-199)/
 main::shards('0-1000')
 --- must_die
 --- error_log eval
-qr/\[emerg\] .*(?:no payment_shard has the slots 1001-1023)/
+qr/\[emerg\] .*(?:no payment_shard has slots 1001-1023)/
 
 
 
@@ -988,7 +988,7 @@ qr/\[emerg\] .*(?:no payment_shard has the slots 1001-1023)/
 main::shards('1-1023')
 --- must_die
 --- error_log eval
-qr/\[emerg\] .*(?:no payment_shard has the slots? 0)/
+qr/\[emerg\] .*(?:no payment_shard has slot 0)/
 
 
 

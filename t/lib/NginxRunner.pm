@@ -14,8 +14,9 @@ package NginxRunner;
 use strict;
 use warnings;
 
-use Test::Base ();
+use File::Path ();
 use List::Util qw( shuffle );
+use Test::Base ();
 use Time::HiRes qw( sleep );
 
 use NginxRunner::Settings;

@@ -9,8 +9,9 @@ use warnings;
 
 use Exporter qw( import );
 use File::Path qw( make_path remove_tree );
+use IO::Socket::INET;
 use POSIX qw( WNOHANG );
-use Time::HiRes qw( sleep );
+use Test::More ();
 
 use NginxRunner::Settings;
 use NginxRunner::Util;

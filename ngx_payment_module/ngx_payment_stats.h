@@ -17,6 +17,7 @@
 #define NGX_PAYMENT_OUTCOMES        32      /* > every payment_outcome_e */
 #define NGX_PAYMENT_OPERATIONS      6
 #define NGX_PAYMENT_OWNER_LEN       64
+#define NGX_PAYMENT_LIVES           8
 
 /* bucket i counts what took <= 2^i * 62.5 us: 62.5 us .. 32 s, then the rest */
 #define NGX_PAYMENT_BUCKETS         21
@@ -72,12 +73,22 @@ typedef struct {
 } ngx_payment_outbox_stats_t;
 
 
+/* a life of a helper process; a successor takes a dead one's leases over */
+
+typedef struct {
+    ngx_atomic_t    pid;               /* 0: ended in order */
+    ngx_atomic_t    started_at;        /* Unix ms */
+    u_char          owner[NGX_PAYMENT_OWNER_LEN];   /* terminated */
+} ngx_payment_life_t;
+
+
 typedef struct {
     ngx_atomic_t    pid;               /* 0: no helper */
     ngx_atomic_t    started_at;        /* Unix ms */
     ngx_atomic_t    starts;
     ngx_atomic_t    paused;            /* admin: 1 = do not publish */
-    ngx_atomic_t    command;           /* admin: packed request, 0 = none */
+    ngx_atomic_t    command;           /* see ngx_payment_command.h; 0: none */
+    ngx_atomic_t    command_result;    /* of the last one, dito */
     ngx_atomic_t    producers;         /* producers made, 1 + rebuilds */
     ngx_atomic_t    queue_full;
     ngx_atomic_t    kafka_up;          /* gauge */
@@ -93,6 +104,8 @@ typedef struct {
     ngx_atomic_t    breaker_slow_failed;
     ngx_atomic_t    breaker_not_permitted;
     ngx_atomic_t    breaker_transitions;
+    ngx_atomic_t    breaker_max_us[3];       /* of the last 40 to 60 s, by
+                                                successful, failed, ignored */
     ngx_payment_histogram_t   calls_successful;
     ngx_payment_histogram_t   calls_failed;
     ngx_payment_histogram_t   calls_ignored;
@@ -100,8 +113,9 @@ typedef struct {
     ngx_payment_histogram_t   commit_to_ack;
     ngx_payment_outbox_stats_t  outbox[NGX_PAYMENT_SHARDS_MAX];
 
-    /* start times, for damping crash loops */
-    ngx_atomic_t    start_history[8];
+    /* the latest lives, at starts % NGX_PAYMENT_LIVES: also for damping crash
+     * loops */
+    ngx_payment_life_t  lives[NGX_PAYMENT_LIVES];
 } ngx_payment_helper_stats_t;
 
 

@@ -1,0 +1,862 @@
+/*
+ * The producer's life, sending, and what librdkafka tells; see
+ * ngx_payment_producer.h.
+ *
+ *   NONE -> UP       a timer, or at once
+ *   UP -> SPENT      abort(), or librdkafka says that it can't go on
+ *   SPENT -> NONE    nothing is outstanding, or it was waited for long enough;
+ *                    a thread destroys what is left
+ */
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+
+#include "ngx_payment_producer.h"
+
+
+#define NGX_PAYMENT_PRODUCER_RETRY      1000     /* ms: rd_kafka_new() failed */
+#define NGX_PAYMENT_PRODUCER_PURGE      50       /* ms: between two purges */
+#define NGX_PAYMENT_PRODUCER_PATIENCE   1000     /* ms beyond the timeout */
+#define NGX_PAYMENT_PRODUCER_EVENTS     64       /* in one go of the loop */
+#define NGX_PAYMENT_THREAD_STACK        (256 * 1024)
+
+
+typedef struct {
+    pthread_mutex_t   mutex;
+    pthread_cond_t    cond;
+    ngx_uint_t        n;            /* threads that destroy a producer */
+} ngx_payment_endings_t;
+
+
+static void ngx_payment_producer_start(ngx_payment_producer_t *p);
+static rd_kafka_t *ngx_payment_producer_new(ngx_payment_producer_t *p);
+static ngx_int_t ngx_payment_producer_watch(ngx_payment_producer_t *p);
+static void ngx_payment_producer_warm_up(ngx_payment_producer_t *p);
+static rd_kafka_topic_t *ngx_payment_producer_get_topic(
+    ngx_payment_producer_t *p, ngx_str_t *type);
+static rd_kafka_headers_t *ngx_payment_producer_headers(
+    ngx_payment_event_t *event, uint64_t epoch);
+static ngx_payment_verdict_e ngx_payment_producer_judge(
+    ngx_payment_producer_t *p, rd_kafka_resp_err_t err);
+static void ngx_payment_producer_handler(ngx_event_t *ev);
+static void ngx_payment_producer_serve(ngx_payment_producer_t *p);
+static void ngx_payment_producer_reports(ngx_payment_producer_t *p,
+    rd_kafka_event_t *event);
+static void ngx_payment_producer_error(ngx_payment_producer_t *p,
+    rd_kafka_event_t *event);
+static void ngx_payment_producer_log(ngx_payment_producer_t *p,
+    rd_kafka_event_t *event);
+static void ngx_payment_producer_stats(ngx_payment_producer_t *p,
+    rd_kafka_event_t *event);
+static void ngx_payment_producer_up(ngx_payment_producer_t *p);
+static void ngx_payment_producer_timer(ngx_event_t *ev);
+static void ngx_payment_producer_end(ngx_payment_producer_t *p);
+static ngx_uint_t ngx_payment_producer_endings(void);
+static void *ngx_payment_producer_end_thread(void *data);
+static int ngx_payment_thread(pthread_t *tid, void *(*start)(void *),
+    void *data);
+
+
+static ngx_payment_endings_t  ngx_payment_endings = {
+    PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0
+};
+
+
+/* the types that there are now; the topic of another is made when it comes */
+
+static ngx_str_t  ngx_payment_event_types[] = {
+    ngx_string("authorized"),
+    ngx_string("captured"),
+    ngx_string("refunded"),
+    ngx_string("voided"),
+    ngx_null_string
+};
+
+
+void
+ngx_payment_producer_open(ngx_payment_producer_t *p)
+{
+    p->state = NGX_PAYMENT_PRODUCER_NONE;
+    p->timer.handler = ngx_payment_producer_timer;
+    p->timer.data = p;
+    p->timer.log = p->log;
+    p->timer.cancelable = 1;
+
+    ngx_payment_producer_start(p);
+}
+
+
+static void
+ngx_payment_producer_start(ngx_payment_producer_t *p)
+{
+    p->rk = ngx_payment_producer_new(p);
+
+    if (p->rk == NULL || ngx_payment_producer_watch(p) != NGX_OK) {
+        ngx_payment_producer_end(p);
+        ngx_add_timer(&p->timer, NGX_PAYMENT_PRODUCER_RETRY);
+        return;
+    }
+
+    p->state = NGX_PAYMENT_PRODUCER_UP;
+    p->outstanding = 0;
+    p->full = 0;
+
+    (void) ngx_atomic_fetch_add(&p->conf->stats->helper.producers, 1);
+
+    ngx_payment_producer_warm_up(p);
+
+    p->handlers->room(p->data);
+}
+
+
+static rd_kafka_t *
+ngx_payment_producer_new(ngx_payment_producer_t *p)
+{
+    char              errstr[512];
+    u_char            text[512];
+    sigset_t          all, old;
+    rd_kafka_t       *rk;
+    rd_kafka_conf_t  *rkc;
+
+    text[0] = '\0';
+    rkc = ngx_payment_producer_conf(p->conf, text, sizeof(text));
+
+    if (rkc == NULL) {
+        ngx_log_error(NGX_LOG_ALERT, p->log, 0,
+                      "payment outbox: no Kafka producer: %s", text);
+        return NULL;
+    }
+
+    rd_kafka_conf_set_events(rkc, RD_KAFKA_EVENT_DR|RD_KAFKA_EVENT_ERROR
+                                  |RD_KAFKA_EVENT_LOG|RD_KAFKA_EVENT_STATS);
+
+    /* the threads inherit the mask: signals are the event loop's */
+
+    (void) sigfillset(&all);
+    (void) pthread_sigmask(SIG_SETMASK, &all, &old);
+
+    rk = NULL;
+
+    if (rd_kafka_conf_set(rkc, "bootstrap.servers",
+                          (char *) p->conf->brokers.data, errstr,
+                          sizeof(errstr))
+        == RD_KAFKA_CONF_OK)
+    {
+        rk = rd_kafka_new(RD_KAFKA_PRODUCER, rkc, errstr, sizeof(errstr));
+    }
+
+    (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
+
+    if (rk == NULL) {
+        ngx_log_error(NGX_LOG_ALERT, p->log, 0,
+                      "payment outbox: rd_kafka_new() failed: %s", errstr);
+        rd_kafka_conf_destroy(rkc);
+        return NULL;
+    }
+
+    (void) rd_kafka_set_log_queue(rk, NULL);
+
+    return rk;
+}
+
+
+/* The queue of all that the library has to say writes to an eventfd of ours
+ * whenever it stops being empty. */
+
+static ngx_int_t
+ngx_payment_producer_watch(ngx_payment_producer_t *p)
+{
+    ngx_fd_t           fd;
+    ngx_connection_t  *c;
+
+    static const uint64_t  one = 1;
+
+    fd = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
+    if (fd == -1) {
+        ngx_log_error(NGX_LOG_ALERT, p->log, ngx_errno,
+                      "payment outbox: eventfd() failed");
+        return NGX_ERROR;
+    }
+
+    c = ngx_get_connection(fd, p->log);
+    if (c == NULL) {
+        (void) close(fd);
+        return NGX_ERROR;
+    }
+
+    c->data = p;
+    c->read->handler = ngx_payment_producer_handler;
+    c->read->log = p->log;
+    c->write->log = p->log;
+    c->idle = 0;
+
+    if (ngx_add_event(c->read, NGX_READ_EVENT,
+                      (ngx_event_flags & NGX_USE_CLEAR_EVENT)
+                      ? NGX_CLEAR_EVENT : NGX_LEVEL_EVENT)
+        != NGX_OK)
+    {
+        ngx_free_connection(c);
+        (void) close(fd);
+        return NGX_ERROR;
+    }
+
+    p->connection = c;
+    p->queue = rd_kafka_queue_get_main(p->rk);
+    rd_kafka_queue_io_event_enable(p->queue, fd, &one, sizeof(uint64_t));
+
+    return NGX_OK;
+}
+
+
+/* A handle asks for its topic's metadata now, so that the first event doesn't
+ * wait for it. */
+
+static void
+ngx_payment_producer_warm_up(ngx_payment_producer_t *p)
+{
+    ngx_str_t  *type;
+
+    for (type = ngx_payment_event_types; type->len; type++) {
+        (void) ngx_payment_producer_get_topic(p, type);
+    }
+}
+
+
+static rd_kafka_topic_t *
+ngx_payment_producer_get_topic(ngx_payment_producer_t *p, ngx_str_t *type)
+{
+    u_char                name[NGX_PAYMENT_TOPIC_LEN + 1], *data;
+    ngx_uint_t            i;
+    rd_kafka_topic_t     *topic;
+    ngx_payment_topic_t  *t;
+
+    for (i = 0; i < p->ntopics; i++) {
+        t = &p->topics[i];
+
+        if (t->name.len == type->len
+            && ngx_memcmp(t->name.data, type->data, type->len) == 0)
+        {
+            return t->topic;
+        }
+    }
+
+    if (p->ntopics == NGX_PAYMENT_TOPICS_MAX
+        || ngx_payment_producer_topic(p->conf, type, name) == 0)
+    {
+        return NULL;
+    }
+
+    data = ngx_alloc(type->len, p->log);
+    if (data == NULL) {
+        return NULL;
+    }
+
+    topic = rd_kafka_topic_new(p->rk, (char *) name, NULL);
+    if (topic == NULL) {
+        ngx_free(data);
+        return NULL;
+    }
+
+    t = &p->topics[p->ntopics++];
+    t->name.data = data;
+    t->name.len = type->len;
+    t->topic = topic;
+
+    ngx_memcpy(data, type->data, type->len);
+
+    return topic;
+}
+
+
+ngx_payment_send_e
+ngx_payment_producer_send(ngx_payment_producer_t *p,
+    ngx_payment_event_t *event, payment_event_t *e, uint64_t epoch,
+    rd_kafka_resp_err_t *err)
+{
+    rd_kafka_topic_t    *topic;
+    rd_kafka_headers_t  *headers;
+
+    if (p->state != NGX_PAYMENT_PRODUCER_UP) {
+        return NGX_PAYMENT_NO_PRODUCER;
+    }
+
+    topic = ngx_payment_producer_get_topic(p, &event->type);
+    if (topic == NULL) {
+        *err = RD_KAFKA_RESP_ERR__INVALID_ARG;
+        return NGX_PAYMENT_REFUSED;
+    }
+
+    headers = ngx_payment_producer_headers(event, epoch);
+
+    *err = rd_kafka_producev(p->rk,
+               RD_KAFKA_V_RKT(topic),
+               RD_KAFKA_V_PARTITION(RD_KAFKA_PARTITION_UA),
+               RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+               RD_KAFKA_V_KEY(event->merchant.data, event->merchant.len),
+               RD_KAFKA_V_VALUE(event->payload.data, event->payload.len),
+               RD_KAFKA_V_HEADERS(headers),
+               RD_KAFKA_V_OPAQUE(e),
+               RD_KAFKA_V_END);
+
+    if (*err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        p->outstanding++;
+        return NGX_PAYMENT_SENT;
+    }
+
+    rd_kafka_headers_destroy(headers);
+
+    if (*err == RD_KAFKA_RESP_ERR__QUEUE_FULL) {
+        p->full = 1;
+        (void) ngx_atomic_fetch_add(&p->conf->stats->helper.queue_full, 1);
+        return NGX_PAYMENT_FULL;
+    }
+
+    if (*err == RD_KAFKA_RESP_ERR__FATAL) {
+        /* its report in the queue makes a new producer */
+        return NGX_PAYMENT_NO_PRODUCER;
+    }
+
+    if (ngx_payment_producer_judge(p, *err) == NGX_PAYMENT_FAILED_ITSELF) {
+        return NGX_PAYMENT_REFUSED;
+    }
+
+    p->full = 1;
+
+    return NGX_PAYMENT_FULL;
+}
+
+
+/*
+ * id, eventId: the event's name, the same at every repetition.  ce_*: the
+ * binary mode of CloudEvents.  version and epoch let a consumer see what is
+ * stale or repeated.
+ */
+
+static rd_kafka_headers_t *
+ngx_payment_producer_headers(ngx_payment_event_t *event, uint64_t epoch)
+{
+    u_char               id[64], version[NGX_INT32_LEN], lease[NGX_INT64_LEN];
+    size_t               id_len, version_len, lease_len;
+    rd_kafka_headers_t  *h;
+
+    id_len = ngx_snprintf(id, sizeof(id), "%V:%uD", &event->aggregateid,
+                          event->version)
+             - id;
+    version_len = ngx_sprintf(version, "%uD", event->version) - version;
+    lease_len = ngx_sprintf(lease, "%uL", epoch) - lease;
+
+    h = rd_kafka_headers_new(13);
+
+#define ngx_payment_header(name, value, len)                                  \
+    (void) rd_kafka_header_add(h, name, sizeof(name) - 1, value, len)
+
+    ngx_payment_header("id", id, id_len);
+    ngx_payment_header("eventId", id, id_len);
+    ngx_payment_header("ce_specversion", "1.0", 3);
+    ngx_payment_header("ce_id", id, id_len);
+    ngx_payment_header("ce_source", "ngx_payment_module", 18);
+    ngx_payment_header("ce_type", event->type.data, event->type.len);
+    ngx_payment_header("ce_subject", event->aggregateid.data,
+                       event->aggregateid.len);
+    ngx_payment_header("ce_time", event->time, NGX_PAYMENT_EVENT_TIME_LEN);
+    ngx_payment_header("content-type", "application/json", 16);
+    ngx_payment_header("version", version, version_len);
+    ngx_payment_header("epoch", lease, lease_len);
+
+    if (event->traceparent.len) {
+        ngx_payment_header("traceparent", event->traceparent.data,
+                           event->traceparent.len);
+    }
+
+#undef ngx_payment_header
+
+    return h;
+}
+
+
+/*
+ * Whose fault is it?  A topic that is missing or forbidden is the operator's
+ * to mend when there is one topic for all: an outage, which is waited for.
+ * With a topic for each type of event it is that event's, so that it doesn't
+ * hold up the others for ever.
+ */
+
+static ngx_payment_verdict_e
+ngx_payment_producer_judge(ngx_payment_producer_t *p, rd_kafka_resp_err_t err)
+{
+    switch (err) {
+
+    case RD_KAFKA_RESP_ERR_NO_ERROR:
+        return NGX_PAYMENT_DELIVERED;
+
+    case RD_KAFKA_RESP_ERR__PURGE_QUEUE:
+    case RD_KAFKA_RESP_ERR__PURGE_INFLIGHT:
+    case RD_KAFKA_RESP_ERR__FATAL:
+    case RD_KAFKA_RESP_ERR__DESTROY:
+        return NGX_PAYMENT_UNSENT;
+
+    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_INVALID_MSG:
+    case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
+    case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+    case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+    case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT:
+    case RD_KAFKA_RESP_ERR__BAD_MSG:
+    case RD_KAFKA_RESP_ERR__INVALID_ARG:
+        return NGX_PAYMENT_FAILED_ITSELF;
+
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+        return ngx_strstr(p->conf->topic.data, "$event")
+               ? NGX_PAYMENT_FAILED_ITSELF : NGX_PAYMENT_FAILED;
+
+    default:
+        return NGX_PAYMENT_FAILED;
+    }
+}
+
+
+/* what librdkafka tells */
+
+static void
+ngx_payment_producer_handler(ngx_event_t *ev)
+{
+    uint64_t           n;
+    ngx_connection_t  *c;
+
+    c = ev->data;
+
+    /* edge-triggered or not, one read empties an eventfd */
+
+    if (read(c->fd, &n, sizeof(uint64_t)) == -1 && ngx_errno != NGX_EAGAIN) {
+        ngx_log_error(NGX_LOG_ALERT, ev->log, ngx_errno,
+                      "payment outbox: read() of an eventfd failed");
+    }
+
+    ngx_payment_producer_serve(c->data);
+}
+
+
+static void
+ngx_payment_producer_serve(ngx_payment_producer_t *p)
+{
+    ngx_uint_t         i, reports;
+    rd_kafka_event_t  *event;
+
+    reports = 0;
+
+    for (i = 0; i < NGX_PAYMENT_PRODUCER_EVENTS; i++) {
+
+        event = rd_kafka_queue_poll(p->queue, 0);
+
+        if (event == NULL) {
+            break;
+        }
+
+        switch (rd_kafka_event_type(event)) {
+
+        case RD_KAFKA_EVENT_DR:
+            ngx_payment_producer_reports(p, event);
+            reports = 1;
+            break;
+
+        case RD_KAFKA_EVENT_ERROR:
+            ngx_payment_producer_error(p, event);
+            break;
+
+        case RD_KAFKA_EVENT_LOG:
+            ngx_payment_producer_log(p, event);
+            break;
+
+        case RD_KAFKA_EVENT_STATS:
+            ngx_payment_producer_stats(p, event);
+            break;
+
+        default:
+            break;
+        }
+
+        rd_kafka_event_destroy(event);
+    }
+
+    if (i == NGX_PAYMENT_PRODUCER_EVENTS) {
+        /* it tells only when it stops being empty: the rest in a moment */
+        ngx_post_event(p->connection->read, &ngx_posted_next_events);
+    }
+
+    if (p->state == NGX_PAYMENT_PRODUCER_SPENT && p->outstanding == 0
+        && !p->closing)
+    {
+        ngx_add_timer(&p->timer, 0);
+        return;
+    }
+
+    if (reports) {
+        p->full = 0;
+        p->handlers->room(p->data);
+    }
+}
+
+
+static void
+ngx_payment_producer_reports(ngx_payment_producer_t *p,
+    rd_kafka_event_t *event)
+{
+    ngx_payment_verdict_e       verdict;
+    const rd_kafka_message_t   *message;
+
+    while ((message = rd_kafka_event_message_next(event)) != NULL) {
+
+        verdict = ngx_payment_producer_judge(p, message->err);
+
+        if (verdict == NGX_PAYMENT_DELIVERED) {
+            ngx_payment_producer_up(p);
+        }
+
+        p->outstanding--;
+        p->handlers->report(p->data, message->_private, verdict, message->err);
+    }
+}
+
+
+static void
+ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
+{
+    char                 errstr[512];
+    rd_kafka_resp_err_t  err;
+
+    err = rd_kafka_event_error(event);
+
+    if (err == RD_KAFKA_RESP_ERR__FATAL) {
+        err = rd_kafka_fatal_error(p->rk, errstr, sizeof(errstr));
+
+        ngx_log_error(NGX_LOG_ERR, p->log, 0,
+                      "payment outbox: the Kafka producer can't go on, a new "
+                      "one takes over: %s: %s", rd_kafka_err2name(err), errstr);
+
+        ngx_payment_producer_abort(p, 1);
+        return;
+    }
+
+    /* once for a reason, not once for each try */
+
+    if (err != p->last_error) {
+        ngx_log_error(NGX_LOG_ERR, p->log, 0,
+                      "payment outbox: Kafka at \"%V\": %s: %s",
+                      &p->conf->brokers, rd_kafka_err2name(err),
+                      rd_kafka_event_error_string(event));
+    }
+
+    switch (err) {
+
+    case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+        p->last_error = err;
+        p->conf->stats->helper.kafka_up = 0;
+        p->handlers->down(p->data, err);
+        break;
+
+    case RD_KAFKA_RESP_ERR__TRANSPORT:
+    case RD_KAFKA_RESP_ERR__RESOLVE:
+        /* one broker's: if it was the last, the above follows */
+        if (p->last_error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+            p->last_error = err;
+        }
+        break;
+
+    default:
+        p->last_error = err;
+        break;
+    }
+}
+
+
+static void
+ngx_payment_producer_up(ngx_payment_producer_t *p)
+{
+    if (p->conf->stats->helper.kafka_up && p->last_error == 0) {
+        return;
+    }
+
+    if (p->last_error) {
+        ngx_log_error(NGX_LOG_NOTICE, p->log, 0,
+                      "payment outbox: Kafka at \"%V\" is reached again",
+                      &p->conf->brokers);
+    }
+
+    p->last_error = RD_KAFKA_RESP_ERR_NO_ERROR;
+    p->conf->stats->helper.kafka_up = 1;
+}
+
+
+/* What the library logs is about its connections: ours say what it means. */
+
+static void
+ngx_payment_producer_log(ngx_payment_producer_t *p, rd_kafka_event_t *event)
+{
+    int          severity;
+    ngx_uint_t   level;
+    const char  *facility, *text;
+
+    if (rd_kafka_event_log(event, &facility, &text, &severity) != 0) {
+        return;
+    }
+
+    level = (severity <= 2) ? NGX_LOG_ALERT : NGX_LOG_INFO;
+
+    ngx_log_error(level, p->log, 0, "payment outbox: librdkafka: %s: %s",
+                  facility, text);
+}
+
+
+/* Nothing tells when a broker is reached; the statistics show it. */
+
+static void
+ngx_payment_producer_stats(ngx_payment_producer_t *p, rd_kafka_event_t *event)
+{
+    const char  *text;
+
+    text = rd_kafka_event_stats(event);
+
+    if (text && ngx_strstr(text, "\"state\":\"UP\"")) {
+        ngx_payment_producer_up(p);
+    }
+}
+
+
+/* the end of a producer, and the next one */
+
+void
+ngx_payment_producer_abort(ngx_payment_producer_t *p, ngx_uint_t everything)
+{
+    int  flags;
+
+    if (p->state == NGX_PAYMENT_PRODUCER_NONE) {
+        return;
+    }
+
+    flags = RD_KAFKA_PURGE_F_QUEUE|RD_KAFKA_PURGE_F_NON_BLOCKING;
+
+    if (everything) {
+        flags |= RD_KAFKA_PURGE_F_INFLIGHT;
+    }
+
+    (void) rd_kafka_purge(p->rk, flags);
+
+    if (p->state == NGX_PAYMENT_PRODUCER_UP) {
+        p->state = NGX_PAYMENT_PRODUCER_SPENT;
+        p->give_up_at = ngx_payment_clock_ms()
+                        + ngx_payment_producer_timeout(p->conf)
+                        + NGX_PAYMENT_PRODUCER_PATIENCE;
+    }
+
+    if (everything) {
+        p->give_up_at = ngx_payment_clock_ms() + NGX_PAYMENT_PRODUCER_PATIENCE;
+    }
+
+    if (!p->closing) {
+        ngx_add_timer(&p->timer,
+                      p->outstanding ? NGX_PAYMENT_PRODUCER_PURGE : 0);
+    }
+}
+
+
+static void
+ngx_payment_producer_timer(ngx_event_t *ev)
+{
+    ngx_payment_producer_t *p = ev->data;
+
+    if (p->closing) {
+        return;
+    }
+
+    if (p->state == NGX_PAYMENT_PRODUCER_NONE) {
+        ngx_payment_producer_start(p);
+        return;
+    }
+
+    if (p->outstanding && ngx_payment_clock_ms() < p->give_up_at) {
+
+        /* a request that failed meanwhile is back in the queue */
+
+        (void) rd_kafka_purge(p->rk, RD_KAFKA_PURGE_F_QUEUE
+                                     |RD_KAFKA_PURGE_F_NON_BLOCKING);
+        ngx_add_timer(ev, NGX_PAYMENT_PRODUCER_PURGE);
+        return;
+    }
+
+    if (ngx_payment_producer_endings() >= NGX_PAYMENT_PRODUCER_ENDING_MAX) {
+        ngx_add_timer(ev, NGX_PAYMENT_PRODUCER_RETRY);
+        return;
+    }
+
+    if (p->outstanding) {
+        ngx_log_error(NGX_LOG_WARN, p->log, 0,
+                      "payment outbox: %ui reports of a given-up Kafka "
+                      "producer did not come", p->outstanding);
+        p->outstanding = 0;
+        p->handlers->abandoned(p->data);
+    }
+
+    ngx_payment_producer_end(p);
+    ngx_payment_producer_start(p);
+}
+
+
+ngx_int_t
+ngx_payment_producer_close(ngx_payment_producer_t *p, ngx_msec_t timeout)
+{
+    ngx_uint_t       left;
+    struct timespec  until;
+
+    p->closing = 1;
+
+    if (p->timer.timer_set) {
+        ngx_del_timer(&p->timer);
+    }
+
+    if (p->rk) {
+        (void) rd_kafka_purge(p->rk, RD_KAFKA_PURGE_F_QUEUE
+                                     |RD_KAFKA_PURGE_F_INFLIGHT
+                                     |RD_KAFKA_PURGE_F_NON_BLOCKING);
+    }
+
+    ngx_payment_producer_end(p);
+
+    (void) clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += timeout / 1000;
+    until.tv_nsec += (timeout % 1000) * 1000000;
+
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+
+    (void) pthread_mutex_lock(&ngx_payment_endings.mutex);
+
+    while (ngx_payment_endings.n) {
+        if (pthread_cond_timedwait(&ngx_payment_endings.cond,
+                                   &ngx_payment_endings.mutex, &until)
+            != 0)
+        {
+            break;
+        }
+    }
+
+    left = ngx_payment_endings.n;
+
+    (void) pthread_mutex_unlock(&ngx_payment_endings.mutex);
+
+    return left ? NGX_AGAIN : NGX_OK;
+}
+
+
+/* Hands what there is of a producer to a thread: destroying may block. */
+
+static void
+ngx_payment_producer_end(ngx_payment_producer_t *p)
+{
+    int         err;
+    pthread_t   tid;
+    ngx_uint_t  i;
+
+    if (p->queue) {
+        rd_kafka_queue_io_event_enable(p->queue, -1, NULL, 0);
+        rd_kafka_queue_destroy(p->queue);
+        p->queue = NULL;
+    }
+
+    if (p->connection) {
+        ngx_close_connection(p->connection);
+        p->connection = NULL;
+    }
+
+    for (i = 0; i < p->ntopics; i++) {
+        rd_kafka_topic_destroy(p->topics[i].topic);
+        ngx_free(p->topics[i].name.data);
+    }
+
+    p->ntopics = 0;
+    p->state = NGX_PAYMENT_PRODUCER_NONE;
+
+    if (p->rk == NULL) {
+        return;
+    }
+
+    (void) pthread_mutex_lock(&ngx_payment_endings.mutex);
+    ngx_payment_endings.n++;
+    (void) pthread_mutex_unlock(&ngx_payment_endings.mutex);
+
+    err = ngx_payment_thread(&tid, ngx_payment_producer_end_thread, p->rk);
+
+    if (err) {
+        ngx_log_error(NGX_LOG_ALERT, p->log, err,
+                      "payment outbox: pthread_create() failed, a Kafka "
+                      "producer is left behind");
+
+        (void) pthread_mutex_lock(&ngx_payment_endings.mutex);
+        ngx_payment_endings.n--;
+        (void) pthread_mutex_unlock(&ngx_payment_endings.mutex);
+    }
+
+    p->rk = NULL;
+}
+
+
+static ngx_uint_t
+ngx_payment_producer_endings(void)
+{
+    ngx_uint_t  n;
+
+    (void) pthread_mutex_lock(&ngx_payment_endings.mutex);
+    n = ngx_payment_endings.n;
+    (void) pthread_mutex_unlock(&ngx_payment_endings.mutex);
+
+    return n;
+}
+
+
+static void *
+ngx_payment_producer_end_thread(void *data)
+{
+    rd_kafka_destroy(data);
+
+    (void) pthread_mutex_lock(&ngx_payment_endings.mutex);
+    ngx_payment_endings.n--;
+    (void) pthread_cond_broadcast(&ngx_payment_endings.cond);
+    (void) pthread_mutex_unlock(&ngx_payment_endings.mutex);
+
+    return NULL;
+}
+
+
+static int
+ngx_payment_thread(pthread_t *tid, void *(*start)(void *), void *data)
+{
+    int             err;
+    sigset_t        all, old;
+    pthread_attr_t  attr;
+
+    err = pthread_attr_init(&attr);
+    if (err) {
+        return err;
+    }
+
+    (void) pthread_attr_setstacksize(&attr, NGX_PAYMENT_THREAD_STACK);
+    (void) pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+
+    (void) sigfillset(&all);
+    (void) pthread_sigmask(SIG_SETMASK, &all, &old);
+
+    err = pthread_create(tid, &attr, start, data);
+
+    (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
+    (void) pthread_attr_destroy(&attr);
+
+    return err;
+}

@@ -1,0 +1,134 @@
+/*
+ * The way to Kafka: one librdkafka producer at a time, on the event loop.
+ *
+ * Owner: the helper process, or the single one.  librdkafka's threads are born
+ * in it, after every fork, with all signals blocked.
+ *
+ * Limits: max_in_flight events of each shard and 64 MB of them in librdkafka's
+ * queue; no event stays there longer than ngx_payment_producer_timeout().
+ * Nothing here blocks: a producer is destroyed by a thread of its own, and at
+ * most NGX_PAYMENT_PRODUCER_ENDING_MAX such threads live at a time.
+ *
+ * Whatever was given to a producer is told of exactly once, by report().
+ */
+
+#ifndef NGX_PAYMENT_PRODUCER_H
+#define NGX_PAYMENT_PRODUCER_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include <librdkafka/rdkafka.h>
+
+#include "ngx_payment_outbox.h"
+#include "ngx_payment_event.h"
+#include "payment_inflight.h"
+
+
+#define NGX_PAYMENT_PRODUCER_ENDING_MAX   4
+#define NGX_PAYMENT_TOPICS_MAX            32
+#define NGX_PAYMENT_TOPIC_LEN             249
+
+
+typedef enum {
+    NGX_PAYMENT_SENT = 0,          /* report() will follow */
+    NGX_PAYMENT_FULL,              /* back-pressure: room() will follow */
+    NGX_PAYMENT_REFUSED,           /* for the event's own sake */
+    NGX_PAYMENT_NO_PRODUCER        /* room() will follow */
+} ngx_payment_send_e;
+
+
+typedef enum {
+    NGX_PAYMENT_DELIVERED = 0,
+    NGX_PAYMENT_FAILED,            /* the broker's fault: none of the event's */
+    NGX_PAYMENT_FAILED_ITSELF,     /* this event, or one in its batch */
+    NGX_PAYMENT_UNSENT             /* given up by us */
+} ngx_payment_verdict_e;
+
+
+typedef enum {
+    NGX_PAYMENT_PRODUCER_NONE = 0,
+    NGX_PAYMENT_PRODUCER_UP,
+    NGX_PAYMENT_PRODUCER_SPENT     /* purged: waits for its last reports */
+} ngx_payment_producer_state_e;
+
+
+typedef struct {
+    void   (*report)(void *data, payment_event_t *e,
+                     ngx_payment_verdict_e verdict, rd_kafka_resp_err_t err);
+
+    /* all that was sent and not reported never will be */
+    void   (*abandoned)(void *data);
+
+    /* after reports, or there is a new producer: go on sending */
+    void   (*room)(void *data);
+
+    /* no broker can be reached */
+    void   (*down)(void *data, rd_kafka_resp_err_t err);
+} ngx_payment_producer_handlers_t;
+
+
+typedef struct {
+    ngx_str_t                          name;     /* the event's type */
+    rd_kafka_topic_t                  *topic;
+} ngx_payment_topic_t;
+
+
+typedef struct {
+    ngx_payment_outbox_conf_t         *conf;
+    ngx_log_t                         *log;
+    const ngx_payment_producer_handlers_t  *handlers;
+    void                              *data;
+
+    ngx_payment_producer_state_e       state;
+    rd_kafka_t                        *rk;
+    rd_kafka_queue_t                  *queue;
+    ngx_connection_t                  *connection;   /* the queue's eventfd */
+    ngx_uint_t                         outstanding;  /* sent, not reported */
+
+    ngx_payment_topic_t                topics[NGX_PAYMENT_TOPICS_MAX];
+    ngx_uint_t                         ntopics;
+
+    ngx_event_t                        timer;        /* NONE, SPENT */
+    uint64_t                           give_up_at;   /* SPENT: ms */
+    rd_kafka_resp_err_t                last_error;   /* said in the log */
+    unsigned                           closing:1;
+    unsigned                           full:1;
+} ngx_payment_producer_t;
+
+
+/* Starts the first producer; room() follows when there is one. */
+void ngx_payment_producer_open(ngx_payment_producer_t *p);
+
+ngx_payment_send_e ngx_payment_producer_send(ngx_payment_producer_t *p,
+    ngx_payment_event_t *event, payment_event_t *e, uint64_t epoch,
+    rd_kafka_resp_err_t *err);
+
+/*
+ * Nothing more leaves: what is in the queue is reported UNSENT at once, what
+ * is with the broker as it comes, and then a new producer takes over.  (A
+ * purge leaves a gap in an idempotent producer's numbers, so the old one can't
+ * go on.)  With everything, what is with the broker isn't waited for.
+ */
+void ngx_payment_producer_abort(ngx_payment_producer_t *p,
+    ngx_uint_t everything);
+
+/* The end: no reports any more.  Waits timeout at most: NGX_OK when nothing is
+ * left of it, NGX_AGAIN when threads live on. */
+ngx_int_t ngx_payment_producer_close(ngx_payment_producer_t *p, ngx_msec_t timeout);
+
+
+/* ngx_payment_producer_conf.c */
+
+/* From profile and properties; NULL, and why in text. */
+rd_kafka_conf_t *ngx_payment_producer_conf(ngx_payment_outbox_conf_t *conf,
+    u_char *text, size_t size);
+
+/* The longest that an event may stay with the producer; leases allow for it. */
+ngx_msec_t ngx_payment_producer_timeout(ngx_payment_outbox_conf_t *conf);
+
+/* The topic of a type of event, terminated; the length, or 0 if too long. */
+size_t ngx_payment_producer_topic(ngx_payment_outbox_conf_t *conf,
+    ngx_str_t *type, u_char *name);
+
+#endif /* NGX_PAYMENT_PRODUCER_H */

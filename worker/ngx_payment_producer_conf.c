@@ -1,0 +1,521 @@
+/*
+ * What librdkafka is told: the two profiles, the properties set by name, and
+ * what of them makes no sense together.
+ *
+ * Owner: the process that reads the configuration, and the helper.
+ *
+ * Only rd_kafka_new() knows what contradicts what, and it starts threads; a
+ * master must have none.  So the question is put in a forked child, which is
+ * given no broker to talk to, and ten seconds.
+ */
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "ngx_payment_producer.h"
+
+
+#define NGX_PAYMENT_CHECK_TIMEOUT     10000      /* ms */
+#define NGX_PAYMENT_CHECK_TEXT        1024
+#define NGX_PAYMENT_MESSAGE_TIMEOUT   10000      /* ms; less for short leases */
+
+
+typedef struct {
+    const char  *name;
+    const char  *value;
+} ngx_payment_preset_t;
+
+
+static ngx_int_t ngx_payment_producer_presets(rd_kafka_conf_t *rkc,
+    const ngx_payment_preset_t *preset, u_char *text, size_t size);
+static ngx_int_t ngx_payment_producer_set(rd_kafka_conf_t *rkc,
+    const char *name, const char *value, u_char *text, size_t size);
+static ngx_int_t ngx_payment_producer_set_number(rd_kafka_conf_t *rkc,
+    const char *name, ngx_uint_t value, u_char *text, size_t size);
+static const char *ngx_payment_producer_reserved(ngx_str_t *name);
+static ngx_int_t ngx_payment_producer_check_timeout(rd_kafka_conf_t *rkc,
+    ngx_payment_outbox_conf_t *conf, u_char *text, size_t size);
+static ngx_int_t ngx_payment_producer_check_topic(
+    ngx_payment_outbox_conf_t *conf, u_char *text, size_t size);
+static void ngx_payment_producer_ask(ngx_payment_outbox_conf_t *conf,
+    u_char *text, size_t size, ngx_log_t *log);
+static void ngx_payment_producer_ask_child(ngx_payment_outbox_conf_t *conf,
+    ngx_fd_t fd);
+
+
+static const ngx_payment_preset_t  ngx_payment_preset_common[] = {
+    { "client.id", "ngx_payment_module" },
+    { "compression.codec", "lz4" },
+    { "socket.keepalive.enable", "true" },
+    { "socket.nagle.disable", "true" },
+    { "reconnect.backoff.ms", "100" },
+    { "reconnect.backoff.max.ms", "2000" },
+    { "topic.metadata.refresh.interval.ms", "60000" },
+    { "queue.buffering.max.kbytes", "65536" },
+    { "statistics.interval.ms", "5000" },
+    { "log.connection.close", "false" },
+    { "log.queue", "true" },
+    { NULL, NULL }
+};
+
+
+/* nothing lost, nothing twice, nothing out of order, as far as Kafka can */
+
+static const ngx_payment_preset_t  ngx_payment_preset_safe[] = {
+    { "enable.idempotence", "true" },
+    { "acks", "all" },
+    { "partitioner", "murmur2_random" },
+    { "linger.ms", "2" },
+    { NULL, NULL }
+};
+
+
+/* the values of the service that this module replaces */
+
+static const ngx_payment_preset_t  ngx_payment_preset_reference[] = {
+    { "enable.idempotence", "false" },
+    { "acks", "1" },
+    { "partitioner", "murmur2_random" },
+    { "max.in.flight.requests.per.connection", "10" },
+    { "linger.ms", "50" },
+    { "batch.size", "32768" },
+    { "queue.buffering.max.kbytes", "131072" },
+    { NULL, NULL }
+};
+
+
+char *
+ngx_payment_outbox_check_conf(ngx_conf_t *cf, ngx_payment_outbox_conf_t *conf)
+{
+    rd_kafka_conf_t  *rkc;
+    u_char            text[NGX_PAYMENT_CHECK_TEXT];
+
+    text[0] = '\0';
+
+    rkc = ngx_payment_producer_conf(conf, text, sizeof(text));
+
+    if (rkc) {
+        (void) ngx_payment_producer_check_timeout(rkc, conf, text,
+                                                  sizeof(text));
+        rd_kafka_conf_destroy(rkc);
+    }
+
+    if (text[0] == '\0') {
+        (void) ngx_payment_producer_check_topic(conf, text, sizeof(text));
+    }
+
+    if (text[0] == '\0') {
+        ngx_payment_producer_ask(conf, text, sizeof(text), cf->log);
+    }
+
+    if (text[0] == '\0') {
+        return NGX_CONF_OK;
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "the payment_kafka_* directives make no producer: %s", text);
+
+    return NGX_CONF_ERROR;
+}
+
+
+rd_kafka_conf_t *
+ngx_payment_producer_conf(ngx_payment_outbox_conf_t *conf, u_char *text,
+    size_t size)
+{
+    const char                    *reserved;
+    ngx_uint_t                     i, shards, timeout;
+    rd_kafka_conf_t               *rkc;
+    ngx_payment_kafka_property_t  *property;
+
+    rkc = rd_kafka_conf_new();
+    shards = ngx_max(conf->shards->nelts, 1);
+    timeout = ngx_payment_producer_timeout(conf);
+
+    if (ngx_payment_producer_presets(rkc, ngx_payment_preset_common, text,
+                                     size)
+        != NGX_OK
+        || ngx_payment_producer_presets(rkc,
+                               conf->profile == NGX_PAYMENT_KAFKA_SAFE
+                               ? ngx_payment_preset_safe
+                               : ngx_payment_preset_reference, text, size)
+           != NGX_OK
+        || ngx_payment_producer_set_number(rkc, "message.timeout.ms", timeout,
+                                           text, size)
+           != NGX_OK
+        || ngx_payment_producer_set_number(rkc, "request.timeout.ms", timeout,
+                                           text, size)
+           != NGX_OK
+        || ngx_payment_producer_set_number(rkc, "socket.timeout.ms",
+                                           ngx_max(timeout, 1000), text, size)
+           != NGX_OK
+        || ngx_payment_producer_set_number(rkc, "queue.buffering.max.messages",
+                                           shards * conf->max_in_flight, text,
+                                           size)
+           != NGX_OK)
+    {
+        goto failed;
+    }
+
+    property = conf->properties.elts;
+
+    for (i = 0; i < conf->properties.nelts; i++) {
+
+        reserved = ngx_payment_producer_reserved(&property[i].name);
+
+        if (reserved) {
+            (void) ngx_snprintf(text, size, "property \"%V\" %s%Z",
+                                &property[i].name, reserved);
+            goto failed;
+        }
+
+        if (ngx_payment_producer_set(rkc, (char *) property[i].name.data,
+                                     (char *) property[i].value.data, text,
+                                     size)
+            != NGX_OK)
+        {
+            goto failed;
+        }
+    }
+
+    return rkc;
+
+failed:
+
+    rd_kafka_conf_destroy(rkc);
+
+    return NULL;
+}
+
+
+ngx_msec_t
+ngx_payment_producer_timeout(ngx_payment_outbox_conf_t *conf)
+{
+    ngx_uint_t                     i;
+    ngx_int_t                      n;
+    ngx_payment_kafka_property_t  *property;
+
+    property = conf->properties.elts;
+
+    for (i = conf->properties.nelts; i > 0; i--) {
+        if (ngx_strcmp(property[i - 1].name.data, "message.timeout.ms") == 0
+            || ngx_strcmp(property[i - 1].name.data, "delivery.timeout.ms")
+               == 0)
+        {
+            n = ngx_atoi(property[i - 1].value.data,
+                         property[i - 1].value.len);
+
+            if (n > 0) {
+                return (ngx_msec_t) n;
+            }
+        }
+    }
+
+    return ngx_min(NGX_PAYMENT_MESSAGE_TIMEOUT, conf->lock_at_most_for / 3);
+}
+
+
+size_t
+ngx_payment_producer_topic(ngx_payment_outbox_conf_t *conf, ngx_str_t *type,
+    u_char *name)
+{
+    u_char  *p, *last, *from, *end;
+
+    p = name;
+    last = name + NGX_PAYMENT_TOPIC_LEN;
+    from = conf->topic.data;
+    end = from + conf->topic.len;
+
+    while (from < end) {
+
+        if (end - from >= (ssize_t) sizeof("$event") - 1
+            && ngx_strncmp(from, "$event", sizeof("$event") - 1) == 0)
+        {
+            if ((size_t) (last - p) < type->len) {
+                return 0;
+            }
+
+            p = ngx_cpymem(p, type->data, type->len);
+            from += sizeof("$event") - 1;
+            continue;
+        }
+
+        if (p == last) {
+            return 0;
+        }
+
+        *p++ = *from++;
+    }
+
+    *p = '\0';
+
+    return p - name;
+}
+
+
+static ngx_int_t
+ngx_payment_producer_presets(rd_kafka_conf_t *rkc,
+    const ngx_payment_preset_t *preset, u_char *text, size_t size)
+{
+    for ( /* void */ ; preset->name; preset++) {
+        if (ngx_payment_producer_set(rkc, preset->name, preset->value, text,
+                                     size)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/* The message names the property and not the value, which may be a secret. */
+
+static ngx_int_t
+ngx_payment_producer_set(rd_kafka_conf_t *rkc, const char *name,
+    const char *value, u_char *text, size_t size)
+{
+    char                 errstr[256];
+    rd_kafka_conf_res_t  rc;
+
+    rc = rd_kafka_conf_set(rkc, name, value, errstr, sizeof(errstr));
+
+    if (rc == RD_KAFKA_CONF_OK) {
+        return NGX_OK;
+    }
+
+    (void) ngx_snprintf(text, size, "%s \"%s\"%Z",
+                        rc == RD_KAFKA_CONF_UNKNOWN
+                        ? "librdkafka knows no property"
+                        : "librdkafka refuses the value of property", name);
+
+    return NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_payment_producer_set_number(rd_kafka_conf_t *rkc, const char *name,
+    ngx_uint_t value, u_char *text, size_t size)
+{
+    u_char  buf[NGX_INT_T_LEN + 1];
+
+    (void) ngx_sprintf(buf, "%ui%Z", value);
+
+    return ngx_payment_producer_set(rkc, name, (char *) buf, text, size);
+}
+
+
+static const char *
+ngx_payment_producer_reserved(ngx_str_t *name)
+{
+    ngx_uint_t  i;
+
+    static const struct {
+        const char  *name;
+        const char  *why;
+    } reserved[] = {
+        { "bootstrap.servers", "is set by payment_kafka_brokers" },
+        { "metadata.broker.list", "is set by payment_kafka_brokers" },
+        { "transactional.id", "is not supported: events are fenced by the "
+                              "lease, not by Kafka's transactions" },
+        { "delivery.report.only.error", "can't be set: an event is deleted "
+                                        "when its delivery was reported" },
+        { "log.queue", "can't be set" },
+        { "enable.gapless.guarantee", "can't be set: order is kept by sending "
+                                      "one event of a payment at a time" },
+        { NULL, NULL }
+    };
+
+    for (i = 0; reserved[i].name; i++) {
+        if (ngx_strcmp(name->data, reserved[i].name) == 0) {
+            return reserved[i].why;
+        }
+    }
+
+    return NULL;
+}
+
+
+/*
+ * An event is handed out only as long as it must be delivered or given up
+ * before the lease runs out: with more than half of the lease, the time left
+ * between two extensions would be nothing.
+ */
+
+static ngx_int_t
+ngx_payment_producer_check_timeout(rd_kafka_conf_t *rkc,
+    ngx_payment_outbox_conf_t *conf, u_char *text, size_t size)
+{
+    ngx_int_t   n;
+    size_t      len;
+    char        value[32];
+
+    len = sizeof(value);
+
+    if (rd_kafka_conf_get(rkc, "message.timeout.ms", value, &len)
+        != RD_KAFKA_CONF_OK)
+    {
+        return NGX_OK;
+    }
+
+    n = ngx_atoi((u_char *) value, ngx_strlen(value));
+
+    if (n > 0 && (ngx_msec_t) n <= conf->lock_at_most_for / 2) {
+        return NGX_OK;
+    }
+
+    (void) ngx_snprintf(text, size,
+                        "\"message.timeout.ms\" of %s is not between 1 and a "
+                        "half of payment_outbox_lock_at_most_for, %M ms%Z",
+                        value, conf->lock_at_most_for / 2);
+
+    return NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_payment_producer_check_topic(ngx_payment_outbox_conf_t *conf, u_char *text,
+    size_t size)
+{
+    u_char     name[NGX_PAYMENT_TOPIC_LEN + 1];
+    size_t     i, len;
+    ngx_str_t  type;
+
+    ngx_str_set(&type, "a-type-of-event-of-32-characters");
+
+    len = ngx_payment_producer_topic(conf, &type, name);
+
+    for (i = 0; i < len; i++) {
+        if (!((name[i] >= 'a' && name[i] <= 'z')
+              || (name[i] >= 'A' && name[i] <= 'Z')
+              || (name[i] >= '0' && name[i] <= '9')
+              || name[i] == '.' || name[i] == '_' || name[i] == '-'))
+        {
+            len = 0;
+        }
+    }
+
+    if (len) {
+        return NGX_OK;
+    }
+
+    (void) ngx_snprintf(text, size,
+                        "\"payment_kafka_topic %V\" gives no name of a topic: "
+                        "up to %d of a-z, A-Z, 0-9, \".\", \"_\", \"-\", and "
+                        "\"$event\"%Z", &conf->topic, NGX_PAYMENT_TOPIC_LEN);
+
+    return NGX_ERROR;
+}
+
+
+static void
+ngx_payment_producer_ask(ngx_payment_outbox_conf_t *conf, u_char *text,
+    size_t size, ngx_log_t *log)
+{
+    int            fds[2];
+    pid_t          pid;
+    size_t         len;
+    ssize_t        n;
+    uint64_t       now, end;
+    struct pollfd  pfd;
+
+    if (pipe(fds) == -1) {
+        ngx_log_error(NGX_LOG_WARN, log, ngx_errno,
+                      "pipe() failed, payment_kafka_* not checked");
+        return;
+    }
+
+    pid = fork();
+
+    if (pid == -1) {
+        ngx_log_error(NGX_LOG_WARN, log, ngx_errno,
+                      "fork() failed, payment_kafka_* not checked");
+        (void) close(fds[0]);
+        (void) close(fds[1]);
+        return;
+    }
+
+    if (pid == 0) {
+        ngx_payment_producer_ask_child(conf, fds[1]);
+        _exit(0);
+    }
+
+    (void) close(fds[1]);
+
+    len = 0;
+    pfd.fd = fds[0];
+    pfd.events = POLLIN;
+    end = ngx_payment_clock_ms() + NGX_PAYMENT_CHECK_TIMEOUT;
+
+    for ( ;; ) {
+        now = ngx_payment_clock_ms();
+
+        if (now >= end) {
+            ngx_log_error(NGX_LOG_WARN, log, 0,
+                          "librdkafka did not answer, payment_kafka_* not "
+                          "checked");
+            (void) kill(pid, SIGKILL);
+            len = 0;
+            break;
+        }
+
+        n = poll(&pfd, 1, (int) (end - now));
+
+        if (n == 0 || (n == -1 && ngx_errno == NGX_EINTR)) {
+            continue;
+        }
+
+        n = (n == 1) ? read(fds[0], text + len, size - 1 - len) : -1;
+
+        if (n <= 0 || len + n == size - 1) {
+            len += ngx_max(n, 0);
+            break;
+        }
+
+        len += n;
+    }
+
+    text[len] = '\0';
+    (void) close(fds[0]);
+
+    while (waitpid(pid, NULL, 0) == -1 && ngx_errno == NGX_EINTR) { /* void */ }
+}
+
+
+static void
+ngx_payment_producer_ask_child(ngx_payment_outbox_conf_t *conf, ngx_fd_t fd)
+{
+    char              errstr[512];
+    size_t            len;
+    u_char            text[NGX_PAYMENT_CHECK_TEXT];
+    sigset_t          set;
+    rd_kafka_t       *rk;
+    rd_kafka_conf_t  *rkc;
+
+    (void) sigfillset(&set);
+    (void) sigprocmask(SIG_SETMASK, &set, NULL);
+
+    errstr[0] = '\0';
+    rkc = ngx_payment_producer_conf(conf, text, sizeof(text));
+
+    if (rkc == NULL) {
+        return;
+    }
+
+    rd_kafka_conf_set_log_cb(rkc, NULL);
+    (void) rd_kafka_conf_set(rkc, "log.queue", "false", NULL, 0);
+
+    rk = rd_kafka_new(RD_KAFKA_PRODUCER, rkc, errstr, sizeof(errstr));
+
+    if (rk == NULL) {
+        len = ngx_strlen(errstr);
+
+        /* less than PIPE_BUF: all of it, or there is nobody to read it */
+
+        if (write(fd, errstr, len) != (ssize_t) len) {
+            _exit(1);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+/*
+ * The events of one shard that the outbox knows: from the moment their rows
+ * were seen until they are gone from the table.  What is known here is never
+ * handed out a second time, however often the reader meets the row.  Pure: no
+ * clock, no I/O, no global.
+ *
+ * Owner: the helper process; one thread.
+ * Limits: as many events as payment_inflight_create() was told, about 150
+ * bytes each, allocated there and nowhere else.  Every call but the drops and
+ * an insertion far from the front takes constant time.
+ *
+ * Order: at most one event of a payment is on its way.  An event that is
+ * handed out, tried again or given up occupies its payment; later events of
+ * the payment wait behind it, in order of their ids, until it vacates.
+ * Payments are told apart by a 64-bit hash: two that collide wait for each
+ * other, which costs time and not order.
+ */
+
+#ifndef PAYMENT_INFLIGHT_H_INCLUDED
+#define PAYMENT_INFLIGHT_H_INCLUDED
+
+
+#include <stddef.h>
+#include <stdint.h>
+
+
+typedef enum {
+    PAYMENT_EVENT_FREE = 0,
+    PAYMENT_EVENT_WANTED,       /* known by its id: its row is to be read */
+    PAYMENT_EVENT_READY,        /* can be handed out; sorted by id */
+    PAYMENT_EVENT_HELD,         /* waits behind another of its payment */
+    PAYMENT_EVENT_SENT,         /* the producer has it; in order of sending */
+    PAYMENT_EVENT_ACKED,        /* Kafka has it; to be deleted */
+    PAYMENT_EVENT_DELETING,     /* a transaction on it is under way */
+    PAYMENT_EVENT_REFUSED,      /* failed for its own sake: waits for a retry */
+    PAYMENT_EVENT_SUSPECT,      /* read again, to be sent with nothing else */
+    PAYMENT_EVENT_DEAD,         /* to be moved to the dead letters */
+    PAYMENT_EVENT_GONE          /* deleted, but a read under way may show it */
+} payment_event_state_e;
+
+#define PAYMENT_EVENT_STATES    11
+
+
+typedef struct payment_event_s     payment_event_t;
+typedef struct payment_inflight_s  payment_inflight_t;
+
+
+struct payment_event_s {
+    uint64_t                 id;
+    uint64_t                 payment;       /* hash of the payment's id */
+    uint64_t                 merchant;      /* hash of the message's key */
+    uint64_t                 created_us;    /* Unix time of its row */
+    uint64_t                 since_ns;      /* SENT, or REFUSED: monotonic */
+    uint64_t                 token;         /* the breaker's */
+    uint64_t                 gate;          /* the caller's: see the reader */
+    void                    *data;          /* the row: READY, HELD, SUSPECT */
+    payment_inflight_t      *table;
+
+    uint32_t                 version;
+    uint32_t                 size;          /* of data */
+    uint16_t                 attempts;
+    uint16_t                 reason;        /* the caller's: why REFUSED */
+    uint8_t                  state;         /* payment_event_state_e */
+    unsigned                 follower:1;    /* DEAD only for its payment's */
+    unsigned                 counted:1;     /* the breaker has its result */
+    unsigned                 asked:1;       /* WANTED: the read is under way */
+    unsigned                 occupies:1;
+    unsigned                 alone:1;       /* sent with nothing else */
+
+    payment_event_t         *prev;          /* among those of its state */
+    payment_event_t         *next;
+    payment_event_t         *id_next;       /* in its hash bucket */
+    payment_event_t         *payment_next;  /* in its hash bucket */
+    payment_event_t         *behind;        /* the next of its payment */
+    payment_event_t         *last_behind;   /* of one that occupies */
+};
+
+
+typedef struct {
+    payment_event_t         *first;
+    payment_event_t         *last;
+    size_t                   n;
+} payment_event_list_t;
+
+
+struct payment_inflight_s {
+    void                    *owner;         /* the caller's */
+    payment_event_list_t     lists[PAYMENT_EVENT_STATES];
+    size_t                   capacity;
+    size_t                   data_size;     /* sum of the events' sizes */
+    void                   (*free_data)(void *data);
+
+    size_t                   buckets;       /* a power of 2 */
+    payment_event_t        **ids;
+    payment_event_t        **payments;
+    payment_event_t         *events;
+};
+
+
+/* 0, or -1 when out of memory */
+
+int payment_inflight_create(payment_inflight_t *t, size_t capacity,
+    void (*free_data)(void *data));
+void payment_inflight_destroy(payment_inflight_t *t);
+
+
+payment_event_t *payment_inflight_find(payment_inflight_t *t, uint64_t id);
+
+/* An unknown id becomes known.  NULL: full.  Sorted in when READY. */
+
+payment_event_t *payment_inflight_add(payment_inflight_t *t, uint64_t id,
+    payment_event_state_e state);
+
+/* To the end of the list of another state; sorted in when READY. */
+
+void payment_inflight_move(payment_event_t *e, payment_event_state_e state);
+
+/* Forgets an event that occupies nothing and waits for nobody. */
+
+void payment_inflight_remove(payment_event_t *e);
+
+void payment_inflight_set_data(payment_event_t *e, void *data, uint32_t size);
+void payment_inflight_free_data(payment_event_t *e);
+
+
+/* Who occupies this event's payment: itself, another, or NULL. */
+
+payment_event_t *payment_inflight_occupant(payment_event_t *e);
+
+/* The payment must be free, or its own already. */
+
+void payment_inflight_occupy(payment_event_t *e);
+
+/* A READY event lines up behind the one that occupies its payment: HELD. */
+
+void payment_inflight_hold(payment_event_t *occupant, payment_event_t *e);
+
+/* The next in the line takes the payment over and becomes READY; it or NULL. */
+
+payment_event_t *payment_inflight_vacate(payment_event_t *e);
+
+/* Forgets what was not handed out: WANTED, READY, HELD. */
+
+void payment_inflight_forget_unsent(payment_inflight_t *t);
+
+/* Forgets everything. */
+
+void payment_inflight_forget(payment_inflight_t *t);
+
+
+static inline size_t
+payment_inflight_count(const payment_inflight_t *t, payment_event_state_e state)
+{
+    return t->lists[state].n;
+}
+
+
+static inline payment_event_t *
+payment_inflight_first(const payment_inflight_t *t, payment_event_state_e state)
+{
+    return t->lists[state].first;
+}
+
+
+static inline size_t
+payment_inflight_room(const payment_inflight_t *t)
+{
+    return t->lists[PAYMENT_EVENT_FREE].n;
+}
+
+
+/* a hash of a payment's id or a merchant's, for the two members above */
+
+uint64_t payment_inflight_hash(const void *data, size_t len);
+
+
+#endif /* PAYMENT_INFLIGHT_H_INCLUDED */

@@ -332,7 +332,10 @@ ngx_payment_db_finish(ngx_payment_db_t *db, ngx_uint_t lost)
     ngx_payment_server_t    *server;
     ngx_payment_db_done_pt   done;
 
-    ngx_del_timer(&db->timer);
+    if (db->timer.timer_set) {
+        ngx_del_timer(&db->timer);
+    }
+
     db->timer.cancelable = 1;
 
     done = db->done;

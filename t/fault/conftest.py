@@ -144,8 +144,8 @@ def proxy(mariadb, start_proxy):
 
 
 @pytest.fixture
-def start_nginx(request, work):
-    """start_nginx(shards, ..): an Nginx, that is quit and judged at the end."""
+def start_nginx(work, start_proxy):
+    """start_nginx(shards, ..): an Nginx, quit and judged at the end."""
 
     started = []
 

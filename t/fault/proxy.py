@@ -22,24 +22,31 @@ import loop
 from servers import free_port
 
 COM_QUERY = 0x03
-COM_STMT_EXECUTE = 0x17
+COM_STMT_PREPARE = 0x16
 COM_STMT_BULK_EXECUTE = 0xfa
 
 
-def is_commit(payload):
+# What a strike may wait for. A link knows the text of what it saw prepared.
+
+def is_query(text):
+    return lambda payload, link: payload[0] == COM_QUERY and text in payload
+
+
+def is_commit(payload, link):
     return payload[:1] == b'\x03' and payload[1:].strip() == b'COMMIT'
 
 
-def is_rollback(payload):
+def is_rollback(payload, link):
     return payload[:1] == b'\x03' and payload[1:].strip() == b'ROLLBACK'
 
 
-def is_bulk(payload):
+def is_bulk(payload, link):
     return payload[0] == COM_STMT_BULK_EXECUTE
 
 
-def is_query(text):
-    return lambda payload: payload[0] == COM_QUERY and text in payload
+def is_bulk_of(text):
+    return lambda payload, link: is_bulk(payload, link) \
+        and text in link.statements.get(payload[1:5], b'')
 
 
 class Strike:
@@ -53,20 +60,23 @@ class Strike:
                 forwards what was held, however late
     swallow     the server gets it; its answer never arrives; nothing is closed
     delay       it arrives late
+    error       the server never sees it; the answer is an error, by number
+    lie         the server carries it out; the answer is an error all the same
     """
 
-    def __init__(self, matches, action, times, seconds, skip):
+    def __init__(self, matches, action, times, seconds, skip, error):
         self.matches = matches
         self.action = action
         self.times = times
         self.seconds = seconds
         self.skip = skip
+        self.error = error
         self.hits = 0
         self.links = []
         self._hit = threading.Event()
 
-    def applies(self, payload):
-        if self.hits >= self.times or not self.matches(payload):
+    def applies(self, payload, link):
+        if self.hits >= self.times or not self.matches(payload, link):
             return False
 
         if self.skip:
@@ -88,6 +98,11 @@ class Strike:
             loop.call(link.flow.set)
 
 
+def error_packet(number):
+    text = b'\xff' + struct.pack('<H', number) + b'#HY000provoked'
+    return len(text).to_bytes(3, 'little') + b'\x01' + text
+
+
 class Link:
     """A connection of nginx's, and the one to the server that belongs to it."""
 
@@ -99,6 +114,8 @@ class Link:
         self.flow.set()
         self.swallow = None
         self.tls = False
+        self.preparing = None
+        self.statements = {}        # by their ids
 
     async def serve(self):
         proxy = self.proxy
@@ -197,8 +214,11 @@ class Link:
             await self._forward(self.server, packet)
             return True
 
+        if payload[0] == COM_STMT_PREPARE:
+            self.preparing = payload[1:]
+
         strike = next((strike for strike in self.proxy.strikes
-                       if strike.applies(payload)), None)
+                       if strike.applies(payload, self)), None)
 
         if strike is None:
             await self._forward(self.server, packet)
@@ -234,7 +254,12 @@ class Link:
             await self._forward(self.server, packet)
             return True
 
-        # after, swallow: from now on, what the server says is for us alone
+        if action == 'error':
+            strike.hit(self)
+            await self._forward(self.client, error_packet(strike.error))
+            return True
+
+        # after, swallow, lie: the next thing the server says is for us alone
         self.swallow = strike
         await self._forward(self.server, packet)
         return True
@@ -245,13 +270,27 @@ class Link:
             if not data:
                 break
 
+            if self.preparing and data[4] == 0:
+                self.statements[data[5:9]] = self.preparing
+                self.preparing = None
+
             if self.swallow:
                 self.swallow.hit(self)
 
                 if self.swallow.action == 'after':
                     return
 
-                await asyncio.Event().wait()
+                if self.swallow.action == 'swallow':
+                    await asyncio.Event().wait()
+
+                # an OK or an error is one packet; others may follow it
+                while len(data) < 4 or len(data) < 4 + int.from_bytes(
+                        data[:3], 'little'):
+                    data += await self.server[0].read(65536)
+
+                data = error_packet(self.swallow.error) \
+                    + data[4 + int.from_bytes(data[:3], 'little'):]
+                self.swallow = None
 
             await self._moves()
             await self._forward(self.client, data)
@@ -287,8 +326,8 @@ class Proxy:
     async def _accept(self, reader, writer):
         await Link(self, reader, writer).serve()
 
-    def strike(self, matches, action, times=1, seconds=0, skip=0):
-        strike = Strike(matches, action, times, seconds, skip)
+    def strike(self, matches, action, times=1, seconds=0, skip=0, error=0):
+        strike = Strike(matches, action, times, seconds, skip, error)
         self.strikes.append(strike)
         return strike
 

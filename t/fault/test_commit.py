@@ -5,21 +5,32 @@ what is there, 503 only for what is not, and what could not be found out in
 time is said to be so.
 """
 
+import random
+import time
+
 import pytest
 
-from client import Load
-from proxy import is_bulk, is_commit, is_query, is_rollback
+import servers
+from client import Client, Load
+from proxy import is_bulk, is_bulk_of, is_commit, is_query, is_rollback
+
+is_keys = is_bulk_of(b'INSERT INTO idempotency_key')
+is_resolve = is_query(b'LOCK IN SHARE MODE')
+is_read = is_query(b'FOR UPDATE')
 
 
 def resolved(nginx):
     return nginx.status()['shards'][0]['resolved']
 
 
-@pytest.mark.parametrize('action', ['after', 'at-once'])
-def test_committed_but_not_heard(nginx, proxy, ask, check, action):
+@pytest.mark.parametrize('action', ['after', 'at-once', 'swallow'])
+def test_committed_but_not_heard(start_nginx, database, proxy, journal, check,
+                                 action):
+    nginx = start_nginx(servers.Shard('main', database, proxy.address,
+                                      read_timeout='500ms'))
     strike = proxy.strike(is_commit, action)
 
-    call = ask.authorize()
+    call = Client(nginx.port, journal).authorize()
 
     assert strike.hits == 1
     assert call.ok and not call.replayed, call
@@ -28,14 +39,224 @@ def test_committed_but_not_heard(nginx, proxy, ask, check, action):
     assert len(check().payments) == 1
 
 
-@pytest.mark.parametrize('action', ['before', 'half'])
-def test_never_committed(nginx, proxy, ask, check, action):
+def test_never_committed(nginx, proxy, ask, check):
+    for i, action in enumerate(('before', 'half')):
+        strike = proxy.strike(is_commit, action)
+
+        call = ask.authorize()
+
+        assert strike.hits == 1
+        assert call.ok and not call.replayed, (action, call)
+        assert call.seconds < 2
+        assert resolved(nginx) == i + 1
+
+    assert len(check().payments) == 2
+
+
+def test_an_error_is_no_proof(nginx, proxy, ask, check):
+    """COMMIT was answered by an error: carried out or not, who knows."""
+
+    cases = [('lie', 1180), ('lie', 1213), ('error', 1180), ('error', 1317)]
+
+    for i, (action, error) in enumerate(cases):
+        strike = proxy.strike(is_commit, action, error=error)
+
+        call = ask.authorize()
+
+        assert strike.hits == 1
+        assert call.ok and not call.replayed, (action, error, call)
+        assert resolved(nginx) == i + 1
+
+    assert len(check().payments) == len(cases)
+
+
+def test_changes_happen_once(nginx, proxy, ask, check):
+    for action in ('after', 'before'):
+        for operation in ('capture', 'refund', 'void'):
+            payment = ask.authorize().id
+
+            if operation == 'refund':
+                ask.change('capture', payment, amount=None)
+
+            strike = proxy.strike(is_commit, action)
+            call = ask.change(operation, payment, amount=None)
+
+            assert strike.hits == 1
+            assert call.ok, (action, call)
+
+            again = ask.change(operation, payment, key=call.key, amount=None)
+            assert again.ok and again.replayed and again.body == call.body
+
+    assert resolved(nginx) == 6
+    check()
+
+
+def test_the_resolving_is_cut_too(nginx, proxy, ask, check):
+    proxy.strike(is_commit, 'after')
+    strike = proxy.strike(is_resolve, 'before', times=2)
+
+    call = ask.authorize()
+
+    assert strike.hits == 2
+    assert call.ok and not call.replayed, call
+    assert len(check().payments) == 1
+
+
+@pytest.mark.parametrize('action, made', [('after', 1), ('before', 0)])
+def test_unknown_in_time(start_nginx, database, proxy, journal, check,
+                         action, made):
+    """The database is gone with the answer: 504, and the truth when it is
+    back."""
+
+    nginx = start_nginx(servers.Shard('main', database, proxy.address),
+                        location='payment_timeout 1s;')
+    ask = Client(nginx.port, journal)
+
     strike = proxy.strike(is_commit, action)
+    answers = ask.later([ask.call()])
+    strike.wait()
+    proxy.refuse()
+
+    [call] = answers.result(10)
+
+    assert call.status == 504 and call.code == 'OUTCOME_UNKNOWN', call
+    assert 0.9 < call.seconds < 1.5
+    assert 'retry-after' in call.headers
+
+    proxy.accept()
+    nginx.wait_connected()
+
+    again = ask.authorize(key=call.key)
+
+    assert again.ok and again.replayed == bool(made), again
+    assert len(check(ask).payments) == 1
+
+
+def test_a_commit_that_is_stuck(start_nginx, database, proxy, journal, check):
+    """COMMIT is lost on the way and the connection seems open to the server:
+    the transaction holds its locks until the server gives it up."""
+
+    nginx = start_nginx(servers.Shard('main', database, proxy.address,
+                                      read_timeout='500ms'),
+                        location='payment_timeout 8s;')
+    ask = Client(nginx.port, journal)
+    strike = proxy.strike(is_commit, 'hold')
 
     call = ask.authorize()
 
     assert strike.hits == 1
     assert call.ok and not call.replayed, call
-    assert call.seconds < 2
-    assert resolved(nginx) == 1
+    assert call.seconds < 5
+
+    # the COMMIT that was on its way all the time comes too late
+    strike.release()
+    assert ask.authorize().ok
+    assert len(check().payments) == 2
+
+
+def test_cut_between_the_statements(nginx, proxy, ask, check):
+    """Three bulk statements are under way at once; the second, say, never
+    arrives."""
+
+    for action in ('before', 'half', 'after'):
+        for skip in (0, 1, 2):
+            strike = proxy.strike(is_bulk, action, skip=skip)
+
+            call = ask.authorize()
+
+            assert strike.hits == 1
+            assert call.ok and not call.replayed, (action, skip, call)
+
+    assert len(check().payments) == 9
+
+
+def test_cut_while_reading_for_a_change(nginx, proxy, ask, check):
+    for action in ('before', 'half', 'after'):
+        payment = ask.authorize().id
+        strike = proxy.strike(is_read, action)
+
+        call = ask.change('capture', payment, amount=None)
+
+        assert strike.hits == 1
+        assert call.ok and not call.replayed, (action, call)
+
+    check()
+
+
+def test_cut_while_a_duplicate_is_looked_up(nginx, proxy, ask, check):
+    first = ask.authorize()
+
+    for action in ('before', 'half', 'after'):
+        strike = proxy.strike(is_rollback, action)
+
+        again = ask.authorize(key=first.key)
+
+        assert strike.hits == 1
+        assert again.ok and again.replayed and again.body == first.body
+
     assert len(check().payments) == 1
+
+
+def test_errors_that_pass(nginx, proxy, ask, check):
+    """The server's word for "not now", each for the first of its kind."""
+
+    errors = [1020,             # snapshot isolation
+              1047,             # Galera: not prepared
+              1053,             # shutdown in progress
+              1205,             # lock wait timeout
+              1213,             # deadlock
+              1317,             # query interrupted
+              1927, 1969,       # killed; took too long
+              1021, 1114,       # disk full, table full
+              1243,             # unknown statement
+              1290]             # read-only
+
+    for error in errors:
+        strike = proxy.strike(is_keys, 'lie', error=error)
+
+        call = ask.authorize()
+
+        assert strike.hits == 1
+        assert call.ok and not call.replayed, (error, call)
+        assert nginx.lines(f'({error})'), error
+
+    assert len(check().payments) == len(errors)
+
+
+def test_errors_that_stay(nginx, proxy, ask, check):
+    """503, honestly, and as soon as the tries are used up."""
+
+    for error, tries in ((1213, 4), (1114, 4), (1364, 1)):
+        strike = proxy.strike(is_keys, 'lie', error=error, times=1000)
+
+        call = ask.authorize()
+
+        assert call.status == 503 and 'retry-after' in call.headers, call
+        assert call.seconds < 2
+        assert strike.hits == tries
+
+        proxy.calm()
+        assert ask.authorize(key=call.key).ok
+
+    assert len(check().payments) == 3
+
+
+def test_storm_at_commit(nginx, proxy, journal, check):
+    """Under load, every kind of accident at COMMIT: nobody notices."""
+
+    rng = random.Random(4)
+    hits = []
+
+    with Load(nginx.port, journal, clients=12, changes=True) as load:
+        for _ in range(30):
+            strike = proxy.strike(is_commit, rng.choice(
+                ['after', 'before', 'half', 'at-once']))
+            strike.wait()
+            hits.append(strike)
+            time.sleep(rng.random() / 20)
+
+        load.wait(20)
+
+    assert not load.bad(), load.bad()[:5]
+    assert resolved(nginx) >= 30
+    check()

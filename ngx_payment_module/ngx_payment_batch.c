@@ -77,10 +77,18 @@ static void ngx_payment_batch_give_up(ngx_payment_batch_t *b,
 static void ngx_payment_batch_ring(ngx_payment_writer_t *writer);
 
 
+/*
+ * What waits for a lock gives up, be it a row's or a table's.  And what the
+ * network took away from us must not keep its own: the server ends a
+ * transaction that says nothing, or a COMMIT that never arrived would lock its
+ * keys for as long as the server believes in the connection, which is hours.
+ */
+
 const char *const  ngx_payment_batch_session[] = {
     "SET SESSION time_zone = '+00:00',"
     " sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',"
-    " innodb_lock_wait_timeout = 1, autocommit = 0",
+    " innodb_lock_wait_timeout = 1, lock_wait_timeout = 1,"
+    " idle_transaction_timeout = 2, autocommit = 0",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     NULL
 };

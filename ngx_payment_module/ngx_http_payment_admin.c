@@ -605,6 +605,12 @@ ngx_http_payment_admin_do(ngx_http_payment_admin_t *a, json_t *body)
         return ngx_http_payment_admin_answer(a);
     }
 
+    if (a->pmcf->outbox.enable && !a->pmcf->outbox.breaker_enable) {
+        return ngx_http_payment_admin_fail(a, PAYMENT_INVALID, "action",
+                                           "there is no breaker: "
+                                           "payment_breaker is off");
+    }
+
     return ngx_http_payment_admin_command(a);
 }
 

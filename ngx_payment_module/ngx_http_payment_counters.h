@@ -16,7 +16,7 @@
 #include "ngx_http_payment_module.h"
 
 
-#define NGX_HTTP_PAYMENT_VERSION      "0.1.0"
+#define NGX_HTTP_PAYMENT_VERSION      "1.0.0"
 
 /* Resilience4j's name of the breaker, in its metrics */
 #define NGX_HTTP_PAYMENT_BREAKER      "kafka-publisher"

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
 #include "payment.h"
 
@@ -1482,6 +1483,62 @@ mutations(void **state)
 }
 
 
+/*
+ * No memory for jansson's n-th piece, for every n: nothing breaks, nothing is
+ * lost.  (Without memory for a string jansson takes the string for a syntax
+ * error, so that a 400 is possible.)
+ */
+
+static unsigned  allocations_left;
+
+
+static void *
+scarce_malloc(size_t size)
+{
+    if (allocations_left == 0) {
+        return NULL;
+    }
+
+    allocations_left--;
+
+    return malloc(size);
+}
+
+
+static void
+no_memory(void **state)
+{
+    size_t             len;
+    unsigned           n;
+    payment_outcome_e  outcome;
+
+    (void) state;
+
+    json_set_alloc_funcs(scarce_malloc, free);
+
+    outcome = PAYMENT_UNAVAILABLE;
+
+    for (n = 0; n < 200 && outcome != PAYMENT_OK; n++) {
+        len = body_of(PAYMENT_AUTHORIZE, NULL, NULL);
+        allocations_left = n;
+        outcome = parse(PAYMENT_AUTHORIZE, body, len, NULL, NULL);
+
+        assert_true(outcome == PAYMENT_OK || outcome == PAYMENT_UNAVAILABLE
+                    || outcome == PAYMENT_INVALID);
+        assert_true(n > 0 || outcome == PAYMENT_UNAVAILABLE);
+        payment_request_free(&r);
+    }
+
+    allocations_left = 0;
+    outcome = parse(PAYMENT_VOID, "", 0, NULL, "M");
+
+    json_set_alloc_funcs(malloc, free);
+
+    assert_int_equal(outcome, PAYMENT_UNAVAILABLE);
+    assert_in_range(n, 10, 199);
+}
+
+
 #define with_rules(test)  cmocka_unit_test_setup(test, fresh_rules)
 
 
@@ -1508,7 +1565,8 @@ main(void)
         with_rules(hash_vectors),
         with_rules(fingerprints),
         with_rules(key_scopes),
-        with_rules(mutations)
+        with_rules(mutations),
+        with_rules(no_memory)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

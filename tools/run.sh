@@ -188,7 +188,12 @@ EOF
 
     id=${BASH_REMATCH[1]}
 
-    wait_until 15 read_event || {
+    if ! wait_until 5 read_event; then
+        say "waiting for the event; a publisher that was killed keeps its" \
+            "lease for up to 30 s"
+    fi
+
+    wait_until 40 read_event || {
         last_lines "$dir/logs/error.log"
         die "the event of the payment $id did not come out of Kafka"
     }

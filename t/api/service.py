@@ -132,9 +132,12 @@ class Nginx:
     """An nginx with the module; http is the text of its http{} block.
 
     $PORT in the text is a free port, the first that the server listens on.
+    With whole=True the text is a complete nginx.conf of conf/, in which what
+    it expects of a machine is replaced by what is here: see whole_text().
     """
 
-    def __init__(self, label, http, workers=2, ready=READY):
+    def __init__(self, label, http, workers=2, ready=READY, tls=None,
+                 **whole):
         env = environment()
         self.prefix = os.path.join(env['PAYMENT_TEST_DIR'],
                                    f'api-{os.getpid()}-{label}')
@@ -143,34 +146,65 @@ class Nginx:
         self.port = free_port()
         self.master = None
         self.ready = ready              # a GET that the database answers
+        self.tls = tls                  # an SSLContext for all connections
 
         shutil.rmtree(self.prefix, ignore_errors=True)
         os.makedirs(os.path.join(self.prefix, 'logs'))
-        self.configure(http, workers)
+
+        if whole:
+            self.write(self.whole_text(http, **whole))
+        else:
+            self.configure(http, workers)
+
         self.start()
 
-    def configure(self, http, workers=2):
-        module = os.environ.get('TEST_NGINX_LOAD_MODULES', '')
-        load = f'load_module {module};' if module else ''
-        user = 'user root;' if os.geteuid() == 0 else ''
-        text = http.replace('$PORT', str(self.port))
-        temp = '\n'.join(f'{name}_temp_path {self.prefix}/{name};' for name in
-                         ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi')
-                         if f'{name}_temp_path' not in text)
-
+    def write(self, text):
         with open(self.conf, 'w', encoding='utf-8') as file:
-            file.write(f"""
-                {load}
-                {user}
-                worker_processes {workers};
-                pid {self.prefix}/nginx.pid;
-                error_log {self.log} notice;
-                events {{ worker_connections 1024; }}
-                http {{
-                    {temp}
-                    {text}
-                }}
-            """)
+            file.write(text)
+
+    def main_lines(self):
+        module = os.environ.get('TEST_NGINX_LOAD_MODULES', '')
+
+        return '\n'.join((
+            f'load_module {module};' if module else '',
+            'user root;' if os.geteuid() == 0 else '',
+            f'pid {self.prefix}/nginx.pid;',
+            f'error_log {self.log} notice;'))
+
+    def http_lines(self):
+        return '\n'.join(f'{name}_temp_path {self.prefix}/{name};' for name in
+                         ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'))
+
+    def configure(self, http, workers=2):
+        self.write(f"""
+            {self.main_lines()}
+            worker_processes {workers};
+            events {{ worker_connections 1024; }}
+            http {{
+                {self.http_lines()}
+                {http.replace('$PORT', str(self.port))}
+            }}
+        """)
+
+    def whole_text(self, text, database, etc):
+        """A file of conf/: its database, its /etc/nginx/payment, its port."""
+
+        def replaced(pattern, by):
+            nonlocal text
+            text, n = re.subn(pattern, lambda _: by, text, flags=re.M)
+            assert n, f'{pattern} is not in the configuration'
+
+        replaced(r'^load_module .*$', self.main_lines())
+        replaced(r'^http \{$', 'http {\n' + self.http_lines())
+        replaced(r'unix:/run/mysqld/mysqld\.sock',
+                 'unix:' + os.environ['PAYMENT_TEST_DB_SOCKET'])
+        replaced(r'\bdatabase +payment;', f'database {database.name};')
+        replaced(r'\buser +payment;',
+                 f"user {os.environ['PAYMENT_TEST_DB_USER']};")
+        replaced(r'/etc/nginx/payment', etc)
+        replaced(r'\blisten +443 ', f'listen 127.0.0.1:{self.port} ')
+
+        return text
 
     def command(self, *arguments):
         return subprocess.run(
@@ -214,7 +248,7 @@ class Nginx:
                 if 'worker process' in read(f'/proc/{pid}/cmdline')]
 
     def connection(self, **options):
-        return Connection(self.port, **options)
+        return Connection(self.port, **{'context': self.tls, **options})
 
     def reload(self):
         """With the configuration as it is now; when the old workers left."""

@@ -50,7 +50,8 @@
  * payment_lease_next() says, or an error: close that connection, on_error().
  *
  * The statement may still take effect later, and each does no harm then.  The
- * fences are owner and epoch; ACQUIRE takes again what is ours unawares.
+ * fences are owner and epoch; ACQUIRE takes again what is ours unawares, and
+ * may name, beside :me, earlier lives of this node that are known to be dead.
  * MariaDB takes NOW when a statement starts, so one that waits for a row lock
  * comes with an old NOW: GREATEST, so that it can't shorten what a later one
  * has got.  LEAST, so that a clock set back can't make a lease last for hours;

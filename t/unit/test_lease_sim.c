@@ -78,6 +78,7 @@ typedef struct {
     unsigned                  node;
     unsigned                  shard;
     uint32_t                  life;
+    uint32_t                  predecessor;   /* the node's dead life before */
     uint64_t                  sent_at;
     unsigned                  given_up:1;
 
@@ -99,6 +100,7 @@ typedef struct {
     unsigned                  alive:1;
     unsigned                  stopping:1;
     uint32_t                  life;
+    uint32_t                  predecessor;
     uint64_t                  frozen_until;
     uint64_t                  cut_until;     /* from the database */
     uint64_t                  healthy_since;
@@ -582,7 +584,9 @@ sim_apply_acquire(statement_t *s)
 
     s->done = row->present
               && (row->lock_until_ms <= s->now_ms - (int64_t) s->grace_ms
-                  || row->owner == s->life);
+                  || row->owner == s->life
+                  || (row->owner == s->predecessor
+                      && s->predecessor != NOBODY));
 
     if (!s->done) {
         return;
@@ -760,6 +764,7 @@ sim_send(unsigned n, unsigned shard, int action)
     s->node = n;
     s->shard = shard;
     s->life = node->life;
+    s->predecessor = node->predecessor;
     s->sent_at = sim.now;
     s->epoch = l->epoch;
     s->grace_ms = l->grace_ms;
@@ -1040,6 +1045,7 @@ sim_node_birth(unsigned n)
     char       uuid[PAYMENT_LEASE_UUID_LEN + 1];
     node_t    *node;
     unsigned   i;
+    uint32_t   predecessor;
 
     node = &sim.nodes[n];
 
@@ -1047,8 +1053,11 @@ sim_node_birth(unsigned n)
         return;
     }
 
+    predecessor = one_in(2) ? node->life : NOBODY;
+
     memset(node, 0, sizeof(node_t));
 
+    node->predecessor = predecessor;
     node->alive = 1;
     node->life = ++sim.lives;
     node->healthy_since = sim.now;

@@ -32,7 +32,7 @@ import pymysql
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 
-DB_PORT, KAFKA_PORT, HTTP_PORT = 33316, 39092, 38080
+DB_PORT, KAFKA_PORT, HTTP_PORT = 23336, 27092, 28180
 USER = PASSWORD = 'payment'
 OURS, BARE = 'payment', 'payment_physical'
 
@@ -242,7 +242,7 @@ def start(options):
             user='user root;' if os.geteuid() == 0 else ''))
 
     tool('server.sh', 'nginx', 'start', DIR, 'nginx.conf')
-    wait_for('the lease', lambda: any(s['held'] for s in
+    wait_for('the lease', lambda: any(s['lease_held'] for s in
                                       status()['outbox']['shards']))
 
 

@@ -135,7 +135,7 @@ held() {
         | python3 -c '
 import json, sys
 shards = json.load(sys.stdin)["outbox"]["shards"]
-print(*(s["name"] for s in shards if s["held"]))' 2>/dev/null
+print(*(s["name"] for s in shards if s["lease_held"]))' 2>/dev/null
 }
 
 

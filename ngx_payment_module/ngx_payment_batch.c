@@ -78,16 +78,17 @@ static void ngx_payment_batch_ring(ngx_payment_writer_t *writer);
 
 
 /*
- * What waits for a lock gives up, be it a row's or a table's.  And what the
- * network took away from us must not keep its own: the server ends a
- * transaction that says nothing, or a COMMIT that never arrived would lock its
- * keys for as long as the server believes in the connection, which is hours.
+ * What waits for a lock gives up, be it a row's or a table's (which a backup may
+ * hold for a moment).  And what the network took away from us must not keep its
+ * own: the server ends a transaction that says nothing, or a COMMIT that never
+ * arrived would lock its keys for as long as the server believes in the
+ * connection, which is hours.
  */
 
 const char *const  ngx_payment_batch_session[] = {
     "SET SESSION time_zone = '+00:00',"
     " sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',"
-    " innodb_lock_wait_timeout = 1, lock_wait_timeout = 1,"
+    " innodb_lock_wait_timeout = 1, lock_wait_timeout = 3,"
     " idle_transaction_timeout = 2, autocommit = 0",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     NULL

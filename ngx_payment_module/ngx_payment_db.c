@@ -110,6 +110,7 @@ ngx_payment_db_watch(ngx_payment_db_t *db)
     c->write->handler = ngx_payment_db_write_handler;
 
     db->connection = c;
+    db->shard->open++;
     ngx_payment_db_count(db, open, 1);
 
     if (ngx_add_conn) {
@@ -549,6 +550,7 @@ ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort)
         ngx_free_connection(c);
         c->fd = (ngx_socket_t) -1;
         db->connection = NULL;
+        db->shard->open--;
         ngx_payment_db_count(db, open, -1);
     }
 
@@ -608,6 +610,7 @@ ngx_payment_db_classify(ngx_uint_t error)
         return NGX_PAYMENT_DB_UNFIT;
 
     case ER_UNKNOWN_STMT_HANDLER:       /* 1243 */
+    case ER_WRONG_ARGUMENTS:            /* 1210: it has forgotten their types */
         return NGX_PAYMENT_DB_STALE;
 
     default:

@@ -39,12 +39,15 @@ typedef struct {
     ngx_str_t                  host;        /* terminated; empty: unix socket */
     ngx_str_t                  path;        /* terminated; empty: TCP */
     in_port_t                  port;
+
+    ngx_uint_t                 last_error;  /* logged; 0: all is well */
 } ngx_payment_server_t;
 
 
 /*
- * A payment_shard{} block.  Everything but "active" and "down" is set by the
- * configuration and read-only afterwards, so connecting threads may read it.
+ * A payment_shard{} block.  Everything is set by the configuration and read-only
+ * afterwards, so connecting threads may read it, but for what is at the end,
+ * and a server's last_error: those belong to the event loop.
  */
 
 struct ngx_payment_shard_s {
@@ -70,9 +73,9 @@ struct ngx_payment_shard_s {
     ngx_uint_t                 max_requests;    /* 0: none */
 
     /* of this process: the server that all connections of the shard use, so
-     * that two primaries are never mixed */
+     * that two primaries are never mixed, and how many are open */
     ngx_uint_t                 active;
-    ngx_uint_t                 last_error;  /* logged; 0: all is well */
+    ngx_uint_t                 open;
     unsigned                   warned:1;    /* of unflushed commits */
 };
 

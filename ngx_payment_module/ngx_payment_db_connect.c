@@ -473,13 +473,15 @@ static void
 ngx_payment_db_connected(ngx_payment_db_attempt_t *a)
 {
     my_bool                yes;
+    ngx_uint_t             i, again;
     ngx_payment_db_t      *db;
     ngx_payment_shard_t   *shard;
-    ngx_payment_server_t  *server;
+    ngx_payment_server_t  *server, *servers;
 
     db = a->db;
     shard = db->shard;
-    server = (ngx_payment_server_t *) shard->servers.elts + a->server;
+    servers = shard->servers.elts;
+    server = &servers[a->server];
 
     db->attempt = NULL;
     db->state = NGX_PAYMENT_DB_CLOSED;
@@ -513,11 +515,17 @@ ngx_payment_db_connected(ngx_payment_db_attempt_t *a)
         return;
     }
 
-    if (shard->last_error) {
+    again = 0;
+
+    for (i = 0; i < shard->servers.nelts; i++) {
+        again |= servers[i].last_error;
+        servers[i].last_error = 0;
+    }
+
+    if (again) {
         ngx_log_error(NGX_LOG_NOTICE, db->log, 0,
                       "payment: shard \"%V\": connected to %V again",
                       &shard->name, &server->name);
-        shard->last_error = 0;
     }
 
     if (a->flush != 1 && !shard->warned) {
@@ -562,20 +570,25 @@ ngx_payment_db_connect_failed(ngx_payment_db_t *db,
     shard = db->shard;
     server = (ngx_payment_server_t *) shard->servers.elts + a->server;
 
-    /* once for a shard and a reason, not once for each try */
+    /* once for a server and a reason, not once for each try */
 
-    if (shard->last_error != a->error) {
+    if (server->last_error != a->error) {
         ngx_log_error(NGX_LOG_ERR, db->log, 0,
                       "payment: shard \"%V\": %s failed, server %V: (%ui) %s",
                       &shard->name, a->phase, &server->name, a->error,
                       a->message);
-        shard->last_error = a->error;
+        server->last_error = a->error;
     }
 
     db->failures++;
     ngx_payment_db_count(db, connect_failures, 1);
 
-    if (shard->servers.nelts > 1 && shard->active == a->server) {
+    /* where others of us are at work, this one waits for its turn; but no work
+     * can be done on a server that is read-only */
+
+    if (shard->servers.nelts > 1 && shard->active == a->server
+        && (shard->open == 0 || a->error == NGX_PAYMENT_DB_E_READ_ONLY))
+    {
         shard->active = (a->server + 1) % shard->servers.nelts;
         ngx_payment_db_count(db, failovers, 1);
     }

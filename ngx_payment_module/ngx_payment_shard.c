@@ -328,7 +328,7 @@ ngx_payment_shard_create(ngx_conf_t *cf, ngx_str_t *name)
      * set by ngx_pcalloc():
      *
      *     shard->database and all other strings = { 0, NULL };
-     *     shard->index = shard->active = shard->last_error = 0;
+     *     shard->index = shard->active = shard->open = 0;
      *     shard->warned = 0;
      */
 

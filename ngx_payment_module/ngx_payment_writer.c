@@ -254,6 +254,16 @@ ngx_payment_writer_down(ngx_payment_db_t *db)
     line = db->data;
     w = line->writer;
 
+    /* who rests at a server that is not the active one any more moves, too */
+
+    for (i = 0; i < w->nlines; i++) {
+        if (w->lines[i].db.state == NGX_PAYMENT_DB_IDLE
+            && w->lines[i].db.server != w->shard->active)
+        {
+            ngx_payment_db_reset(&w->lines[i].db);
+        }
+    }
+
     /* there may be another server, or another connection that still works */
 
     if (db->failures < w->shard->servers.nelts) {

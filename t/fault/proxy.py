@@ -347,6 +347,14 @@ class Proxy:
 
         loop.run(close())
 
+    def close_listener(self):
+        """Nobody listens; what is open stays."""
+
+        async def close():
+            self.listener.close()
+
+        loop.run(close())
+
     def accept(self):
         loop.run(self._open())
 

@@ -153,14 +153,14 @@ class MariaDB:
             db.execute(statement)
             return db.fetchall()
 
-    def new_database(self):
+    def new_database(self, name=None):
         """An empty payment database; its name."""
 
         self.count += 1
-        name = f'payment_{os.getpid()}_{self.count}'
+        name = name or f'payment_{self.dir.name.replace("-", "")}_{self.count}'
 
         with self.admin() as db:
-            db.execute(f'CREATE DATABASE {name}')
+            db.execute(f'CREATE DATABASE IF NOT EXISTS {name}')
 
             for table in TABLES + ('payment_schema_version',):
                 db.execute(f'CREATE TABLE {name}.{table}'
@@ -175,12 +175,17 @@ class MariaDB:
         with self.admin() as db:
             db.execute(f'DROP DATABASE {name}')
 
-    def connections(self, database):
+    def connections(self, database, db=None):
         """Ids of the module's connections to the database."""
 
-        return [row[0] for row in self.query(
-            'SELECT id FROM information_schema.processlist'
-            f" WHERE user = '{USER}' AND db = '{database}'")]
+        statement = ('SELECT id FROM information_schema.processlist'
+                     f" WHERE user = '{USER}' AND db = '{database}'")
+
+        if db is None:
+            return [row[0] for row in self.query(statement)]
+
+        db.execute(statement)
+        return [row[0] for row in db.fetchall()]
 
     def kill_connections(self, database, what='CONNECTION'):
         """KILLs each; how many there were."""
@@ -188,7 +193,7 @@ class MariaDB:
         killed = 0
 
         with self.admin() as db:
-            for ident in self.connections(database):
+            for ident in self.connections(database, db):
                 try:
                     db.execute(f'KILL {what} {ident}')
                     killed += 1
@@ -240,14 +245,17 @@ class Shard:
 
 
 class Nginx:
-    """An nginx with payment_api at /api/payments."""
+    """An nginx with payment_api at /api/payments.
+
+    reuseport spreads few connections evenly over the workers; but a reload
+    loses what waits in the old workers' queues, so that it is off there."""
 
     # what a healthy nginx never logs; a test may expect some of it
     SICK = re.compile(r'\[(alert|emerg|crit)\]|exited on signal'
                       r'|AddressSanitizer|runtime error|LeakSanitizer')
 
     def __init__(self, name, shards, http='', location='', workers=2,
-                 single=False, reuseport=False, connections=2048,
+                 single=False, reuseport=True, connections=2048,
                  environment=None):
         self.dir = WORK / name
         self.port = free_port()
@@ -266,7 +274,7 @@ class Nginx:
         load = '\n'.join(f'load_module {module};'
                          for module in MODULES.split())
         user = 'user root;' if os.geteuid() == 0 else ''
-        listen = 'reuseport' if self.reuseport else ''
+        listen = 'reuseport' if self.reuseport and not self.single else ''
         shards = '\n    '.join(shard.text() for shard in self.shards)
 
         return f"""

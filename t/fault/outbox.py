@@ -1,0 +1,508 @@
+"""What the tests of the outbox are given: a Kafka that may be killed, a
+writer that commits events as the workers do but faster and worse, and the
+invariants between the database and the topic.
+
+I5   every committed event is in the topic, and nothing else
+I6   the table is empty afterwards
+I7   each event once, but for as many as the test allows; repeats are equal to
+     the byte
+I8   a payment's events come in the order of their versions, and lie in the
+     partition of their merchant (I9)
+"""
+
+import collections
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+import uuid
+
+import confluent_kafka
+import pytest
+
+import servers
+from servers import ROOT, WORK, wait_for
+
+COLUMNS = ('aggregatetype, aggregateid, type, merchant_id, version,'
+           ' created_at, traceparent, payload')
+
+
+class Kafka:
+    """A private broker; its port stays the same over restarts."""
+
+    def __init__(self, name='kafka', options=''):
+        self.dir = WORK / name
+        self.options = options
+        self.port = servers.free_port()
+        self.watcher = None
+
+    @property
+    def address(self):
+        return f'127.0.0.1:{self.port}'
+
+    def _tool(self, verb, *arguments):
+        environment = dict(os.environ, KAFKA_HEAP_MB='320',
+                           KAFKA_OPTIONS=self.options.replace('\n', '\\n'))
+        subprocess.run([ROOT / 'tools' / 'server.sh', 'kafka', verb,
+                        self.dir, *arguments], env=environment, check=True,
+                       stdout=subprocess.DEVNULL, timeout=120)
+
+    def first_start(self):
+        shutil.rmtree(self.dir, ignore_errors=True)
+        self.dir.mkdir(parents=True)
+        self.start()
+
+    def start(self):
+        self._tool('start', str(self.port))
+
+    def stop(self):
+        self._tool('stop')
+
+    def kill(self):
+        self._tool('kill')
+
+    def pid(self):
+        return int((self.dir / 'kafka.pid').read_text())
+
+    def freeze(self):
+        """It is there, and does not answer."""
+        os.kill(self.pid(), signal.SIGSTOP)
+
+    def thaw(self):
+        os.kill(self.pid(), signal.SIGCONT)
+
+    def create(self, topic, partitions=8, **config):
+        from confluent_kafka.admin import AdminClient, NewTopic
+
+        admin = AdminClient({'bootstrap.servers': self.address})
+        admin.create_topics([NewTopic(topic, partitions, 1, config=config)]
+                            )[topic].result(20)
+
+    def configure(self, topic, **config):
+        from confluent_kafka.admin import (AdminClient, ConfigResource,
+                                           ResourceType)
+
+        resource = ConfigResource(ResourceType.TOPIC, topic, {
+            name.replace('_', '.'): str(value)
+            for name, value in config.items()})
+        admin = AdminClient({'bootstrap.servers': self.address})
+        admin.alter_configs([resource])[resource].result(20)
+
+    def consumer(self):
+        return confluent_kafka.Consumer({
+            'bootstrap.servers': self.address, 'group.id': str(uuid.uuid4()),
+            'enable.auto.commit': False, 'enable.partition.eof': False,
+            'auto.offset.reset': 'earliest', 'fetch.wait.max.ms': 50,
+            'isolation.level': 'read_uncommitted'})
+
+    def ends(self, topic, consumer=None):
+        """{partition: the offset after its last message}"""
+
+        if consumer is None:
+            self.watcher = consumer = self.watcher or self.consumer()
+
+        deadline = time.monotonic() + 20
+
+        while True:
+            try:
+                known = consumer.list_topics(topic, 20).topics[topic]
+                return {p: consumer.get_watermark_offsets(
+                    confluent_kafka.TopicPartition(topic, p), 20)[1]
+                    for p in known.partitions}
+            except confluent_kafka.KafkaException:
+                # a topic just made, a broker just started
+                if time.monotonic() > deadline:
+                    raise
+
+    def count(self, topic):
+        return sum(self.ends(topic).values())
+
+    def messages(self, topic):
+        """All of them, in the order of each partition."""
+
+        consumer = self.consumer()
+
+        try:
+            ends = self.ends(topic, consumer)
+            consumer.assign([confluent_kafka.TopicPartition(topic, p, 0)
+                             for p in ends])
+            wanted = sum(ends.values())
+            found = []
+            deadline = time.monotonic() + 60
+
+            while len(found) < wanted:
+                assert time.monotonic() < deadline, \
+                    f'{len(found)} of {wanted} messages could be read'
+
+                for message in consumer.consume(10000, 1):
+                    assert message.error() is None, message.error()
+                    found.append(Message(message))
+
+            return found
+        finally:
+            consumer.close()
+
+
+class Message:
+    __slots__ = ('partition', 'offset', 'key', 'value', 'headers')
+
+    def __init__(self, message):
+        self.partition = message.partition()
+        self.offset = message.offset()
+        self.key = (message.key() or b'').decode()
+        self.value = message.value()
+        self.headers = {name: value.decode()
+                        for name, value in message.headers() or ()}
+
+    @property
+    def id(self):
+        return self.headers['id']
+
+    @property
+    def payment(self):
+        return self.id.rpartition(':')[0]
+
+    @property
+    def version(self):
+        return int(self.headers['version'])
+
+    @property
+    def epoch(self):
+        return int(self.headers['epoch'])
+
+
+def murmur2(data):
+    """As Java's client computes it, for the partition of a key."""
+
+    mask, m = 0xffffffff, 0x5bd1e995
+    h = (0x9747b28c ^ len(data)) & mask
+
+    for i in range(0, len(data) // 4 * 4, 4):
+        k = int.from_bytes(data[i:i + 4], 'little') * m & mask
+        k = (k ^ k >> 24) * m & mask
+        h = (h * m & mask) ^ k
+
+    rest = data[len(data) // 4 * 4:]
+
+    if rest:
+        h = (h ^ int.from_bytes(rest, 'little')) * m & mask
+
+    h = (h ^ h >> 13) * m & mask
+    return h ^ h >> 15
+
+
+def partition_of(key, partitions):
+    return (murmur2(key.encode()) & 0x7fffffff) % partitions
+
+
+def judge(messages, expected, duplicates=0, partitions=None):
+    """expected is {event id: merchant}. Returns how many came twice."""
+
+    seen = {}
+    latest = collections.defaultdict(int)
+    repeats = 0
+
+    for message in messages:
+        ident = message.id
+
+        assert ident in expected, f'I5: {ident} was never committed'
+        assert message.key == expected[ident]
+
+        if partitions:
+            assert message.partition == partition_of(message.key, partitions), \
+                f'I9: {message.key} in partition {message.partition}'
+
+        if ident in seen:
+            repeats += 1
+            assert seen[ident] == message.value, f'I7: {ident} changed'
+            continue
+
+        seen[ident] = message.value
+
+        # the first time of an event: all before it must have been there
+        assert message.version == latest[message.payment] + 1, \
+            f'I8: {ident} after version {latest[message.payment]}'
+        latest[message.payment] = message.version
+
+    missing = expected.keys() - seen.keys()
+    assert not missing, f'I5: {len(missing)} not there: {sorted(missing)[:5]}'
+    assert repeats <= duplicates, f'I7: {repeats} came again'
+
+    return repeats
+
+
+def pending(mariadb, database):
+    return mariadb.query('SELECT COUNT(*) FROM outbox_event', database)[0][0]
+
+
+def lease(mariadb, database):
+    """{name: value} of the shard's lease, and whether it runs."""
+
+    with mariadb.admin(database) as db:
+        db.execute('SELECT owner_uuid, epoch, lock_until > UTC_TIMESTAMP(3)'
+                   " FROM outbox_lease WHERE name = 'payment-outbox'")
+        row = db.fetchone()
+
+    return dict(owner=row[0], epoch=row[1], live=bool(row[2])) if row else None
+
+
+def committed(mariadb, database):
+    """What the tables say that was published: {event id: merchant}."""
+
+    rows = mariadb.query('SELECT id, merchant_id, version FROM payment',
+                         database)
+    return {f'{uuid.UUID(bytes=ident)}:{v}': merchant
+            for ident, merchant, version in rows
+            for v in range(1, version + 1)}
+
+
+def wait_empty(mariadb, database, seconds=30):
+    wait_for(lambda: pending(mariadb, database) == 0, seconds,
+             'an empty outbox')
+
+
+class Writer:
+    """Commits events as workers do: several at a time, in transactions that
+    overlap, some rolled back, some late. A payment's next event is written
+    after the one before was committed."""
+
+    def __init__(self, mariadb, database, threads=3, batch=20, late=0.05,
+                 changes=0.4, pause=0.002, merchants=40, seed=None):
+        self.mariadb = mariadb
+        self.database = database
+        self.threads = threads
+        self.batch = batch
+        self.late = late
+        self.changes = changes
+        self.pause = pause
+        self.merchants = merchants
+        self.seed = seed
+        self.expected = {}
+        self.stopping = False
+        self.failed = None
+        self.lock = threading.Lock()
+        self.running = []
+
+    def __enter__(self):
+        self.running = [threading.Thread(target=self._run, args=(i,),
+                                         daemon=True)
+                        for i in range(self.threads)]
+        for thread in self.running:
+            thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.stopping = True
+        for thread in self.running:
+            thread.join(30)
+        if error[0] is None:
+            assert self.failed is None, self.failed
+
+    def wait(self, n, seconds=60):
+        """Until n more events were committed."""
+
+        n += len(self.expected)
+        wait_for(lambda: self.failed or len(self.expected) >= n, seconds,
+                 'events of the writer')
+
+    def _run(self, i):
+        rng = random.Random(None if self.seed is None else self.seed + i)
+        live = []
+
+        try:
+            connection = self.mariadb.session(self.database)
+
+            while not self.stopping:
+                self._transaction(connection, rng, live)
+                time.sleep(self.pause)
+
+            connection.close()
+        except Exception as error:                     # told by __exit__
+            self.failed = self.failed or repr(error)
+
+    def _transaction(self, connection, rng, live):
+        events = []
+
+        for _ in range(rng.randint(1, self.batch)):
+            if live and rng.random() < self.changes:
+                payment, merchant, version = live.pop(rng.randrange(len(live)))
+                events.append((payment, merchant, version + 1))
+            else:
+                events.append((str(uuid.uuid4()),
+                               f'M-{rng.randrange(self.merchants)}', 1))
+
+        cursor = connection.cursor()
+        cursor.execute(
+            f'INSERT INTO outbox_event ({COLUMNS}) VALUES ' + ','.join(
+                "('payment', '%s', '%s', '%s', %d, UTC_TIMESTAMP(6), NULL,"
+                " '{\"n\":%d}')"
+                % (payment, 'authorized' if version == 1 else 'captured',
+                   merchant, version, rng.randrange(1 << 30))
+                for payment, merchant, version in events))
+
+        if rng.random() < self.late:
+            time.sleep(rng.random() * 0.1)
+
+        if rng.random() < 0.02:
+            connection.rollback()
+            live += [(p, m, v - 1) for p, m, v in events if v > 1]
+            return
+
+        connection.commit()
+
+        with self.lock:
+            for payment, merchant, version in events:
+                self.expected[f'{payment}:{version}'] = merchant
+
+        live += [e for e in events if e[2] < 4]
+        del live[:-200]
+
+
+def fill(mariadb, database, n, each=1, size=0, merchants=1000, bulk=1000):
+    """A standing backlog; each payment has that many events. Returns
+    {event id: merchant}."""
+
+    expected = {}
+    rng = random.Random(n)
+    padding = 'x' * size
+    connection = mariadb.session(database)
+    cursor = connection.cursor()
+    rows = []
+
+    def flush():
+        cursor.execute(f'INSERT INTO outbox_event ({COLUMNS}) VALUES '
+                       + ','.join(rows))
+        connection.commit()
+        rows.clear()
+
+    payments = [(str(uuid.UUID(int=rng.getrandbits(128))),
+                 f'M-{rng.randrange(merchants)}') for _ in range(n // each)]
+
+    for version in range(1, each + 1):
+        for payment, merchant in payments:
+            expected[f'{payment}:{version}'] = merchant
+            rows.append(f"('payment', '{payment}', 'authorized', '{merchant}',"
+                        f" {version}, UTC_TIMESTAMP(6), NULL, '{padding}{{}}')")
+            if len(rows) == bulk:
+                flush()
+
+    if rows:
+        flush()
+
+    connection.close()
+    return expected
+
+
+def helpers(nginx):
+    """The helper processes of an nginx, by their title."""
+
+    return [pid for pid in servers._children(nginx.process.pid)
+            if 'payment outbox' in servers._title(pid)]
+
+
+def helper(nginx, seconds=10):
+    return wait_for(lambda: helpers(nginx), seconds, 'a helper')[0]
+
+
+def outbox(nginx):
+    return nginx.status()['outbox']
+
+
+def relay(nginx, i=0):
+    return outbox(nginx)['shards'][i]
+
+
+def wait_leased(nginx, seconds=10, i=0):
+    return wait_for(lambda: relay(nginx, i)['lease_held'] and relay(nginx, i),
+                    seconds, 'the lease')
+
+
+def settings(kafka, topic, **changes):
+    """The directives of the outbox; payment_outbox_x by the name x."""
+
+    lines = {'payment_kafka_brokers': kafka.address,
+             'payment_kafka_topic': topic,
+             'payment_outbox_initial_delay': '0'}
+
+    for name, value in changes.items():
+        name = name if name.startswith(('kafka_', 'breaker')) \
+            else 'outbox_' + name
+        lines['payment_' + name] = value
+
+    return '\n    '.join(f'{name} {value};' if not isinstance(value, list)
+                         else '\n    '.join(f'{name} {v};' for v in value)
+                         for name, value in lines.items())
+
+
+def free_lease(mariadb, *databases):
+    for database in databases:
+        mariadb.query("INSERT IGNORE INTO outbox_lease VALUES"
+                      " ('payment-outbox', '2000-01-01', '2000-01-01', '', 0,"
+                      " '')", database)
+
+
+# for start_outbox(nginx=ADMIN)
+ADMIN = dict(location='}\n        location /outbox {\n'
+                      '            payment_outbox_admin;')
+
+
+def admin(nginx, action=None, **members):
+    """GET without an action; the answer."""
+
+    request = urllib.request.Request(
+        f'http://127.0.0.1:{nginx.port}/outbox',
+        data=action and json.dumps(dict(action=action, **members)).encode(),
+        headers={'Content-Type': 'application/json'})
+
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+# fixtures: imported by the tests that use them
+
+@pytest.fixture(scope='session')
+def _kafka(work):
+    broker = Kafka(options='message.max.bytes=1000000')
+    broker.stop()
+    broker.first_start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def kafka(_kafka):
+    """The broker; running."""
+    _kafka.start()
+    yield _kafka
+
+    if (_kafka.dir / 'kafka.pid').exists():
+        _kafka.thaw()
+
+    _kafka.start()
+
+
+@pytest.fixture
+def topic(kafka):
+    """A topic of this test, with 8 partitions."""
+    name = f'test-{uuid.uuid4()}'
+    kafka.create(name)
+    return name
+
+
+@pytest.fixture
+def start_outbox(start_nginx, mariadb, database, kafka, topic):
+    """start_outbox(..): an Nginx with its outbox on, one shard."""
+
+    def start(shard=None, nginx=None, **changes):
+        free_lease(mariadb, database)
+        return start_nginx(
+            shard or servers.Shard('main', database,
+                                   f'unix:{mariadb.socket}'),
+            http=settings(kafka, topic, **changes), **(nginx or {}))
+
+    return start

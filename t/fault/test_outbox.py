@@ -1,0 +1,284 @@
+"""From the database into Kafka: everything, once, in order."""
+
+import json
+import subprocess
+import time
+import uuid
+
+import pytest
+
+import servers
+from client import Client, Load
+from outbox import (ADMIN, COLUMNS, Writer, _kafka, admin,        # noqa: F401
+                    committed, fill, judge, kafka, outbox, pending, relay,
+                    settings, start_outbox, topic, wait_empty, wait_leased)
+from servers import wait_for
+
+
+def test_a_payment(start_outbox, mariadb, database, kafka, topic, journal):
+    nginx = start_outbox()
+    ask = Client(nginx.port, journal)
+
+    payment = ask.authorize(merchant='MERCHANT-7')
+    ask.change('capture', payment.id, merchant='MERCHANT-7', amount=None)
+    ask.change('refund', payment.id, merchant='MERCHANT-7', amount=None)
+
+    wait_for(lambda: kafka.count(topic) == 3, 10, 'three events')
+    wait_empty(mariadb, database, 5)
+
+    messages = kafka.messages(topic)
+    judge(messages, committed(mariadb, database), 0, 8)
+
+    assert [m.headers['ce_type'] for m in messages] == \
+        ['authorized', 'captured', 'refunded']
+
+    event = json.loads(messages[0].value)
+    assert event['paymentId'] == payment.id and event['amount'] == 1000
+
+    headers = messages[0].headers
+    when = headers.pop('ce_time')
+    assert time.strptime(when[:19], '%Y-%m-%dT%H:%M:%S') and when[-1] == 'Z'
+    assert abs(float(when[17:-1]) - float(
+        event['occurredAt'][17:-1])) < 0.001
+    assert headers == {
+        'id': f'{payment.id}:1', 'eventId': f'{payment.id}:1',
+        'ce_specversion': '1.0', 'ce_id': f'{payment.id}:1',
+        'ce_source': 'ngx_payment_module', 'ce_type': 'authorized',
+        'ce_subject': payment.id, 'content-type': 'application/json',
+        'version': '1', 'epoch': str(relay(nginx)['lease_epoch'])}
+
+    state = relay(nginx)
+    assert state['published'] == state['deleted'] == state['read'] == 3
+    assert nginx.status()['times']['commit_to_ack']['count'] == 3
+    assert outbox(nginx)['kafka_up']
+
+
+def test_under_load(start_outbox, mariadb, database, kafka, topic, journal):
+    """Not one duplicate, and empty soon after the last."""
+
+    nginx = start_outbox()
+
+    with Load(nginx.port, journal, clients=32, changes=True) as load:
+        load.wait(5000, 60)
+
+    wait_empty(mariadb, database, 2)
+    judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
+    assert relay(nginx)['failed'] == 0
+
+
+def test_traceparent(start_outbox, mariadb, database, kafka, topic):
+    trace = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+    start_outbox()
+
+    mariadb.query(f"INSERT INTO outbox_event ({COLUMNS}) VALUES ('payment',"
+                  f" '{uuid.uuid4()}', 'authorized', 'm', 1,"
+                  f" UTC_TIMESTAMP(6), '{trace}', '{{}}')", database)
+
+    wait_for(lambda: kafka.count(topic) == 1, 10, 'the event')
+    assert kafka.messages(topic)[0].headers['traceparent'] == trace
+
+
+def test_topic_for_each_type(start_outbox, mariadb, database, kafka, topic):
+    for kind in ('authorized', 'captured'):
+        kafka.create(f'{topic}.{kind}')
+
+    start_outbox(kafka_topic=f'{topic}.$event')
+    expected = fill(mariadb, database, 10)
+    wait_empty(mariadb, database)
+
+    judge(kafka.messages(f'{topic}.authorized'), expected)
+    assert kafka.count(f'{topic}.captured') == 0
+
+
+def test_overlapping_transactions(start_outbox, mariadb, database, kafka,
+                                  topic):
+    """Late commits, gaps, rollbacks, later versions: all of it, in order."""
+
+    nginx = start_outbox()
+
+    with Writer(mariadb, database, threads=6, late=0.3, changes=0.6) as writer:
+        writer.wait(20000, 90)
+
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), writer.expected, 0, 8)
+    assert relay(nginx)['late'] > 0
+
+
+def test_a_late_commit_is_not_overtaken(start_outbox, mariadb, database,
+                                        kafka, topic):
+    """The first event of a payment has a low id and commits late, when the
+    cursor is far beyond it; the second follows at once."""
+
+    nginx = start_outbox()
+    late = mariadb.session(database)
+    expected = {}
+
+    def row(payment, version):
+        expected[f'{payment}:{version}'] = 'm'
+        return (f'INSERT INTO outbox_event ({COLUMNS}) VALUES'
+                f" ('payment', '{payment}', 'authorized', 'm', {version},"
+                " UTC_TIMESTAMP(6), NULL, '{}')")
+
+    for _ in range(20):
+        payment = str(uuid.uuid4())
+        cursor = late.cursor()
+        cursor.execute(row(payment, 1))
+
+        others = fill(mariadb, database, 500, merchants=7)
+        expected.update(others)
+        wait_for(lambda: pending(mariadb, database) == 0, 10,
+                 'the cursor beyond the late one')
+
+        late.commit()
+        cursor.execute(row(payment, 2))
+        late.commit()
+
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected, 0, 8)
+    assert relay(nginx)['late'] >= 1
+
+
+@pytest.mark.parametrize('each', [1, 3])
+def test_backlog(start_outbox, mariadb, database, kafka, topic, each):
+    expected = fill(mariadb, database, 60000, each)
+    nginx = start_outbox()
+
+    wait_leased(nginx)
+    wait_for(lambda: relay(nginx)['backlog'] > 0, 10, 'a backlog to see')
+    wait_empty(mariadb, database, 60)
+
+    judge(kafka.messages(topic), expected, 0, 8)
+    wait_for(lambda: relay(nginx)['backlog'] == 0, 5, 'no backlog to see')
+    assert relay(nginx)['rewinds'] == 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_backlog_of_a_million(start_outbox, mariadb, database, kafka, topic):
+    expected = fill(mariadb, database, 1000000)
+    nginx = start_outbox()
+
+    wait_empty(mariadb, database, 300)
+    judge(kafka.messages(topic), expected, 0, 8)
+    assert relay(nginx)['late'] == 0
+
+
+def test_single_process(start_outbox, mariadb, database, kafka, topic,
+                        journal):
+    nginx = start_outbox(nginx=dict(single=True))
+
+    with Load(nginx.port, journal, clients=4) as load:
+        load.wait(300)
+
+    nginx.quit()
+    assert nginx.lines('payment outbox: stopped')
+    assert pending(mariadb, database) == 0
+    judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
+
+
+def test_reference_profile(start_outbox, mariadb, database, kafka, topic):
+    start_outbox(kafka_profile='reference')
+    expected = fill(mariadb, database, 3000, 3)
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected, 0, 8)
+
+
+def test_properties(start_outbox, mariadb, database, kafka, topic):
+    start_outbox(kafka_property=['linger.ms 20', 'client.id someone',
+                                 'message.timeout.ms 5000'])
+    expected = fill(mariadb, database, 100)
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected, 0, 8)
+
+
+@pytest.mark.parametrize('directives, says', [
+    (dict(kafka_property='acks 1'), 'acks'),
+    (dict(kafka_property='no.such.thing 1'), 'no.such.thing'),
+    (dict(kafka_property='linger.ms secret'), 'linger.ms'),
+    (dict(kafka_property='bootstrap.servers a:1'), 'payment_kafka_brokers'),
+    (dict(kafka_property='transactional.id a'), 'transactional.id'),
+    (dict(kafka_property='message.timeout.ms 20000'), 'lock_at_most_for'),
+    (dict(kafka_property='max.in.flight 6'), 'max.in.flight'),
+    (dict(kafka_profile='reference',
+          kafka_property='enable.idempotence true'), 'acks'),
+    (dict(kafka_property='ssl.ca.location /no/such/file',
+          ), None),
+    (dict(kafka_property=['security.protocol ssl',
+                          'ssl.ca.location /no/such/file']), 'ssl'),
+    (dict(kafka_topic='"a b"'), 'payment_kafka_topic'),
+    (dict(kafka_topic='x.$event'), None),
+])
+def test_configuration(work, mariadb, directives, says):
+    """nginx -t, which touches no server, finds what makes no sense."""
+
+    class Nobody:
+        address = '127.0.0.1:9'
+
+    nginx = servers.Nginx('nginx-t', [servers.Shard('main', 'x', '/x')],
+                          http=settings(Nobody, 'payments', **directives))
+    nginx.shards[0].servers = ['127.0.0.1:9']
+    nginx.dir.mkdir(parents=True, exist_ok=True)
+    (nginx.dir / 'nginx.conf').write_text(nginx.config())
+
+    result = subprocess.run(
+        [servers.NGINX, '-t', '-p', str(nginx.dir), '-c',
+         str(nginx.dir / 'nginx.conf'), '-e', 'stderr'],
+        capture_output=True, text=True, timeout=20)
+
+    if says:
+        assert result.returncode == 1, result.stderr
+        assert says in result.stderr
+        assert 'secret' not in result.stderr
+    else:
+        assert result.returncode == 0, result.stderr
+
+
+def test_purge_of_keys(start_outbox, mariadb, database, journal):
+    """Old keys are forgotten, young ones are not, all over the key space."""
+
+    with mariadb.admin(database) as db:
+        for age, n in ((3600, 6000), (0, 3000)):
+            db.execute(
+                'INSERT INTO idempotency_key (key_hash, payment_id,'
+                ' fingerprint, operation, status, version, created_at)'
+                " SELECT UNHEX(MD5(CONCAT(RAND(), seq))), UNHEX(MD5(seq)),"
+                " 'fffffff1', 'authorize', 'AUTHORIZED', 1,"
+                f' UTC_TIMESTAMP() - INTERVAL {age} SECOND'
+                f' FROM seq_1_to_{n}')
+
+    shard = servers.Shard('main', database, f'unix:{mariadb.socket}')
+    nginx = start_outbox(shard, archive='off')
+    assert relay(nginx)['purged'] == 0
+
+    nginx.http += '\n    payment_idempotency_retention 60s;'
+    (nginx.dir / 'nginx.conf').write_text(nginx.config())
+    nginx.reload()
+
+    wait_for(lambda: mariadb.query('SELECT COUNT(*) FROM idempotency_key',
+                                   database)[0][0] == 3000, 30,
+             'a purge of the old keys and no others')
+    wait_for(lambda: relay(nginx)['purged'] == 6000, 5, 'the counter')
+
+
+def test_many_payments_while_paused(start_outbox, mariadb, database, kafka,
+                                    topic):
+    """The helper's word of shared memory is what payment_outbox_admin sets;
+    here it does it over HTTP."""
+
+    nginx = start_outbox(nginx=ADMIN)
+    wait_leased(nginx)
+    admin(nginx, 'pause')
+    expected = fill(mariadb, database, 100)
+    time.sleep(0.5)
+    assert kafka.count(topic) == 0
+    assert outbox(nginx)['paused']
+    wait_for(lambda: relay(nginx)['backlog'] >= 100, 5, 'the backlog')
+
+    # a pause outlives the helper
+    nginx.reload()
+    time.sleep(0.5)
+    assert kafka.count(topic) == 0
+
+    admin(nginx, 'resume')
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected, 0, 8)

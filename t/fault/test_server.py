@@ -1,0 +1,394 @@
+"""The database server dies, stops, fills up, becomes a replica, throws us out.
+
+Every client is told at once that it should come again, or is not told at all
+because the work was done on another try; and when the server is well, so are
+we, without anybody's help.
+"""
+
+import time
+
+import pymysql
+import pytest
+
+import servers
+from client import Client, Load
+from servers import Shard, wait_for
+
+
+def failures(nginx):
+    """Log lines about connecting."""
+    return nginx.lines(' failed, server ')
+
+
+def refused(call):
+    """503, at once, and when to come again."""
+    return call.status == 503 and call.code == 'SERVICE_UNAVAILABLE' \
+        and int(call.headers['retry-after']) > 0 and call.seconds < 0.5
+
+
+def recovers(ask, seconds=8):
+    """Waits for the first payment that is taken; how long that took."""
+    start = time.monotonic()
+    wait_for(lambda: ask.authorize().ok, seconds, 'recovery')
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize('what', ['CONNECTION', 'QUERY'])
+def test_kill_storm(nginx, mariadb, database, journal, check, what):
+    killed = 0
+
+    with Load(nginx.port, journal, clients=12, changes=True) as load:
+        for _ in range(25):
+            killed += mariadb.kill_connections(database, what)
+            time.sleep(0.06)
+
+        load.wait(20)
+
+    assert killed > 50
+    assert not load.bad(), load.bad()[:5]
+    check()
+
+
+def test_kill_9(nginx, mariadb, database, journal, check, ask):
+    """mariadbd is killed under load, several times."""
+
+    with Load(nginx.port, journal, clients=12, changes=True) as load:
+        for _ in range(4):
+            load.wait(100)
+            mariadb.kill()
+            time.sleep(0.2)
+            mariadb.start()
+
+        load.wait(100)
+
+    statuses = {call.status for call in load.bad()}
+    assert statuses <= {503, 504}, load.calls.statuses()
+
+    # only those whose COMMIT was under way may have to ask again
+    assert len(journal.of(status=504)) <= 4 * 2 * 12
+    assert all(call.seconds < 6 for call in journal)
+
+    check(ask)
+
+
+def test_stop_and_start(nginx, mariadb, journal, check, ask):
+    """An orderly shutdown under load, and somebody who forgot the server."""
+
+    with Load(nginx.port, journal, clients=8) as load:
+        load.wait(100)
+        mariadb.stop()
+
+        wait_for(lambda: refused(ask.authorize()), 5, '503 at once')
+        assert all(refused(ask.authorize()) for _ in range(20))
+
+        mariadb.start()
+        load.wait(100)
+
+    # one line of each worker when it went, not one for each try
+    assert len(failures(nginx)) == 2, failures(nginx)
+    assert len(nginx.lines('connected to')) == 2
+
+    check(ask)
+
+
+def test_away_at_the_start(start_nginx, mariadb, database, journal, check):
+    mariadb.stop()
+
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'),
+                        ready=False)
+    ask = Client(nginx.port, journal)
+
+    wait_for(lambda: refused(ask.authorize()), 5, '503 at once')
+    assert all(refused(call)
+               for call in ask.at_once([ask.call() for _ in range(50)]))
+    assert len(failures(nginx)) == 2, failures(nginx)
+
+    mariadb.start()
+    recovers(ask)
+    nginx.wait_connected()
+    check(ask)
+
+
+@pytest.mark.parametrize('what', ['version', 'no version', 'no table',
+                                  'password', 'database'])
+def test_the_wrong_database(start_nginx, mariadb, database, journal, check,
+                            what):
+    """Somebody has to do something first: one line says what, no secret in
+    it, and when it is done we go on."""
+
+    def sql(*statements):
+        for statement in statements:
+            mariadb.query(statement, database)
+
+    settings = {}
+
+    if what == 'version':
+        sql("INSERT INTO payment_schema_version (version, description)"
+            " VALUES (7, 'from the future')")
+        word = 'the schema has version 7, this module needs version'
+
+    elif what == 'no version':
+        sql('DROP TABLE payment_schema_version')
+        word = 'no payment_schema_version table'
+
+    elif what == 'no table':
+        sql('RENAME TABLE outbox_event TO outbox_evening')
+        word = "outbox_event' doesn't exist"
+
+    elif what == 'password':
+        settings['password'] = 'wrong-secret'
+        word = "Access denied for user 'payment'"
+
+    else:
+        sql(f'DROP DATABASE {database}')
+        word = f"'{database}'"
+
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}',
+                              **settings), ready=False)
+    ask = Client(nginx.port, journal)
+
+    wait_for(lambda: refused(ask.authorize()), 5, '503 at once')
+    wait_for(lambda: len(nginx.lines(word)) == 2, 5, word)
+    assert len(failures(nginx)) == 2, failures(nginx)
+    assert 'secret' not in nginx.errors()
+
+    if what == 'version':
+        sql('DELETE FROM payment_schema_version WHERE version = 7')
+
+    elif what == 'no version':
+        sql('CREATE TABLE payment_schema_version'
+            ' LIKE payment.payment_schema_version',
+            'INSERT INTO payment_schema_version'
+            ' SELECT * FROM payment.payment_schema_version')
+
+    elif what == 'no table':
+        sql('RENAME TABLE outbox_evening TO outbox_event')
+
+    elif what == 'password':
+        mariadb.query("SET PASSWORD FOR 'payment'@'localhost'"
+                      " = PASSWORD('wrong-secret')")
+
+    else:
+        mariadb.query(f'CREATE DATABASE {database}')
+
+        for table in servers.TABLES + ('payment_schema_version',):
+            sql(f'CREATE TABLE {table} LIKE payment.{table}')
+
+        sql('INSERT INTO payment_schema_version'
+            ' SELECT * FROM payment.payment_schema_version')
+
+    try:
+        recovers(ask)
+    finally:
+        mariadb.query("SET PASSWORD FOR 'payment'@'localhost'"
+                      f" = PASSWORD('{servers.PASSWORD}')")
+
+    check(ask)
+
+
+def test_a_table_goes_and_comes(nginx, mariadb, database, ask, check):
+    assert ask.authorize().ok
+
+    mariadb.query('RENAME TABLE outbox_event TO outbox_evening', database)
+    call = ask.authorize()
+    assert call.status == 503, call
+
+    mariadb.query('RENAME TABLE outbox_evening TO outbox_event', database)
+    assert ask.authorize(key=call.key).ok
+    assert len(check().payments) == 2
+
+
+def test_max_connections(nginx, proxy, mariadb, journal, check, ask):
+    """No connection to be had: 503 at once; one is enough to go on."""
+
+    others = []
+
+    with mariadb.admin() as db:
+        db.execute('SET GLOBAL max_connections = 10')
+        proxy.refuse()
+
+        try:
+            with pytest.raises(pymysql.err.OperationalError, match='1040'):
+                while True:
+                    others.append(pymysql.connect(
+                        unix_socket=str(mariadb.socket), user=servers.USER,
+                        password=servers.PASSWORD))
+
+            proxy.accept()
+            wait_for(lambda: nginx.lines('(1040)'), 10, 'a line about it')
+            assert all(refused(ask.authorize()) for _ in range(10))
+
+            for _ in range(2):
+                others.pop().close()
+
+            wait_for(lambda: all(ask.authorize().ok for _ in range(6)), 15,
+                     'recovery with less than all connections')
+
+        finally:
+            for other in others:
+                other.close()
+
+    nginx.wait_connected(15)
+    check(ask)
+
+
+@pytest.fixture
+def standby(second_mariadb, database):
+    """Another server with the same, empty database, that is read-only."""
+
+    second_mariadb.new_database(database)
+    second_mariadb.query('SET GLOBAL read_only = 1')
+    yield second_mariadb
+    second_mariadb.query('SET GLOBAL read_only = 0')
+    second_mariadb.drop_database(database)
+
+
+def test_read_only_and_back(start_nginx, mariadb, standby, database, journal,
+                            check):
+    """Failover by hand: the primary is made read-only, the other one is
+    promoted, and later the way back. Nothing is written to both."""
+
+    nginx = start_nginx(Shard('main', database,
+                              [f'unix:{mariadb.socket}',
+                               f'unix:{standby.socket}']))
+    ask = Client(nginx.port, journal)
+
+    with Load(nginx.port, journal, clients=16) as load:
+        for old, new in ((mariadb, standby), (standby, mariadb)):
+            load.wait(100)
+            old.query('SET GLOBAL read_only = 1')
+            new.query('SET GLOBAL read_only = 0')
+            load.wait(200)
+
+            wait_for(lambda: len(new.connections(database)) == 4, 5,
+                     'all connections at the new primary')
+            assert not old.connections(database)
+
+    assert {call.status for call in load.bad()} <= {503}, \
+        load.calls.statuses()
+
+    # both are: honest, and one line for a change, not for a try
+    mariadb.query('SET GLOBAL read_only = 1')
+    wait_for(lambda: all(refused(ask.authorize()) for _ in range(10)), 10,
+             '503 at once')
+    before = len(failures(nginx))
+    time.sleep(2)
+    assert len(failures(nginx)) <= before + 1, failures(nginx)[before:]
+
+    mariadb.query('SET GLOBAL read_only = 0')
+    recovers(ask)
+
+    check(ask, (mariadb, database), (standby, database))
+
+
+def test_one_of_two_dies(start_nginx, standby, database, journal, proxy,
+                         check):
+    """The primary cannot be reached and the other one is still a replica:
+    both reasons are told once, and the replica is never written to."""
+
+    nginx = start_nginx(Shard('main', database,
+                              [proxy.address, f'unix:{standby.socket}']))
+    ask = Client(nginx.port, journal)
+    assert ask.authorize().ok
+
+    proxy.refuse()
+    wait_for(lambda: all(refused(ask.authorize()) for _ in range(10)), 10,
+             '503 at once')
+    time.sleep(3)
+    assert len(failures(nginx)) <= 4, failures(nginx)
+
+    proxy.accept()
+    recovers(ask)
+
+    assert not standby.query('SELECT * FROM payment', database)
+    check(ask)
+
+
+def test_a_spare_that_fails_moves_nobody(start_nginx, mariadb, standby,
+                                         database, journal, proxy, check):
+    """One connection is lost and cannot be had again for a while; the one
+    that works stays where it is."""
+
+    nginx = start_nginx(Shard('main', database,
+                              [proxy.address, f'unix:{standby.socket}']),
+                        workers=1)
+    ask = Client(nginx.port, journal)
+
+    with Load(nginx.port, journal, clients=4) as load:
+        load.wait(50)
+        proxy.close_listener()
+        mariadb.query(f'KILL {mariadb.connections(database)[0]}')
+        load.wait(300)
+        assert len(mariadb.connections(database)) == 1
+
+        proxy.accept()
+        nginx.wait_connected(15)
+        load.wait(50)
+
+    assert not load.bad(), load.bad()[:5]
+    check(ask)
+
+
+def test_flush_tables_with_read_lock(nginx, mariadb, database, journal, check,
+                                     ask):
+    """A backup stops all commits for a moment: late, but nothing is lost."""
+
+    holder = mariadb.session(database)
+
+    with Load(nginx.port, journal, clients=8, changes=True) as load:
+        load.wait(50)
+        holder.cursor().execute('FLUSH TABLES WITH READ LOCK')
+        time.sleep(1.5)
+        holder.cursor().execute('UNLOCK TABLES')
+        load.wait(200)
+
+    assert {call.status for call in load.bad()} <= {503}, \
+        load.calls.statuses()
+    holder.close()
+    check(ask)
+
+
+def test_disk_full(start_nginx, template, journal):
+    """A tablespace with an end: 503 when it is reached, and no half payment;
+    when there is room again, payments."""
+
+    from conftest import _server
+    import invariants
+
+    small = _server('db-small', template,
+                    'innodb_file_per_table = 0\n'
+                    'innodb_data_file_path = ibdata1:12M:autoextend:max:24M')
+
+    try:
+        database = small.new_database()
+        nginx = start_nginx(Shard('main', database, f'unix:{small.socket}'))
+        ask = Client(nginx.port, journal)
+        assert ask.authorize().ok
+
+        with small.admin(database) as db:
+            db.execute('CREATE TABLE filler (a LONGTEXT)')
+
+            with pytest.raises(pymysql.err.OperationalError, match='full'):
+                while True:
+                    db.execute("INSERT INTO filler"
+                               " VALUES (REPEAT('x', 200000))")
+
+            with pytest.raises(pymysql.err.OperationalError, match='full'):
+                while True:
+                    db.execute("INSERT INTO filler VALUES (REPEAT('x', 4000))")
+
+        # what is free inside of pages is used up first
+        with Load(nginx.port, journal, clients=8) as load:
+            wait_for(lambda: len(load.calls.of(status=503)) > 20, 30, '503')
+
+            small.query('DROP TABLE filler', database)
+            load.wait(100)
+
+        assert {call.status for call in load.bad()} <= {503}, \
+            load.calls.statuses()
+        assert nginx.lines('(1114)')
+        invariants.check(journal, (small, database), settle=ask)
+        nginx.stop()
+
+    finally:
+        small.stop()

@@ -34,7 +34,7 @@
 #define STATEMENTS_MAX  1024
 #define EVENTS_MAX      65536
 
-#define MS              UINT64_C(1000)        /* true time is in microseconds */
+#define MS              UINT64_C(1000)       /* true time is in microseconds */
 #define SECOND          UINT64_C(1000000)
 #define HOUR            (3600 * SECOND)
 #define NEVER           UINT64_MAX

@@ -607,8 +607,8 @@ ngx_http_payment_admin_do(ngx_http_payment_admin_t *a, json_t *body)
 
     if (a->pmcf->outbox.enable && !a->pmcf->outbox.breaker_enable) {
         return ngx_http_payment_admin_fail(a, PAYMENT_INVALID, "action",
-                                           "there is no breaker: "
-                                           "payment_breaker is off");
+                                           "the action needs a breaker, "
+                                           "and payment_breaker is off");
     }
 
     return ngx_http_payment_admin_command(a);
@@ -841,7 +841,7 @@ ngx_http_payment_admin_result(ngx_http_payment_admin_t *a,
 
     case NGX_PAYMENT_COMMAND_NOT_FOUND:
         return ngx_http_payment_admin_fail(a, PAYMENT_NOT_FOUND, "id",
-                                           "there is no such dead letter");
+                                           "no dead letter has this id");
 
     default:
         return ngx_http_payment_admin_fail(a, PAYMENT_UNAVAILABLE, NULL,

@@ -107,5 +107,11 @@ CREATE TABLE outbox_lease (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_nopad_bin;
 
 
+-- Out of date, so that the first helper does not wait for it.
+
+INSERT INTO outbox_lease (name, lock_until, locked_at, locked_by, owner_uuid)
+VALUES ('payment-outbox', '2000-01-01', '2000-01-01', '', '');
+
+
 INSERT INTO payment_schema_version (version, description)
 VALUES (1, 'payment and outbox');

@@ -201,15 +201,14 @@ outbox_empty() {
 
 
 kill_node() {
-    local master child
+    local master children
 
+    # the master first, or it would start others in their place
     master=$(<"$dir/$1/nginx.pid")
+    children=$(pgrep -P "$master")
 
-    for child in $(pgrep -P "$master"); do
-        kill -KILL "$child"
-    done
-
-    kill -KILL "$master"
+    # shellcheck disable=SC2086
+    kill -KILL "$master" $children
     wait_until 10 gone "$master"
     rm -f -- "$dir/$1/nginx.pid"
 }

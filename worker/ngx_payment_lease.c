@@ -14,6 +14,14 @@
 #include "ngx_payment_relay.h"
 
 
+/* PROLONGED of payment_lease_rules.h; takes at_most, in milliseconds, twice */
+
+#define NGX_PAYMENT_LEASE_PROLONGED                                           \
+    "LEAST(GREATEST(lock_until, UTC_TIMESTAMP(3) "                            \
+    "+ INTERVAL %uL000 MICROSECOND), UTC_TIMESTAMP(3) "                       \
+    "+ INTERVAL %uL000 MICROSECOND + INTERVAL 1 MINUTE) "
+
+
 static void ngx_payment_lease_acquire(ngx_payment_relay_t *r);
 static void ngx_payment_lease_extend(ngx_payment_relay_t *r);
 static void ngx_payment_lease_release(ngx_payment_relay_t *r);
@@ -122,13 +130,14 @@ ngx_payment_lease_acquire(ngx_payment_relay_t *r)
     p = ngx_sprintf(f->sql[0],
             "UPDATE outbox_lease SET epoch = LAST_INSERT_ID(epoch + 1), "
             "owner_uuid = '%s', locked_by = '%s', "
-            "locked_at = UTC_TIMESTAMP(3), lock_until = UTC_TIMESTAMP(3) "
-            "+ INTERVAL %uL000 MICROSECOND "
+            "locked_at = UTC_TIMESTAMP(3), lock_until = "
+            NGX_PAYMENT_LEASE_PROLONGED
             "WHERE name = '" NGX_PAYMENT_LEASE_NAME "' AND (lock_until <= "
             "UTC_TIMESTAMP(3) - INTERVAL %uL000 MICROSECOND "
             "OR owner_uuid IN ('%s'%s))",
-            o->uuid, o->host, o->node.conf.at_most_ms, f->lease.grace_ms,
-            o->uuid, o->predecessors);
+            o->uuid, o->host, o->node.conf.at_most_ms,
+            o->node.conf.at_most_ms, f->lease.grace_ms, o->uuid,
+            o->predecessors);
 
     ngx_payment_fence_statement(r, f->sql[0], p);
 
@@ -151,12 +160,13 @@ ngx_payment_lease_extend(ngx_payment_relay_t *r)
     f = &r->fence;
 
     p = ngx_sprintf(f->sql[0],
-            "UPDATE outbox_lease SET lock_until = UTC_TIMESTAMP(3) "
-            "+ INTERVAL %uL000 MICROSECOND "
+            "UPDATE outbox_lease SET lock_until = "
+            NGX_PAYMENT_LEASE_PROLONGED
             "WHERE name = '" NGX_PAYMENT_LEASE_NAME "' "
             "AND owner_uuid = '%s' AND epoch = %uL "
             "AND lock_until > UTC_TIMESTAMP(3)",
-            o->node.conf.at_most_ms, o->uuid, f->lease.epoch);
+            o->node.conf.at_most_ms, o->node.conf.at_most_ms, o->uuid,
+            f->lease.epoch);
 
     ngx_payment_fence_statement(r, f->sql[0], p);
 
@@ -183,7 +193,8 @@ ngx_payment_lease_release(ngx_payment_relay_t *r)
 
     p = ngx_sprintf(f->sql[0],
             "UPDATE outbox_lease SET owner_uuid = '', lock_until = GREATEST("
-            "UTC_TIMESTAMP(3), locked_at + INTERVAL %uL000 MICROSECOND) "
+            "UTC_TIMESTAMP(3), LEAST(locked_at, UTC_TIMESTAMP(3)) "
+            "+ INTERVAL %uL000 MICROSECOND) "
             "WHERE name = '" NGX_PAYMENT_LEASE_NAME "' "
             "AND owner_uuid = '%s' AND epoch = %uL",
             o->node.conf.at_least_ms, o->uuid, f->lease.epoch);

@@ -203,12 +203,14 @@ outbox_empty() {
 kill_node() {
     local master children
 
-    # the master first, or it would start others in their place
+    # all at once: a master that lives starts others, and a helper that sees
+    # its master die gives its lease up
     master=$(<"$dir/$1/nginx.pid")
+    kill -STOP "$master"
     children=$(pgrep -P "$master")
 
     # shellcheck disable=SC2086
-    kill -KILL "$master" $children
+    kill -KILL $children "$master"
     wait_until 10 gone "$master"
     rm -f -- "$dir/$1/nginx.pid"
 }

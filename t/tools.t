@@ -71,7 +71,8 @@ answers() {
 
 
 rows() {
-    [[ $(query payment -e 'SELECT COUNT(*) FROM outbox_lease') == "$1" ]]
+    [[ $(query payment -e "SELECT COUNT(*) FROM outbox_lease
+                              WHERE name = 'l'") == "$1" ]]
 }
 
 

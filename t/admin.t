@@ -129,6 +129,14 @@ sub relay {
 }
 
 
+# Nothing is left of the blocks before, and the lease is ours.
+
+sub ready {
+    goes();
+    PaymentTest::await { relay()->{lease_held} };
+}
+
+
 # An event that must not be published for now: whether it is still there when
 # the outbox had many chances, and whether it goes once it may.
 
@@ -137,7 +145,6 @@ sub stays {
     my $end = time + 2;
 
     # the poll interval is 50 ms; what is to be seen is that nothing happens
-    PaymentTest::await { relay()->{lease_held} };
     PaymentTest::await { time >= $end };
 
     return 'queued ' . PaymentTest::outbox_count()
@@ -160,6 +167,9 @@ sub after_post {
 
 sub hold_and_release {
     my ($key, $hold, $release) = @_;
+
+    ready();
+
     my $first = after_post($hold);
 
     authorize($key);
@@ -170,7 +180,7 @@ sub hold_and_release {
 sub replays {
     my ($label, $what, $wanted) = @_;
 
-    PaymentTest::await { relay()->{lease_held} };
+    ready();
 
     my ($code, $body) = post($what);
     my $json = json($body);
@@ -186,6 +196,8 @@ __DATA__
 
 === TEST 1: the state
 --- config eval: $main::config
+--- init
+main::forget_dead();
 --- request
 GET /outbox
 --- response_headers
@@ -397,6 +409,7 @@ POST /outbox
 === TEST 15: dead letters, as they are shown
 --- config eval: $main::config
 --- init
+main::forget_dead();
 PaymentTest::given(A => {});
 main::dead('A', id => $main::far, versions => [2], reason => 'a "b" \\\\ ä');
 --- request
@@ -405,7 +418,6 @@ GET /outbox
 sub {
     my $letter = main::json(shift)->{dead_letters}[0]{events}[0];
     $letter->{paymentId} = $letter->{paymentId} eq PaymentTest::id_of('A') ? 'A' : 'other';
-    main::forget_dead();
     return CORE::join '', map { "$_: " . Encode::encode_utf8($letter->{$_}) . "\n" } sort keys %$letter;
 }
 --- response_body
@@ -424,6 +436,7 @@ version: 2
 === TEST 16: dead letters, page by page
 --- config eval: $main::config
 --- init
+main::forget_dead();
 PaymentTest::given(A => {});
 main::dead('A', id => $main::far, versions => [2 .. 6]);
 --- request eval
@@ -475,6 +488,8 @@ sub { main::replays('A', '{"action":"replay","shard":"main","id":1000000101}', 4
 
 === TEST 19: one that is not there
 --- config eval: $main::config
+--- init
+main::ready();
 --- request
 POST /outbox
 {"action":"replay","shard":"main","id":12345}

@@ -4,16 +4,20 @@
 .DEFAULT_GOAL := build
 
 .PHONY: help build static asan install-deps run run-two-nodes stop clean \
-        test test-unit test-nginx test-fault bench bench-k6 bench-k6-flow
+        test test-unit test-fuzz test-nginx test-api test-fault \
+        bench bench-k6 bench-k6-flow
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
 RATE     ?= 1000
 FLOWS    ?= 300
 
-# more arguments for prove and for pytest, e.g. PROVE="-v t/authorize.t"
-PROVE  ?= -r t
-PYTEST ?= t/fault
+# what prove and pytest are given, e.g. PROVE="-v t/authorize.t"
+PROVE  ?=
+PYTEST ?=
+
+# seconds that the fuzzer searches for
+FUZZ ?= 20
 
 
 build:                  ## the dynamic module, for the distribution's nginx
@@ -44,15 +48,21 @@ clean: stop             ## stop, and remove the data and the build
 	@rm -rf run build
 
 test:                   ## all tests, on servers of their own
-	@tools/test.sh unit nginx fault
+	@FUZZ='$(FUZZ)' tools/test.sh unit fuzz nginx api fault
 
 test-unit:              ## the unit tests (no server)
 	@tools/test.sh unit
 
+test-fuzz:              ## the fuzzer of requests (no server); FUZZ=20 seconds
+	@FUZZ='$(FUZZ)' tools/test.sh fuzz
+
 test-nginx:             ## the t/*.t files; PROVE="-v t/one.t" for some
 	@PROVE='$(PROVE)' tools/test.sh nginx
 
-test-fault:             ## the fault tests; PYTEST="t/fault -k name" for some
+test-api:               ## models and examples; PYTEST="t/api -k name" for some
+	@PYTEST='$(PYTEST)' tools/test.sh api
+
+test-fault:             ## faults on purpose; PYTEST="t/fault -k name" for some
 	@PYTEST='$(PYTEST)' tools/test.sh fault
 
 bench:                  ## saturation, beside what the machine can do

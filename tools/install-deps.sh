@@ -25,6 +25,7 @@ test_packages=(
     liblist-moreutils-perl libhttp-message-perl libtext-diff-perl
     libipc-run-perl liburi-perl
     python3-venv python3-dev openssl wrk dpkg-dev
+    clang libclang-rt-14-dev
 )
 
 

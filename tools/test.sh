@@ -2,10 +2,11 @@
 # Builds, starts what the tests need on ports of their own, runs the suites
 # named and stops everything, also when interrupted.
 #
-#   tools/test.sh [unit] [nginx] [fault]
+#   tools/test.sh [unit] [fuzz] [nginx] [api] [fault]
 #
-# PROVE and PYTEST are the arguments of prove and pytest. The status is 0 only
-# if every suite passed; one that fails does not keep the next from running.
+# PROVE and PYTEST are the arguments of prove and pytest, FUZZ the seconds that
+# the fuzzer has. The status is 0 only if every suite passed; one that fails
+# does not keep the next from running.
 
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -26,11 +27,20 @@ suite() {
 }
 
 
+# not a part of the make that may have called us
+
+own_make() {
+    env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL make --no-print-directory "$@"
+}
+
+
 run_unit() {
-    # not a part of the make that may have called us
-    env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL \
-        make --no-print-directory -C t/unit \
-        PYTEST="$BUILD/venv/bin/python -m pytest"
+    own_make -C t/unit PYTEST="$BUILD/venv/bin/python -m pytest"
+}
+
+
+run_fuzz() {
+    own_make -C t/fuzz run SECONDS="${FUZZ:-20}"
 }
 
 
@@ -42,12 +52,22 @@ run_nginx() {
 }
 
 
-run_fault() {
+run_pytest() {
     local arguments
 
-    read -ra arguments <<<"${PYTEST:-t/fault}"
+    read -ra arguments <<<"${PYTEST:-$1}"
     "$BUILD/venv/bin/python" -m pytest -q -ra -p no:cacheprovider \
         "${arguments[@]}"
+}
+
+
+run_api() {
+    run_pytest t/api
+}
+
+
+run_fault() {
+    run_pytest t/fault
 }
 
 
@@ -60,12 +80,12 @@ finish() {
 }
 
 
-(( $# )) || die "usage: tools/test.sh [unit] [nginx] [fault]"
+(( $# )) || die "usage: tools/test.sh [unit] [fuzz] [nginx] [api] [fault]"
 
 tools/install-deps.sh all
 tools/venv.sh
 
-if [[ "$*" != unit ]]; then
+if [[ " $* " == *\ @(nginx|api|fault)\ * ]]; then
     tools/build.sh dynamic
 
     trap finish EXIT
@@ -78,8 +98,12 @@ fi
 
 for name in "$@"; do
     case $name in
-        unit | nginx | fault) suite "$name" "run_$name" ;;
-        *)                    die "there is no suite '$name'" ;;
+        unit | fuzz | nginx | api | fault)
+            suite "$name" "run_$name"
+            ;;
+        *)
+            die "there is no suite '$name'"
+            ;;
     esac
 done
 

@@ -133,6 +133,8 @@ my $kafka = <<'END';
     payment_kafka_brokers 127.0.0.1:$TEST_NGINX_PAYMENT_KAFKA_PORT;
     payment_kafka_topic $TEST_NGINX_PAYMENT_TOPIC;
     payment_outbox_initial_delay 0;
+    payment_outbox_lock_at_most_for 5s;
+    payment_outbox_lock_at_least_for 0;
 END
 
 my $locations = <<'END';
@@ -152,7 +154,7 @@ sub fill_in {
 
     $http = $shard . $http if $http !~ /^\s*(?:#\s*)?payment_shard\b/m;
     $http .= $kafka if $option{kafka}
-                       && $http !~ /\bpayment_(?:kafka_brokers|outbox off)\b/;
+                       && $http !~ /\bpayment_(?:kafka_brokers|outbox\s+off)\b/;
 
     $block->set_value('http_config', $http);
     $block->set_value('config', $locations) if !defined $block->config;

@@ -17,7 +17,7 @@ our @EXPORT = qw(
     await read_file sql new_database database_away database_back
     lock_tables unlock_tables
     http http_at_once http2 free_port events_in_kafka outbox_count
-    master_pid helpers helper_title nginx_test status
+    master_pid is_alive helpers helper_title nginx_test status
 );
 
 
@@ -277,10 +277,13 @@ sub events_in_kafka {
 
 
 sub all_events {
-    open my $in, '-|', 'kcat', '-C', '-q', '-e', '-o', 'beginning',
-        '-b', "127.0.0.1:$ENV{PAYMENT_TEST_KAFKA_PORT}",
-        '-t', $ENV{TEST_NGINX_PAYMENT_TOPIC}, '-X', 'log_level=0',
-        '-f', '%k\x01%s\x01%h\x02'
+    my $topic = $ENV{TEST_NGINX_PAYMENT_TOPIC};
+    my $broker = "127.0.0.1:$ENV{PAYMENT_TEST_KAFKA_PORT}";
+
+    # a topic that is not there yet has no events, and that is no news
+
+    open my $in, '-|', "kcat -C -q -e -o beginning -b $broker -t $topic"
+                       . q{ -X log_level=0 -f '%k\x01%s\x01%h\x02' 2>/dev/null}
         or die "kcat: $!\n";
 
     my $all = do { local $/; <$in> } // '';
@@ -301,6 +304,15 @@ sub master_pid {
 }
 
 
+# A zombie has ended: it only waits to be told of.
+
+sub is_alive {
+    my ($pid) = @_;
+
+    return kill(0, $pid) && read_file("/proc/$pid/stat") !~ /\) [ZX] /;
+}
+
+
 # The pids of all helpers that write to this nginx's log, whoever is their
 # parent: an orphan counts.
 
@@ -315,7 +327,9 @@ sub helpers {
             if grep { (readlink // '') =~ /^\Q$log\E/ } glob "$dir/fd/*";
     }
 
-    return sort { $a <=> $b } @found;
+    @found = sort { $a <=> $b } @found;
+
+    return @found;
 }
 
 

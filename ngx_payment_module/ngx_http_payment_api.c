@@ -18,6 +18,7 @@
 static ngx_int_t ngx_http_payment_route(ngx_http_request_t *r,
     ngx_str_t *id, const char **allow);
 static ngx_int_t ngx_http_payment_content_type(ngx_http_request_t *r);
+static void ngx_http_payment_discard(ngx_http_request_t *r);
 static void ngx_http_payment_body_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_payment_body(ngx_http_request_t *r, ngx_str_t *body);
 static void ngx_http_payment_start(ngx_http_request_t *r, ngx_str_t *body);
@@ -64,6 +65,7 @@ ngx_http_payment_api_handler(ngx_http_request_t *r)
     ngx_http_cleanup_t           *cln;
     ngx_http_payment_ctx_t       *ctx;
     ngx_http_payment_loc_conf_t  *plcf;
+    uint8_t                       parsed[PAYMENT_ID_SIZE];
 
     ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_payment_ctx_t));
     cln = ngx_http_cleanup_add(r, 0);
@@ -82,13 +84,13 @@ ngx_http_payment_api_handler(ngx_http_request_t *r)
     rc = ngx_http_payment_route(r, &id, &allow);
 
     if (rc == NGX_DECLINED) {
-        (void) ngx_http_discard_request_body(r);
+        ngx_http_payment_discard(r);
         return ngx_http_payment_fail(r, PAYMENT_NOT_FOUND,
                                      "there is no such resource");
     }
 
     if (allow) {
-        (void) ngx_http_discard_request_body(r);
+        ngx_http_payment_discard(r);
 
         ngx_memzero(&fault, sizeof(payment_fault_t));
         fault.outcome = PAYMENT_METHOD_NOT_ALLOWED;
@@ -102,8 +104,8 @@ ngx_http_payment_api_handler(ngx_http_request_t *r)
 
         /* what is no id is no payment's id */
 
-        if (id.len != PAYMENT_ID_TEXT_LEN) {
-            (void) ngx_http_discard_request_body(r);
+        if (!payment_id_parse(parsed, (char *) id.data, id.len)) {
+            ngx_http_payment_discard(r);
             return ngx_http_payment_fail(r, PAYMENT_NOT_FOUND,
                                          "no such payment");
         }
@@ -126,17 +128,17 @@ ngx_http_payment_api_handler(ngx_http_request_t *r)
 
     plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
 
-    if (r->headers_in.content_length_n > (off_t) plcf->max_body_size) {
-        (void) ngx_http_discard_request_body(r);
-        return ngx_http_payment_fail(r, PAYMENT_TOO_LARGE,
-                                     "the body is too large");
-    }
-
     if (ngx_http_payment_content_type(r) != NGX_OK) {
-        (void) ngx_http_discard_request_body(r);
+        ngx_http_payment_discard(r);
         return ngx_http_payment_fail(r, PAYMENT_UNSUPPORTED_TYPE,
                                      "the content type must be "
                                      "application/json");
+    }
+
+    if (r->headers_in.content_length_n > (off_t) plcf->max_body_size) {
+        ngx_http_payment_discard(r);
+        return ngx_http_payment_fail(r, PAYMENT_TOO_LARGE,
+                                     "the body is too large");
     }
 
     r->request_body_in_single_buf = 1;
@@ -328,6 +330,24 @@ ngx_http_payment_content_type(ngx_http_request_t *r)
 }
 
 
+/*
+ * The body of a request that is refused.  Who asks before sending it, with
+ * Expect: 100-continue, is told at once; as nobody knows then whether it comes
+ * all the same, nothing that follows can be taken for the next request.
+ */
+
+static void
+ngx_http_payment_discard(ngx_http_request_t *r)
+{
+    if (r->headers_in.expect && !r->expect_tested) {
+        r->expect_tested = 1;
+        r->keepalive = 0;
+    }
+
+    (void) ngx_http_discard_request_body(r);
+}
+
+
 static void
 ngx_http_payment_body_handler(ngx_http_request_t *r)
 {
@@ -450,15 +470,9 @@ ngx_http_payment_start(ngx_http_request_t *r, ngx_str_t *body)
 
     op->request.operation = ctx->operation;
 
-    if (ctx->operation != PAYMENT_AUTHORIZE
-        && !payment_id_parse(op->request.payment_id, (char *) ctx->id_text,
-                             PAYMENT_ID_TEXT_LEN))
-    {
-        ngx_payment_op_free(op);
-        ngx_http_finalize_request(r,
-                                  ngx_http_payment_fail(r, PAYMENT_NOT_FOUND,
-                                                        "no such payment"));
-        return;
+    if (ctx->operation != PAYMENT_AUTHORIZE) {
+        (void) payment_id_parse(op->request.payment_id, (char *) ctx->id_text,
+                                PAYMENT_ID_TEXT_LEN);
     }
 
     if (ngx_http_payment_parse(r, op, body, &fault) != NGX_OK) {
@@ -476,7 +490,6 @@ static ngx_int_t
 ngx_http_payment_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
     ngx_str_t *body, payment_fault_t *fault)
 {
-    ngx_int_t                     rc;
     ngx_str_t                     key, identity;
     payment_request_t            *request;
     ngx_http_payment_loc_conf_t  *plcf;
@@ -497,20 +510,20 @@ ngx_http_payment_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
         identity.data = (u_char *) "";
     }
 
-    rc = ngx_http_payment_header(r, "idempotency-key",
-                                 sizeof("idempotency-key") - 1, &key);
+    if (ngx_http_payment_header(r, "idempotency-key",
+                                sizeof("idempotency-key") - 1, &key)
+        == NGX_DECLINED)
+    {
+        /* several headers are what a comma would make of one: malformed */
 
-    if (rc == NGX_DECLINED) {
-        fault->outcome = PAYMENT_INVALID;
-        (void) ngx_cpystrn((u_char *) fault->field,
-                           (u_char *) "idempotencyKey", sizeof(fault->field));
-        (void) ngx_cpystrn((u_char *) fault->detail, (u_char *)
-                           "there must be one Idempotency-Key header, not "
-                           "several", sizeof(fault->detail));
-        return NGX_ERROR;
+        ngx_str_set(&key, ",");
     }
 
+    /* who nobody knows is told that, and not what is wrong with the query */
+
     if (request->operation == PAYMENT_GET
+        && (identity.data == NULL
+            || payment_merchant_valid((char *) identity.data, identity.len))
         && ngx_http_payment_query_merchant(r, request, fault) != NGX_OK)
     {
         return NGX_ERROR;
@@ -800,11 +813,6 @@ ngx_http_payment_settled(ngx_payment_op_t *op)
     case PAYMENT_REFUND_CONFLICT:
     case PAYMENT_VOID_CONFLICT:
         rc = ngx_http_payment_send_fault(r, &op->fault, op->payment.id, NULL);
-        break;
-
-    case PAYMENT_NOT_FOUND:
-        rc = ngx_http_payment_send_fault(r, &op->fault,
-                                         op->request.payment_id, NULL);
         break;
 
     default:

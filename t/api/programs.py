@@ -192,7 +192,7 @@ class Generator:
         if do is None:
             do = self.random.choices(
                 ['authorize', 'capture', 'refund', 'void', 'get'],
-                [27, 30, 24, 4, 15])[0]
+                [20, 33, 28, 4, 15])[0]
 
         if pay is None:
             pay = self.payment()

@@ -14,6 +14,7 @@ from .service import NOBODY, Nginx
 
 CONFIG = """
     client_body_timeout 2s;
+    lingering_timeout 1s;
 
     server {
         listen 127.0.0.1:$PORT;
@@ -108,7 +109,7 @@ def still_in_step(connection):
     response = connection.request('GET', f'/api/payments/{NOBODY}'
                                          '?merchantId=M1')
     assert response.status == 404, response
-    assert response.json()['paymentId'] == NOBODY
+    assert response.json()['detail'] == 'no such payment'
 
 
 # --- bodies
@@ -232,19 +233,30 @@ def test_continue_is_said_before_the_body_is_sent(connection, headers):
 
 @pytest.mark.parametrize('target, headers, status', [
     ('/api/payments/authorize', [('Content-Type', 'text/plain')], 415),
+    ('/api/payments/authorize', [JSON, ('Content-Length', '9000')], 413),
     ('/api/payments/nothing/here', [JSON], 404),
     (f'/api/payments/{NOBODY}', [JSON], 405),
 ])
 def test_a_refusal_does_not_ask_for_the_body(nginx, target, headers, status):
     with nginx.connection() as c:
         c.send(request('POST', target, b'', headers + [
-            ('Expect', '100-continue'), ('Content-Length', '100')]))
+            ('Expect', '100-continue')] + ([] if status == 413 else [
+                ('Content-Length', '100')])))
         response = c.read()
-        assert response.status == status
+        assert (response.interim, response.status) == ([], status)
 
-        # what is still sent, and what follows
+        # whether the body comes all the same cannot be known
+        assert response.header('connection') == 'close'
         c.send(b'x' * 100)
-        still_in_step(c)
+        assert c.at_end()
+
+
+def test_a_refused_body_is_passed_over(connection):
+    response = connection.request('POST', '/api/payments/authorize',
+                                  b'x' * 70000)
+
+    assert response.status == 413
+    still_in_step(connection)
 
 
 def test_a_body_with_get_is_passed_over(connection):
@@ -411,6 +423,44 @@ def test_whose_payment_is_asked_for(connection, query, status):
 
     if status == 400:
         assert response.json()['field'] == 'merchantId'
+
+
+# --- what is told when more than one thing is wrong
+
+def test_faults_are_told_in_one_order(connection):
+    """From the outside in: path, method, id, type, size, who, what."""
+
+    big, text = b'x' * 9000, [('Content-Type', 'text/plain')]
+    two_keys = [('Idempotency-Key', 'a'), ('Idempotency-Key', 'a')]
+
+    for method, target, body, headers, status in (
+            ('DELETE', '/known/nothing/x', big, text, 404),
+            ('DELETE', '/known/capture/x', big, text, 405),
+            ('POST', '/known/capture/x', big, text, 404),
+            ('POST', '/known/capture/' + 'x' * 36, big, text, 404),
+            ('POST', f'/known/capture/{NOBODY}', big, text, 415),
+            ('POST', f'/known/capture/{NOBODY}', big, two_keys, 413),
+            ('POST', f'/known/capture/{NOBODY}', b'{', two_keys, 401),
+            ('GET', f'/known/{NOBODY}?merchantId=%ff', None, two_keys, 401)):
+        response = connection.request(method, target, body, headers)
+        assert response.status == status, (method, target, response)
+
+
+def test_two_keys_are_none(connection):
+    made = connection.request('POST', '/api/payments/authorize', authorize())
+    id = made.json()['paymentId']
+
+    for keys in ('a', 'a'), ('"a"', '"b"'), ('', ''):
+        headers = [('Idempotency-Key', key) for key in keys]
+        response = connection.request('POST', f'/api/payments/capture/{id}',
+                                      {'merchantId': 'M1'}, headers)
+
+        assert response.status == 400, response
+        assert response.json()['field'] == 'Idempotency-Key'
+
+        # a GET has no key
+        assert connection.request('GET', f'/api/payments/{id}?merchantId=M1',
+                                  None, headers).status == 200
 
 
 # --- nginx's own around it

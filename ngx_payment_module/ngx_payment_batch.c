@@ -7,6 +7,8 @@
  *   - a statement failed: ROLLBACK, then by reason: a used key is looked up and
  *     answered, and the rest runs again; what the server rolled back waits and
  *     runs again, and in the end is halved until the guilty one stands alone;
+ *   - a payment's row is locked by somebody else: its operations leave the
+ *     batch, to try again later, so that nobody else waits with them;
  *   - the connection died before COMMIT was sent: nothing happened, again;
  *   - it died after: the outcome is unknown.  The keys are read back under a
  *     lock, so that a commit that is still under way is waited for.  What is
@@ -33,6 +35,11 @@
 static void ngx_payment_batch_read(ngx_payment_batch_t *b);
 static void ngx_payment_batch_read_done(ngx_payment_db_t *db, ngx_uint_t lost);
 static void ngx_payment_batch_load(ngx_payment_batch_t *b, MYSQL_RES *res);
+static void ngx_payment_batch_missing_done(ngx_payment_db_t *db,
+    ngx_uint_t lost);
+static void ngx_payment_batch_let_go(ngx_payment_batch_t *b);
+static payment_t *ngx_payment_batch_row_of(ngx_payment_batch_t *b,
+    const uint8_t *id);
 static void ngx_payment_batch_apply(ngx_payment_batch_t *b);
 static void ngx_payment_batch_write(ngx_payment_batch_t *b);
 static ngx_int_t ngx_payment_batch_fill(ngx_payment_batch_t *b);
@@ -191,6 +198,10 @@ ngx_payment_batch_destroy(ngx_payment_batch_t *b)
         ngx_destroy_pool(b->pool);
     }
 
+    if (b->writer->waiter == b) {
+        b->writer->waiter = NULL;
+    }
+
     b->writer->batches--;
     ngx_free(b);
 }
@@ -304,6 +315,7 @@ ngx_payment_batch_run(ngx_payment_batch_t *b, ngx_payment_line_t *line)
         b->ops[i]->outcome = PAYMENT_OK;
         b->ops[i]->applied = 0;
         b->ops[i]->found = 0;
+        b->ops[i]->held = 0;
     }
 
     if (b->get) {
@@ -318,8 +330,12 @@ ngx_payment_batch_run(ngx_payment_batch_t *b, ngx_payment_line_t *line)
 }
 
 
-/* READ: locks the payments, and only then looks at the keys, so that a change
- * which committed while we waited for its lock is seen. */
+/*
+ * READ: locks the payments, and only then looks at the keys, so that the key of
+ * a change which has just let go of its payment is seen.  But for the one batch
+ * whose business it is, nothing is waited for: one row that somebody holds would
+ * hold up all of the batch, and the line.
+ */
 
 static void
 ngx_payment_batch_read(ngx_payment_batch_t *b)
@@ -328,7 +344,9 @@ ngx_payment_batch_read(ngx_payment_batch_t *b)
 
     if (ngx_payment_batch_sql(b, &b->stmts[0].sql,
                               ngx_payment_batch_sql_payments,
-                              ") ORDER BY id FOR UPDATE", 1)
+                              b->waits ? ") ORDER BY id FOR UPDATE"
+                                       : ") ORDER BY id FOR UPDATE SKIP LOCKED",
+                              1)
         != NGX_OK
         || ngx_payment_batch_sql(b, &b->stmts[1].sql,
                                  ngx_payment_batch_sql_keys, ")", 0)
@@ -348,15 +366,31 @@ ngx_payment_batch_read(ngx_payment_batch_t *b)
 static void
 ngx_payment_batch_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
-    ngx_uint_t            i;
+    ngx_uint_t            i, held;
+    ngx_payment_op_t     *op;
     ngx_payment_line_t   *line;
     ngx_payment_batch_t  *b;
 
     line = db->data;
     b = line->batch;
+    held = 0;
 
     if (lost) {
         ngx_payment_batch_again(b);
+        return;
+    }
+
+    if (b->waits && b->stmts[0].error == ER_LOCK_WAIT_TIMEOUT) {
+
+        /* in vain: to the end of the line */
+
+        for (i = 0; i < b->n; i++) {
+            b->ops[i]->held = 1;
+        }
+
+        ngx_payment_batch_log(b, "reading", &b->stmts[0]);
+        ngx_payment_batch_let_go(b);
+        ngx_payment_batch_rollback(b, NGX_PAYMENT_DB_OK);
         return;
     }
 
@@ -376,8 +410,109 @@ ngx_payment_batch_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
 
     (void) ngx_payment_batch_found(b, b->stmts[1].result);
 
+    for (i = 0; i < b->n; i++) {
+        op = b->ops[i];
+
+        if (op->request.operation != PAYMENT_AUTHORIZE && !op->found
+            && ngx_payment_batch_row_of(b, op->request.payment_id) == NULL)
+        {
+            op->held = 1;
+            held = 1;
+        }
+    }
+
+    if (!held) {
+        ngx_payment_batch_apply(b);
+        ngx_payment_batch_write(b);
+        return;
+    }
+
+    /* held by somebody, or not there at all: an unlocked look tells */
+
+    ngx_memzero(b->stmts, sizeof(ngx_payment_db_stmt_t));
+
+    if (ngx_payment_batch_sql(b, &b->stmts[0].sql,
+                              "SELECT id FROM payment WHERE id IN (", ")", 1)
+        != NGX_OK)
+    {
+        ngx_payment_batch_rollback(b, NGX_PAYMENT_DB_RETRY);
+        return;
+    }
+
+    ngx_payment_db_exchange(db, b->stmts, 1, NGX_PAYMENT_BATCH_TIMEOUT(b),
+                            ngx_payment_batch_missing_done);
+}
+
+
+static void
+ngx_payment_batch_missing_done(ngx_payment_db_t *db, ngx_uint_t lost)
+{
+    MYSQL_ROW             row;
+    ngx_uint_t            i;
+    ngx_payment_op_t     *op;
+    ngx_payment_line_t   *line;
+    ngx_payment_batch_t  *b;
+
+    line = db->data;
+    b = line->batch;
+
+    if (lost) {
+        ngx_payment_batch_again(b);
+        return;
+    }
+
+    if (b->stmts[0].error) {
+        ngx_payment_batch_failed(b, "reading", &b->stmts[0]);
+        return;
+    }
+
+    for (i = 0; i < b->n; i++) {
+        op = b->ops[i];
+
+        if (!op->held) {
+            continue;
+        }
+
+        op->held = 0;
+        mysql_data_seek(b->stmts[0].result, 0);
+
+        while ((row = mysql_fetch_row(b->stmts[0].result)) != NULL) {
+            if (ngx_memcmp(op->request.payment_id, row[0], PAYMENT_ID_SIZE)
+                == 0)
+            {
+                op->held = 1;
+                break;
+            }
+        }
+    }
+
+    ngx_payment_batch_let_go(b);
     ngx_payment_batch_apply(b);
     ngx_payment_batch_write(b);
+}
+
+
+/* Whose payments are held leave the batch; it may end up with none. */
+
+static void
+ngx_payment_batch_let_go(ngx_payment_batch_t *b)
+{
+    ngx_uint_t         i, n;
+    ngx_payment_op_t  *op;
+
+    for (i = 0, n = 0; i < b->n; i++) {
+        op = b->ops[i];
+
+        if (op->held) {
+            b->changes--;
+            ngx_payment_writer_hold(b->writer, op);
+            continue;
+        }
+
+        b->ops[n++] = op;
+    }
+
+    b->n = n;
 }
 
 
@@ -427,7 +562,7 @@ ngx_payment_batch_load(ngx_payment_batch_t *b, MYSQL_RES *res)
 /* The loaded payments are in order of their ids. */
 
 static payment_t *
-ngx_payment_batch_payment(ngx_payment_batch_t *b, const payment_request_t *r)
+ngx_payment_batch_row_of(ngx_payment_batch_t *b, const uint8_t *id)
 {
     int         rc;
     ngx_uint_t  low, high, mid;
@@ -439,19 +574,9 @@ ngx_payment_batch_payment(ngx_payment_batch_t *b, const payment_request_t *r)
     while (low < high) {
         mid = (low + high) / 2;
         p = &b->payments[mid];
-        rc = ngx_memcmp(r->payment_id, p->id, PAYMENT_ID_SIZE);
+        rc = ngx_memcmp(id, p->id, PAYMENT_ID_SIZE);
 
         if (rc == 0) {
-
-            /* another's payment is not there: its existence is not ours to
-             * tell */
-
-            if (p->merchant_len != r->merchant_len
-                || ngx_memcmp(p->merchant, r->merchant, r->merchant_len) != 0)
-            {
-                return NULL;
-            }
-
             return p;
         }
 
@@ -463,6 +588,25 @@ ngx_payment_batch_payment(ngx_payment_batch_t *b, const payment_request_t *r)
     }
 
     return NULL;
+}
+
+
+/* Another's payment is not there: its existence is not ours to tell. */
+
+static payment_t *
+ngx_payment_batch_payment(ngx_payment_batch_t *b, const payment_request_t *r)
+{
+    payment_t  *p;
+
+    p = ngx_payment_batch_row_of(b, r->payment_id);
+
+    if (p == NULL || p->merchant_len != r->merchant_len
+        || ngx_memcmp(p->merchant, r->merchant, r->merchant_len) != 0)
+    {
+        return NULL;
+    }
+
+    return p;
 }
 
 
@@ -782,6 +926,11 @@ ngx_payment_batch_rollback_done(ngx_payment_db_t *db, ngx_uint_t lost)
         if (b->stmts[i].error) {
             ngx_payment_batch_log(b, "rolling back", &b->stmts[i]);
             ngx_payment_db_reset(db);
+
+            if (b->reason == NGX_PAYMENT_DB_OK) {
+                break;
+            }
+
             ngx_payment_batch_again(b);
             return;
         }

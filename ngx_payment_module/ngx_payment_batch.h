@@ -2,6 +2,7 @@
  * A batch: operations that share one transaction.
  *
  *     READ      what changes are about: payments FOR UPDATE, keys   (changes)
+ *               and whether what was not found is not there, or is locked
  *     WRITE     four bulk statements, pipelined
  *     COMMIT
  *
@@ -58,6 +59,7 @@ struct ngx_payment_batch_s {
     unsigned                   get:1;       /* reads only */
     unsigned                   unknown:1;   /* COMMIT sent, answer not seen */
     unsigned                   locked:1;    /* by somebody else: 1205 */
+    unsigned                   waits:1;     /* for one payment's lock */
 };
 
 

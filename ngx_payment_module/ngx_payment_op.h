@@ -54,6 +54,7 @@ struct ngx_payment_op_s {
     int64_t                     now_ms;     /* wall clock at acceptance */
     ngx_msec_t                  deadline;   /* of the whole operation */
     uint64_t                    accepted_us;
+    uint64_t                    queued_us;  /* for the last time */
     uint64_t                    dispatched_us;
     uint64_t                    settled_us;
     ngx_uint_t                  batch_size; /* 0: never got into one */
@@ -61,6 +62,7 @@ struct ngx_payment_op_s {
     ngx_uint_t                  order;      /* of arrival, in its batch */
     unsigned                    applied:1;  /* the batch writes it */
     unsigned                    found:1;    /* its key is in the database */
+    unsigned                    held:1;     /* its payment is another's now */
     unsigned                    follows:1;  /* is in another's followers */
 };
 

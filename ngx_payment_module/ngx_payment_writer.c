@@ -8,6 +8,9 @@
 #define NGX_PAYMENT_BATCHES_PER_LINE  8
 
 
+static void ngx_payment_writer_enqueue(ngx_payment_writer_t *w,
+    ngx_queue_t *queue, ngx_payment_op_t *op);
+static void ngx_payment_writer_hold_timer(ngx_event_t *ev);
 static void ngx_payment_writer_ready(ngx_payment_db_t *db);
 static void ngx_payment_writer_down(ngx_payment_db_t *db);
 static void ngx_payment_writer_dispatch(ngx_event_t *ev);
@@ -41,6 +44,8 @@ ngx_payment_writer_create(ngx_cycle_t *cycle, ngx_payment_shard_t *shard,
 
     ngx_queue_init(&w->writes);
     ngx_queue_init(&w->reads);
+    ngx_queue_init(&w->held);
+    ngx_queue_init(&w->waiting);
     ngx_queue_init(&w->ready);
 
     w->dispatch.handler = ngx_payment_writer_dispatch;
@@ -49,6 +54,9 @@ ngx_payment_writer_create(ngx_cycle_t *cycle, ngx_payment_shard_t *shard,
     w->timer.handler = ngx_payment_writer_timer;
     w->timer.data = w;
     w->timer.log = cycle->log;
+    w->hold_timer.handler = ngx_payment_writer_hold_timer;
+    w->hold_timer.data = w;
+    w->hold_timer.log = cycle->log;
 
     w->nlines = shard->connections;
     w->lines = ngx_pcalloc(cycle->pool,
@@ -109,16 +117,101 @@ ngx_payment_writer_submit(ngx_payment_writer_t *w, ngx_payment_op_t *op)
         return NGX_BUSY;
     }
 
-    op->state = NGX_PAYMENT_OP_QUEUED;
-    ngx_queue_insert_tail(op->request.operation == PAYMENT_GET
-                          ? &w->reads : &w->writes, &op->queue);
-    w->queued++;
-    w->queued_bytes += op->bytes;
-    (void) ngx_atomic_fetch_add(&w->stats->queued, 1);
-
+    ngx_payment_writer_enqueue(w, op->request.operation == PAYMENT_GET
+                                  ? &w->reads : &w->writes, op);
     ngx_payment_writer_wake(w);
 
     return NGX_OK;
+}
+
+
+static void
+ngx_payment_writer_enqueue(ngx_payment_writer_t *w, ngx_queue_t *queue,
+    ngx_payment_op_t *op)
+{
+    op->state = NGX_PAYMENT_OP_QUEUED;
+    op->batch = NULL;
+    op->queued_us = ngx_payment_now_us();
+
+    ngx_queue_insert_tail(queue, &op->queue);
+    w->queued++;
+    w->queued_bytes += op->bytes;
+    (void) ngx_atomic_fetch_add(&w->stats->queued, 1);
+}
+
+
+void
+ngx_payment_writer_hold(ngx_payment_writer_t *w, ngx_payment_op_t *op)
+{
+    ngx_payment_op_t  *follower;
+
+    while ((follower = op->followers) != NULL) {
+        op->followers = follower->followers;
+        follower->followers = NULL;
+        follower->follows = 0;
+        ngx_payment_writer_hold(w, follower);
+    }
+
+    if ((ngx_msec_int_t) (op->deadline - ngx_current_msec) <= 0) {
+        op->fault.outcome = PAYMENT_UNAVAILABLE;
+        (void) ngx_cpystrn((u_char *) op->fault.detail, (u_char *)
+                           "another transaction holds the payment",
+                           sizeof(op->fault.detail));
+        ngx_payment_writer_settle(w, op, PAYMENT_UNAVAILABLE);
+        return;
+    }
+
+    ngx_payment_writer_enqueue(w, &w->held, op);
+
+    if (!w->hold_timer.timer_set) {
+        ngx_add_timer(&w->hold_timer, w->conf->retry_max_interval);
+    }
+}
+
+
+/*
+ * Those who were held ask again with all others, and are held again where the
+ * lock is not free.  A lock that changes hands quickly would never be found
+ * free, so those of the first payment stand in line for it: on a connection,
+ * which is why it must not be the only one.
+ */
+
+static void
+ngx_payment_writer_hold_timer(ngx_event_t *ev)
+{
+    uint64_t               now;
+    ngx_queue_t           *q;
+    ngx_payment_op_t      *op, *first;
+    ngx_payment_writer_t  *w;
+
+    w = ev->data;
+    now = ngx_payment_now_us();
+    first = NULL;
+
+    while (!ngx_queue_empty(&w->held)) {
+        q = ngx_queue_head(&w->held);
+        op = ngx_queue_data(q, ngx_payment_op_t, queue);
+
+        if (first == NULL && w->nlines > 1 && w->waiter == NULL
+            && ngx_queue_empty(&w->waiting))
+        {
+            first = op;
+        }
+
+        ngx_queue_remove(q);
+        op->queued_us = now;
+
+        if (first
+            && ngx_memcmp(op->request.payment_id, first->request.payment_id,
+                          PAYMENT_ID_SIZE) == 0)
+        {
+            ngx_queue_insert_tail(&w->waiting, q);
+        } else {
+            ngx_queue_insert_tail(&w->writes, q);
+        }
+    }
+
+    ngx_payment_writer_wake(w);
 }
 
 
@@ -189,12 +282,7 @@ ngx_payment_writer_settle(ngx_payment_writer_t *w, ngx_payment_op_t *op,
 
         /* the key is still free: now it is this one's turn */
 
-        follower->state = NGX_PAYMENT_OP_QUEUED;
-        follower->batch = NULL;
-        ngx_queue_insert_head(&w->writes, &follower->queue);
-        w->queued++;
-        w->queued_bytes += follower->bytes;
-        (void) ngx_atomic_fetch_add(&w->stats->queued, 1);
+        ngx_payment_writer_enqueue(w, &w->writes, follower);
         ngx_payment_writer_wake(w);
     }
 
@@ -297,6 +385,8 @@ ngx_payment_writer_dispatch(ngx_event_t *ev)
         ngx_payment_writer_shed_ready(w);
         ngx_payment_writer_shed_queue(w, &w->writes);
         ngx_payment_writer_shed_queue(w, &w->reads);
+        ngx_payment_writer_shed_queue(w, &w->held);
+        ngx_payment_writer_shed_queue(w, &w->waiting);
     }
 
     for ( ;; ) {
@@ -320,6 +410,14 @@ ngx_payment_writer_dispatch(ngx_event_t *ev)
 
         } else if (!ngx_queue_empty(&w->reads)) {
             b = ngx_payment_batch_create(w, &w->reads, 1);
+
+        } else if (!ngx_queue_empty(&w->waiting) && w->waiter == NULL) {
+            b = ngx_payment_batch_create(w, &w->waiting, 0);
+
+            if (b) {
+                b->waits = 1;
+                w->waiter = b;
+            }
 
         } else {
             break;
@@ -365,7 +463,7 @@ ngx_payment_writer_may_write(ngx_payment_writer_t *w)
     for (i = 0; i < w->nlines; i++) {
         line = &w->lines[i];
 
-        if (line->batch && !line->batch->get
+        if (line->batch && !line->batch->get && !line->batch->waits
             && ngx_current_msec - line->since < w->conf->spare_delay)
         {
             return 0;
@@ -478,7 +576,7 @@ ngx_payment_writer_timer(ngx_event_t *ev)
             q = ngx_queue_head(queues[i]);
             op = ngx_queue_data(q, ngx_payment_op_t, queue);
 
-            if (now - op->accepted_us < limit) {
+            if (now - op->queued_us < limit) {
                 break;
             }
 

@@ -6,6 +6,8 @@
  * One connection is kept busy; the others are spares, used when the busy one
  * takes longer than spare_delay, and for reads.  Everything that waits is
  * bounded: the queue by count, bytes and time, a batch by rows and bytes.
+ * Who wants a payment that another transaction holds steps aside, asks again
+ * from time to time, and at most one of them, on at most one connection, waits.
  */
 
 #ifndef NGX_PAYMENT_WRITER_H
@@ -62,17 +64,21 @@ struct ngx_payment_writer_s {
 
     ngx_queue_t               writes;           /* of ngx_payment_op_t */
     ngx_queue_t               reads;
-    ngx_uint_t                queued;           /* in both */
+    ngx_queue_t               held;             /* back to writes, later */
+    ngx_queue_t               waiting;          /* for one payment's lock */
+    ngx_uint_t                queued;           /* in all of them */
     size_t                    queued_bytes;
 
     ngx_queue_t               ready;            /* batches that want a line */
     ngx_uint_t                batches;          /* alive, wherever they are */
+    ngx_payment_batch_t      *waiter;           /* one of them, from waiting */
 
     ngx_payment_line_t       *lines;
     ngx_uint_t                nlines;
 
     ngx_event_t               dispatch;         /* posted */
     ngx_event_t               timer;            /* spare, or queue timeout */
+    ngx_event_t               hold_timer;       /* set while somebody is held */
 
     unsigned                  down:1;           /* no server can be reached */
 };
@@ -105,6 +111,11 @@ ngx_int_t ngx_payment_writer_cancel(ngx_payment_writer_t *writer,
 /* an operation is done with: tells its owner, and those that follow it */
 void ngx_payment_writer_settle(ngx_payment_writer_t *writer,
     ngx_payment_op_t *op, payment_outcome_e outcome);
+
+/* takes an operation back from its batch, with those that follow it, to be
+ * begun anew after a pause; one that is too late for that is settled */
+void ngx_payment_writer_hold(ngx_payment_writer_t *writer,
+    ngx_payment_op_t *op);
 
 /* asks for dispatch() as soon as this round of events is over */
 void ngx_payment_writer_wake(ngx_payment_writer_t *writer);

@@ -5,6 +5,7 @@ removed by close(); every wait has a limit.
 """
 
 import glob
+import json
 import os
 import re
 import shutil
@@ -53,6 +54,19 @@ def read(path):
             return file.read()
     except (FileNotFoundError, ProcessLookupError):
         return ''
+
+
+def record(name, result):
+    """A long run's numbers, kept beside those of bench/."""
+
+    stamp = time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())
+    path = os.path.join(ROOT, 'bench', 'results', f'{name}-{stamp}.json')
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+
+    with open(path, 'w', encoding='utf-8') as file:
+        json.dump({'at': stamp, 'cpus': os.cpu_count(),
+                   'load': os.getloadavg(), **result}, file, indent=1)
+        file.write('\n')
 
 
 def environment():

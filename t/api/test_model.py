@@ -26,7 +26,7 @@ import pytest
 
 from . import model
 from .programs import CONFIG, Failure, Runner, generate, shrink
-from .service import Nginx, await_that, connect, read
+from .service import Nginx, await_that, connect, read, record
 
 PROCESSES = 4
 WORKERS = 2
@@ -328,7 +328,7 @@ def ran(nginx, database):
     assert nginx.workers() == before, 'a worker has ended'
 
     total = together(found)
-    report(total, looked, took)
+    total['result'] = report(total, looked, took)
 
     return total
 
@@ -364,16 +364,18 @@ def together(found):
 
 
 def report(total, looked, took):
-    events = sum(len(p.events) for p in total['payments'].values())
-    statuses = ', '.join(f'{n} x {status}' for status, n
-                         in sorted(total['statuses'].items()))
+    result = {
+        'seed': SEED, 'seconds': round(took, 1),
+        'operations': total['operations'], 'programs': total['programs'],
+        'races': total['races'],
+        'statuses': dict(sorted(total['statuses'].items())),
+        'payments': len(total['payments']), 'keys': len(total['keys']),
+        'events': sum(p.version for p in total['payments'].values()),
+        'snapshots': looked['looks'],
+        'payments_seen_in_snapshots': looked['seen']}
 
-    print(f"\nseed {SEED}: {total['operations']} operations in "
-          f"{total['programs']} programs, {total['races']} races, "
-          f'{took:.0f} s: {statuses}; '
-          f"{len(total['payments'])} payments, {len(total['keys'])} keys, "
-          f"{events} events; {looked['looks']} snapshots, "
-          f"{looked['seen']} payments seen in them")
+    print('\n' + json.dumps(result))
+    return result
 
 
 def test_answers_follow_from_each_other(ran):
@@ -417,17 +419,20 @@ def test_events_reach_kafka(ran, nginx, database):
     versions = {}
     records = 0
 
-    for record in consume(port, topic):
-        payload = json.loads(record.value())
+    for one in consume(port, topic):
+        payload = json.loads(one.value())
         id, version = check_event(ran['payments'], payload)
 
-        assert record.key().decode() == payload['merchantId']
+        assert one.key().decode() == payload['merchantId']
         assert versions.get(id, 0) == version - 1, f'{id} {version}'
         versions[id] = version
         records += 1
 
     assert versions == {p.id: p.version for p in ran['payments'].values()}
     print(f'\n{records} records in Kafka')
+
+    if LONG and 'result' in ran:
+        record('api-model', {**ran['result'], 'records_in_kafka': records})
 
 
 def consume(port, topic):
@@ -450,9 +455,9 @@ def consume(port, topic):
             while offset < end:
                 assert time.monotonic() < deadline, 'the topic has no end'
 
-                for record in consumer.consume(5000, timeout=1):
-                    assert not record.error(), record.error()
-                    offset = record.offset() + 1
-                    yield record
+                for one in consumer.consume(min(end - offset, 5000), 1):
+                    assert not one.error(), one.error()
+                    offset = one.offset() + 1
+                    yield one
     finally:
         consumer.close()

@@ -21,7 +21,7 @@ import sys
 import jsonschema_rs
 import pytest
 
-from .service import NOBODY, ROOT, Nginx, read
+from .service import NOBODY, ROOT, Nginx, read, record
 
 LONG = bool(os.environ.get('PAYMENT_TEST_LONG'))
 EXAMPLES = int(os.environ.get('PAYMENT_TEST_EXAMPLES', 1000 if LONG else 25))
@@ -313,8 +313,13 @@ def test_the_limits_of_the_description_are_the_apis(nginx):
 # --- and what nobody thought of
 
 def test_schemathesis(nginx, tmp_path):
-    for name in 'hooks.py', 'schemathesis.toml':
-        shutil.copy(os.path.join(HOOKS, name), tmp_path)
+    shutil.copy(os.path.join(HOOKS, 'hooks.py'), tmp_path)
+    shutil.copy(os.path.join(os.path.dirname(__file__),
+                             'schemathesis_hooks.py'), tmp_path)
+
+    settings = read(os.path.join(HOOKS, 'schemathesis.toml'))
+    (tmp_path / 'schemathesis.toml').write_text(
+        settings.replace('hooks = "hooks"', 'hooks = "schemathesis_hooks"'))
 
     workers = nginx.workers()
     log = os.path.join(nginx.prefix, 'logs', 'codes.log')
@@ -334,9 +339,14 @@ def test_schemathesis(nginx, tmp_path):
     cases = int(re.search(r'^\s+(\d+) generated', ran.stdout, re.M).group(1))
     statuses = re.findall(r'^(\d+) ', read(log)[before:], re.M)
 
-    print(f'\nseed {SEED}: {cases} cases, {len(statuses)} requests: '
-          + ', '.join(f'{statuses.count(s)} x {s}'
-                      for s in sorted(set(statuses))))
+    result = {'seed': SEED, 'cases': cases, 'requests': len(statuses),
+              'statuses': {s: statuses.count(s)
+                           for s in sorted(set(statuses))}}
+
+    print('\n' + json.dumps(result))
     assert cases > EXAMPLES
     assert not [s for s in statuses if s >= '500']
     assert nginx.workers() == workers, 'a worker has ended'
+
+    if LONG:
+        record('api-schemathesis', result)

@@ -5,10 +5,13 @@ machine that it is meant for.
 """
 
 import glob
+import http.server
 import itertools
+import json
 import os
 import ssl
 import subprocess
+import threading
 
 import pytest
 
@@ -81,11 +84,13 @@ def etc(tmp_path_factory, database):
     return Etc(tmp_path_factory.mktemp('etc'))
 
 
-def started(name, database, etc, certificate=None):
+def started(name, database, etc, certificate=None, before=8084):
     with open(os.path.join(EXAMPLES, name), encoding='utf-8') as file:
-        return Nginx(name.removesuffix('.conf'), file.read(),
-                     tls=etc.context(certificate), database=database,
-                     etc=etc.path)
+        text = file.read().replace('127.0.0.1:8084', f'127.0.0.1:{before}')
+
+    return Nginx(name.removesuffix('.conf'), text,
+                 tls=etc.context(certificate), database=database,
+                 etc=etc.path)
 
 
 def authorize(**members):
@@ -296,3 +301,60 @@ def test_cors(database, etc):
                 assert response.header('vary') == 'Origin'
     finally:
         nginx.close()
+
+
+# --- moving-over.conf
+
+class Before(http.server.BaseHTTPRequestHandler):
+    """The old service: says what it was asked."""
+
+    protocol_version = 'HTTP/1.1'
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers['Content-Length']))
+        answer = json.dumps({'path': self.path,
+                             'body': json.loads(body)}).encode()
+
+        self.send_response(200)
+        self.send_header('Content-Type', 'application/json')
+        self.send_header('Content-Length', str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_moving_over(database, etc):
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Before)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    nginx = started('moving-over.conf', database, etc,
+                    before=server.server_address[1])
+
+    try:
+        members = authorize(merchantId='M-moving')
+        made = call(nginx, members)
+        again = call(nginx, members)
+        id = made.json()['paymentId']
+
+        assert made.json()['status'] == 'AUTHORIZED'
+        is_problem(again, 409, 'DUPLICATE_REQUEST')
+        assert again.json()['paymentId'] == id
+
+        for operation, status in ('capture', 'CAPTURED'), ('refund',
+                                                           'REFUNDED'):
+            body = {'merchantId': 'M-moving', 'reason': 'why'}
+
+            new = call(nginx, body, target=f'/api/payments/{operation}/{id}')
+            assert new.json()['status'] == status
+
+            old = f'/api/payments/{operation}/1234567'
+            assert call(nginx, body, target=old).json() \
+                == {'path': old, 'body': body}
+
+        other = call(nginx, {}, target='/admin/settlement/migrate-dlq')
+        assert other.json()['path'] == '/admin/settlement/migrate-dlq'
+    finally:
+        nginx.close()
+        server.shutdown()
+        server.server_close()

@@ -11,6 +11,7 @@
 
 #include <errmsg.h>
 #include <mysqld_error.h>
+#include <openssl/err.h>
 
 
 typedef enum {
@@ -201,6 +202,13 @@ ngx_payment_db_step(ngx_payment_db_t *db, int ready, ngx_uint_t *lost)
 
     mysql = db->mysql;
     ret = 0;
+
+    /* an error of another connection, left behind in OpenSSL's queue of this
+     * thread, would be taken for one of this connection */
+
+    if (db->shard->ssl) {
+        ERR_clear_error();
+    }
 
     switch (db->step) {
 
@@ -566,6 +574,11 @@ ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort)
             (void) mysql_stmt_close(db->stmts[i]);
             db->stmts[i] = NULL;
         }
+    }
+
+    if (db->shard->ssl) {
+        /* nor is it nginx's own */
+        ERR_clear_error();
     }
 
     db->wait = 0;

@@ -21,7 +21,8 @@
 /* the migrations that this code was written for: sql/V*.sql */
 #define NGX_PAYMENT_SCHEMA_VERSION      1
 
-#define NGX_PAYMENT_DB_BACKOFF_MAX      5000
+#define NGX_PAYMENT_DB_BACKOFF_MAX      5000        /* ms */
+#define NGX_PAYMENT_DB_BACKOFF_FIRST    10          /* ms, after one round */
 #define NGX_PAYMENT_DB_THREAD_STACK     (512 * 1024)
 
 /* reasons of ours for giving a connection up, beyond the library's numbers */
@@ -263,6 +264,12 @@ ngx_payment_db_attempt(ngx_payment_db_attempt_t *a)
     {
         return ngx_payment_db_attempt_fail(a, mysql_errno(a->mysql),
                                            mysql_error(a->mysql));
+    }
+
+    if (a->shard->ssl && mysql_get_ssl_cipher(a->mysql) == NULL) {
+        /* without verification the library would do without TLS, too */
+        return ngx_payment_db_attempt_fail(a, CR_SSL_CONNECTION_ERROR,
+                                           "the server has no TLS");
     }
 
     if (ngx_payment_db_attempt_check(a) != 0) {
@@ -606,6 +613,7 @@ void
 ngx_payment_db_reconnect_later(ngx_payment_db_t *db)
 {
     ngx_msec_t  delay;
+    ngx_uint_t  rounds;
 
     if (db->closing) {
         return;
@@ -616,8 +624,10 @@ ngx_payment_db_reconnect_later(ngx_payment_db_t *db)
         delay = 1;
 
     } else {
-        delay = NGX_PAYMENT_DB_BACKOFF_MIN
-                << ngx_min(db->failures / db->shard->servers.nelts, 6);
+        rounds = db->failures / db->shard->servers.nelts;
+
+        delay = (rounds == 1) ? NGX_PAYMENT_DB_BACKOFF_FIRST
+                              : NGX_PAYMENT_DB_BACKOFF_MIN << ngx_min(rounds, 6);
         delay = ngx_min(delay, NGX_PAYMENT_DB_BACKOFF_MAX);
         delay -= (ngx_msec_t) ngx_random() % (delay / 2 + 1);
     }

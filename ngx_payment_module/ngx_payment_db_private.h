@@ -9,8 +9,8 @@
 #include "ngx_payment_db.h"
 
 
-/* the first pause between two attempts, and the age below which the loss of a
- * connection counts as a failed attempt */
+/* the first pause between two rounds of attempts, and the age below which the
+ * loss of a connection counts as a failed attempt */
 #define NGX_PAYMENT_DB_BACKOFF_MIN      100         /* ms */
 
 

@@ -352,9 +352,10 @@ ngx_payment_writer_down(ngx_payment_db_t *db)
         }
     }
 
-    /* there may be another server, or another connection that still works */
+    /* there may be another server, or another connection that still works, and
+     * one attempt may fail by accident */
 
-    if (db->failures < w->shard->servers.nelts) {
+    if (db->failures <= w->shard->servers.nelts) {
         return;
     }
 

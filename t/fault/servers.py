@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import time
+import zlib
 
 import pymysql
 
@@ -242,6 +243,21 @@ class Shard:
                   for name, value in self.settings.items() if value is not None]
 
         return '\n    '.join(lines + ['}'])
+
+
+def merchant(slots, number=1):
+    """The number-th merchant whose slot lies in slots, (first, last)."""
+
+    serial = 0
+
+    while number:
+        serial += 1
+        name = f'MERCHANT-{serial}'
+
+        if slots[0] <= zlib.crc32(name.encode()) % 1024 <= slots[1]:
+            number -= 1
+
+    return name
 
 
 class Nginx:

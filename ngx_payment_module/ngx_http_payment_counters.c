@@ -170,6 +170,29 @@ ngx_http_payment_counter(const void *stats,
 }
 
 
+void
+ngx_http_payment_sum_gauges(ngx_payment_stats_t *stats, ngx_uint_t shards)
+{
+    ngx_uint_t             s, i;
+    ngx_payment_gauges_t   sum, *gauges;
+
+    for (s = 0; s < shards; s++) {
+        ngx_memzero(&sum, sizeof(ngx_payment_gauges_t));
+
+        for (i = 0; i < NGX_PAYMENT_PROCESSES; i++) {
+            gauges = &stats->gauges[i][s];
+            sum.open += gauges->open;
+            sum.busy += gauges->busy;
+            sum.queued += gauges->queued;
+        }
+
+        stats->shards[s].open = sum.open;
+        stats->shards[s].busy = sum.busy;
+        stats->shards[s].queued = sum.queued;
+    }
+}
+
+
 uint64_t
 ngx_http_payment_gauge(const ngx_atomic_t *value)
 {

@@ -68,6 +68,10 @@ extern const ngx_http_payment_timing_t   ngx_http_payment_calls[];
 uint64_t ngx_http_payment_counter(const void *stats,
     const ngx_http_payment_counter_t *counter);
 
+/* brings the shards' gauges up to date, before they are shown */
+void ngx_http_payment_sum_gauges(ngx_payment_stats_t *stats,
+    ngx_uint_t shards);
+
 /* a gauge that a process's death can leave off by some: never below 0 */
 uint64_t ngx_http_payment_gauge(const ngx_atomic_t *value);
 

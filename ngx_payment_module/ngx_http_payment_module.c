@@ -11,7 +11,7 @@
 #include <sys/eventfd.h>
 
 
-#define NGX_HTTP_PAYMENT_ZONE_SIZE   (256 * 1024)
+#define NGX_HTTP_PAYMENT_ZONE_SIZE   (512 * 1024)
 
 
 static void *ngx_http_payment_create_main_conf(ngx_conf_t *cf);

@@ -62,6 +62,7 @@ ngx_http_payment_prometheus_handler(ngx_http_request_t *r)
 
     pmcf = ngx_http_get_module_main_conf(r, ngx_http_payment_module);
     stats = pmcf->writer.stats;
+    ngx_http_payment_sum_gauges(stats, pmcf->shards.nelts);
 
     ngx_http_payment_text_init(&t, r);
 

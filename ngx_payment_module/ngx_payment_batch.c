@@ -144,7 +144,7 @@ ngx_payment_batch_create(ngx_payment_writer_t *writer, ngx_queue_t *queue,
         ngx_queue_remove(q);
         writer->queued--;
         writer->queued_bytes -= op->bytes;
-        (void) ngx_atomic_fetch_add(&writer->stats->queued, -1);
+        writer->gauges->queued = writer->queued;
 
         bytes += op->bytes;
         op->state = NGX_PAYMENT_OP_BATCHED;
@@ -290,7 +290,7 @@ ngx_payment_batch_run(ngx_payment_batch_t *b, ngx_payment_line_t *line)
     line->batch = b;
     line->since = ngx_current_msec;
 
-    (void) ngx_atomic_fetch_add(&b->writer->stats->busy, 1);
+    b->writer->gauges->busy++;
 
     if (b->pool) {
         ngx_destroy_pool(b->pool);
@@ -1325,7 +1325,7 @@ ngx_payment_batch_release(ngx_payment_batch_t *b)
     b->line = NULL;
     line->batch = NULL;
 
-    (void) ngx_atomic_fetch_add(&b->writer->stats->busy, -1);
+    b->writer->gauges->busy--;
     ngx_payment_writer_wake(b->writer);
 }
 
@@ -1364,7 +1364,10 @@ ngx_payment_batch_again(ngx_payment_batch_t *b)
 
     if (!b->unknown && b->tries > conf->retries) {
 
-        if (b->n > 1 && !b->get && b->reason == NGX_PAYMENT_DB_RETRY) {
+        /* one of them may be to blame, also for a connection that is lost
+         * each time; but none of them for what the whole server lacks */
+
+        if (b->n > 1 && !b->get && b->reason != NGX_PAYMENT_DB_UNFIT) {
             ngx_payment_batch_split(b, 2);
             return;
         }

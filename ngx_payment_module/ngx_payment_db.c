@@ -112,7 +112,10 @@ ngx_payment_db_watch(ngx_payment_db_t *db)
 
     db->connection = c;
     db->shard->open++;
-    ngx_payment_db_count(db, open, 1);
+
+    if (db->gauges) {
+        db->gauges->open++;
+    }
 
     if (ngx_add_conn) {
         return ngx_add_conn(c);
@@ -559,7 +562,10 @@ ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort)
         c->fd = (ngx_socket_t) -1;
         db->connection = NULL;
         db->shard->open--;
-        ngx_payment_db_count(db, open, -1);
+
+        if (db->gauges) {
+            db->gauges->open--;
+        }
     }
 
     if (db->mysql) {

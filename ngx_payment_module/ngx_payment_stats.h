@@ -14,6 +14,7 @@
 
 
 #define NGX_PAYMENT_SHARDS_MAX      64
+#define NGX_PAYMENT_PROCESSES       128     /* slots of nginx's, modulo */
 #define NGX_PAYMENT_OUTCOMES        32      /* > every payment_outcome_e */
 #define NGX_PAYMENT_OPERATIONS      6
 #define NGX_PAYMENT_OWNER_LEN       64
@@ -46,10 +47,25 @@ typedef struct {
     ngx_atomic_t    connect_failures;
     ngx_atomic_t    lost;              /* open connections that died */
     ngx_atomic_t    failovers;
-    ngx_atomic_t    open;              /* gauge: connections */
-    ngx_atomic_t    busy;              /* gauge: in an exchange */
-    ngx_atomic_t    queued;            /* gauge: operations waiting */
+
+    /* sums of the workers' gauges, made when somebody asks */
+    ngx_atomic_t    open;              /* connections */
+    ngx_atomic_t    busy;              /* .. with a batch on them */
+    ngx_atomic_t    queued;            /* operations waiting */
 } ngx_payment_shard_stats_t;
+
+
+/*
+ * What one worker has now of a shard.  Only it writes here, and whoever gets
+ * its process slot after it begins with zeros: a worker that was killed takes
+ * its gauges along.
+ */
+
+typedef struct {
+    ngx_atomic_t    open;
+    ngx_atomic_t    busy;
+    ngx_atomic_t    queued;
+} ngx_payment_gauges_t;
 
 
 /* the helper's view of a shard's outbox */
@@ -126,6 +142,8 @@ typedef struct {
     ngx_payment_histogram_t   queue_time;
     ngx_payment_histogram_t   commit_time;
     ngx_payment_shard_stats_t   shards[NGX_PAYMENT_SHARDS_MAX];
+    ngx_payment_gauges_t   gauges[NGX_PAYMENT_PROCESSES]
+                                 [NGX_PAYMENT_SHARDS_MAX];
     ngx_payment_helper_stats_t  helper;
 } ngx_payment_stats_t;
 

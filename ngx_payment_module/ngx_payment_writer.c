@@ -40,6 +40,9 @@ ngx_payment_writer_create(ngx_cycle_t *cycle, ngx_payment_shard_t *shard,
     w->shard = shard;
     w->conf = conf;
     w->stats = &conf->stats->shards[shard->index];
+    w->gauges = &conf->stats->gauges[ngx_process_slot % NGX_PAYMENT_PROCESSES]
+                                    [shard->index];
+    ngx_memzero(w->gauges, sizeof(ngx_payment_gauges_t));
     w->log = cycle->log;
 
     ngx_queue_init(&w->writes);
@@ -78,6 +81,7 @@ ngx_payment_writer_create(ngx_cycle_t *cycle, ngx_payment_shard_t *shard,
         line->db.log = cycle->log;
         line->db.data = line;
         line->db.stats = w->stats;
+        line->db.gauges = w->gauges;
         line->db.ready = ngx_payment_writer_ready;
         line->db.down = ngx_payment_writer_down;
         line->db.session = ngx_payment_batch_session;
@@ -136,7 +140,7 @@ ngx_payment_writer_enqueue(ngx_payment_writer_t *w, ngx_queue_t *queue,
     ngx_queue_insert_tail(queue, &op->queue);
     w->queued++;
     w->queued_bytes += op->bytes;
-    (void) ngx_atomic_fetch_add(&w->stats->queued, 1);
+    w->gauges->queued = w->queued;
 }
 
 
@@ -230,7 +234,7 @@ ngx_payment_writer_cancel(ngx_payment_writer_t *w, ngx_payment_op_t *op)
         ngx_queue_remove(&op->queue);
         w->queued--;
         w->queued_bytes -= op->bytes;
-        (void) ngx_atomic_fetch_add(&w->stats->queued, -1);
+        w->gauges->queued = w->queued;
 
     } else if (ngx_payment_batch_remove(op->batch, op) != NGX_OK) {
         ngx_payment_op_detach(op);
@@ -505,7 +509,7 @@ ngx_payment_writer_shed(ngx_payment_writer_t *w, ngx_payment_op_t *op,
     w->queued--;
     w->queued_bytes -= op->bytes;
 
-    (void) ngx_atomic_fetch_add(&w->stats->queued, -1);
+    w->gauges->queued = w->queued;
     (void) ngx_atomic_fetch_add(&w->stats->shed, 1);
 
     op->fault.outcome = PAYMENT_UNAVAILABLE;

@@ -60,6 +60,7 @@ struct ngx_payment_writer_s {
     ngx_payment_shard_t              *shard;
     const ngx_payment_writer_conf_t  *conf;
     ngx_payment_shard_stats_t        *stats;
+    ngx_payment_gauges_t             *gauges;
     ngx_log_t                        *log;
 
     ngx_queue_t               writes;           /* of ngx_payment_op_t */

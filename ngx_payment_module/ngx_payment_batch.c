@@ -917,7 +917,11 @@ ngx_payment_batch_rollback_done(ngx_payment_db_t *db, ngx_uint_t lost)
     line = db->data;
     b = line->batch;
 
-    if (lost && b->reason != NGX_PAYMENT_DB_OK) {
+    /* what is lost is rolled back; but no key was looked up then */
+
+    if (lost && b->reason != NGX_PAYMENT_DB_OK
+        && b->reason != NGX_PAYMENT_DB_REFUSED)
+    {
         ngx_payment_batch_again(b);
         return;
     }

@@ -55,10 +55,16 @@ static void ngx_payment_fence_kick(ngx_event_t *ev);
 static void ngx_payment_fence_timer(ngx_event_t *ev);
 
 
+/*
+ * Safe updates: the optimizer may think that reading the whole table is cheaper
+ * than looking many ids up, and then a deletion would wait for every row that
+ * somebody is inserting.  With this it uses the key, or refuses.
+ */
+
 static const char  *ngx_payment_fence_session[] = {
     "SET time_zone = '+00:00', autocommit = 1, "
     "sql_mode = 'STRICT_ALL_TABLES', innodb_lock_wait_timeout = 1, "
-    "eq_range_index_dive_limit = 1",
+    "eq_range_index_dive_limit = 1, sql_safe_updates = 1",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     NULL
 };

@@ -71,8 +71,7 @@ static void ngx_payment_reader_timer(ngx_event_t *ev);
 
 static const char  *ngx_payment_reader_session[] = {
     "SET time_zone = '+00:00', autocommit = 1, "
-    "sql_mode = 'STRICT_ALL_TABLES', innodb_lock_wait_timeout = 1, "
-    "eq_range_index_dive_limit = 1",
+    "sql_mode = 'STRICT_ALL_TABLES', eq_range_index_dive_limit = 1",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     NULL
 };
@@ -404,7 +403,8 @@ ngx_payment_reader_ask_max(ngx_payment_relay_t *r, uint64_t now_ns)
 
     stmt = ngx_payment_reader_statement(r, &r->reader.max_stmt);
 
-    p = ngx_sprintf(stmt->sql.data, "SELECT MAX(id) FROM outbox_event");
+    p = ngx_sprintf(stmt->sql.data, "SELECT MIN(id), MAX(id) FROM outbox_event "
+                    "WHERE id > %uL", r->reader.cursor);
     stmt->sql.len = p - stmt->sql.data;
 }
 
@@ -676,16 +676,18 @@ ngx_payment_reader_take_head(ngx_payment_relay_t *r, uint64_t now_ns)
 static void
 ngx_payment_reader_take_max(ngx_payment_relay_t *r)
 {
-    uint64_t               max;
+    uint64_t               min, max;
     MYSQL_ROW              row;
     ngx_payment_reader_t  *rd;
 
     rd = &r->reader;
     row = mysql_fetch_row(rd->stmts[rd->max_stmt].result);
-    max = row ? ngx_payment_event_number(row[0]) : 0;
 
-    rd->beyond = (max > rd->cursor && rd->cursor)
-                 ? (max - rd->cursor) * rd->density / 1024 : 0;
+    min = row ? ngx_payment_event_number(row[0]) : 0;
+    max = row ? ngx_payment_event_number(row[1]) : 0;
+    min = ngx_max(min, rd->cursor + 1);
+
+    rd->beyond = (max >= min) ? (max - min + 1) * rd->density / 1024 : 0;
 }
 
 

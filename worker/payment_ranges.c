@@ -57,6 +57,9 @@ payment_ranges_write(payment_ranges_t *r, const uint64_t *ids, size_t n,
                 break;
             }
 
+            /* the last of the run is left to the singles */
+            run--;
+
             p = payment_ranges_text(p, r->ranges_n ? " OR id BETWEEN "
                                                    : "id BETWEEN ");
             p = payment_ranges_number(p, ids[i]);

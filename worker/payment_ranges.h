@@ -3,6 +3,10 @@
  * A range spans only ids that are in the list one by one; never a gap, since a
  * row may still be committed there.  Pure.
  *
+ * A statement that deletes a range also locks the row that shows it the end,
+ * and waits if somebody is still inserting that.  So a range leaves out the
+ * last of its ids, which is then that row and ours, and goes to the list.
+ *
  * Limits: writes no more than it is told, and says how many ids it covered.
  */
 
@@ -16,7 +20,7 @@
 
 /*
  * A range costs the server's optimizer two dives into the index, about 14 us;
- * an id in a list about 1 us.  So a range must be worth it.
+ * an id in a list about 1 us.  So a range must be worth it.  At least 2.
  */
 #define PAYMENT_RANGE_IDS_MIN   16
 

@@ -61,6 +61,10 @@ class Kafka:
         self._tool('start', str(self.port))
 
     def stop(self):
+        if self.watcher:
+            self.watcher.close()
+            self.watcher = None
+
         self._tool('stop')
 
     def kill(self):
@@ -97,7 +101,7 @@ class Kafka:
         return confluent_kafka.Consumer({
             'bootstrap.servers': self.address, 'group.id': str(uuid.uuid4()),
             'enable.auto.commit': False, 'enable.partition.eof': False,
-            'auto.offset.reset': 'earliest', 'fetch.wait.max.ms': 50,
+            'auto.offset.reset': 'earliest', 'log_level': 0, 'fetch.wait.max.ms': 50,
             'isolation.level': 'read_uncommitted'})
 
     def ends(self, topic, consumer=None):
@@ -368,7 +372,7 @@ def fill(mariadb, database, n, each=1, size=0, merchants=1000, bulk=1000):
     {event id: merchant}."""
 
     expected = {}
-    rng = random.Random(n)
+    rng = random.Random()
     padding = 'x' * size
     connection = mariadb.session(database)
     cursor = connection.cursor()

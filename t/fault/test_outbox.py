@@ -200,7 +200,7 @@ def test_properties(start_outbox, mariadb, database, kafka, topic):
     (dict(kafka_property='message.timeout.ms 20000'), 'lock_at_most_for'),
     (dict(kafka_property='max.in.flight 6'), 'max.in.flight'),
     (dict(kafka_profile='reference',
-          kafka_property='enable.idempotence true'), 'acks'),
+          kafka_property='enable.idempotence true'), 'idempotence'),
     (dict(kafka_property='ssl.ca.location /no/such/file',
           ), None),
     (dict(kafka_property=['security.protocol ssl',

@@ -1,0 +1,263 @@
+"""The helper process: there once, gone in order, replaced when it is killed,
+and whatever happens to it no event is lost and few come twice."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+import servers
+from client import Client, Load
+from outbox import (Writer, _kafka, committed, fill, helper,      # noqa: F401
+                    helpers, judge, kafka, lease, outbox, pending, relay,
+                    start_outbox, topic, wait_empty, wait_leased)
+from servers import wait_for
+
+# what may be in flight when a helper is killed: payment_outbox_max_in_flight
+IN_FLIGHT = 15000
+
+
+def kill_helper(nginx):
+    """kill -9; its pid."""
+
+    nginx.expect('exited on signal 9')
+    pid = helper(nginx)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: pid not in helpers(nginx), 5, 'its end')
+    return pid
+
+
+def test_there_once(start_outbox, mariadb, database):
+    nginx = start_outbox()
+    first = helper(nginx)
+    wait_leased(nginx)
+
+    for _ in range(5):
+        old = helper(nginx)
+        nginx.reload()
+        wait_for(lambda: helpers(nginx) and old not in helpers(nginx), 10,
+                 'the end of the old helper')
+
+    assert len(helpers(nginx)) == 1
+    assert helpers(nginx) != [first]
+    assert outbox(nginx)['pid'] == helper(nginx)
+    wait_leased(nginx)
+
+    pids = helpers(nginx)
+    nginx.quit()
+    assert not any(servers._alive(pid) for pid in pids)
+    assert not lease(mariadb, database)['owner']
+    assert mariadb.query("SELECT * FROM outbox_lease WHERE name LIKE 'node/%'",
+                         database) == ()
+
+
+def test_a_failed_reload_changes_nothing(start_outbox):
+    nginx = start_outbox()
+    wait_leased(nginx)
+    before = helper(nginx)
+
+    (nginx.dir / 'nginx.conf').write_text(
+        nginx.config().replace('payment_kafka_topic', 'payment_kafka_trick'))
+    nginx.expect('payment_kafka_trick')
+    nginx.signal(signal.SIGHUP)
+    wait_for(lambda: nginx.lines('payment_kafka_trick'), 10, 'the refusal')
+
+    assert helpers(nginx) == [before]
+    assert relay(nginx)['lease_held']
+
+
+def test_killed(start_outbox, mariadb, database, kafka, topic, journal):
+    """Its successor takes the lease over at once: the old one is known to be
+    dead."""
+
+    nginx = start_outbox()
+    wait_leased(nginx)
+    epoch = relay(nginx)['lease_epoch']
+
+    killed = time.monotonic()
+    kill_helper(nginx)
+    wait_for(lambda: relay(nginx)['lease_epoch'] > epoch, 5, 'a new lease')
+    assert time.monotonic() - killed < 2
+
+    Client(nginx.port, journal).authorize()
+    wait_empty(mariadb, database, 2)
+    judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
+
+
+def test_crash_loop_is_damped(start_outbox):
+    nginx = start_outbox()
+
+    for _ in range(6):
+        wait_for(lambda: outbox(nginx)['pid'] in helpers(nginx), 5,
+                 'a helper that has begun')
+        kill_helper(nginx)
+
+    wait_for(lambda: nginx.lines('6 helpers died within 30 s, starting in'
+                                 ' 2000 ms'), 5, 'a delay')
+
+    # and it does come
+    wait_leased(nginx, 10)
+
+
+def test_master_killed(start_outbox, mariadb, database):
+    """Nobody is left behind, and the lease is given back."""
+
+    nginx = start_outbox()
+    wait_leased(nginx)
+    pids = nginx.all_pids()
+    mine = helper(nginx)
+
+    nginx.process.kill()
+    nginx.process.wait(5)
+    wait_for(lambda: not servers._alive(mine), 5, 'the end of the helper')
+    assert not lease(mariadb, database)['owner']
+
+    for pid in pids:
+        servers._kill(pid)
+
+    nginx.process = None
+
+
+def test_terminated(start_outbox, mariadb, database):
+    nginx = start_outbox()
+    wait_leased(nginx)
+    nginx.signal(signal.SIGTERM)
+    nginx.process.wait(5)
+    assert not lease(mariadb, database)['owner']
+
+
+@pytest.mark.parametrize('number', [signal.SIGQUIT, signal.SIGTERM])
+def test_ends_with_a_full_pipeline(start_outbox, mariadb, database, kafka,
+                                   topic, number):
+    """What was acknowledged is deleted, before it goes: nothing twice."""
+
+    nginx = start_outbox()
+    wait_leased(nginx)
+    expected = fill(mariadb, database, 40000)
+    wait_for(lambda: relay(nginx)['published'] > 1000, 20, 'some published')
+
+    nginx.signal(number)
+    nginx.process.wait(10)
+    wait_for(lambda: not lease(mariadb, database)['owner'], 1, 'no owner')
+    left = pending(mariadb, database)
+    nginx.process = None
+
+    nginx.start()
+    wait_empty(mariadb, database, 30)
+    judge(kafka.messages(topic), expected, 0, 8)
+    assert left > 0, 'it was over before it was stopped'
+
+
+def test_logs_are_reopened(start_outbox):
+    nginx = start_outbox()
+    wait_leased(nginx)
+    nginx.log.rename(nginx.dir / 'old.log')
+    nginx.signal(signal.SIGUSR1)
+    wait_for(lambda: nginx.log.exists(), 5, 'a new log')
+    nginx.expect('exited on signal 9')
+    mine = helper(nginx)
+    wait_for(lambda: str(nginx.log) in [
+        os.path.realpath(f'/proc/{mine}/fd/{fd}')
+        for fd in os.listdir(f'/proc/{mine}/fd')], 5, 'the helper has it')
+
+
+def test_beside_proxy_cache(start_outbox, mariadb, database, kafka, topic):
+    """The process is nginx's cache manager, and stays that."""
+
+    nginx = start_outbox()
+    nginx.http += ('\n    proxy_cache_path cache_temp keys_zone=one:1m'
+                   ' manager_sleep=50ms;')
+    nginx.location = ('}\n        location /cached {\n            proxy_cache'
+                      ' one;\n            proxy_pass http://127.0.0.1:9;')
+    (nginx.dir / 'nginx.conf').write_text(nginx.config())
+    nginx.reload()
+
+    expected = fill(mariadb, database, 1000)
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected, 0, 8)
+    assert len(helpers(nginx)) <= 2
+
+
+@pytest.mark.timeout(300)
+def test_reload_under_load(start_outbox, mariadb, database, kafka, topic,
+                           journal):
+    """No event lost, none twice, no request failed."""
+
+    nginx = start_outbox()
+
+    with Load(nginx.port, journal, clients=16, changes=True) as load:
+        for _ in range(5):
+            load.wait(300)
+            nginx.reload()
+
+        load.wait(300)
+
+    assert not load.bad()
+    wait_empty(mariadb, database, 20)
+    judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize('kills', [
+    10, pytest.param(100, marks=[pytest.mark.long,
+                                 pytest.mark.timeout(1800)])])
+def test_killed_under_load(start_outbox, mariadb, database, kafka, topic,
+                           kills):
+    nginx = start_outbox()
+
+    with Writer(mariadb, database, threads=2, batch=10) as writer:
+        for _ in range(kills):
+            kill_helper(nginx)
+            epoch = relay(nginx)['lease_epoch']
+            wait_for(lambda: relay(nginx)['lease_epoch'] > epoch, 20,
+                     'the next one has the lease')
+            writer.wait(200)
+
+    wait_empty(mariadb, database, 60)
+    repeats = judge(kafka.messages(topic), writer.expected,
+                    IN_FLIGHT * kills, 8)
+    print(f'{kills} kills, {len(writer.expected)} events, {repeats} repeats')
+
+
+@pytest.mark.timeout(300)
+def test_binary_upgrade(start_outbox, mariadb, database, kafka, topic,
+                        journal):
+    """USR2, WINCH, QUIT of the old: both helpers live for a while."""
+
+    nginx = start_outbox()
+    nginx.quit()
+    nginx.process = None
+
+    # upgrades are for daemons
+    conf = nginx.dir / 'nginx.conf'
+    conf.write_text(nginx.config().replace('daemon off', 'daemon on'))
+    subprocess.run([servers.NGINX, '-p', str(nginx.dir), '-c', str(conf),
+                    '-e', str(nginx.log)], check=True, timeout=20)
+
+    pidfile = nginx.dir / 'nginx.pid'
+    old = wait_for(lambda: pidfile.exists() and int(pidfile.read_text() or 0),
+                   10, 'a master')
+    wait_leased(nginx, 20)
+
+    with Load(nginx.port, journal, clients=8, fresh=True) as load:
+        load.wait(200)
+        os.kill(old, signal.SIGUSR2)
+        new = wait_for(lambda: (nginx.dir / 'nginx.pid.oldbin').exists()
+                       and pidfile.exists()
+                       and int(pidfile.read_text() or 0), 10, 'a new master')
+        assert new != old
+        load.wait(200)
+        os.kill(old, signal.SIGWINCH)
+        load.wait(200)
+        os.kill(old, signal.SIGQUIT)
+        wait_for(lambda: not servers._alive(old), 20, 'the end of the old one')
+        load.wait(200)
+
+    wait_empty(mariadb, database, 40)
+    judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
+
+    os.kill(new, signal.SIGQUIT)
+    wait_for(lambda: not servers._alive(new), 20, 'the end of the new master')
+    assert not load.bad()

@@ -1,0 +1,393 @@
+"""Kafka's worst days: no client notices, no event is lost, none overtakes
+another of its payment, and few come twice."""
+
+import os
+import time
+import urllib.request
+import uuid
+
+import pytest
+
+from client import Load
+from outbox import (ADMIN, COLUMNS, Kafka, Writer, _kafka, admin,  # noqa: F401
+                    committed, fill, helper, judge, kafka, outbox, pending,
+                    relay, settings, start_outbox, topic, wait_empty,
+                    wait_leased)
+from servers import wait_for
+
+IN_FLIGHT = 15000
+
+# Resilience4j's settings, but for shorter times
+QUICK = dict(breaker_slow_call_duration_threshold='1s',
+             breaker_wait_duration_in_open_state='2s')
+
+
+def breaker(nginx):
+    return nginx.status()['breaker']
+
+
+def wait_state(nginx, *states, seconds=20):
+    wait_for(lambda: breaker(nginx)['state'] in states, seconds,
+             f'breaker {states}')
+
+
+def transitions(nginx):
+    return [line.rpartition('circuit breaker ')[2]
+            for line in nginx.lines('circuit breaker ') if ' -> ' in line]
+
+
+def cpu(pid):
+    """Seconds of processor time."""
+    with open(f'/proc/{pid}/stat') as stat:
+        fields = stat.read().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+def test_away_at_start(start_outbox, mariadb, database, kafka, topic, journal):
+    """nginx starts, takes payments, and costs nothing while it waits."""
+
+    kafka.stop()
+    nginx = start_outbox(breaker='off')
+    wait_leased(nginx)
+
+    with Load(nginx.port, journal, clients=4) as load:
+        load.wait(300)
+
+    assert not load.bad()
+    time.sleep(2)
+    before = cpu(helper(nginx))
+    time.sleep(5)
+    assert cpu(helper(nginx)) - before < 0.15
+    assert not outbox(nginx)['kafka_up']
+    assert len(nginx.lines('[error]')) < 10
+
+    kafka.start()
+    wait_empty(mariadb, database, 60)
+    judge(kafka.messages(topic), committed(mariadb, database), IN_FLIGHT, 8)
+
+
+@pytest.mark.timeout(300)
+def test_killed_under_load(start_outbox, mariadb, database, kafka, topic,
+                           journal):
+    """Closed, open, half open, closed; and HTTP does not notice."""
+
+    nginx = start_outbox(**QUICK)
+    wait_leased(nginx)
+
+    with Load(nginx.port, journal, clients=8, changes=True, pause=0.005) \
+            as load:
+        load.wait(500)
+        kafka.kill()
+        wait_state(nginx, 'OPEN', seconds=10)
+        load.wait(1500)
+        kafka.start()
+        wait_state(nginx, 'CLOSED', seconds=30)
+        load.wait(500)
+
+    assert not load.bad()
+    wait_empty(mariadb, database, 60)
+    repeats = judge(kafka.messages(topic), committed(mariadb, database),
+                    IN_FLIGHT, 8)
+
+    states = transitions(nginx)
+    assert states[0] == 'CLOSED -> OPEN' and \
+        states[-1] == 'HALF_OPEN -> CLOSED', states
+    print(f'{repeats} repeats, {states}')
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize('rounds', [
+    4, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
+def test_restarted_again_and_again(start_outbox, mariadb, database, kafka,
+                                   topic, rounds):
+    nginx = start_outbox(**QUICK)
+
+    with Writer(mariadb, database, threads=2, batch=10, changes=0.6,
+                pause=0.02) as writer:
+        for i in range(rounds):
+            writer.wait(300)
+            kafka.kill()
+            time.sleep(0.3 * (i % 4))
+            kafka.start()
+            # half of the kills hit a producer that is just coming back
+            if i % 2:
+                wait_state(nginx, 'CLOSED', seconds=60)
+
+    wait_empty(mariadb, database, 90)
+    repeats = judge(kafka.messages(topic), writer.expected,
+                    IN_FLIGHT * rounds, 8)
+    print(f'{rounds} rounds, {len(writer.expected)} events, {repeats} repeats,'
+          f' {outbox(nginx)["producers"]} producers')
+
+
+def test_slow(start_outbox, mariadb, database, kafka, topic):
+    """A broker that doesn't answer opens the breaker in the time of a slow
+    call, long before a message times out; and then gets nothing."""
+
+    nginx = start_outbox(**QUICK)
+    wait_leased(nginx)
+    expected = fill(mariadb, database, 100)
+    wait_empty(mariadb, database)
+
+    kafka.freeze()
+    frozen = time.monotonic()
+
+    # more than the window, as it is full of good ones
+    for _ in range(3):
+        expected.update(fill(mariadb, database, 100))
+
+    wait_state(nginx, 'OPEN', seconds=5)
+    assert time.monotonic() - frozen < 2.5
+
+    published = relay(nginx)['published']
+    assert relay(nginx)['in_flight'] <= 300
+    time.sleep(1)
+    assert relay(nginx)['published'] == published
+    kafka.thaw()
+
+    wait_state(nginx, 'CLOSED', seconds=30)
+    wait_empty(mariadb, database, 30)
+    judge(kafka.messages(topic), expected, 300, 8)
+
+
+def test_open_sends_nothing(start_outbox, mariadb, database, kafka, topic):
+    nginx = start_outbox(nginx=ADMIN)
+    wait_leased(nginx)
+    admin(nginx, 'breaker-force-open')
+    wait_state(nginx, 'FORCED_OPEN')
+
+    expected = fill(mariadb, database, 500)
+    time.sleep(1.5)
+    assert kafka.count(topic) == 0
+
+    # it stays forced over a reload
+    old = helper(nginx)
+    nginx.reload()
+    wait_for(lambda: helper(nginx) != old and relay(nginx)['lease_held'], 10,
+             'the new helper')
+    assert breaker(nginx)['state'] == 'FORCED_OPEN'
+
+    admin(nginx, 'breaker-close')
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected, 0, 8)
+    assert breaker(nginx)['state'] == 'CLOSED'
+
+    admin(nginx, 'breaker-disable')
+    wait_state(nginx, 'DISABLED')
+    admin(nginx, 'breaker-reset')
+    wait_state(nginx, 'CLOSED')
+
+
+def test_probes_are_of_distinct_keys(start_outbox, mariadb, database, kafka,
+                                     topic):
+    """HALF_OPEN hands out three at a time, and of one merchant only one."""
+
+    nginx = start_outbox(breaker_wait_duration_in_open_state='1s',
+                         breaker_slow_call_duration_threshold='500ms')
+    wait_leased(nginx)
+    kafka.freeze()
+    expected = fill(mariadb, database, 50, merchants=1)
+    wait_state(nginx, 'OPEN')
+    wait_state(nginx, 'HALF_OPEN')
+
+    for _ in range(5):
+        time.sleep(0.05)
+        if breaker(nginx)['state'] == 'HALF_OPEN':
+            assert relay(nginx)['in_flight'] <= 1 + 50
+
+    kafka.thaw()
+    wait_state(nginx, 'CLOSED', seconds=30)
+    wait_empty(mariadb, database, 30)
+    judge(kafka.messages(topic), expected, 60, 8)
+
+
+# an event that Kafka will not have
+
+def poison(mariadb, database, payment=None, version=1, size=20000):
+    payment = payment or str(uuid.uuid4())
+    mariadb.query(f"INSERT INTO outbox_event ({COLUMNS}) VALUES ('payment',"
+                  f" '{payment}', 'authorized', 'M-1', {version},"
+                  f" UTC_TIMESTAMP(6), NULL, REPEAT('x', {size}))", database)
+    return payment
+
+
+def healthy(mariadb, database, payment, version):
+    return poison(mariadb, database, payment, version, 10)
+
+
+def dead(mariadb, database):
+    return mariadb.query('SELECT aggregateid, version, reason, attempts, id'
+                         ' FROM outbox_dead ORDER BY id', database)
+
+
+@pytest.fixture
+def narrow(kafka, topic):
+    """A topic that takes no event of more than 10 KB."""
+    kafka.configure(topic, max_message_bytes=10000)
+    return topic
+
+
+# text that repeats itself would be small again in a compressed batch
+PLAIN = dict(kafka_property='compression.codec none')
+RETRY = dict(PLAIN, retry_interval='200ms')
+
+
+def test_poison(start_outbox, mariadb, database, kafka, narrow):
+    """Tried five times, 1 s apart, and moved away; its neighbours, refused with
+    it in one batch, are published; nobody else waits."""
+
+    nginx = start_outbox(**PLAIN)
+    wait_leased(nginx)
+    began = time.monotonic()
+    expected = fill(mariadb, database, 50)
+    bad = poison(mariadb, database)
+    expected.update(fill(mariadb, database, 50))
+
+    wait_for(lambda: dead(mariadb, database), 15, 'a dead letter')
+    assert 3.5 < time.monotonic() - began < 8
+
+    assert dead(mariadb, database)[0][:4] == (bad, 1, 'MSG_SIZE_TOO_LARGE', 5)
+
+    wait_empty(mariadb, database, 10)
+    judge(kafka.messages(narrow), expected, 0, 8)
+    assert relay(nginx)['dead'] == 1
+    assert breaker(nginx)['state'] == 'CLOSED'
+    assert len(nginx.lines('is a dead letter')) == 1
+
+
+def test_block(start_outbox, mariadb, database, kafka, narrow):
+    """Later events of the payment follow, whether they were there before,
+    during or after; a replay publishes all of it, in order."""
+
+    nginx = start_outbox(nginx=ADMIN, **RETRY)
+    wait_leased(nginx)
+
+    bad = poison(mariadb, database)
+    healthy(mariadb, database, bad, 2)
+    wait_for(lambda: len(dead(mariadb, database)) == 2, 15, 'both')
+    healthy(mariadb, database, bad, 3)
+    wait_for(lambda: len(dead(mariadb, database)) == 3, 5, 'the third')
+
+    rows = dead(mariadb, database)
+    assert [row[:2] for row in rows] == [(bad, v) for v in (1, 2, 3)]
+    assert rows[1][2].startswith('follows') and rows[2][3] == 0
+    assert kafka.count(narrow) == 0
+    assert pending(mariadb, database) == 0
+
+    # nothing has changed: it comes back
+    admin(nginx, 'replay', shard='main', id=rows[0][4])
+    wait_for(lambda: len(nginx.lines('is a dead letter')) == 2, 15, 'again')
+    wait_for(lambda: len(dead(mariadb, database)) == 3, 5, 'all three')
+
+    kafka.configure(narrow, max_message_bytes=1000000)
+    admin(nginx, 'replay', shard='main', id=rows[1][4])
+    healthy(mariadb, database, bad, 4)
+    wait_for(lambda: kafka.count(narrow) == 4, 15, 'all four')
+    wait_empty(mariadb, database)
+
+    messages = kafka.messages(narrow)
+    assert [m.version for m in messages] == [1, 2, 3, 4]
+    assert dead(mariadb, database) == ()
+
+
+def test_divert(start_outbox, mariadb, database, kafka, narrow):
+    """Later events go on without it."""
+
+    nginx = start_outbox(dead_letter='divert', **RETRY)
+    wait_leased(nginx)
+    bad = poison(mariadb, database)
+    healthy(mariadb, database, bad, 2)
+    wait_for(lambda: kafka.count(narrow) == 1, 15, 'the second')
+    healthy(mariadb, database, bad, 3)
+    wait_for(lambda: kafka.count(narrow) == 2, 15, 'the third')
+    assert [row[:2] for row in dead(mariadb, database)] == [(bad, 1)]
+
+
+def test_a_library_that_refuses(start_outbox, mariadb, database, kafka, topic):
+    """Too large for librdkafka itself: the same fate."""
+
+    nginx = start_outbox(kafka_property='message.max.bytes 5000',
+                         retry_interval='200ms')
+    wait_leased(nginx)
+    bad = poison(mariadb, database)
+    expected = fill(mariadb, database, 50)
+    wait_for(lambda: dead(mariadb, database), 15, 'a dead letter')
+    assert dead(mariadb, database)[0][:4] == (bad, 1, 'MSG_SIZE_TOO_LARGE', 5)
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected, 0, 8)
+
+
+def test_many_poisons(start_outbox, mariadb, database, kafka, narrow):
+    nginx = start_outbox(**RETRY)
+    wait_leased(nginx)
+
+    bad = {poison(mariadb, database) for _ in range(60)}
+    expected = fill(mariadb, database, 500)
+    wait_for(lambda: len(dead(mariadb, database)) == 60, 40, 'all of them')
+    wait_empty(mariadb, database)
+    assert {row[0] for row in dead(mariadb, database)} == bad
+    judge(kafka.messages(narrow), expected, 0, 8)
+
+
+def test_an_outage_is_no_poison(start_outbox, mariadb, database, kafka,
+                                topic):
+    """Whatever the broker fails to do, no event is blamed for it."""
+
+    nginx = start_outbox(breaker='off', lock_at_most_for='3s', **RETRY)
+    wait_leased(nginx)
+    kafka.kill()
+    expected = fill(mariadb, database, 200)
+    wait_for(lambda: relay(nginx)['failed'] >= 600, 30, 'many failures')
+    assert dead(mariadb, database) == ()
+    kafka.start()
+    wait_empty(mariadb, database, 30)
+    judge(kafka.messages(topic), expected, 1000, 8)
+    assert relay(nginx)['dead'] == 0
+
+
+def test_missing_topic(start_outbox, mariadb, database, work):
+    """One topic for all that is not there is an outage: it is waited for."""
+
+    strict = Kafka('kafka-strict', 'auto.create.topics.enable=false')
+    strict.first_start()
+
+    try:
+        topic = f'late-{uuid.uuid4()}'
+        nginx = start_outbox(kafka_brokers=strict.address, kafka_topic=topic,
+                             **QUICK)
+        wait_leased(nginx)
+        expected = fill(mariadb, database, 20)
+        time.sleep(3)
+        assert pending(mariadb, database) == 20
+        assert dead(mariadb, database) == ()
+
+        strict.create(topic)
+        wait_empty(mariadb, database, 60)
+        judge(strict.messages(topic), expected, 20, 8)
+    finally:
+        strict.stop()
+
+
+def test_idle_costs_nothing(start_outbox, kafka):
+    nginx = start_outbox()
+    wait_leased(nginx)
+    time.sleep(1)
+    before = cpu(helper(nginx))
+    time.sleep(5)
+    assert cpu(helper(nginx)) - before < 0.1
+
+
+def test_metrics(start_outbox, mariadb, database, kafka, topic):
+    nginx = start_outbox(nginx=dict(location='}\n        location /metrics {\n'
+                                    '            payment_status prometheus;'))
+    wait_leased(nginx)
+    fill(mariadb, database, 30)
+    wait_empty(mariadb, database)
+
+    with urllib.request.urlopen(
+            f'http://127.0.0.1:{nginx.port}/metrics') as answer:
+        text = answer.read().decode()
+
+    wait_for(lambda: breaker(nginx)['buffered_calls'] == 30, 5, 'the window')
+    assert 'resilience4j_circuitbreaker_state' in text
+    assert breaker(nginx)['calls']['successful']['count'] == 30

@@ -22,7 +22,7 @@ from .client import Connection, request
 from .service import NOBODY
 
 STEPS = 40              # in a program
-CONNECTIONS = 4         # to each worker
+CONNECTIONS = 3         # to each worker of each node
 KEPT_ANSWERS = 6        # steps before a failure that its report shows
 
 # location -> what its directives say; see CONFIG
@@ -409,16 +409,22 @@ Answered = collections.namedtuple('Answered', 'data request response')
 
 
 class Runner:
-    """Connections to both workers, and the state that programs leave."""
+    """Connections to all workers, and the state that programs leave.
 
-    def __init__(self, port, workers, tag):
+    ports: one for each node, an nginx with that many workers.
+    """
+
+    def __init__(self, ports, workers, tag):
         self.tag = tag
         self.runs = 0
         self.operations = 0
         self.races = 0
         self.statuses = collections.Counter()
         self.state = model.State()
-        self.lanes = self.connect(port, workers)
+        nodes = [self.connect(port, workers) for port in ports]
+
+        # neighbours are on different nodes, and workers
+        self.lanes = [c for turn in zip(*nodes) for c in turn]
 
     @staticmethod
     def connect(port, workers):

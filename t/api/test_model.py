@@ -1,4 +1,4 @@
-"""Random operations and races, over two workers, against a model.
+"""Random operations and races, over two nodes with two workers each.
 
 Several processes run programs (programs.py) side by side, so that batches are
 mixed; each checks every answer against the model (model.py) as it comes. One
@@ -29,7 +29,8 @@ from .programs import CONFIG, Failure, Runner, generate, shrink
 from .service import Nginx, await_that, connect, read, record
 
 PROCESSES = 4
-WORKERS = 2
+NODES = 2
+WORKERS = 2             # of each
 SHRINK_RUNS = 3         # a race may need more than one run to fail again
 WINDOW_S = 3            # how far back the observer looks
 
@@ -41,11 +42,11 @@ SEED = int(os.environ.get('PAYMENT_TEST_SEED', time.time_ns() // 10 ** 9))
 
 # --- the processes
 
-def run_programs(port, number, seeds, wanted, results):
+def run_programs(ports, seeds, wanted, results):
     """In a process of its own: programs until enough operations are done."""
 
     try:
-        runner = Runner(port, WORKERS, f't{os.getpid() % 10 ** 6}')
+        runner = Runner(ports, WORKERS, f't{os.getpid() % 10 ** 6}')
         failure = None
 
         while runner.operations < wanted and failure is None:
@@ -55,7 +56,7 @@ def run_programs(port, number, seeds, wanted, results):
             try:
                 runner.run(program)
             except Failure as e:
-                failure = explain_failure(port, seed, program, e)
+                failure = explain_failure(ports, seed, program, e)
 
         runner.close()
         results.put({
@@ -69,14 +70,14 @@ def run_programs(port, number, seeds, wanted, results):
         results.put({'failure': traceback.format_exc()})
 
 
-def explain_failure(port, seed, program, failure):
+def explain_failure(ports, seed, program, failure):
     """The failure in words, with the smallest program that fails so."""
 
     last = [failure]
 
     def fails(candidate):
         for _ in range(SHRINK_RUNS):
-            runner = Runner(port, WORKERS, f's{time.time_ns() % 10 ** 10}')
+            runner = Runner(ports, WORKERS, f's{time.time_ns() % 10 ** 10}')
 
             try:
                 runner.run(candidate)
@@ -274,29 +275,38 @@ def check_outbox(database, payments):
 # --- the tests
 
 @pytest.fixture(scope='module')
-def nginx(database):
-    made = Nginx('model', database.shard() + CONFIG, workers=WORKERS)
-    yield made
-    made.close()
+def nodes(database):
+    made = []
+
+    try:
+        for i in range(NODES):
+            made.append(Nginx(f'model-{i}', database.shard() + CONFIG,
+                              workers=WORKERS))
+        yield made
+    finally:
+        for nginx in made:
+            nginx.close()
 
 
 @pytest.fixture(scope='module')
-def ran(nginx, database):
+def ran(nodes, database):
     """The programs ran; what all processes found, taken together."""
 
+    ports = [nginx.port for nginx in nodes]
+
     if 'PAYMENT_TEST_PROGRAM' in os.environ:
-        return run_one(nginx, os.environ['PAYMENT_TEST_PROGRAM'])
+        return run_one(ports, os.environ['PAYMENT_TEST_PROGRAM'])
 
     results, seen = multiprocessing.Queue(), multiprocessing.Queue()
     stop = multiprocessing.Event()
-    before = nginx.workers()
+    before = [nginx.workers() for nginx in nodes]
     started = time.monotonic()
 
     observer = multiprocessing.Process(
         target=observe, args=(database.name, stop, seen), daemon=True)
     processes = [multiprocessing.Process(
         target=run_programs, daemon=True,
-        args=(nginx.port, i, iter(range(SEED + i, SEED + 10 ** 9, PROCESSES)),
+        args=(ports, iter(range(SEED + i, SEED + 10 ** 9, PROCESSES)),
               OPERATIONS // PROCESSES + 1, results))
         for i in range(PROCESSES)]
 
@@ -325,7 +335,7 @@ def ran(nginx, database):
 
     failures = [f['failure'] for f in found + [looked] if f.get('failure')]
     assert not failures, '\n\n'.join(failures)
-    assert nginx.workers() == before, 'a worker has ended'
+    assert [nginx.workers() for nginx in nodes] == before, 'a worker ended'
 
     total = together(found)
     total['result'] = report(total, looked, took)
@@ -333,11 +343,11 @@ def ran(nginx, database):
     return total
 
 
-def run_one(nginx, path):
+def run_one(ports, path):
     with open(path, encoding='utf-8') as file:
         program = json.load(file)
 
-    runner = Runner(nginx.port, WORKERS, f'o{time.time_ns() % 10 ** 10}')
+    runner = Runner(ports, WORKERS, f'o{time.time_ns() % 10 ** 10}')
     runner.run(program)
     runner.close()
 
@@ -396,9 +406,10 @@ def test_events_are_the_models(ran, database):
     check_outbox(database, ran['payments'])
 
 
-def test_events_reach_kafka(ran, nginx, database):
+def test_events_reach_kafka(ran, nodes, database):
     """All that has piled up, each event once, a payment's in order."""
 
+    nginx = nodes[0]
     port = os.environ['PAYMENT_TEST_KAFKA_PORT']
     topic = f'api-{os.getpid()}-{SEED}'
 
@@ -436,28 +447,28 @@ def test_events_reach_kafka(ran, nginx, database):
 
 
 def consume(port, topic):
-    """All records of the topic, by partition."""
+    """All records of the topic; those of one partition in their order."""
 
     consumer = confluent_kafka.Consumer({
         'bootstrap.servers': f'127.0.0.1:{port}', 'group.id': topic,
-        'enable.auto.commit': False})
+        'enable.auto.commit': False, 'fetch.wait.max.ms': 20})
     partitions = consumer.list_topics(topic, timeout=10).topics[topic] \
         .partitions
+    places = [confluent_kafka.TopicPartition(topic, number, 0)
+              for number in partitions]
+    left = sum(consumer.get_watermark_offsets(place, timeout=10)[1]
+               for place in places)
+    deadline = time.monotonic() + 60
+
+    consumer.assign(places)
 
     try:
-        for number in partitions:
-            place = confluent_kafka.TopicPartition(topic, number, 0)
-            end = consumer.get_watermark_offsets(place, timeout=10)[1]
-            consumer.assign([place])
-            offset = 0
-            deadline = time.monotonic() + 60
+        while left:
+            assert time.monotonic() < deadline, 'the topic has no end'
 
-            while offset < end:
-                assert time.monotonic() < deadline, 'the topic has no end'
-
-                for one in consumer.consume(min(end - offset, 5000), 1):
-                    assert not one.error(), one.error()
-                    offset = one.offset() + 1
-                    yield one
+            for one in consumer.consume(min(left, 5000), 0.1):
+                assert not one.error(), one.error()
+                left -= 1
+                yield one
     finally:
         consumer.close()

@@ -58,7 +58,8 @@ print_env() {
     done
 
     for name in $(printf '%s\n' "${!variables[@]}" | sort); do
-        printf 'export %s=%q\n' "$name" "${variables[$name]}"
+        printf 'export %s=%s\n' "$name" \
+               "${variables[$name]:+$(printf %q "${variables[$name]}")}"
     done
 }
 

@@ -224,6 +224,8 @@ M10: authorized 1, AUTHORIZED 1000 KRW
 --- http_config
     payment_kafka_brokers 127.0.0.1:1;
     payment_outbox_initial_delay 0;
+    payment_outbox_lock_at_most_for 5s;
+    payment_outbox_lock_at_least_for 0;
 --- request
 POST /api/payments/authorize
 {"merchantId":"M11","amount":1000,"currency":"KRW","idempotencyKey":"o11"}

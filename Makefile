@@ -4,8 +4,8 @@
 .DEFAULT_GOAL := build
 
 .PHONY: help build static asan install-deps run run-two-nodes stop clean \
-        test test-unit test-fuzz test-nginx test-api test-fault \
-        bench bench-k6 bench-k6-flow
+        test test-unit test-fuzz test-nginx test-asan test-api \
+        test-fault bench bench-k6 bench-k6-flow
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
@@ -58,6 +58,9 @@ test-fuzz:              ## the fuzzer of requests (no server); FUZZ=20 seconds
 
 test-nginx:             ## the t/*.t files; PROVE="-v t/one.t" for some
 	@PROVE='$(PROVE)' tools/test.sh nginx
+
+test-asan:              ## the same under Address- and UBSanitizer
+	@PROVE='$(PROVE)' tools/test.sh asan
 
 test-api:               ## models and examples; PYTEST="t/api -k name" for some
 	@PYTEST='$(PYTEST)' tools/test.sh api

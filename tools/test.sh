@@ -2,7 +2,10 @@
 # Builds, starts what the tests need on ports of their own, runs the suites
 # named and stops everything, also when interrupted.
 #
-#   tools/test.sh [unit] [fuzz] [nginx] [api] [fault]
+#   tools/test.sh [unit] [fuzz] [nginx] [asan] [api] [fault]
+#
+# asan is nginx's suite once more, with build/asan/nginx; it fails with any
+# report, whatever the tests themselves say.
 #
 # PROVE and PYTEST are the arguments of prove and pytest, FUZZ the seconds that
 # the fuzzer has. The status is 0 only if every suite passed; one that fails
@@ -52,6 +55,29 @@ run_nginx() {
 }
 
 
+# Leaks are not looked for: nginx leaves its last pools to exit().
+
+run_asan() {
+    local report=$BUILD/asan/report status=0
+
+    rm -f -- "$report".*
+
+    TEST_NGINX_BINARY=$BUILD/asan/nginx TEST_NGINX_LOAD_MODULES='' \
+    ASAN_OPTIONS=detect_leaks=0:log_path=$report \
+    UBSAN_OPTIONS=print_stacktrace=1:log_path=$report \
+        run_nginx || status=1
+
+    for report in "$report".*; do
+        if [[ -s $report ]]; then
+            last_lines "$report" 40
+            status=1
+        fi
+    done
+
+    return $status
+}
+
+
 run_pytest() {
     local arguments
 
@@ -80,13 +106,18 @@ finish() {
 }
 
 
-(( $# )) || die "usage: tools/test.sh [unit] [fuzz] [nginx] [api] [fault]"
+(( $# )) || die "usage: tools/test.sh [unit] [fuzz] [nginx] [asan] [api]" \
+             "[fault]"
 
 tools/install-deps.sh all
 tools/venv.sh
 
-if [[ " $* " == *\ @(nginx|api|fault)\ * ]]; then
+if [[ " $* " == *\ @(nginx|asan|api|fault)\ * ]]; then
     tools/build.sh dynamic
+
+    if [[ " $* " == *\ asan\ * ]]; then
+        tools/build.sh asan
+    fi
 
     trap finish EXIT
     trap 'exit 130' INT
@@ -98,7 +129,7 @@ fi
 
 for name in "$@"; do
     case $name in
-        unit | fuzz | nginx | api | fault)
+        unit | fuzz | nginx | asan | api | fault)
             suite "$name" "run_$name"
             ;;
         *)

@@ -579,7 +579,13 @@ ngx_http_payment_query_merchant(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    src = value.data;
+    /* a query is form-encoded: a plus is a space, unless it was %2B */
+
+    for (src = value.data, dst = p; src < value.data + value.len; src++) {
+        *dst++ = (*src == '+') ? ' ' : *src;
+    }
+
+    src = p;
     dst = p;
     ngx_unescape_uri(&dst, &src, value.len, 0);
 

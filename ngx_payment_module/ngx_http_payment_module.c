@@ -41,6 +41,12 @@ static char *ngx_http_payment_percent(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_property(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_payment_enum(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_payment_brokers(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_payment_check_bounds(ngx_conf_t *cf, void *post,
+    void *data);
 static char *ngx_http_payment_check_positive(ngx_conf_t *cf, void *post,
     void *data);
 
@@ -85,23 +91,23 @@ static ngx_conf_post_t  ngx_http_payment_positive = {
 };
 
 static ngx_conf_num_bounds_t  ngx_http_payment_batch_bounds = {
-    ngx_conf_check_num_bounds, 1, NGX_PAYMENT_BATCH_SIZE_MAX
+    ngx_http_payment_check_bounds, 1, NGX_PAYMENT_BATCH_SIZE_MAX
 };
 
 static ngx_conf_num_bounds_t  ngx_http_payment_queue_bounds = {
-    ngx_conf_check_num_bounds, 1, 1048576
+    ngx_http_payment_check_bounds, 1, 1048576
 };
 
 static ngx_conf_num_bounds_t  ngx_http_payment_retries_bounds = {
-    ngx_conf_check_num_bounds, 0, 100
+    ngx_http_payment_check_bounds, 0, 100
 };
 
 static ngx_conf_num_bounds_t  ngx_http_payment_read_bounds = {
-    ngx_conf_check_num_bounds, 1, 10000
+    ngx_http_payment_check_bounds, 1, 10000
 };
 
 static ngx_conf_num_bounds_t  ngx_http_payment_in_flight_bounds = {
-    ngx_conf_check_num_bounds, 1, 100000
+    ngx_http_payment_check_bounds, 1, 100000
 };
 
 
@@ -138,7 +144,8 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         &ngx_http_payment_batch_bounds),
 
     NGX_HTTP_PAYMENT_MAIN("payment_batch_bytes", NGX_CONF_TAKE1,
-        ngx_conf_set_size_slot, writer.batch_bytes, NULL),
+        ngx_conf_set_size_slot, writer.batch_bytes,
+        &ngx_http_payment_positive),
 
     NGX_HTTP_PAYMENT_MAIN("payment_batch_spare_delay", NGX_CONF_TAKE1,
         ngx_conf_set_msec_slot, writer.spare_delay, NULL),
@@ -148,7 +155,8 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         &ngx_http_payment_queue_bounds),
 
     NGX_HTTP_PAYMENT_MAIN("payment_queue_bytes", NGX_CONF_TAKE1,
-        ngx_conf_set_size_slot, writer.queue_bytes, NULL),
+        ngx_conf_set_size_slot, writer.queue_bytes,
+        &ngx_http_payment_positive),
 
     NGX_HTTP_PAYMENT_MAIN("payment_queue_timeout", NGX_CONF_TAKE1,
         ngx_conf_set_msec_slot, writer.queue_timeout,
@@ -167,7 +175,8 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         &ngx_http_payment_positive),
 
     NGX_HTTP_PAYMENT_MAIN("payment_idempotency_retention", NGX_CONF_TAKE1,
-        ngx_conf_set_sec_slot, outbox.idempotency_retention, NULL),
+        ngx_conf_set_sec_slot, outbox.idempotency_retention,
+        &ngx_http_payment_positive),
 
     /* the outbox */
 
@@ -207,7 +216,7 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         &ngx_http_payment_positive),
 
     NGX_HTTP_PAYMENT_MAIN("payment_outbox_dead_letter", NGX_CONF_TAKE1,
-        ngx_conf_set_enum_slot, outbox.dead_letter,
+        ngx_http_payment_enum, outbox.dead_letter,
         ngx_http_payment_dead_letters),
 
     NGX_HTTP_PAYMENT_MAIN("payment_outbox_archive", NGX_CONF_FLAG,
@@ -219,13 +228,13 @@ static ngx_command_t  ngx_http_payment_commands[] = {
     /* Kafka */
 
     NGX_HTTP_PAYMENT_MAIN("payment_kafka_brokers", NGX_CONF_TAKE1,
-        ngx_conf_set_str_slot, outbox.brokers, NULL),
+        ngx_http_payment_brokers, outbox.brokers, NULL),
 
     NGX_HTTP_PAYMENT_MAIN("payment_kafka_topic", NGX_CONF_TAKE1,
         ngx_conf_set_str_slot, outbox.topic, NULL),
 
     NGX_HTTP_PAYMENT_MAIN("payment_kafka_profile", NGX_CONF_TAKE1,
-        ngx_conf_set_enum_slot, outbox.profile, ngx_http_payment_profiles),
+        ngx_http_payment_enum, outbox.profile, ngx_http_payment_profiles),
 
     NGX_HTTP_PAYMENT_MAIN("payment_kafka_property", NGX_CONF_TAKE2,
         ngx_http_payment_property, outbox.properties, NULL),
@@ -266,7 +275,7 @@ static ngx_command_t  ngx_http_payment_commands[] = {
 
     NGX_HTTP_PAYMENT_MAIN("payment_breaker_sliding_window_type",
         NGX_CONF_TAKE1,
-        ngx_conf_set_enum_slot, breaker.window_type,
+        ngx_http_payment_enum, breaker.window_type,
         ngx_http_payment_windows),
 
     NGX_HTTP_PAYMENT_MAIN("payment_breaker_sliding_window_size",
@@ -291,10 +300,10 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         ngx_http_set_complex_value_slot, merchant, NULL),
 
     NGX_HTTP_PAYMENT_LOC("payment_idempotency_replay", NGX_CONF_TAKE1,
-        ngx_conf_set_enum_slot, replay, ngx_http_payment_replays),
+        ngx_http_payment_enum, replay, ngx_http_payment_replays),
 
     NGX_HTTP_PAYMENT_LOC("payment_unknown_members", NGX_CONF_TAKE1,
-        ngx_conf_set_enum_slot, unknown_members,
+        ngx_http_payment_enum, unknown_members,
         ngx_http_payment_unknown_members),
 
     NGX_HTTP_PAYMENT_LOC("payment_currencies", NGX_CONF_1MORE,
@@ -304,7 +313,7 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         ngx_conf_set_num_slot, max_amount, &ngx_http_payment_positive),
 
     NGX_HTTP_PAYMENT_LOC("payment_max_body_size", NGX_CONF_TAKE1,
-        ngx_conf_set_size_slot, max_body_size, NULL),
+        ngx_conf_set_size_slot, max_body_size, &ngx_http_payment_positive),
 
     NGX_HTTP_PAYMENT_LOC("payment_timeout", NGX_CONF_TAKE1,
         ngx_conf_set_msec_slot, timeout, &ngx_http_payment_positive),
@@ -844,8 +853,8 @@ ngx_http_payment_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-    if (clcf->handler == ngx_http_payment_api_handler) {
-        return "is duplicate";
+    if (clcf->handler) {
+        return "is duplicate, or the location has another handler";
     }
 
     clcf->handler = ngx_http_payment_api_handler;
@@ -987,6 +996,124 @@ ngx_http_payment_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     property->value = value[2];
 
     return NGX_CONF_OK;
+}
+
+
+/* ngx_conf_set_enum_slot(), but for an error that names the directive */
+
+static char *
+ngx_http_payment_enum(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char  *p = conf;
+
+    ngx_str_t        *value;
+    ngx_uint_t       *field, i;
+    ngx_conf_enum_t  *e;
+
+    field = (ngx_uint_t *) (p + cmd->offset);
+
+    if (*field != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    e = cmd->post;
+
+    for (i = 0; e[i].name.len; i++) {
+        if (e[i].name.len == value[1].len
+            && ngx_strcmp(e[i].name.data, value[1].data) == 0)
+        {
+            *field = e[i].value;
+            return NGX_CONF_OK;
+        }
+    }
+
+    /* each of ours is a choice of two */
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid value \"%V\" in \"%V\" directive, it must be "
+                       "\"%V\" or \"%V\"",
+                       &value[1], &cmd->name, &e[0].name, &e[1].name);
+
+    return NGX_CONF_ERROR;
+}
+
+
+/* host:port,.. with a port that is one; names are for Kafka's client */
+
+static char *
+ngx_http_payment_brokers(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    u_char     *p, *last, *end, *colon;
+    ngx_int_t   port;
+    ngx_str_t  *value, broker;
+
+    value = cf->args->elts;
+    p = value[1].data;
+    last = p + value[1].len;
+
+    for ( ;; ) {
+        end = ngx_strlchr(p, last, ',');
+        if (end == NULL) {
+            end = last;
+        }
+
+        broker.data = p;
+        broker.len = end - p;
+
+        for (colon = end; colon > p && colon[-1] != ':' && colon[-1] != ']';
+             colon--)
+        {
+            /* void */
+        }
+
+        port = 9092;
+
+        if (colon > p && colon[-1] == ':') {
+            port = ngx_atoi(colon, end - colon);
+        }
+
+        if (broker.len == 0 || (colon > p && colon - 1 == p)
+            || port < 1 || port > 65535)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid broker \"%V\" in \"%V\" directive, it "
+                               "must be host:port", &broker, &cmd->name);
+            return NGX_CONF_ERROR;
+        }
+
+        if (end == last) {
+            break;
+        }
+
+        p = end + 1;
+    }
+
+    return ngx_conf_set_str_slot(cf, cmd, conf);
+}
+
+
+/* ngx_conf_check_num_bounds(), but for an error that names the directive */
+
+static char *
+ngx_http_payment_check_bounds(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_conf_num_bounds_t *bounds = post;
+    ngx_int_t             *number = data;
+
+    ngx_str_t  *value;
+
+    if (*number >= bounds->low && *number <= bounds->high) {
+        return NGX_CONF_OK;
+    }
+
+    value = cf->args->elts;
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "\"%V\" must be between %i and %i",
+                       &value[0], bounds->low, bounds->high);
+
+    return NGX_CONF_ERROR;
 }
 
 

@@ -7,7 +7,8 @@
  * thread which hands the finished connection over through a pipe.  There is at
  * most one thread a connection.  The pipe is one process's, made before its
  * first connection; an attempt that nobody waits for any more is closed by
- * whoever reads it there.
+ * whoever reads it there.  A process does not wait for its threads when it ends,
+ * so they have copies of what they need of the configuration.
  */
 
 #include "ngx_payment_db_private.h"
@@ -35,10 +36,23 @@
 
 typedef struct ngx_payment_db_attempt_s {
     ngx_payment_db_t          *db;          /* NULL: nobody waits for it */
-    ngx_payment_shard_t       *shard;
     ngx_uint_t                 server;
     const char *const         *session;
     const char *const         *prepare;
+
+    /* copies, in the attempt's own memory */
+    char                      *host;        /* NULL: unix socket */
+    char                      *path;        /* NULL: TCP */
+    char                      *user;
+    char                      *password;
+    char                      *database;
+    char                      *ssl_ca;      /* NULL: none, as the next two */
+    char                      *ssl_certificate;
+    char                      *ssl_certificate_key;
+    in_port_t                  port;
+    unsigned int               seconds;     /* of patience */
+    unsigned                   ssl:1;
+    unsigned                   ssl_verify:1;
 
     MYSQL                     *mysql;
     MYSQL_STMT                *stmts[NGX_PAYMENT_DB_STMTS_MAX];
@@ -49,6 +63,10 @@ typedef struct ngx_payment_db_attempt_s {
 } ngx_payment_db_attempt_t;
 
 
+static void ngx_payment_db_leave(int status, void *data);
+static ngx_payment_db_attempt_t *ngx_payment_db_attempt_create(
+    ngx_payment_db_t *db);
+static char *ngx_payment_db_attempt_copy(u_char **p, const ngx_str_t *text);
 static void *ngx_payment_db_connect_thread(void *data);
 static ngx_uint_t ngx_payment_db_attempt(ngx_payment_db_attempt_t *a);
 static void ngx_payment_db_attempt_options(ngx_payment_db_attempt_t *a);
@@ -65,6 +83,7 @@ static void ngx_payment_db_attempt_free(ngx_payment_db_attempt_t *a);
 
 static ngx_connection_t  *ngx_payment_db_pipe;
 static ngx_fd_t           ngx_payment_db_pipe_write = NGX_INVALID_FILE;
+static ngx_uint_t         ngx_payment_db_threads;   /* not heard of yet */
 
 
 ngx_int_t
@@ -139,6 +158,20 @@ ngx_payment_db_exit_process(ngx_cycle_t *cycle)
         ngx_close_connection(ngx_payment_db_pipe);
         ngx_payment_db_pipe = NULL;
     }
+
+    if (ngx_payment_db_threads) {
+        (void) on_exit(ngx_payment_db_leave, NULL);
+    }
+}
+
+
+/* The first of exit()'s handlers.  Those that follow take OpenSSL apart, which a
+ * thread may be in the middle of. */
+
+static void
+ngx_payment_db_leave(int status, void *data)
+{
+    _exit(status);
 }
 
 
@@ -157,17 +190,11 @@ ngx_payment_db_connect(ngx_payment_db_t *db)
         return;
     }
 
-    a = ngx_calloc(sizeof(ngx_payment_db_attempt_t), db->log);
+    a = ngx_payment_db_attempt_create(db);
     if (a == NULL) {
         ngx_payment_db_reconnect_later(db);
         return;
     }
-
-    a->db = db;
-    a->shard = db->shard;
-    a->server = db->shard->active;
-    a->session = db->session;
-    a->prepare = db->prepare;
 
     db->attempt = a;
     db->server = a->server;
@@ -189,12 +216,88 @@ ngx_payment_db_connect(ngx_payment_db_t *db)
 
     (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
 
-    if (err) {
+    if (err == 0) {
+        ngx_payment_db_threads++;
+
+    } else {
         a->phase = "pthread_create()";
         (void) ngx_payment_db_attempt_fail(a, NGX_PAYMENT_DB_E_RESOURCES,
                                            strerror(err));
         ngx_payment_db_connected(a);
     }
+}
+
+
+static ngx_payment_db_attempt_t *
+ngx_payment_db_attempt_create(ngx_payment_db_t *db)
+{
+    u_char                    *p;
+    size_t                     size;
+    ngx_payment_shard_t       *shard;
+    ngx_payment_server_t      *server;
+    ngx_payment_db_attempt_t  *a;
+
+    shard = db->shard;
+    server = (ngx_payment_server_t *) shard->servers.elts + shard->active;
+
+    size = server->host.len + server->path.len + shard->user.len
+           + shard->password.len + shard->database.len + shard->ssl_ca.len
+           + shard->ssl_certificate.len + shard->ssl_certificate_key.len + 8;
+
+    a = ngx_calloc(sizeof(ngx_payment_db_attempt_t) + size, db->log);
+    if (a == NULL) {
+        return NULL;
+    }
+
+    a->db = db;
+    a->server = shard->active;
+    a->session = db->session;
+    a->prepare = db->prepare;
+
+    p = (u_char *) (a + 1);
+
+    a->password = ngx_payment_db_attempt_copy(&p, &shard->password);
+    a->user = ngx_payment_db_attempt_copy(&p, &shard->user);
+    a->database = ngx_payment_db_attempt_copy(&p, &shard->database);
+
+    if (server->path.len) {
+        a->path = ngx_payment_db_attempt_copy(&p, &server->path);
+    } else {
+        a->host = ngx_payment_db_attempt_copy(&p, &server->host);
+    }
+
+    if (shard->ssl_ca.len) {
+        a->ssl_ca = ngx_payment_db_attempt_copy(&p, &shard->ssl_ca);
+    }
+
+    if (shard->ssl_certificate.len) {
+        a->ssl_certificate = ngx_payment_db_attempt_copy(&p,
+                                                  &shard->ssl_certificate);
+        a->ssl_certificate_key = ngx_payment_db_attempt_copy(&p,
+                                                  &shard->ssl_certificate_key);
+    }
+
+    a->port = server->port;
+    a->ssl = shard->ssl ? 1 : 0;
+    a->ssl_verify = shard->ssl_verify ? 1 : 0;
+
+    /* whole seconds are all the library knows; exchanges have our own timers */
+    a->seconds = (unsigned int) (shard->connect_timeout + 999) / 1000;
+
+    return a;
+}
+
+
+static char *
+ngx_payment_db_attempt_copy(u_char **p, const ngx_str_t *text)
+{
+    u_char  *start;
+
+    start = *p;
+    *p = ngx_cpymem(start, text->data, text->len);
+    *(*p)++ = '\0';
+
+    return (char *) start;
 }
 
 
@@ -234,10 +337,6 @@ ngx_payment_db_connect_thread(void *data)
 static ngx_uint_t
 ngx_payment_db_attempt(ngx_payment_db_attempt_t *a)
 {
-    ngx_payment_server_t  *server;
-
-    server = (ngx_payment_server_t *) a->shard->servers.elts + a->server;
-
     a->phase = "mysql_init()";
     a->mysql = mysql_init(NULL);
 
@@ -250,23 +349,15 @@ ngx_payment_db_attempt(ngx_payment_db_attempt_t *a)
 
     a->phase = "connecting";
 
-    if (mysql_real_connect(a->mysql,
-                           server->path.len ? "localhost"
-                                            : (char *) server->host.data,
-                           (char *) a->shard->user.data,
-                           (char *) a->shard->password.data,
-                           (char *) a->shard->database.data,
-                           server->port,
-                           server->path.len ? (char *) server->path.data
-                                            : NULL,
-                           0)
+    if (mysql_real_connect(a->mysql, a->path ? "localhost" : a->host, a->user,
+                           a->password, a->database, a->port, a->path, 0)
         == NULL)
     {
         return ngx_payment_db_attempt_fail(a, mysql_errno(a->mysql),
                                            mysql_error(a->mysql));
     }
 
-    if (a->shard->ssl && mysql_get_ssl_cipher(a->mysql) == NULL) {
+    if (a->ssl && mysql_get_ssl_cipher(a->mysql) == NULL) {
         /* without verification the library would do without TLS, too */
         return ngx_payment_db_attempt_fail(a, CR_SSL_CONNECTION_ERROR,
                                            "the server has no TLS");
@@ -283,48 +374,38 @@ ngx_payment_db_attempt(ngx_payment_db_attempt_t *a)
 static void
 ngx_payment_db_attempt_options(ngx_payment_db_attempt_t *a)
 {
-    my_bool                yes, no;
-    unsigned int           seconds, protocol, infile;
-    ngx_payment_shard_t   *shard;
-    ngx_payment_server_t  *server;
+    my_bool       verify, yes;
+    unsigned int  protocol, infile;
 
     yes = 1;
-    no = 0;
     infile = 0;
-    shard = a->shard;
-    server = (ngx_payment_server_t *) shard->servers.elts + a->server;
-
-    /* whole seconds are all the library knows; exchanges have our own timers */
-    seconds = (unsigned int) (shard->connect_timeout + 999) / 1000;
-    protocol = server->path.len ? MYSQL_PROTOCOL_SOCKET : MYSQL_PROTOCOL_TCP;
+    verify = a->ssl_verify;
+    protocol = a->path ? MYSQL_PROTOCOL_SOCKET : MYSQL_PROTOCOL_TCP;
 
     (void) mysql_options(a->mysql, MYSQL_OPT_NONBLOCK, NULL);
-    (void) mysql_options(a->mysql, MYSQL_OPT_CONNECT_TIMEOUT, &seconds);
-    (void) mysql_options(a->mysql, MYSQL_OPT_READ_TIMEOUT, &seconds);
-    (void) mysql_options(a->mysql, MYSQL_OPT_WRITE_TIMEOUT, &seconds);
+    (void) mysql_options(a->mysql, MYSQL_OPT_CONNECT_TIMEOUT, &a->seconds);
+    (void) mysql_options(a->mysql, MYSQL_OPT_READ_TIMEOUT, &a->seconds);
+    (void) mysql_options(a->mysql, MYSQL_OPT_WRITE_TIMEOUT, &a->seconds);
     (void) mysql_options(a->mysql, MYSQL_OPT_PROTOCOL, &protocol);
     (void) mysql_options(a->mysql, MYSQL_OPT_LOCAL_INFILE, &infile);
     (void) mysql_options(a->mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");
 
-    if (!shard->ssl) {
+    if (!a->ssl) {
         return;
     }
 
     (void) mysql_options(a->mysql, MYSQL_OPT_SSL_ENFORCE, &yes);
+    (void) mysql_options(a->mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
 
-    if (shard->ssl_ca.len) {
-        (void) mysql_options(a->mysql, MYSQL_OPT_SSL_CA, shard->ssl_ca.data);
+    if (a->ssl_ca) {
+        (void) mysql_options(a->mysql, MYSQL_OPT_SSL_CA, a->ssl_ca);
     }
 
-    if (shard->ssl_certificate.len) {
-        (void) mysql_options(a->mysql, MYSQL_OPT_SSL_CERT,
-                             shard->ssl_certificate.data);
+    if (a->ssl_certificate) {
+        (void) mysql_options(a->mysql, MYSQL_OPT_SSL_CERT, a->ssl_certificate);
         (void) mysql_options(a->mysql, MYSQL_OPT_SSL_KEY,
-                             shard->ssl_certificate_key.data);
+                             a->ssl_certificate_key);
     }
-
-    (void) mysql_options(a->mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT,
-                         shard->ssl_verify ? &yes : &no);
 }
 
 
@@ -465,6 +546,8 @@ ngx_payment_db_pipe_handler(ngx_event_t *rev)
         if (n != sizeof(void *)) {
             return;
         }
+
+        ngx_payment_db_threads--;
 
         if (a->db == NULL) {
             ngx_payment_db_attempt_free(a);
@@ -652,5 +735,6 @@ ngx_payment_db_attempt_free(ngx_payment_db_attempt_t *a)
         }
     }
 
+    ngx_explicit_memzero(a->password, ngx_strlen(a->password));
     ngx_free(a);
 }

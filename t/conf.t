@@ -70,6 +70,14 @@ sub config_test {
     $text =~ s{/var/lib/nginx}{$dir}g;
     $text =~ s{^pid\s+\S+;}{pid  $dir/nginx.pid;}m;
     $text =~ s{^user .*\n}{}m if $> != 0;
+
+    # the package's scratch directories are not everybody's
+    if ($text !~ /client_body_temp_path/) {
+        my $paths = join ' ', map { "${_}_temp_path $dir/$_;" }
+                                  qw( client_body proxy fastcgi uwsgi scgi );
+        $text =~ s/^http \{/http { $paths/m;
+    }
+
     write_file("$dir/nginx.conf", $text);
 
     my $said = `$nginx -t -p $dir/ -c $dir/nginx.conf -e $dir/logs/e.log 2>&1`;

@@ -7,7 +7,7 @@
  *     COMMIT
  *
  * so an all-authorize batch costs two round trips.  What leads away from that
- * path, and back to it, is in ngx_payment_batch.c.  Locks are taken in one
+ * path, and back to it, is in ngx_payment_transaction.c.  Locks are taken in one
  * order by every batch: payments by id, then keys by hash.
  */
 

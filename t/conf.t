@@ -69,9 +69,14 @@ sub config_test {
     $text =~ s{/var/log/nginx}{$dir/logs}g;
     $text =~ s{/var/lib/nginx}{$dir}g;
     $text =~ s{^pid\s+\S+;}{pid  $dir/nginx.pid;}m;
-    $text =~ s{^user .*\n}{}m if $> != 0;
 
-    # the package's scratch directories are not everybody's
+    # who is not root may not change user, nor take a low port
+    if ($> != 0) {
+        $text =~ s{^user .*\n}{}m;
+        $text =~ s{listen\s+443\b}{listen  28443};
+    }
+
+    # nor has everybody the package's scratch directories
     if ($text !~ /client_body_temp_path/) {
         my $paths = join ' ', map { "${_}_temp_path $dir/$_;" }
                                   qw( client_body proxy fastcgi uwsgi scgi );

@@ -15,7 +15,7 @@ import threading
 
 import pytest
 
-from .client import Connection
+from .client import Connection, request
 from .service import NOBODY, ROOT, Nginx
 
 EXAMPLES = os.path.join(ROOT, 'conf', 'examples')
@@ -222,25 +222,38 @@ def test_api_key_map(database, etc):
 
 # --- rate-limit.conf
 
+def at_once(nginx, n, headers):
+    """n calls on as many connections, sent before any is answered."""
+
+    connections = [nginx.connection() for _ in range(n)]
+
+    for connection in connections:
+        connection.send(request('POST', '/api/payments/authorize',
+                                authorize(), headers))
+
+    answers = [connection.read() for connection in connections]
+
+    for connection in connections:
+        connection.close()
+
+    return answers
+
+
 def test_rate_limit(database, etc):
     nginx = started('rate-limit.conf', database, etc)
     key = [('X-Api-Key', 'a' * 64)]
     other = [('X-Api-Key', 'c' * 64)]
 
     try:
-        with nginx.connection() as connection:
-            answers = [connection.request('POST', '/api/payments/authorize',
-                                          authorize(), key)
-                       for _ in range(200)]
+        answers = at_once(nginx, 60, key)
 
-            # one merchant's excess is not the other's
-            assert connection.request('POST', '/api/payments/authorize',
-                                      authorize(), other).status == 200
+        # one merchant's excess is not the other's
+        assert call(nginx, headers=other).status == 200
 
         limited = [a for a in answers if a.status == 429]
 
         assert {a.status for a in answers} == {200, 429}
-        assert answers[0].status == 200 and len(answers) - len(limited) >= 21
+        assert len(answers) - len(limited) >= 21
 
         for answer in limited:
             is_problem(answer, 429, 'RATE_LIMIT_EXCEEDED')

@@ -15,6 +15,8 @@ from .service import NOBODY, Nginx
 CONFIG = """
     client_body_timeout 2s;
     lingering_timeout 1s;
+    payment_queue_timeout 10s;
+    payment_timeout 12s;
 
     server {
         listen 127.0.0.1:$PORT;

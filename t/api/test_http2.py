@@ -21,6 +21,9 @@ from .test_examples import Etc
 FRAME_MAX = 16384       # what a server takes that says nothing else
 
 CONFIG = """
+    payment_queue_timeout 10s;
+    payment_timeout 12s;
+
     server {
         listen 127.0.0.1:$PORT http2 reuseport;
         http2_max_concurrent_streams 128;

@@ -34,6 +34,9 @@ HOOKS = os.path.join(ROOT, 't', 'schemathesis')
 CONFIG = """
     log_format codes '$status $request_method $uri';
 
+    payment_queue_timeout 10s;
+    payment_timeout 12s;
+
     limit_req_zone $http_x_merchant zone=slow:1m rate=1r/m;
     limit_req_status 429;
 

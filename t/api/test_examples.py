@@ -205,14 +205,16 @@ def test_api_key_map(database, etc):
                            ('X-Api-Key', key)):
                 made = call(nginx, headers=[header])
                 assert merchant_of(database, made) == merchant
+                assert made.header('www-authenticate') is None
 
         for headers in ([], [('Authorization', 'Bearer')],
                         [('Authorization', 'Bearer ' + 'd' * 64)],
                         [('Authorization', 'Basic ' + 'a' * 64)],
                         [('X-Api-Key', '')], [('X-Api-Key', 'a' * 63)],
                         [('X-Api-Key', '~.*')], [('X-Api-Key', 'default')]):
-            is_problem(call(nginx, authorize(merchantId='MERCHANT-1'),
-                            headers), 401, 'UNAUTHORIZED')
+            refused = call(nginx, authorize(merchantId='MERCHANT-1'), headers)
+            is_problem(refused, 401, 'UNAUTHORIZED')
+            assert refused.header('www-authenticate').startswith('Bearer ')
 
         is_problem(call(nginx, authorize(merchantId='MERCHANT-1'),
                         [('X-Api-Key', 'c' * 64)]), 403, 'MERCHANT_MISMATCH')

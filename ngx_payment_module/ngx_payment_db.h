@@ -46,8 +46,7 @@ typedef struct {
 
 /*
  * A payment_shard{} block.  Everything is set by the configuration and read-only
- * afterwards, so connecting threads may read it, but for what is at the end,
- * and a server's last_error: those belong to the event loop.
+ * afterwards, but for what is at the end, and a server's last_error.
  */
 
 struct ngx_payment_shard_s {

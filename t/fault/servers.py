@@ -282,7 +282,11 @@ class Nginx:
         self.single = single
         self.reuseport = reuseport
         self.connections = connections
-        self.environment = dict(os.environ, **(environment or {}))
+        self.environment = dict(
+            os.environ,
+            LSAN_OPTIONS=f'suppressions={ROOT}/t/fault/lsan.supp'
+                         ':print_suppressions=0',
+            **(environment or {}))
         self.process = None
         self.expected = []
 

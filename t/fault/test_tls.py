@@ -211,3 +211,18 @@ def test_nobody_waits_for_a_handshake(start_nginx, tls, tls_database, mariadb,
 
     invariants.check(journal, (tls, tls_database), (mariadb, database),
                      settle=ask)
+
+
+def test_quit_while_connecting(start_nginx, tls, tls_database, start_proxy):
+    """Threads are in their handshakes when the worker ends."""
+
+    show(tls, 'good')
+    proxy = start_proxy(('127.0.0.1', tls.port))
+    proxy.delay = 0.02
+
+    for i in range(8):
+        nginx = start_nginx(Shard('main', tls_database, proxy.address,
+                                  ssl='on', ssl_ca=tls.certs / 'ca.crt',
+                                  connections=8), ready=False)
+        time.sleep(0.04 * i)
+        nginx.stop()

@@ -241,10 +241,13 @@ ngx_payment_lease_leave(ngx_payment_relay_t *r)
     f = &r->fence;
 
     p = ngx_sprintf(f->sql[0],
-            "DELETE FROM outbox_lease WHERE name = 'node/%s' "
+            "DELETE FROM outbox_lease "
+            "WHERE name IN ('node/%s', 'reader/%s') "
             "OR (name LIKE 'node/%%' "
+            "AND lock_until < UTC_TIMESTAMP(3) - INTERVAL 1 HOUR) "
+            "OR (name LIKE 'reader/%%' "
             "AND lock_until < UTC_TIMESTAMP(3) - INTERVAL 1 HOUR)",
-            r->outbox->uuid);
+            r->outbox->uuid, r->outbox->uuid);
 
     ngx_payment_fence_statement(r, f->sql[0], p);
 }

@@ -12,6 +12,11 @@
  * only after a look at the head that began after its row was seen.  A read
  * that starts at the very beginning is such a look itself.
  *
+ * A server shows a transaction to others a moment before it is on disk, and if
+ * it dies in that moment the transaction never was.  So a read that found rows
+ * commits something itself before they are handed out: when that is on disk,
+ * so is all that was to be seen before.
+ *
  * Owner: the helper process.
  * Limits: one exchange in flight; as many rows as fit into the relay's table
  * and NGX_PAYMENT_HELD_SIZE; looking at the head takes a twentieth of the time
@@ -43,6 +48,7 @@ static ngx_uint_t ngx_payment_reader_room(ngx_payment_relay_t *r);
 static void ngx_payment_reader_ask_wanted(ngx_payment_relay_t *r);
 static const char *ngx_payment_reader_blocked(ngx_payment_relay_t *r);
 static void ngx_payment_reader_ask_next(ngx_payment_relay_t *r);
+static void ngx_payment_reader_ask_barrier(ngx_payment_relay_t *r);
 static void ngx_payment_reader_ask_head(ngx_payment_relay_t *r,
     uint64_t now_ns);
 static void ngx_payment_reader_ask_max(ngx_payment_relay_t *r,
@@ -125,14 +131,14 @@ ngx_payment_reader_open(ngx_payment_relay_t *r)
 }
 
 
-/* Connected, maybe to another server: what is known stays known. */
-
 static void
 ngx_payment_reader_ready(ngx_payment_db_t *db)
 {
     ngx_payment_relay_t *r = db->data;
 
     r->reader.cursor = 0;
+
+    ngx_payment_relay_server(r, db->server);
     ngx_payment_reader_next(r);
 }
 
@@ -207,6 +213,7 @@ ngx_payment_reader_next(ngx_payment_relay_t *r)
     rd->n = 0;
     rd->wanted_stmt = -1;
     rd->next_stmt = -1;
+    rd->barrier_stmt = -1;
     rd->head_stmt = -1;
     rd->max_stmt = -1;
 
@@ -214,6 +221,10 @@ ngx_payment_reader_next(ngx_payment_relay_t *r)
 
     if (ngx_payment_reader_room(r)) {
         ngx_payment_reader_ask_next(r);
+    }
+
+    if (rd->n) {
+        ngx_payment_reader_ask_barrier(r);
     }
 
     /* after the rows, so that it can open the gate for them */
@@ -351,6 +362,32 @@ ngx_payment_reader_ask_next(ngx_payment_relay_t *r)
 }
 
 
+/* Right after the rows: without any, there is nothing to wait for. */
+
+static void
+ngx_payment_reader_ask_barrier(ngx_payment_relay_t *r)
+{
+    u_char                 *p;
+    ngx_payment_outbox_t   *o;
+    ngx_payment_db_stmt_t  *stmt;
+
+    o = r->outbox;
+
+    stmt = ngx_payment_reader_statement(r, &r->reader.barrier_stmt);
+
+    p = ngx_sprintf(stmt->sql.data,
+            "INSERT INTO outbox_lease (name, lock_until, locked_at, "
+            "locked_by, epoch, owner_uuid) SELECT 'reader/%s', "
+            "UTC_TIMESTAMP(3), UTC_TIMESTAMP(3), '%s', 1, '%s' FROM DUAL%s "
+            "ON DUPLICATE KEY UPDATE epoch = outbox_lease.epoch + 1, "
+            "lock_until = VALUES(lock_until)",
+            o->uuid, o->host, o->uuid,
+            r->reader.wanted_stmt == -1 ? " WHERE FOUND_ROWS() > 0" : "");
+
+    stmt->sql.len = p - stmt->sql.data;
+}
+
+
 /* the ids up to the cursor: all of them, or it opens no gate */
 
 static void
@@ -422,7 +459,8 @@ ngx_payment_reader_statement(ngx_payment_relay_t *r, ngx_int_t *index)
 
     buffer = (index == &rd->wanted_stmt) ? 0
              : (index == &rd->next_stmt) ? 1
-             : (index == &rd->head_stmt) ? 2 : 3;
+             : (index == &rd->barrier_stmt) ? 2
+             : (index == &rd->head_stmt) ? 3 : 4;
 
     *index = (ngx_int_t) rd->n;
     stmt = &rd->stmts[rd->n++];

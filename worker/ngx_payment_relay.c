@@ -94,6 +94,22 @@ ngx_payment_relay_open(ngx_payment_relay_t *r)
 }
 
 
+/* Ids mean what they meant only on the server that gave them away. */
+
+void
+ngx_payment_relay_server(ngx_payment_relay_t *r, ngx_uint_t server)
+{
+    if (r->server == server) {
+        return;
+    }
+
+    r->server = server;
+    r->anew = 1;
+
+    ngx_payment_relay_rewind(r);
+}
+
+
 void
 ngx_payment_relay_leased(ngx_payment_relay_t *r)
 {

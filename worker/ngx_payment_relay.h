@@ -41,7 +41,7 @@
 
 #define NGX_PAYMENT_WANTED_MAX       256      /* rows read by their ids */
 
-#define NGX_PAYMENT_READ_STMTS       4
+#define NGX_PAYMENT_READ_STMTS       5
 #define NGX_PAYMENT_FENCE_STMTS      8
 #define NGX_PAYMENT_SQL_SIZE         1024
 #define NGX_PAYMENT_RANGES_SIZE      (24 * 1024)
@@ -89,6 +89,7 @@ typedef struct {
     /* which statement of the exchange is which; -1: not in it */
     ngx_int_t                    wanted_stmt;
     ngx_int_t                    next_stmt;
+    ngx_int_t                    barrier_stmt;
     ngx_int_t                    head_stmt;
     ngx_int_t                    max_stmt;
 
@@ -177,6 +178,7 @@ struct ngx_payment_relay_s {
     ngx_uint_t                   failures;      /* in a row */
     ngx_uint_t                   alone;         /* suspects tried in a row */
     ngx_uint_t                   last_error;    /* of the database, said */
+    ngx_uint_t                   server;        /* the one that we know */
     unsigned                     anew:1;        /* forget all when rewound */
 };
 
@@ -221,6 +223,9 @@ struct ngx_payment_outbox_s {
 ngx_int_t ngx_payment_relay_init(ngx_payment_relay_t *r,
     ngx_payment_outbox_t *o, ngx_payment_shard_t *shard);
 void ngx_payment_relay_open(ngx_payment_relay_t *r);
+
+/* A connection was made: to another server, everything known is stale. */
+void ngx_payment_relay_server(ngx_payment_relay_t *r, ngx_uint_t server);
 
 /* The lease came, with what epoch; or it went. */
 void ngx_payment_relay_leased(ngx_payment_relay_t *r);

@@ -421,6 +421,9 @@ ngx_payment_batch_settle(ngx_payment_batch_t *b)
 
     ngx_payment_batch_release(b);
 
+    /* the database works on the next batch while we answer this one */
+    ngx_payment_writer_dispatch(writer);
+
     for (i = 0; i < b->n; i++) {
         b->ops[i]->batch_size = b->n;
         ngx_payment_writer_settle(writer, b->ops[i], b->ops[i]->outcome);

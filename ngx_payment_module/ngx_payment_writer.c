@@ -13,7 +13,7 @@ static void ngx_payment_writer_enqueue(ngx_payment_writer_t *w,
 static void ngx_payment_writer_hold_timer(ngx_event_t *ev);
 static void ngx_payment_writer_ready(ngx_payment_db_t *db);
 static void ngx_payment_writer_down(ngx_payment_db_t *db);
-static void ngx_payment_writer_dispatch(ngx_event_t *ev);
+static void ngx_payment_writer_dispatch_handler(ngx_event_t *ev);
 static ngx_payment_line_t *ngx_payment_writer_free_line(
     ngx_payment_writer_t *w);
 static ngx_uint_t ngx_payment_writer_may_write(ngx_payment_writer_t *w);
@@ -51,7 +51,7 @@ ngx_payment_writer_create(ngx_cycle_t *cycle, ngx_payment_shard_t *shard,
     ngx_queue_init(&w->waiting);
     ngx_queue_init(&w->ready);
 
-    w->dispatch.handler = ngx_payment_writer_dispatch;
+    w->dispatch.handler = ngx_payment_writer_dispatch_handler;
     w->dispatch.data = w;
     w->dispatch.log = cycle->log;
     w->timer.handler = ngx_payment_writer_timer;
@@ -377,14 +377,26 @@ ngx_payment_writer_down(ngx_payment_db_t *db)
 
 
 static void
-ngx_payment_writer_dispatch(ngx_event_t *ev)
+ngx_payment_writer_dispatch_handler(ngx_event_t *ev)
+{
+    ngx_payment_writer_dispatch(ev->data);
+}
+
+
+void
+ngx_payment_writer_dispatch(ngx_payment_writer_t *w)
 {
     ngx_queue_t           *q;
     ngx_payment_line_t    *line;
     ngx_payment_batch_t   *b;
-    ngx_payment_writer_t  *w;
 
-    w = ev->data;
+    /* a batch that ends in here would begin all over */
+
+    if (w->dispatching) {
+        return;
+    }
+
+    w->dispatching = 1;
 
     if (w->down) {
         ngx_payment_writer_shed_ready(w);
@@ -434,6 +446,8 @@ ngx_payment_writer_dispatch(ngx_event_t *ev)
 
         ngx_payment_batch_run(b, line);
     }
+
+    w->dispatching = 0;
 
     ngx_payment_writer_set_timer(w);
 }
@@ -589,5 +603,5 @@ ngx_payment_writer_timer(ngx_event_t *ev)
         }
     }
 
-    ngx_payment_writer_dispatch(&w->dispatch);
+    ngx_payment_writer_dispatch(w);
 }

@@ -82,6 +82,7 @@ struct ngx_payment_writer_s {
     ngx_event_t               hold_timer;       /* set while somebody is held */
 
     unsigned                  down:1;           /* no server can be reached */
+    unsigned                  dispatching:1;
 };
 
 
@@ -117,6 +118,9 @@ void ngx_payment_writer_settle(ngx_payment_writer_t *writer,
  * begun anew after a pause; one that is too late for that is settled */
 void ngx_payment_writer_hold(ngx_payment_writer_t *writer,
     ngx_payment_op_t *op);
+
+/* gives free lines what waits */
+void ngx_payment_writer_dispatch(ngx_payment_writer_t *writer);
 
 /* asks for dispatch() as soon as this round of events is over */
 void ngx_payment_writer_wake(ngx_payment_writer_t *writer);

@@ -398,15 +398,6 @@ ngx_payment_writer_dispatch(ngx_payment_writer_t *w)
 
     w->dispatching = 1;
 
-    /* a batch that ends at once asks from within the loops below */
-
-    if (w->dispatching) {
-        ngx_payment_writer_wake(w);
-        return;
-    }
-
-    w->dispatching = 1;
-
     if (w->down) {
         ngx_payment_writer_shed_ready(w);
         ngx_payment_writer_shed_queue(w, &w->writes);
@@ -455,8 +446,6 @@ ngx_payment_writer_dispatch(ngx_payment_writer_t *w)
 
         ngx_payment_batch_run(b, line);
     }
-
-    w->dispatching = 0;
 
     w->dispatching = 0;
 

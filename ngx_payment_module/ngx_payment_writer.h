@@ -83,7 +83,6 @@ struct ngx_payment_writer_s {
 
     unsigned                  down:1;           /* no server can be reached */
     unsigned                  dispatching:1;
-    unsigned                  dispatching:1;
 };
 
 

@@ -278,17 +278,21 @@ class Load:
     fresh: a connection for each request; otherwise one is kept, and a request
     that met a connection just closed is sent again with its key, as every
     keep-alive client must. changes: some payments are captured and refunded.
+    fights: several clients change the same payments, in part, and send earlier
+    requests again.
     """
 
     def __init__(self, port, journal, clients=8, merchants=50, fresh=False,
-                 changes=False, pause=0, merchant=None, name='load',
-                 patience=PATIENCE, seed=None):
+                 changes=False, fights=False, pause=0, merchant=None,
+                 name='load', patience=PATIENCE, seed=None):
         self.port = port
         self.journal = journal
         self.clients = clients
         self.merchants = merchants
         self.fresh = fresh
         self.changes = changes
+        self.fights = fights
+        self.live = []
         self.pause = pause
         self.merchant = merchant
         self.patience = patience
@@ -344,7 +348,10 @@ class Load:
             key = f'{self.name}-{i}-{serial}'
             amount = rng.randrange(1, 50) * 1000
 
-            if self.changes and live and rng.random() < 0.5:
+            if self.fights and self.live and rng.random() < 0.5:
+                call = self._fight(rng, key)
+
+            elif self.changes and live and rng.random() < 0.5:
                 before = live.pop(rng.randrange(len(live)))
                 operation = 'capture' if before.operation == 'authorize' \
                     else 'refund'
@@ -362,6 +369,10 @@ class Load:
                     and len(live) < 50:
                 live.append(call)
 
+            if self.fights and call.ok and call.operation == 'authorize' \
+                    and not call.replayed:
+                self.live = self.live[-9:] + [call]
+
             if self.fresh:
                 connection.close()
 
@@ -371,6 +382,23 @@ class Load:
                 await asyncio.sleep(0.01)
 
         connection.close()
+
+    def _fight(self, rng, key):
+        """Something about one of the latest payments, or an earlier request,
+        whatever became of it."""
+
+        if rng.random() < 0.3:
+            call = rng.choice(self.calls[-200:])
+            return Call(call.operation, call.merchant, call.key, call.amount,
+                        call.currency, call.payment)
+
+        before = rng.choice(self.live)
+        operation = rng.choice(['capture', 'capture', 'capture', 'refund',
+                                'refund', 'void'])
+        amount = None if operation == 'void' \
+            else rng.choice([1, 10, 100, before.amount])
+
+        return Call(operation, before.merchant, key, amount, None, before.id)
 
     async def _send(self, connection, call):
         while True:

@@ -147,7 +147,9 @@ class MariaDB:
         """A connection without autocommit: something that holds locks."""
 
         return pymysql.connect(unix_socket=str(self.socket), user=_me(),
-                               database=database, autocommit=False)
+                               database=database, autocommit=False,
+                               init_command='SET lock_wait_timeout = 5,'
+                                            ' innodb_lock_wait_timeout = 5')
 
     def query(self, statement, database=None):
         with self.admin(database) as db:

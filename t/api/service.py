@@ -60,12 +60,15 @@ def record(name, result):
     """A long run's numbers, kept beside those of bench/."""
 
     stamp = time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())
+    commit = subprocess.run(['git', '-C', ROOT, 'rev-parse', '--short', 'HEAD'],
+                            stdout=subprocess.PIPE, text=True, timeout=WAIT)
     path = os.path.join(ROOT, 'bench', 'results', f'{name}-{stamp}.json')
     os.makedirs(os.path.dirname(path), exist_ok=True)
 
     with open(path, 'w', encoding='utf-8') as file:
-        json.dump({'at': stamp, 'cpus': os.cpu_count(),
-                   'load': os.getloadavg(), **result}, file, indent=1)
+        json.dump({'at': stamp, 'commit': commit.stdout.strip(),
+                   'cpus': os.cpu_count(), 'load': os.getloadavg(), **result},
+                  file, indent=1)
         file.write('\n')
 
 

@@ -130,8 +130,12 @@ ngx_payment_fence_open(ngx_payment_relay_t *r)
 static void
 ngx_payment_fence_ready(ngx_payment_db_t *db)
 {
-    ngx_payment_relay_server(db->data, db->server);
-    ngx_payment_fence_next(db->data);
+    ngx_payment_relay_t *r = db->data;
+
+    ngx_payment_relay_connected(r, db, r->fence.connected);
+    r->fence.connected = 1;
+
+    ngx_payment_fence_next(r);
 }
 
 

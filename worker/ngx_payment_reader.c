@@ -62,6 +62,8 @@ static ngx_int_t ngx_payment_reader_failed(ngx_payment_relay_t *r,
     ngx_uint_t lost);
 static void ngx_payment_reader_take_wanted(ngx_payment_relay_t *r);
 static ngx_uint_t ngx_payment_reader_take_next(ngx_payment_relay_t *r);
+static payment_event_t *ngx_payment_reader_verify(ngx_payment_relay_t *r,
+    payment_event_t *e, MYSQL_ROW row, unsigned long *lengths);
 static void ngx_payment_reader_take_head(ngx_payment_relay_t *r,
     uint64_t now_ns);
 static void ngx_payment_reader_take_max(ngx_payment_relay_t *r);
@@ -136,9 +138,9 @@ ngx_payment_reader_ready(ngx_payment_db_t *db)
 {
     ngx_payment_relay_t *r = db->data;
 
-    r->reader.cursor = 0;
+    ngx_payment_relay_connected(r, db, r->reader.connected);
+    r->reader.connected = 1;
 
-    ngx_payment_relay_server(r, db->server);
     ngx_payment_reader_next(r);
 }
 
@@ -631,11 +633,16 @@ ngx_payment_reader_take_next(ngx_payment_relay_t *r)
         first = first ? first : id;
         rows++;
 
-        if (payment_inflight_find(&r->table, id) == NULL) {
+        e = payment_inflight_find(&r->table, id);
 
+        if (e && e->state == PAYMENT_EVENT_UNSURE) {
+            e = ngx_payment_reader_verify(r, e, row, mysql_fetch_lengths(res));
+        }
+
+        if (e == NULL) {
             e = payment_inflight_add(&r->table, id, PAYMENT_EVENT_WANTED);
             if (e == NULL) {
-                break;
+                return rows;
             }
 
             e->gate = gate;
@@ -643,7 +650,7 @@ ngx_payment_reader_take_next(ngx_payment_relay_t *r)
             if (ngx_payment_reader_event(r, e, row, mysql_fetch_lengths(res))
                 != NGX_OK)
             {
-                break;
+                return rows;
             }
 
             if (e->version > 1) {
@@ -656,7 +663,31 @@ ngx_payment_reader_take_next(ngx_payment_relay_t *r)
 
     ngx_payment_reader_adapt(r, rows, first);
 
+    if (!rd->full) {
+        ngx_payment_relay_verified(r);
+    }
+
     return rows;
+}
+
+
+/* NULL: the id has been given to another row, which is new. */
+
+static payment_event_t *
+ngx_payment_reader_verify(ngx_payment_relay_t *r, payment_event_t *e,
+    MYSQL_ROW row, unsigned long *lengths)
+{
+    /* columns as in NGX_PAYMENT_EVENT_COLUMNS */
+
+    if (ngx_payment_relay_verify(r, e,
+                                 payment_inflight_hash(row[3], lengths[3]),
+                                 (uint32_t) ngx_payment_event_number(row[1]))
+        == NGX_OK)
+    {
+        return e;
+    }
+
+    return NULL;
 }
 
 
@@ -825,7 +856,7 @@ ngx_payment_reader_pause(ngx_payment_relay_t *r, ngx_uint_t rows,
     pause = 0;
 
     if (rows && now_ns - rd->last_rows_ns < NGX_PAYMENT_BUSY_NS) {
-        pause = (rows >= 64) ? 3 : (rows >= 8) ? 2 : 1;
+        pause = (rows >= 64) ? 5 : (rows >= 8) ? 2 : 1;
     }
 
     if (rows) {

@@ -41,6 +41,7 @@ static void ngx_payment_relay_refused(ngx_payment_relay_t *r,
 static void ngx_payment_relay_follow(payment_event_t *e);
 static void ngx_payment_relay_forget_unsent(ngx_payment_relay_t *r);
 static void ngx_payment_relay_rewound(ngx_payment_relay_t *r);
+static void ngx_payment_relay_doubt(ngx_payment_relay_t *r);
 static void ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns);
 static void ngx_payment_relay_forget(ngx_payment_relay_t *r,
     payment_event_t *e);
@@ -94,17 +95,25 @@ ngx_payment_relay_open(ngx_payment_relay_t *r)
 }
 
 
-/* Ids mean what they meant only on the server that gave them away. */
+/*
+ * A server that crashed, or a replica that was promoted, may have lost rows
+ * that we know, and may give their ids to others.  So what Kafka has is looked
+ * at again before it is deleted, and the rest is read again anyway.
+ */
 
 void
-ngx_payment_relay_server(ngx_payment_relay_t *r, ngx_uint_t server)
+ngx_payment_relay_connected(ngx_payment_relay_t *r, ngx_payment_db_t *db,
+    ngx_uint_t again)
 {
-    if (r->server == server) {
+    if (r->server != db->server) {
+        r->anew = (again || r->state != NGX_PAYMENT_RELAY_STOPPED);
+        r->server = db->server;
+
+    } else if (!again) {
         return;
     }
 
-    r->server = server;
-    r->anew = 1;
+    r->doubt = 1;
 
     ngx_payment_relay_rewind(r);
 }
@@ -626,8 +635,13 @@ ngx_payment_relay_rewound(ngx_payment_relay_t *r)
 
     if (r->anew) {
         payment_inflight_forget(&r->table);
-        r->anew = 0;
+
+    } else if (r->doubt) {
+        ngx_payment_relay_doubt(r);
     }
+
+    r->anew = 0;
+    r->doubt = 0;
 
     if (r->fence.lease.state != PAYMENT_LEASE_HELD
         && r->fence.lease.state != PAYMENT_LEASE_DRAINING)
@@ -648,6 +662,65 @@ ngx_payment_relay_rewound(ngx_payment_relay_t *r)
 
     ngx_payment_reader_rewind(r);
     ngx_payment_reader_soon(r);
+}
+
+
+static void
+ngx_payment_relay_doubt(ngx_payment_relay_t *r)
+{
+    ngx_uint_t        i;
+    payment_event_t  *e;
+
+    static const payment_event_state_e  troubled[] = {
+        PAYMENT_EVENT_REFUSED, PAYMENT_EVENT_SUSPECT, PAYMENT_EVENT_DEAD
+    };
+
+    for (i = 0; i < sizeof(troubled) / sizeof(troubled[0]); i++) {
+        while ((e = payment_inflight_first(&r->table, troubled[i])) != NULL) {
+            ngx_payment_relay_forget(r, e);
+        }
+    }
+
+    while ((e = payment_inflight_first(&r->table, PAYMENT_EVENT_ACKED))
+           != NULL)
+    {
+        payment_inflight_move(e, PAYMENT_EVENT_UNSURE);
+    }
+}
+
+
+ngx_int_t
+ngx_payment_relay_verify(ngx_payment_relay_t *r, payment_event_t *e,
+    uint64_t payment, uint32_t version)
+{
+    if (e->payment == payment && e->version == version) {
+        payment_inflight_move(e, PAYMENT_EVENT_ACKED);
+        ngx_payment_fence_acked(r);
+        return NGX_OK;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, r->log, 0,
+                  "payment outbox: shard \"%V\": the database has lost event "
+                  "%uL, which was published, and given its id to another",
+                  &r->shard->name, e->id);
+
+    payment_inflight_remove(e);
+
+    return NGX_DECLINED;
+}
+
+
+void
+ngx_payment_relay_verified(ngx_payment_relay_t *r)
+{
+    payment_event_t  *e;
+
+    while ((e = payment_inflight_first(&r->table, PAYMENT_EVENT_UNSURE))
+           != NULL)
+    {
+        /* deleted by a transaction whose answer was lost, or lost itself */
+        payment_inflight_remove(e);
+    }
 }
 
 

@@ -112,6 +112,7 @@ typedef struct {
     uint64_t                     beyond;      /* rows after the cursor, about */
     uint64_t                     density;     /* rows in 1024 ids, about */
 
+    unsigned                     connected:1; /* once at least */
     unsigned                     busy:1;
     unsigned                     stale:1;     /* drop what is being read */
     unsigned                     again:1;     /* the bell rang meanwhile */
@@ -144,6 +145,7 @@ typedef struct {
 
     uint64_t                     replay_id;   /* dead letter; 0: none */
     uint64_t                     retry_at_ms; /* after an error */
+    unsigned                     connected:1; /* once at least */
 } ngx_payment_fence_t;
 
 
@@ -179,7 +181,8 @@ struct ngx_payment_relay_s {
     ngx_uint_t                   alone;         /* suspects tried in a row */
     ngx_uint_t                   last_error;    /* of the database, said */
     ngx_uint_t                   server;        /* the one that we know */
-    unsigned                     anew:1;        /* forget all when rewound */
+    unsigned                     anew:1;        /* when rewound: forget all */
+    unsigned                     doubt:1;       /* .. doubt what is known */
 };
 
 
@@ -224,8 +227,9 @@ ngx_int_t ngx_payment_relay_init(ngx_payment_relay_t *r,
     ngx_payment_outbox_t *o, ngx_payment_shard_t *shard);
 void ngx_payment_relay_open(ngx_payment_relay_t *r);
 
-/* A connection was made: to another server, everything known is stale. */
-void ngx_payment_relay_server(ngx_payment_relay_t *r, ngx_uint_t server);
+/* A connection was made; again: an id may mean another row than before. */
+void ngx_payment_relay_connected(ngx_payment_relay_t *r, ngx_payment_db_t *db,
+    ngx_uint_t again);
 
 /* The lease came, with what epoch; or it went. */
 void ngx_payment_relay_leased(ngx_payment_relay_t *r);
@@ -243,6 +247,13 @@ void ngx_payment_relay_abandoned(ngx_payment_relay_t *r);
 
 /* Its row is with the dead letters now. */
 void ngx_payment_relay_buried(ngx_payment_relay_t *r, payment_event_t *e);
+
+/* The row of an UNSURE event: NGX_OK when it is the same. */
+ngx_int_t ngx_payment_relay_verify(ngx_payment_relay_t *r, payment_event_t *e,
+    uint64_t payment, uint32_t version);
+
+/* The table was read to its end: what is still UNSURE is not there. */
+void ngx_payment_relay_verified(ngx_payment_relay_t *r);
 
 /* Its row is not there any more; nobody of ours deleted it. */
 void ngx_payment_relay_vanished(ngx_payment_relay_t *r, payment_event_t *e);

@@ -35,10 +35,11 @@ typedef enum {
     PAYMENT_EVENT_REFUSED,      /* failed for its own sake: waits for a retry */
     PAYMENT_EVENT_SUSPECT,      /* read again, to be sent with nothing else */
     PAYMENT_EVENT_DEAD,         /* to be moved to the dead letters */
-    PAYMENT_EVENT_GONE          /* deleted, but a read under way may show it */
+    PAYMENT_EVENT_GONE,         /* deleted, but a read under way may show it */
+    PAYMENT_EVENT_UNSURE        /* was ACKED: is the row still the same? */
 } payment_event_state_e;
 
-#define PAYMENT_EVENT_STATES    11
+#define PAYMENT_EVENT_STATES    12
 
 
 typedef struct payment_event_s     payment_event_t;

@@ -153,7 +153,10 @@ class Link:
 
             sock = side[1].get_extra_info('socket')
 
-            if reset and sock is not None and sock.family != socket.AF_UNIX:
+            if side[1].is_closing():
+                continue
+
+            if reset and sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                                 struct.pack('ii', 1, 0))
 

@@ -403,16 +403,7 @@ ngx_payment_db_finish(ngx_payment_db_t *db, ngx_uint_t lost)
 void
 ngx_payment_db_rest(ngx_payment_db_t *db)
 {
-    ngx_msec_t            age;
-    ngx_payment_shard_t  *shard;
-
-    shard = db->shard;
-    age = ngx_current_msec - db->connected_at;
-
-    if (shard->active != db->server
-        || (shard->max_requests && db->requests >= shard->max_requests)
-        || (db->max_age && age >= db->max_age))
-    {
+    if (!ngx_payment_db_fit(db)) {
         ngx_payment_db_reset(db);
         return;
     }
@@ -421,9 +412,23 @@ ngx_payment_db_rest(ngx_payment_db_t *db)
         ngx_del_timer(&db->timer);
     }
 
-    if (shard->idle_timeout) {
-        ngx_add_timer(&db->timer, shard->idle_timeout);
+    if (db->shard->idle_timeout) {
+        ngx_add_timer(&db->timer, db->shard->idle_timeout);
     }
+}
+
+
+ngx_uint_t
+ngx_payment_db_fit(ngx_payment_db_t *db)
+{
+    ngx_payment_shard_t  *shard;
+
+    shard = db->shard;
+
+    return shard->active == db->server
+           && (shard->max_requests == 0 || db->requests < shard->max_requests)
+           && (db->max_age == 0
+               || ngx_current_msec - db->connected_at < db->max_age);
 }
 
 

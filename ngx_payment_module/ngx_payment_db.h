@@ -206,6 +206,10 @@ void ngx_payment_db_exchange(ngx_payment_db_t *db,
     ngx_payment_db_stmt_t *stmts, ngx_uint_t n, ngx_msec_t timeout,
     ngx_payment_db_done_pt done);
 
+/* May an IDLE connection go on, or has it had its time, or a server that is not
+ * the shard's active one any more?  Then: ngx_payment_db_reset(). */
+ngx_uint_t ngx_payment_db_fit(ngx_payment_db_t *db);
+
 /* Gives up a connection whose session can't be trusted; reopens it at once. */
 void ngx_payment_db_reset(ngx_payment_db_t *db);
 

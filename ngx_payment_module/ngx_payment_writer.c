@@ -462,9 +462,17 @@ ngx_payment_writer_free_line(ngx_payment_writer_t *w)
     for (i = 0; i < w->nlines; i++) {
         line = &w->lines[i];
 
-        if (line->batch == NULL && line->db.state == NGX_PAYMENT_DB_IDLE) {
+        if (line->batch || line->db.state != NGX_PAYMENT_DB_IDLE) {
+            continue;
+        }
+
+        /* one that never rests is asked here */
+
+        if (ngx_payment_db_fit(&line->db)) {
             return line;
         }
+
+        ngx_payment_db_reset(&line->db);
     }
 
     return NULL;

@@ -2,6 +2,8 @@
 in which a connection can be bad.
 """
 
+import pathlib
+import re
 import subprocess
 import time
 
@@ -10,6 +12,7 @@ import pytest
 import invariants
 import servers
 from client import Client, Load
+from conftest import LONG
 from proxy import is_query
 from servers import Shard, merchant, wait_for
 
@@ -213,6 +216,46 @@ def test_recycling(start_nginx, database, mariadb, journal, check):
         assert nginx.status()['shards'][0]['connections_lost'] == 0
         assert len(mariadb.connections(database)) <= 4
         nginx.stop()
+
+    check()
+
+
+def test_coming_and_going_leaves_nothing(start_nginx, database, proxy,
+                                         journal, check):
+    """I17: a connection for each exchange, lost ones among them, thousands
+    of them: no descriptor stays, and no memory."""
+
+    nginx = start_nginx(Shard('main', database, proxy.address,
+                              max_requests=1), workers=1)
+    [pid] = nginx.worker_pids()
+
+    def resources():
+        wait_for(lambda: nginx.status()['shards'][0]['connections_open'] == 2,
+                 5, 'two connections')
+        status = pathlib.Path(f'/proc/{pid}/status').read_text()
+        return (len(list(pathlib.Path(f'/proc/{pid}/fd').iterdir())),
+                int(re.search(r'VmRSS:\s+(\d+)', status)[1]))
+
+    def churn(n):
+        with Load(nginx.port, journal, clients=4, changes=True) as load:
+            for i in range(n):
+                load.wait(40)
+
+                if i % 4 == 0:
+                    proxy.cut(reset=True)
+
+        assert {call.status for call in load.bad()} <= {503}
+
+    churn(5)
+    files, memory = resources()
+    churn(40 if LONG else 15)
+    files_after, memory_after = resources()
+
+    assert nginx.status()['shards'][0]['connects'] > 200
+    assert abs(files_after - files) <= 4, (files, files_after)
+
+    if 'asan' not in servers.NGINX:
+        assert memory_after - memory < 2048, (memory, memory_after)
 
     check()
 

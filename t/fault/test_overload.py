@@ -248,6 +248,37 @@ def test_pipelining(nginx, journal, check, ask):
     assert len(check().payments) == 47
 
 
+def test_clients_that_hold_all_connections(start_nginx, mariadb, database,
+                                           journal, check):
+    """Idle ones have taken all that nginx has; the database is lost and comes
+    back: its connections are worth more than theirs."""
+
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'),
+                        workers=1, connections=40)
+    nginx.expect('worker_connections are not enough')
+    ask = Client(nginx.port, journal)
+
+    async def crowd():
+        connections = []
+
+        for _ in range(60):
+            connection = Connection(nginx.port)
+            call = await connection.send(ask.call(), patience=3)
+            journal.append(call)
+            connections.append(connection)
+
+        return connections
+
+    connections = loop.run(crowd())
+    mariadb.kill_connections(database)
+    wait_for(lambda: ask.authorize().ok, 5, 'recovery')
+
+    for connection in connections:
+        loop.call(connection.close)
+
+    check(ask)
+
+
 def test_bad_rows_do_no_harm(start_nginx, mariadb, database, proxy, journal,
                              check):
     """Rows that the database refuses, in the middle of batches: each fails

@@ -330,6 +330,26 @@ def test_a_spare_that_fails_moves_nobody(start_nginx, mariadb, standby,
     check(ask)
 
 
+def test_commits_that_are_not_flushed(start_nginx, mariadb, database, journal,
+                                      check):
+    """The server may lose what it has committed: said once by each worker,
+    for it is the operator's choice."""
+
+    mariadb.query('SET GLOBAL innodb_flush_log_at_trx_commit = 2')
+
+    try:
+        nginx = start_nginx(Shard('main', database,
+                                  f'unix:{mariadb.socket}'))
+        assert Client(nginx.port, journal).authorize().ok
+        lines = nginx.lines('innodb_flush_log_at_trx_commit is 2, not 1')
+        assert len(lines) == 2, lines
+
+    finally:
+        mariadb.query('SET GLOBAL innodb_flush_log_at_trx_commit = 1')
+
+    check()
+
+
 def test_flush_tables_with_read_lock(nginx, mariadb, database, journal, check,
                                      ask):
     """A backup stops all commits for a moment: late, but nothing is lost."""

@@ -29,12 +29,17 @@
 #define NGX_PAYMENT_HEX_LEN          (3 + 2 * 16)     /* x'..' of 16 bytes */
 #define NGX_PAYMENT_BATCH_TIMEOUT(b) ((b)->writer->shard->read_timeout)
 
+/* asked with everything that is only read: what a server says that has become a
+ * replica while we rested may have been true once */
+#define NGX_PAYMENT_BATCH_IS_REPLICA "SELECT @@global.read_only"
+
 #define NGX_PAYMENT_EPOCH_MS(column)                                          \
     "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', " column ") DIV 1000"
 
 
 static void ngx_payment_batch_read(ngx_payment_batch_t *b);
 static void ngx_payment_batch_read_done(ngx_payment_db_t *db, ngx_uint_t lost);
+static ngx_uint_t ngx_payment_batch_is_primary(ngx_payment_db_stmt_t *s);
 static void ngx_payment_batch_load(ngx_payment_batch_t *b, MYSQL_RES *res);
 static void ngx_payment_batch_missing_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
@@ -143,7 +148,8 @@ ngx_payment_batch_execute(ngx_payment_batch_t *b)
 static void
 ngx_payment_batch_read(ngx_payment_batch_t *b)
 {
-    ngx_memzero(b->stmts, 2 * sizeof(ngx_payment_db_stmt_t));
+    ngx_memzero(b->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
+    ngx_str_set(&b->stmts[2].sql, NGX_PAYMENT_BATCH_IS_REPLICA);
 
     if (ngx_payment_batch_sql(b, &b->stmts[0].sql,
                               ngx_payment_batch_sql_payments,
@@ -160,7 +166,7 @@ ngx_payment_batch_read(ngx_payment_batch_t *b)
     }
 
     b->state = NGX_PAYMENT_BATCH_READ;
-    ngx_payment_db_exchange(&b->line->db, b->stmts, 2,
+    ngx_payment_db_exchange(&b->line->db, b->stmts, 3,
                             NGX_PAYMENT_BATCH_TIMEOUT(b),
                             ngx_payment_batch_read_done);
 }
@@ -197,11 +203,16 @@ ngx_payment_batch_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
-    for (i = 0; i < 2; i++) {
+    for (i = 0; i < 3; i++) {
         if (b->stmts[i].error) {
             ngx_payment_batch_failed(b, "reading", &b->stmts[i]);
             return;
         }
+    }
+
+    if (!ngx_payment_batch_is_primary(&b->stmts[2])) {
+        ngx_payment_batch_rollback(b, NGX_PAYMENT_DB_UNFIT);
+        return;
     }
 
     ngx_payment_batch_load(b, b->stmts[0].result);
@@ -316,6 +327,17 @@ ngx_payment_batch_let_go(ngx_payment_batch_t *b)
     }
 
     b->n = n;
+}
+
+
+static ngx_uint_t
+ngx_payment_batch_is_primary(ngx_payment_db_stmt_t *s)
+{
+    MYSQL_ROW  row;
+
+    row = mysql_fetch_row(s->result);
+
+    return row && row[0] && row[0][0] == '0';
 }
 
 
@@ -805,7 +827,7 @@ ngx_payment_batch_rollback_done(ngx_payment_db_t *db, ngx_uint_t lost)
 static void
 ngx_payment_batch_resolve(ngx_payment_batch_t *b)
 {
-    ngx_memzero(b->stmts, 2 * sizeof(ngx_payment_db_stmt_t));
+    ngx_memzero(b->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
 
     if (ngx_payment_batch_sql(b, &b->stmts[0].sql, ngx_payment_batch_sql_keys,
                               ") LOCK IN SHARE MODE", 0)
@@ -815,10 +837,11 @@ ngx_payment_batch_resolve(ngx_payment_batch_t *b)
         return;
     }
 
-    ngx_str_set(&b->stmts[1].sql, "ROLLBACK");
+    ngx_str_set(&b->stmts[1].sql, NGX_PAYMENT_BATCH_IS_REPLICA);
+    ngx_str_set(&b->stmts[2].sql, "ROLLBACK");
 
     b->state = NGX_PAYMENT_BATCH_RESOLVE;
-    ngx_payment_db_exchange(&b->line->db, b->stmts, 2,
+    ngx_payment_db_exchange(&b->line->db, b->stmts, 3,
                             NGX_PAYMENT_BATCH_TIMEOUT(b),
                             ngx_payment_batch_resolve_done);
 }
@@ -827,21 +850,29 @@ ngx_payment_batch_resolve(ngx_payment_batch_t *b)
 static void
 ngx_payment_batch_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
-    ngx_uint_t            found;
+    ngx_uint_t            i, found;
     ngx_payment_line_t   *line;
     ngx_payment_batch_t  *b;
 
     line = db->data;
     b = line->batch;
 
-    if (lost || b->stmts[0].error || b->stmts[1].error) {
+    if (lost) {
+        ngx_payment_batch_again(b);
+        return;
+    }
 
-        if (!lost) {
-            ngx_payment_batch_log(b, "resolving",
-                                  &b->stmts[b->stmts[0].error ? 0 : 1]);
+    for (i = 0; i < 3; i++) {
+        if (b->stmts[i].error) {
+            ngx_payment_batch_log(b, "resolving", &b->stmts[i]);
             ngx_payment_db_reset(db);
+            ngx_payment_batch_again(b);
+            return;
         }
+    }
 
+    if (!ngx_payment_batch_is_primary(&b->stmts[1])) {
+        ngx_payment_db_reset(db);
         ngx_payment_batch_again(b);
         return;
     }
@@ -879,7 +910,7 @@ ngx_payment_batch_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
 static void
 ngx_payment_batch_get(ngx_payment_batch_t *b)
 {
-    ngx_memzero(b->stmts, 2 * sizeof(ngx_payment_db_stmt_t));
+    ngx_memzero(b->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
 
     if (ngx_payment_batch_sql(b, &b->stmts[0].sql,
                               ngx_payment_batch_sql_payments,
@@ -890,10 +921,11 @@ ngx_payment_batch_get(ngx_payment_batch_t *b)
         return;
     }
 
-    ngx_str_set(&b->stmts[1].sql, "ROLLBACK");
+    ngx_str_set(&b->stmts[1].sql, NGX_PAYMENT_BATCH_IS_REPLICA);
+    ngx_str_set(&b->stmts[2].sql, "ROLLBACK");
 
     b->state = NGX_PAYMENT_BATCH_GET;
-    ngx_payment_db_exchange(&b->line->db, b->stmts, 2,
+    ngx_payment_db_exchange(&b->line->db, b->stmts, 3,
                             NGX_PAYMENT_BATCH_TIMEOUT(b),
                             ngx_payment_batch_get_done);
 }
@@ -911,13 +943,23 @@ ngx_payment_batch_get_done(ngx_payment_db_t *db, ngx_uint_t lost)
     line = db->data;
     b = line->batch;
 
-    if (lost || b->stmts[0].error) {
+    if (lost) {
+        ngx_payment_batch_again(b);
+        return;
+    }
 
-        if (!lost) {
-            ngx_payment_batch_log(b, "reading", &b->stmts[0]);
+    for (i = 0; i < 3; i++) {
+        if (b->stmts[i].error) {
+            ngx_payment_batch_log(b, "reading", &b->stmts[i]);
             ngx_payment_db_reset(db);
+            ngx_payment_batch_again(b);
+            return;
         }
+    }
 
+    if (!ngx_payment_batch_is_primary(&b->stmts[1])) {
+        b->reason = NGX_PAYMENT_DB_UNFIT;
+        ngx_payment_db_reset(db);
         ngx_payment_batch_again(b);
         return;
     }

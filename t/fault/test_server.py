@@ -5,13 +5,15 @@ because the work was done on another try; and when the server is well, so are
 we, without anybody's help.
 """
 
+import json
 import time
 
 import pymysql
 import pytest
 
+import loop
 import servers
-from client import Client, Load
+from client import Client, Connection, Load
 from servers import Shard, wait_for
 
 
@@ -280,6 +282,50 @@ def test_read_only_and_back(start_nginx, mariadb, standby, database, journal,
     recovers(ask)
 
     check(ask, (mariadb, database), (standby, database))
+
+
+def test_what_was_left_is_not_asked(start_nginx, mariadb, standby, database,
+                                    journal):
+    """A worker that had nothing to do during a failover is still connected
+    to the old primary. What it says of a payment is not the truth any more."""
+
+    nginx = start_nginx(Shard('main', database,
+                              [f'unix:{mariadb.socket}',
+                               f'unix:{standby.socket}']), workers=1)
+    ask = Client(nginx.port, journal)
+
+    mariadb.query('SET GLOBAL read_only = 1')
+    standby.query('SET GLOBAL read_only = 0')
+
+    other = start_nginx(Shard('main', database, f'unix:{standby.socket}'))
+    first = Client(other.port, journal).authorize()
+
+    call = loop.run(get(nginx.port, first.id, first.merchant))
+    assert call[0] == 200, call
+    assert json.loads(call[1])['status'] == 'AUTHORIZED'
+
+    # and the same for a change, from the other side
+    mariadb.query('SET GLOBAL read_only = 0')
+    standby.query('SET GLOBAL read_only = 1')
+    second = Client(start_nginx(
+        Shard('main', database, f'unix:{mariadb.socket}')).port,
+        journal).authorize()
+
+    assert ask.change('capture', second.id, amount=None).ok
+
+
+async def get(port, payment, merchant):
+    """Status and body."""
+
+    connection = Connection(port)
+    await connection.open()
+    connection.writer.write(
+        f'GET /api/payments/{payment}?merchantId={merchant} HTTP/1.1\r\n'
+        'Host: t\r\nConnection: close\r\n\r\n'.encode())
+    answer = await connection.reader.read()
+    connection.close()
+    head, body = answer.split(b'\r\n\r\n', 1)
+    return int(head.split(b' ')[1]), body
 
 
 def test_one_of_two_dies(start_nginx, standby, database, journal, proxy,

@@ -190,7 +190,7 @@ sub {
     PaymentTest::events_in_kafka($id, 1);
     return PaymentTest::sql("SELECT COUNT(*), MIN(lock_until > UTC_TIMESTAMP(3)),
                              MIN(epoch > 0), MIN(LENGTH(owner_uuid)) FROM outbox_lease
-                             WHERE name NOT LIKE 'node/%'");
+                             WHERE name = 'payment-outbox'");
 }
 --- response_body eval
 "1\t1\t1\t36\n"
@@ -239,7 +239,7 @@ sub {
     PaymentTest::await { !PaymentTest::is_alive($pid) };
     my $took = Time::HiRes::time() - $begin;
     my $held = PaymentTest::sql("SELECT COUNT(*) FROM outbox_lease
-        WHERE name NOT LIKE 'node/%'
+        WHERE name = 'payment-outbox'
           AND lock_until > UTC_TIMESTAMP(3) + INTERVAL 1 SECOND");
     return $told . ($took < 3.2 ? 'within 3 s' : "after $took s") . ", leases held: $held";
 }

@@ -18,6 +18,7 @@
 #define NGX_PAYMENT_PRODUCER_RETRY      1000     /* ms: rd_kafka_new() failed */
 #define NGX_PAYMENT_PRODUCER_PURGE      50       /* ms: between two purges */
 #define NGX_PAYMENT_PRODUCER_PATIENCE   1000     /* ms beyond the timeout */
+#define NGX_PAYMENT_PRODUCER_PURGED     500      /* ms after purging all */
 #define NGX_PAYMENT_PRODUCER_EVENTS     64       /* in one go of the loop */
 #define NGX_PAYMENT_THREAD_STACK        (256 * 1024)
 
@@ -656,7 +657,7 @@ ngx_payment_producer_abort(ngx_payment_producer_t *p, ngx_uint_t everything)
     }
 
     if (everything) {
-        p->give_up_at = ngx_payment_clock_ms() + NGX_PAYMENT_PRODUCER_PATIENCE;
+        p->give_up_at = ngx_payment_clock_ms() + NGX_PAYMENT_PRODUCER_PURGED;
     }
 
     if (!p->closing) {

@@ -64,7 +64,8 @@ static void ngx_payment_fence_timer(ngx_event_t *ev);
 static const char  *ngx_payment_fence_session[] = {
     "SET time_zone = '+00:00', autocommit = 1, "
     "sql_mode = 'STRICT_ALL_TABLES', innodb_lock_wait_timeout = 1, "
-    "eq_range_index_dive_limit = 1, sql_safe_updates = 1",
+    "lock_wait_timeout = 2, eq_range_index_dive_limit = 1, "
+    "sql_safe_updates = 1",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     NULL
 };

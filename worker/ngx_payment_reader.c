@@ -19,8 +19,8 @@
  *
  * Owner: the helper process.
  * Limits: one exchange in flight; as many rows as fit into the relay's table
- * and NGX_PAYMENT_HELD_SIZE; looking at the head takes a twentieth of the time
- * unless a gate waits for it.
+ * and NGX_PAYMENT_HELD_SIZE; looking at the head takes a twentieth of the time,
+ * less with a backlog, unless a gate waits for it.
  *
  * No busy loop and no delay: the doorbell, the poll interval, or the end of a
  * short pause starts a read, and the pause is made only under load.
@@ -34,6 +34,7 @@
 
 #define NGX_PAYMENT_BUSY_NS           (20 * 1000000ULL)
 #define NGX_PAYMENT_HEAD_SHARE        20
+#define NGX_PAYMENT_HEAD_SHARE_FULL   100       /* with a backlog */
 #define NGX_PAYMENT_MAX_INTERVAL_NS   (1000 * 1000000ULL)
 #define NGX_PAYMENT_HEAD_SLACK        1000      /* late ids found at a time */
 
@@ -48,6 +49,9 @@ static ngx_uint_t ngx_payment_reader_room(ngx_payment_relay_t *r);
 static void ngx_payment_reader_ask_wanted(ngx_payment_relay_t *r);
 static const char *ngx_payment_reader_blocked(ngx_payment_relay_t *r);
 static void ngx_payment_reader_ask_next(ngx_payment_relay_t *r);
+static void ngx_payment_reader_ask_dead(ngx_payment_relay_t *r,
+    uint64_t now_ns);
+static void ngx_payment_reader_take_dead(ngx_payment_relay_t *r);
 static void ngx_payment_reader_ask_barrier(ngx_payment_relay_t *r);
 static void ngx_payment_reader_ask_head(ngx_payment_relay_t *r,
     uint64_t now_ns);
@@ -218,6 +222,7 @@ ngx_payment_reader_next(ngx_payment_relay_t *r)
     rd->barrier_stmt = -1;
     rd->head_stmt = -1;
     rd->max_stmt = -1;
+    rd->dead_stmt = -1;
 
     ngx_payment_reader_ask_wanted(r);
 
@@ -233,6 +238,7 @@ ngx_payment_reader_next(ngx_payment_relay_t *r)
 
     ngx_payment_reader_ask_head(r, now);
     ngx_payment_reader_ask_max(r, now);
+    ngx_payment_reader_ask_dead(r, now);
 
     if (rd->n == 0) {
         return;
@@ -337,8 +343,7 @@ ngx_payment_reader_ask_wanted(ngx_payment_relay_t *r)
 static const char *
 ngx_payment_reader_blocked(ngx_payment_relay_t *r)
 {
-    return (r->outbox->conf->dead_letter == NGX_PAYMENT_DEAD_BLOCK)
-           ? NGX_PAYMENT_BLOCKED : "0";
+    return r->reader.dead ? NGX_PAYMENT_BLOCKED : "0";
 }
 
 
@@ -361,6 +366,65 @@ ngx_payment_reader_ask_next(ngx_payment_relay_t *r)
                     rd->asked);
 
     stmt->sql.len = p - stmt->sql.data;
+}
+
+
+/*
+ * Asking of each row whether its payment has a dead letter more than doubles
+ * its price, so it is asked only while there are dead letters at all.  Nobody
+ * but the holder of the lease makes any.
+ */
+
+static void
+ngx_payment_reader_ask_dead(ngx_payment_relay_t *r, uint64_t now_ns)
+{
+    u_char                 *p;
+    ngx_payment_reader_t   *rd;
+    ngx_payment_db_stmt_t  *stmt;
+
+    rd = &r->reader;
+
+    if (!rd->dead || now_ns < rd->dead_at_ns) {
+        return;
+    }
+
+    rd->dead_at_ns = now_ns + NGX_PAYMENT_MAX_INTERVAL_NS;
+    rd->dead_news = 0;
+
+    stmt = ngx_payment_reader_statement(r, &rd->dead_stmt);
+
+    p = ngx_sprintf(stmt->sql.data, "SELECT EXISTS (SELECT 1 FROM outbox_dead)");
+    stmt->sql.len = p - stmt->sql.data;
+}
+
+
+static void
+ngx_payment_reader_take_dead(ngx_payment_relay_t *r)
+{
+    MYSQL_ROW              row;
+    ngx_payment_reader_t  *rd;
+
+    rd = &r->reader;
+    row = mysql_fetch_row(rd->stmts[rd->dead_stmt].result);
+
+    /* one that was made meanwhile may not be in the answer */
+
+    if (row && row[0][0] == '0' && !rd->dead_news) {
+        rd->dead = 0;
+    }
+}
+
+
+void
+ngx_payment_reader_dead(ngx_payment_relay_t *r)
+{
+    if (r->outbox->conf->dead_letter == NGX_PAYMENT_DEAD_BLOCK) {
+        r->reader.dead = 1;
+        r->reader.dead_news = 1;
+
+        /* rows that are being read were not asked */
+        r->reader.stale = r->reader.busy;
+    }
 }
 
 
@@ -462,7 +526,8 @@ ngx_payment_reader_statement(ngx_payment_relay_t *r, ngx_int_t *index)
     buffer = (index == &rd->wanted_stmt) ? 0
              : (index == &rd->next_stmt) ? 1
              : (index == &rd->barrier_stmt) ? 2
-             : (index == &rd->head_stmt) ? 3 : 4;
+             : (index == &rd->head_stmt) ? 3
+             : (index == &rd->max_stmt) ? 4 : 5;
 
     *index = (ngx_int_t) rd->n;
     stmt = &rd->stmts[rd->n++];
@@ -563,6 +628,10 @@ ngx_payment_reader_take(ngx_payment_relay_t *r, uint64_t now_ns)
 
     if (rd->max_stmt != -1) {
         ngx_payment_reader_take_max(r);
+    }
+
+    if (rd->dead_stmt != -1) {
+        ngx_payment_reader_take_dead(r);
     }
 
     return rows;
@@ -726,9 +795,10 @@ ngx_payment_reader_take_head(ngx_payment_relay_t *r, uint64_t now_ns)
 
     took = now_ns - rd->started_ns;
 
-    rd->head_at_ns = now_ns + ngx_max(NGX_PAYMENT_HEAD_SHARE * took,
-                                      r->outbox->conf->poll_interval
-                                      * 1000000ULL);
+    took *= rd->full ? NGX_PAYMENT_HEAD_SHARE_FULL : NGX_PAYMENT_HEAD_SHARE;
+
+    rd->head_at_ns = now_ns + ngx_max(took, r->outbox->conf->poll_interval
+                                            * 1000000ULL);
 
     if (full || rows == rd->head_limit) {
 

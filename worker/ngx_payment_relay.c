@@ -136,6 +136,10 @@ ngx_payment_relay_leased(ngx_payment_relay_t *r)
     }
 
     f->last_epoch = f->lease.epoch;
+
+    /* whoever had it before may have left some */
+    ngx_payment_reader_dead(r);
+
     r->stats->held = 1;
     r->failures = 0;
 
@@ -536,9 +540,9 @@ ngx_payment_relay_buried(ngx_payment_relay_t *r, payment_event_t *e)
         }
     }
 
-    /* .. and those that are being read: they are read again */
+    /* .. and those that are not read yet */
 
-    r->reader.stale = r->reader.busy;
+    ngx_payment_reader_dead(r);
 }
 
 

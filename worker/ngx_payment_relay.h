@@ -41,7 +41,7 @@
 
 #define NGX_PAYMENT_WANTED_MAX       256      /* rows read by their ids */
 
-#define NGX_PAYMENT_READ_STMTS       5
+#define NGX_PAYMENT_READ_STMTS       6
 #define NGX_PAYMENT_FENCE_STMTS      8
 #define NGX_PAYMENT_SQL_SIZE         1024
 #define NGX_PAYMENT_RANGES_SIZE      (24 * 1024)
@@ -92,6 +92,7 @@ typedef struct {
     ngx_int_t                    barrier_stmt;
     ngx_int_t                    head_stmt;
     ngx_int_t                    max_stmt;
+    ngx_int_t                    dead_stmt;
 
     uint64_t                     cursor;      /* all up to it were seen once */
     ngx_uint_t                   limit;       /* of the next read */
@@ -103,6 +104,7 @@ typedef struct {
     uint64_t                     last_rows_ns;  /* when a read found some */
     uint64_t                     head_at_ns;  /* the next look at the head */
     uint64_t                     max_at_ns;   /* the next look at the end */
+    uint64_t                     dead_at_ns;  /* .. at the dead letters */
 
     ngx_event_t                  timer;       /* the end of a pause */
     ngx_event_t                  kick;
@@ -119,6 +121,8 @@ typedef struct {
     unsigned                     full:1;      /* the last read was */
     unsigned                     mixed:1;     /* .. held later versions */
     unsigned                     head_wanted:1;
+    unsigned                     dead:1;      /* there may be dead letters */
+    unsigned                     dead_news:1; /* .. and one more since asked */
 } ngx_payment_reader_t;
 
 
@@ -288,6 +292,9 @@ void ngx_payment_reader_soon(ngx_payment_relay_t *r);
 
 /* Begin at the head; what is being read is dropped. */
 void ngx_payment_reader_rewind(ngx_payment_relay_t *r);
+
+/* There is a dead letter: later rows of its payment are to follow it. */
+void ngx_payment_reader_dead(ngx_payment_relay_t *r);
 
 
 /* ngx_payment_lease.c */

@@ -88,14 +88,17 @@ class Kafka:
                             )[topic].result(20)
 
     def configure(self, topic, **config):
-        from confluent_kafka.admin import (AdminClient, ConfigResource,
-                                           ResourceType)
+        from confluent_kafka.admin import (
+            AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource,
+            ResourceType)
 
-        resource = ConfigResource(ResourceType.TOPIC, topic, {
-            name.replace('_', '.'): str(value)
-            for name, value in config.items()})
+        resource = ConfigResource(
+            ResourceType.TOPIC, topic, incremental_configs=[
+                ConfigEntry(name.replace('_', '.'), str(value),
+                            incremental_operation=AlterConfigOpType.SET)
+                for name, value in config.items()])
         admin = AdminClient({'bootstrap.servers': self.address})
-        admin.alter_configs([resource])[resource].result(20)
+        admin.incremental_alter_configs([resource])[resource].result(20)
 
     def consumer(self):
         return confluent_kafka.Consumer({

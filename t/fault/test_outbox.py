@@ -260,6 +260,68 @@ def test_purge_of_keys(start_outbox, mariadb, database, journal):
     wait_for(lambda: relay(nginx)['purged'] == 6000, 5, 'the counter')
 
 
+def add_archive(mariadb, database):
+    """The archive's table and procedure, in a database of one test."""
+
+    sql = next(servers.ROOT.glob('sql/**/V002__outbox_archive.sql'))
+    text = sql.read_text().partition('INSERT INTO payment_schema_version')[0]
+    mariadb.query('DROP TABLE IF EXISTS outbox_archive', database)
+    subprocess.run(['mariadb', '--no-defaults', f'--socket={mariadb.socket}',
+                    f'--user={servers._me()}', database], input=text,
+                   text=True, check=True)
+
+    for host in ('localhost', '127.0.0.1'):
+        mariadb.query(f'GRANT EXECUTE ON PROCEDURE {database}.'
+                      'outbox_archive_upkeep TO'
+                      f" '{servers.USER}'@'{host}'")
+
+
+def partitions(mariadb, database):
+    return [row[0] for row in mariadb.query(
+        'SELECT partition_name FROM information_schema.partitions'
+        f" WHERE table_schema = '{database}'"
+        " AND table_name = 'outbox_archive'"
+        ' ORDER BY partition_ordinal_position')]
+
+
+def test_archive(start_outbox, mariadb, database, kafka, topic):
+    """What was deleted is in the archive; its days are looked after."""
+
+    add_archive(mariadb, database)
+    last = partitions(mariadb, database)[-2]
+    mariadb.query(f'ALTER TABLE outbox_archive DROP PARTITION {last}',
+                  database)
+
+    nginx = start_outbox(archive='on')
+    expected = fill(mariadb, database, 3000, 3)
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected, 0, 8)
+
+    rows = mariadb.query("SELECT CONCAT(aggregateid, ':', version),"
+                         ' merchant_id FROM outbox_archive', database)
+    assert dict(rows) == expected and len(rows) == len(expected)
+    assert last in partitions(mariadb, database)
+    assert relay(nginx)['errors'] == 0
+
+
+def test_archive_that_fails(start_outbox, mariadb, database, kafka, topic):
+    """What can't be archived is not deleted."""
+
+    add_archive(mariadb, database)
+    mariadb.query('ALTER TABLE outbox_archive RENAME TO elsewhere', database)
+    nginx = start_outbox(archive='on')
+    expected = fill(mariadb, database, 100)
+    wait_for(lambda: kafka.count(topic) == 100, 10, 'they are published')
+    wait_for(lambda: relay(nginx)['errors'] > 1, 10, 'failures')
+    assert pending(mariadb, database) == 100
+
+    mariadb.query('ALTER TABLE elsewhere RENAME TO outbox_archive', database)
+    wait_empty(mariadb, database, 10)
+    judge(kafka.messages(topic), expected, 0, 8)
+    assert mariadb.query('SELECT COUNT(*) FROM outbox_archive',
+                         database)[0][0] == 100
+
+
 def test_many_payments_while_paused(start_outbox, mariadb, database, kafka,
                                     topic):
     """The helper's word of shared memory is what payment_outbox_admin sets;

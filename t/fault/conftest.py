@@ -22,10 +22,17 @@ from proxy import Proxy                                         # noqa: E402
 LONG = bool(os.environ.get('PAYMENT_TEST_LONG'))
 
 
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'long: only with PAYMENT_TEST_LONG=1')
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if not item.get_closest_marker('timeout'):
             item.add_marker(pytest.mark.timeout(120))
+
+        if item.get_closest_marker('long') and not LONG:
+            item.add_marker(pytest.mark.skip(reason='PAYMENT_TEST_LONG=1'))
 
 
 @pytest.fixture(scope='session')

@@ -793,7 +793,12 @@ ngx_payment_outbox_end(ngx_payment_outbox_t *o)
                           "in time and will be published again",
                           o->producer.outstanding);
 
-            ngx_payment_producer_abort(&o->producer, 1);
+            /* the rest is for deletions and for the leases */
+
+            ngx_payment_producer_abort(&o->producer,
+                                       (ngx_msec_t) (until > now
+                                                     ? until - now : 0)
+                                       / 2 + 1);
             give_up_at = until;
         }
 

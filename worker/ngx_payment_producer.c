@@ -541,7 +541,7 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
                       "payment outbox: the Kafka producer can't go on, a new "
                       "one takes over: %s: %s", rd_kafka_err2name(err), errstr);
 
-        ngx_payment_producer_abort(p, 1);
+        ngx_payment_producer_abort(p, NGX_PAYMENT_PRODUCER_PURGED);
         return;
     }
 
@@ -633,7 +633,7 @@ ngx_payment_producer_stats(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 /* the end of a producer, and the next one */
 
 void
-ngx_payment_producer_abort(ngx_payment_producer_t *p, ngx_uint_t everything)
+ngx_payment_producer_abort(ngx_payment_producer_t *p, ngx_msec_t patience)
 {
     int  flags;
 
@@ -643,7 +643,7 @@ ngx_payment_producer_abort(ngx_payment_producer_t *p, ngx_uint_t everything)
 
     flags = RD_KAFKA_PURGE_F_QUEUE|RD_KAFKA_PURGE_F_NON_BLOCKING;
 
-    if (everything) {
+    if (patience) {
         flags |= RD_KAFKA_PURGE_F_INFLIGHT;
     }
 
@@ -656,8 +656,8 @@ ngx_payment_producer_abort(ngx_payment_producer_t *p, ngx_uint_t everything)
                         + NGX_PAYMENT_PRODUCER_PATIENCE;
     }
 
-    if (everything) {
-        p->give_up_at = ngx_payment_clock_ms() + NGX_PAYMENT_PRODUCER_PURGED;
+    if (patience) {
+        p->give_up_at = ngx_payment_clock_ms() + patience;
     }
 
     if (!p->closing) {

@@ -108,10 +108,11 @@ ngx_payment_send_e ngx_payment_producer_send(ngx_payment_producer_t *p,
  * Nothing more leaves: what is in the queue is reported UNSENT at once, what
  * is with the broker as it comes, and then a new producer takes over.  (A
  * purge leaves a gap in an idempotent producer's numbers, so the old one can't
- * go on.)  With everything, what is with the broker isn't waited for.
+ * go on.)  With patience, in ms, what is with the broker is given up, too, and
+ * waited for no longer than that.
  */
 void ngx_payment_producer_abort(ngx_payment_producer_t *p,
-    ngx_uint_t everything);
+    ngx_msec_t patience);
 
 /* The end: no reports any more.  Waits timeout at most: NGX_OK when nothing is
  * left of it, NGX_AGAIN when threads live on. */

@@ -502,8 +502,9 @@ def topic(kafka):
 
 
 @pytest.fixture
-def start_outbox(start_nginx, mariadb, database, kafka, topic):
-    """start_outbox(..): an Nginx with its outbox on, one shard."""
+def start_outbox(mariadb, database, kafka, topic, start_nginx):
+    """start_outbox(..): an Nginx with its outbox on, one shard. Ends before
+    what it uses does."""
 
     def start(shard=None, nginx=None, **changes):
         free_lease(mariadb, database)

@@ -9,6 +9,7 @@ import uuid
 import pytest
 
 from client import Load
+from conftest import LONG
 from outbox import (ADMIN, COLUMNS, Kafka, Writer, _kafka, admin,  # noqa: F401
                     committed, fill, helper, judge, kafka, outbox, pending,
                     relay, settings, start_outbox, topic, wait_empty,
@@ -95,12 +96,11 @@ def test_killed_under_load(start_outbox, mariadb, database, kafka, topic,
     print(f'{repeats} repeats, {states}')
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize('rounds', [
-    4, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
+@pytest.mark.timeout(1800)
 def test_restarted_again_and_again(start_outbox, mariadb, database, kafka,
-                                   topic, rounds):
+                                   topic):
     nginx = start_outbox(**QUICK)
+    rounds = 20 if LONG else 4
 
     with Writer(mariadb, database, threads=2, batch=10, changes=0.6,
                 pause=0.02) as writer:
@@ -391,3 +391,16 @@ def test_metrics(start_outbox, mariadb, database, kafka, topic):
     wait_for(lambda: breaker(nginx)['buffered_calls'] == 30, 5, 'the window')
     assert 'resilience4j_circuitbreaker_state' in text
     assert breaker(nginx)['calls']['successful']['count'] == 30
+
+
+def test_compression(start_outbox, mariadb, database, kafka, topic):
+    """The library compresses only if the broker lists what it looks for."""
+
+    start_outbox()
+    expected = fill(mariadb, database, 2000, size=2000)
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected, 0, 8)
+
+    stored = sum(segment.stat().st_size for segment in
+                 (kafka.dir / 'kafka').glob(f'{topic}-*/*.log'))
+    assert stored < 2000 * 2000 / 4

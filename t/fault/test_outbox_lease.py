@@ -300,7 +300,7 @@ def test_two_shards_two_nodes(start_outbox, start_nginx, mariadb, database,
         mariadb.drop_database(other)
 
 
-def test_ingest_only(start_nginx, mariadb, database, kafka, topic, journal):
+def test_ingest_only(mariadb, database, kafka, topic, start_nginx, journal):
     """payment_outbox off: no helper, and the events wait."""
 
     nginx = start_nginx(

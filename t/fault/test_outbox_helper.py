@@ -138,7 +138,7 @@ def test_ends_with_a_full_pipeline(start_outbox, mariadb, database, kafka,
 
     nginx = start_outbox()
     wait_leased(nginx)
-    expected = fill(mariadb, database, 100000)
+    expected = fill(mariadb, database, 300000)
     wait_for(lambda: relay(nginx)['published'] > 1000, 20, 'some published')
 
     nginx.signal(number)

@@ -7,8 +7,8 @@
  *     COMMIT
  *
  * so an all-authorize batch costs two round trips.  What leads away from that
- * path, and back to it, is in ngx_payment_transaction.c.  Locks are taken in one
- * order by every batch: payments by id, then keys by hash.
+ * path, and back to it, is in ngx_payment_transaction.c.  Every batch takes its
+ * locks in one order: payments by id, then keys by hash.
  */
 
 #ifndef NGX_PAYMENT_BATCH_H

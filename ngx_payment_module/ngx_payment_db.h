@@ -45,8 +45,8 @@ typedef struct {
 
 
 /*
- * A payment_shard{} block.  Everything is set by the configuration and read-only
- * afterwards, but for what is at the end, and a server's last_error.
+ * A payment_shard{} block.  Everything is set by the configuration and stays as
+ * it is, but for what is at the end, and a server's last_error.
  */
 
 struct ngx_payment_shard_s {
@@ -149,8 +149,8 @@ struct ngx_payment_db_s {
     ngx_payment_gauges_t      *gauges;      /* .. with stats */
     ngx_payment_db_state_pt    ready;
     ngx_payment_db_state_pt    down;        /* a connect attempt failed */
-    const char *const         *session;     /* SQL run on connect, NULL at end */
-    const char *const         *prepare;     /* SQL prepared on connect, dito */
+    const char *const         *session;     /* SQL to run first, NULL at end */
+    const char *const         *prepare;     /* SQL to prepare then, dito */
 
     MYSQL                     *mysql;
     MYSQL_STMT                *stmts[NGX_PAYMENT_DB_STMTS_MAX];
@@ -218,7 +218,7 @@ typedef enum {
     NGX_PAYMENT_DB_OK = 0,
     NGX_PAYMENT_DB_RETRY,          /* rolled back by the server: try again */
     NGX_PAYMENT_DB_DUPLICATE,      /* 1062 */
-    NGX_PAYMENT_DB_UNFIT,          /* this server can't serve: read-only, full */
+    NGX_PAYMENT_DB_UNFIT,          /* this server can't: read-only, full */
     NGX_PAYMENT_DB_STALE,          /* session is unusable: prepare anew */
     NGX_PAYMENT_DB_REFUSED         /* a statement or a row is to blame */
 } ngx_payment_db_error_e;

@@ -7,7 +7,7 @@
  * thread which hands the finished connection over through a pipe.  There is at
  * most one thread a connection.  The pipe is one process's, made before its
  * first connection; an attempt that nobody waits for any more is closed by
- * whoever reads it there.  A process does not wait for its threads when it ends,
+ * whoever reads it there.  A process that ends does not wait for its threads,
  * so they have copies of what they need of the configuration.
  */
 
@@ -165,8 +165,8 @@ ngx_payment_db_exit_process(ngx_cycle_t *cycle)
 }
 
 
-/* The first of exit()'s handlers.  Those that follow take OpenSSL apart, which a
- * thread may be in the middle of. */
+/* The first of exit()'s handlers.  Those that follow take OpenSSL apart, which
+ * a thread may be in the middle of. */
 
 static void
 ngx_payment_db_leave(int status, void *data)
@@ -709,9 +709,13 @@ ngx_payment_db_reconnect_later(ngx_payment_db_t *db)
     } else {
         rounds = db->failures / db->shard->servers.nelts;
 
-        delay = (rounds == 1) ? NGX_PAYMENT_DB_BACKOFF_FIRST
-                              : NGX_PAYMENT_DB_BACKOFF_MIN << ngx_min(rounds, 6);
-        delay = ngx_min(delay, NGX_PAYMENT_DB_BACKOFF_MAX);
+        delay = NGX_PAYMENT_DB_BACKOFF_FIRST;
+
+        if (rounds > 1) {
+            delay = NGX_PAYMENT_DB_BACKOFF_MIN << ngx_min(rounds, 6);
+            delay = ngx_min(delay, NGX_PAYMENT_DB_BACKOFF_MAX);
+        }
+
         delay -= (ngx_msec_t) ngx_random() % (delay / 2 + 1);
     }
 

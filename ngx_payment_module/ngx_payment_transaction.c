@@ -76,10 +76,10 @@ static void ngx_payment_batch_log(ngx_payment_batch_t *b, const char *phase,
 
 
 /*
- * What waits for a lock gives up, be it a row's or a table's (which a backup may
- * hold for a moment).  And what the network took away from us must not keep its
- * own: the server ends a transaction that says nothing, or a COMMIT that never
- * arrived would lock its keys for as long as the server believes in the
+ * What waits for a lock gives up, be it a row's or a table's (which a backup
+ * may hold for a moment).  And what the network took away from us must not keep
+ * its own: the server ends a transaction that says nothing, or a COMMIT that
+ * never arrived would lock its keys for as long as the server believes in the
  * connection, which is hours.
  */
 
@@ -141,8 +141,8 @@ ngx_payment_batch_execute(ngx_payment_batch_t *b)
 /*
  * READ: locks the payments, and only then looks at the keys, so that the key of
  * a change which has just let go of its payment is seen.  But for the one batch
- * whose business it is, nothing is waited for: one row that somebody holds would
- * hold up all of the batch, and the line.
+ * whose business it is, nothing is waited for: one row that somebody holds
+ * would hold up all of the batch, and the line.
  */
 
 static void

@@ -1,7 +1,7 @@
 /*
- * A resolver for tests, loaded before the system's: slow.test is 127.0.0.1 after
- * three seconds, never.test does not exist after three seconds, all other names
- * are as ever. Nothing on the machine has to be changed for it.
+ * A resolver for tests, loaded before the system's: slow.test is 127.0.0.1
+ * after three seconds, never.test does not exist after three seconds, all other
+ * names are as ever. Nothing on the machine has to be changed for it.
  */
 
 #define _GNU_SOURCE

@@ -4,7 +4,6 @@ import asyncio
 import random
 
 import loop
-import servers
 from client import Call, Client, Connection
 from conftest import LONG
 from servers import Shard

@@ -11,7 +11,6 @@ import uuid
 import pymysql
 import pytest
 
-import servers
 from client import Client, Load
 from invariants import key_hash
 from servers import Shard

@@ -4,12 +4,9 @@ import asyncio
 import socket
 import time
 
-import pytest
-
 import loop
-import servers
-from client import Call, Client, Connection, Load
-from proxy import is_commit, is_query
+from client import Client, Connection, Load
+from proxy import is_commit
 from servers import Shard, wait_for
 
 

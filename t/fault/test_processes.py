@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-import servers
 from client import Client, Load
 from conftest import LONG
 from proxy import is_commit

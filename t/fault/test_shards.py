@@ -1,9 +1,6 @@
 """Several shards: what happens to one is nobody else's business."""
 
-import time
-
 import invariants
-import servers
 from client import Client, Load
 from servers import Shard, merchant, wait_for
 

@@ -46,6 +46,44 @@ def test_ten_thousand_equal_requests(start_nginx, mariadb, database, journal,
     assert len(check().payments) == 1
 
 
+def test_two_nodes(start_nginx, mariadb, database, journal, check):
+    """The same requests at two nodes that know nothing of each other."""
+
+    shard = Shard('main', database, f'unix:{mariadb.socket}')
+    nodes = [start_nginx(shard, http='payment_queue_size 16384;',
+                         connections=4096) for _ in range(2)]
+
+    def both(calls):
+        async def everything():
+            await asyncio.gather(*(one(i) for i in range(100)))
+
+        async def one(i):
+            connection = Connection(nodes[i % 2].port)
+
+            for call in calls[i::100]:
+                await connection.send(call, patience=30)
+                journal.append(call)
+
+            connection.close()
+
+        loop.run(everything())
+        assert all(call.ok for call in calls), journal.statuses()
+        return calls
+
+    # neighbours in the list go to different nodes
+    calls = both([Call('authorize', f'MERCHANT-{i // 8 % 9}', f'key-{i // 8}',
+                       7000, 'KRW', None) for i in range(2000)])
+    payments = {call.key: call for call in calls}
+
+    both([Call('capture', call.merchant, f'capture-{call.key}', 100, None,
+               call.id) for call in payments.values() for _ in range(4)])
+
+    dump = check()
+    assert len(dump.payments) == 250
+    assert all(payment['captured'] == 100
+               for payment in dump.payments.values())
+
+
 def test_one_key_many_bodies(start_nginx, mariadb, database, journal, check):
     """The first wins; whoever sends the same gets the same, and the others
     are told that the key is taken."""

@@ -24,6 +24,8 @@
 #define NGX_PAYMENT_MANAGER_DELAY     (3600 * 1000)      /* ms: own timers */
 #define NGX_PAYMENT_TICK_MAX          100                /* ms */
 #define NGX_PAYMENT_DRAIN_TICK        10                 /* ms */
+#define NGX_PAYMENT_REPORT_PATIENCE   5000               /* ms */
+#define NGX_PAYMENT_OVERDUE_TICKS     20
 #define NGX_PAYMENT_TERMINATE_DRAIN   1000               /* ms */
 
 #define NGX_PAYMENT_CRASH_PERIOD      30000              /* ms */
@@ -41,6 +43,7 @@ static ngx_int_t ngx_payment_outbox_init_relays(ngx_payment_outbox_t *o);
 static ngx_int_t ngx_payment_outbox_init_bell(ngx_payment_outbox_t *o);
 static void ngx_payment_outbox_ring(ngx_event_t *ev);
 static void ngx_payment_outbox_tick(ngx_event_t *ev);
+static void ngx_payment_outbox_watch(ngx_payment_outbox_t *o, uint64_t now_ns);
 
 static void ngx_payment_outbox_breaker_event(void *data,
     const payment_breaker_event_t *event);
@@ -479,6 +482,7 @@ ngx_payment_outbox_tick(ngx_event_t *ev)
     }
 
     ngx_payment_outbox_breaker_act(o);
+    ngx_payment_outbox_watch(o, now);
 
     if (!o->draining) {
         ngx_payment_command_run(o);
@@ -492,6 +496,45 @@ ngx_payment_outbox_tick(ngx_event_t *ev)
 
     ngx_add_timer(ev, o->draining ? NGX_PAYMENT_DRAIN_TICK
                       : ngx_min(o->conf->poll_interval, NGX_PAYMENT_TICK_MAX));
+}
+
+
+/*
+ * The library promises a report within its timeout.  Should it ever forget
+ * one, publishing would stand still: then there is a new producer.  Several
+ * ticks, since after a stop of this process reports may be waiting for us.
+ */
+
+static void
+ngx_payment_outbox_watch(ngx_payment_outbox_t *o, uint64_t now_ns)
+{
+    uint64_t          limit;
+    ngx_uint_t        i;
+    payment_event_t  *e;
+
+    limit = (o->producer_timeout + NGX_PAYMENT_REPORT_PATIENCE) * 1000000ULL;
+
+    for (i = 0; i < o->nrelays; i++) {
+        e = payment_inflight_first(&o->relays[i].table, PAYMENT_EVENT_SENT);
+
+        if (e && now_ns - e->since_ns > limit) {
+            break;
+        }
+    }
+
+    if (i == o->nrelays || o->producer.state != NGX_PAYMENT_PRODUCER_UP) {
+        o->overdue = 0;
+        return;
+    }
+
+    if (++o->overdue == NGX_PAYMENT_OVERDUE_TICKS) {
+        ngx_log_error(NGX_LOG_ALERT, o->log, 0,
+                      "payment outbox: no delivery report for %M ms, the Kafka "
+                      "producer is given up",
+                      o->producer_timeout + NGX_PAYMENT_REPORT_PATIENCE);
+
+        ngx_payment_producer_abort(&o->producer, NGX_PAYMENT_REPORT_PATIENCE);
+    }
 }
 
 

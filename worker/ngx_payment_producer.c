@@ -206,6 +206,10 @@ ngx_payment_producer_watch(ngx_payment_producer_t *p)
     p->queue = rd_kafka_queue_get_main(p->rk);
     rd_kafka_queue_io_event_enable(p->queue, fd, &one, sizeof(uint64_t));
 
+    /* its threads run already: what they have said by now rings no bell */
+
+    ngx_post_event(c->read, &ngx_posted_events);
+
     return NGX_OK;
 }
 

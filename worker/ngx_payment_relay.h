@@ -213,6 +213,7 @@ struct ngx_payment_outbox_s {
     u_char                      *predecessors;    /* SQL: 'uuid','uuid' */
 
     ngx_msec_t                   producer_timeout;
+    ngx_uint_t                   overdue;         /* ticks without reports */
     ngx_uint_t                   exclusive;       /* of relay n - 1; 0: none */
     ngx_atomic_uint_t            command;         /* under way */
 

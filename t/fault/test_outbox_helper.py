@@ -208,8 +208,9 @@ def test_killed_under_load(start_outbox, mariadb, database, kafka, topic):
 
     with Writer(mariadb, database, threads=2, batch=10) as writer:
         for _ in range(kills):
+            # before the kill: a successor needs but milliseconds
+            epoch = wait_leased(nginx, 20)['lease_epoch']
             kill_helper(nginx)
-            epoch = relay(nginx)['lease_epoch']
             wait_for(lambda: relay(nginx)['lease_epoch'] > epoch, 20,
                      'the next one has the lease')
             writer.wait(200)

@@ -705,10 +705,10 @@ ngx_http_payment_random(u_char *p, size_t len)
 static void
 ngx_http_payment_submit(ngx_http_request_t *r, ngx_payment_op_t *op)
 {
-    u_char                         random[16];
+    u_char                         random[8];
+    int64_t                        now_us;
     unsigned                       slot;
     ngx_int_t                      rc;
-    ngx_time_t                    *tp;
     ngx_http_payment_ctx_t        *ctx;
     ngx_http_payment_loc_conf_t   *plcf;
     ngx_http_payment_main_conf_t  *pmcf;
@@ -717,15 +717,15 @@ ngx_http_payment_submit(ngx_http_request_t *r, ngx_payment_op_t *op)
     plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
     pmcf = ngx_http_get_module_main_conf(r, ngx_http_payment_module);
 
-    tp = ngx_timeofday();
-    op->now_ms = (int64_t) tp->sec * 1000 + tp->msec;
+    now_us = (int64_t) ngx_payment_unix_us();
+    op->now_ms = now_us / 1000;
     op->deadline = ngx_current_msec + plcf->timeout;
     slot = payment_merchant_slot(op->request.merchant,
                                  op->request.merchant_len);
 
     if (op->request.operation == PAYMENT_AUTHORIZE) {
 
-        if (ngx_http_payment_random(random, 16) != NGX_OK) {
+        if (ngx_http_payment_random(random, sizeof(random)) != NGX_OK) {
             ngx_payment_op_free(op);
             ngx_http_finalize_request(r, ngx_http_payment_fail(r,
                                           PAYMENT_UNAVAILABLE,
@@ -733,7 +733,7 @@ ngx_http_payment_submit(ngx_http_request_t *r, ngx_payment_op_t *op)
             return;
         }
 
-        payment_id_make(op->request.payment_id, op->now_ms, slot, random);
+        payment_id_make(op->request.payment_id, now_us, slot, random);
     }
 
     ctx->shard = pmcf->slots[slot];

@@ -54,14 +54,3 @@ ngx_payment_op_free(ngx_payment_op_t *op)
     ngx_queue_insert_head(&ngx_payment_op_cache, &op->queue);
     ngx_payment_op_cached++;
 }
-
-
-uint64_t
-ngx_payment_now_us(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    return (uint64_t) ts.tv_sec * 1000000 + (uint64_t) ts.tv_nsec / 1000;
-}

@@ -12,6 +12,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "ngx_payment_clock.h"
 #include "payment.h"
 
 
@@ -70,8 +71,5 @@ struct ngx_payment_op_s {
 /* NULL: no memory.  The caller fills in request, data, settled, deadline. */
 ngx_payment_op_t *ngx_payment_op_create(ngx_log_t *log);
 void ngx_payment_op_free(ngx_payment_op_t *op);
-
-/* microseconds of the monotonic clock */
-uint64_t ngx_payment_now_us(void);
 
 #endif /* NGX_PAYMENT_OP_H */

@@ -236,14 +236,15 @@ int payment_status_parse(const char *text, size_t len);  /* 0 if unknown */
 /*
  * payment_id.c: UUIDv7 (RFC 9562) with the shard slot in it.
  *
- * Layout: 48 bits Unix milliseconds, version 7, 12 bits rand_a, variant, then
- * of rand_b's 62 bits the first 10 are the slot and 52 are random.  random must
- * hold 16 fresh random bytes.  slot: CRC-32 (IEEE, as in zlib) of the merchant,
+ * Layout: 48 bits Unix milliseconds, version 7, 12 bits of the millisecond's
+ * fraction (RFC 9562, 6.2, method 3), variant, then of rand_b's 62 bits the
+ * first 10 are the slot and 52 are random.  now_us: Unix time in microseconds.
+ * random must hold 8 fresh random bytes.  slot: CRC-32 (IEEE, as in zlib) of the merchant,
  * modulo PAYMENT_SLOTS.  Test vectors in t/unit/test_id.c.
  */
 
-void payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_ms,
-    unsigned slot, const uint8_t random[16]);
+void payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us,
+    unsigned slot, const uint8_t random[8]);
 unsigned payment_id_slot(const uint8_t id[PAYMENT_ID_SIZE]);
 unsigned payment_merchant_slot(const char *merchant, size_t len);
 void payment_id_format(char text[PAYMENT_ID_TEXT_LEN],
@@ -269,9 +270,8 @@ size_t payment_render_event(char *buf, size_t size, const payment_t *p,
 size_t payment_render_problem(char *buf, size_t size,
     const payment_fault_t *fault, const uint8_t *payment_id);
 const payment_error_t *payment_error(payment_outcome_e outcome);
-/* "2026-11-22T18:12:46.123Z", 24 bytes; "2026-11-22 18:12:46.123", 23 bytes */
+/* "2026-11-22T18:12:46.123Z", 24 bytes */
 size_t payment_render_time(char *buf, int64_t unix_ms);
-size_t payment_render_sql_time(char *buf, int64_t unix_ms);
 /* a quoted JSON string into 2 + 6 * len bytes; returns its end */
 char *payment_render_string(char *buf, const char *text, size_t len);
 /* the character at text: its length of 1..4 bytes, 0 if it is not UTF-8 */

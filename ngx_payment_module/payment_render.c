@@ -212,22 +212,10 @@ payment_error(payment_outcome_e outcome)
 }
 
 
-size_t
-payment_render_time(char *buf, int64_t unix_ms)
-{
-    (void) payment_render_sql_time(buf, unix_ms);
-
-    buf[10] = 'T';
-    buf[23] = 'Z';
-
-    return 24;
-}
-
-
 /* times before 1970 are shown as 1970, and after 9999 as the end of 9999 */
 
 size_t
-payment_render_sql_time(char *buf, int64_t unix_ms)
+payment_render_time(char *buf, int64_t unix_ms)
 {
     char      *p;
     unsigned   ms, days, seconds, century, year, month, day;
@@ -272,7 +260,7 @@ payment_render_sql_time(char *buf, int64_t unix_ms)
     p = payment_render_digits(p, month, 2);
     *p++ = '-';
     p = payment_render_digits(p, day, 2);
-    *p++ = ' ';
+    *p++ = 'T';
     p = payment_render_digits(p, seconds / 3600, 2);
     *p++ = ':';
     p = payment_render_digits(p, seconds / 60 % 60, 2);
@@ -280,6 +268,7 @@ payment_render_sql_time(char *buf, int64_t unix_ms)
     p = payment_render_digits(p, seconds % 60, 2);
     *p++ = '.';
     p = payment_render_digits(p, ms, 3);
+    *p++ = 'Z';
 
     return (size_t) (p - buf);
 }

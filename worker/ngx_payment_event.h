@@ -12,6 +12,8 @@
 #include <ngx_core.h>
 #include <mysql.h>
 
+#include "ngx_payment_clock.h"
+
 
 /* what a SELECT must name, in this order, for ngx_payment_event_create() */
 #define NGX_PAYMENT_EVENT_COLUMNS                                             \
@@ -47,37 +49,5 @@ void ngx_payment_event_free(void *event);
 
 /* a column that is an unsigned integer; 0 when it is NULL */
 uint64_t ngx_payment_event_number(const char *text);
-
-
-/* Monotonic, and going on while the machine sleeps: what a lease is measured
- * by.  Never the event loop's cached time. */
-
-static ngx_inline uint64_t
-ngx_payment_clock_ns(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_BOOTTIME, &ts);
-
-    return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
-}
-
-
-static ngx_inline uint64_t
-ngx_payment_clock_ms(void)
-{
-    return ngx_payment_clock_ns() / 1000000;
-}
-
-
-static ngx_inline uint64_t
-ngx_payment_unix_us(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_REALTIME, &ts);
-
-    return (uint64_t) ts.tv_sec * 1000000 + (uint64_t) ts.tv_nsec / 1000;
-}
 
 #endif /* NGX_PAYMENT_EVENT_H */

@@ -93,7 +93,7 @@ parse_wrong(unsigned n)
 static void
 open_and_id(unsigned n)
 {
-    payment_id_make(request.payment_id, 1763835166123 + n,
+    payment_id_make(request.payment_id, 1763835166123000 + n,
                     payment_merchant_slot(request.merchant,
                                           request.merchant_len),
                     (const uint8_t *) buf);

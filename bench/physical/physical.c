@@ -38,7 +38,7 @@ typedef struct {
     char           id_text[37];
     char           merchant[33];
     char           payload[320];
-    unsigned long  len_16, len_8, len_36, len_3, len_time, len_small;
+    unsigned long  len_16, len_8, len_36, len_3, len_small;
     unsigned long  len_merchant, len_payload, len_type, len_operation;
     char           indicator, null;
     int64_t        amount;
@@ -69,7 +69,11 @@ static const char *const  statements[STATEMENTS] = {
     " VALUES (?, ?, ?, ?, 1, ?, ?, ?)"
 };
 
-static char  now_text[] = "2026-01-01 00:00:00.000000";
+static const MYSQL_TIME  now = {
+    .year = 2026, .month = 1, .day = 1, .second_part = 123000,
+    .time_type = MYSQL_TIMESTAMP_DATETIME
+};
+
 static char  aggregate[] = "payment";
 static char  type[] = "authorized";
 static char  currency[] = "KRW";
@@ -157,7 +161,7 @@ typedef struct {
     char           currency[4];
     char           aggregate[8];
     char           type[12];
-    char           time[27];
+    MYSQL_TIME     time;
     int8_t         operation, status;
 } bound_t;
 
@@ -185,28 +189,28 @@ bind_rows(client_t *c, bound_t *r, unsigned bulk)
               &r->row.amount, NULL, null);
     bind_text(&b[0][6], bulk ? MYSQL_TYPE_LONGLONG : MYSQL_TYPE_NULL,
               &r->row.amount, NULL, null);
-    bind_text(&b[0][7], MYSQL_TYPE_STRING, r->time, &r->row.len_time, none);
+    bind_text(&b[0][7], MYSQL_TYPE_DATETIME, &r->time, NULL, none);
 
     bind_text(&b[1][0], MYSQL_TYPE_BLOB, r->row.id, &r->row.len_16, none);
-    bind_text(&b[1][1], MYSQL_TYPE_STRING, r->row.merchant,
+    bind_text(&b[1][1], MYSQL_TYPE_BLOB, r->row.merchant,
               &r->row.len_merchant, none);
-    bind_text(&b[1][2], MYSQL_TYPE_STRING, r->currency, &r->row.len_3, none);
+    bind_text(&b[1][2], MYSQL_TYPE_BLOB, r->currency, &r->row.len_3, none);
     bind_text(&b[1][3], MYSQL_TYPE_TINY, &r->status, NULL, none);
     bind_text(&b[1][4], MYSQL_TYPE_LONGLONG, &r->row.amount, NULL, none);
-    bind_text(&b[1][5], MYSQL_TYPE_STRING, r->time, &r->row.len_time, none);
-    bind_text(&b[1][6], MYSQL_TYPE_STRING, r->time, &r->row.len_time, none);
+    bind_text(&b[1][5], MYSQL_TYPE_DATETIME, &r->time, NULL, none);
+    bind_text(&b[1][6], MYSQL_TYPE_DATETIME, &r->time, NULL, none);
 
-    bind_text(&b[2][0], MYSQL_TYPE_STRING, r->aggregate, &r->row.len_operation,
+    bind_text(&b[2][0], MYSQL_TYPE_BLOB, r->aggregate, &r->row.len_operation,
               none);
-    bind_text(&b[2][1], MYSQL_TYPE_STRING, r->row.id_text, &r->row.len_36,
+    bind_text(&b[2][1], MYSQL_TYPE_BLOB, r->row.id_text, &r->row.len_36,
               none);
-    bind_text(&b[2][2], MYSQL_TYPE_STRING, r->type, &r->row.len_type, none);
-    bind_text(&b[2][3], MYSQL_TYPE_STRING, r->row.merchant,
+    bind_text(&b[2][2], MYSQL_TYPE_BLOB, r->type, &r->row.len_type, none);
+    bind_text(&b[2][3], MYSQL_TYPE_BLOB, r->row.merchant,
               &r->row.len_merchant, none);
-    bind_text(&b[2][4], MYSQL_TYPE_STRING, r->time, &r->row.len_time, none);
+    bind_text(&b[2][4], MYSQL_TYPE_DATETIME, &r->time, NULL, none);
     bind_text(&b[2][5], bulk ? MYSQL_TYPE_LONGLONG : MYSQL_TYPE_NULL,
               &r->row.amount, NULL, null);
-    bind_text(&b[2][6], MYSQL_TYPE_STRING, r->row.payload,
+    bind_text(&b[2][6], MYSQL_TYPE_BLOB, r->row.payload,
               &r->row.len_payload, none);
 
     for (i = 0; i < STATEMENTS; i++) {
@@ -282,14 +286,13 @@ run_client(void *data)
         rows[i].row.len_8 = 8;
         rows[i].row.len_36 = 36;
         rows[i].row.len_3 = 3;
-        rows[i].row.len_time = sizeof(now_text) - 1;
         rows[i].row.len_type = sizeof(type) - 1;
         rows[i].row.len_operation = sizeof(aggregate) - 1;
         rows[i].row.null = STMT_INDICATOR_NULL;
         memcpy(rows[i].currency, currency, sizeof(currency));
         memcpy(rows[i].aggregate, aggregate, sizeof(aggregate));
         memcpy(rows[i].type, type, sizeof(type));
-        memcpy(rows[i].time, now_text, sizeof(now_text));
+        rows[i].time = now;
         rows[i].operation = one_char[0];
         rows[i].status = one_char[0];
     }

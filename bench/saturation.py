@@ -232,7 +232,7 @@ def ours(clients, seconds):
 def start(options):
     os.makedirs(f'{DIR}/logs', exist_ok=True)
     tool('server.sh', 'mariadb', 'start', DIR, str(DB_PORT),
-         MARIADB_BUFFER_POOL='1G')
+         MARIADB_BUFFER_POOL='1G', MARIADB_LOG_SIZE='2G')
     tool('server.sh', 'kafka', 'start', DIR, str(KAFKA_PORT))
 
     for database in (OURS, BARE):

@@ -66,7 +66,7 @@ static const ngx_payment_preset_t  ngx_payment_preset_safe[] = {
     { "enable.idempotence", "true" },
     { "acks", "all" },
     { "partitioner", "murmur2_random" },
-    { "linger.ms", "2" },
+    { "linger.ms", "1" },
     { NULL, NULL }
 };
 

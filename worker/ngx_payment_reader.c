@@ -926,7 +926,7 @@ ngx_payment_reader_pause(ngx_payment_relay_t *r, ngx_uint_t rows,
     pause = 0;
 
     if (rows && now_ns - rd->last_rows_ns < NGX_PAYMENT_BUSY_NS) {
-        pause = (rows >= 96) ? 12 : (rows >= 32) ? 5 : (rows >= 8) ? 2 : 1;
+        pause = (rows >= 96) ? 12 : (rows >= 32) ? 5 : (rows >= 5) ? 3 : 2;
     }
 
     if (rows) {

@@ -6,8 +6,9 @@ Called by run.sh with the directory for its servers.
            is started; from the moment that the lease is held until the table
            is empty. Rows are written as the batch writer does, 64 in a
            transaction. Once with one event a payment, once with three.
-  steady   a writer commits single events at a rate; commit to acknowledgement,
-           from the helper's own histogram, and CPU per event
+  steady   payments over HTTP at a rate; commit to acknowledgement, from the
+           helper's own histogram, and CPU per event
+  outage   the same while Kafka is killed for a minute, and back again
   idle     CPU of the helper with nothing to do
 
 The helper's memory is VmRSS; librdkafka's buffers and its threads are in it.
@@ -15,11 +16,15 @@ Raw numbers go to bench/results/outbox-COMMIT.json.
 """
 
 import argparse
+import concurrent.futures
+import http.client
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import uuid
@@ -181,36 +186,104 @@ def drain(n, each):
                          for name, p in pids.items()})
 
 
-def steady(rate, seconds):
-    with connect() as db, db.cursor() as cursor, Nginx() as nginx:
-        wait_for('the lease', lambda: relay()['lease_held'])
-        time.sleep(1)
-        before = cpu(nginx.helper)
-        began = time.monotonic()
+def authorize(rate, over, latencies=None):
+    """Payments over HTTP until over(n), one after the other on each of a few
+    connections; latencies get (when, seconds)."""
+
+    threads = 8
+
+    def client(number):
+        connection = http.client.HTTPConnection('127.0.0.1', HTTP_PORT)
+        began = time.monotonic() + number / rate
         n = 0
 
-        while (now := time.monotonic() - began) < seconds:
-            if n < now * rate:
-                cursor.execute(INSERT + row(str(uuid.uuid4()),
-                                            f'MERCHANT-{n % 1000}', 1))
-                n += 1
-            else:
-                time.sleep(0.0002)
+        while not over(n * threads):
+            time.sleep(max(0, began + n * threads / rate - time.monotonic()))
+            sent = time.monotonic()
+            connection.request(
+                'POST', '/api/payments/authorize',
+                json.dumps({'merchantId': f'MERCHANT-{n % 1000}',
+                            'amount': 1000, 'currency': 'KRW',
+                            'idempotencyKey': str(uuid.uuid4())}),
+                {'Content-Type': 'application/json'})
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200, answer.status
+            n += 1
 
+            if latencies is not None:
+                latencies.append((sent, time.monotonic() - sent))
+
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        for end in [pool.submit(client, n) for n in range(threads)]:
+            end.result()
+
+
+def steady(rate, seconds):
+    with Nginx() as nginx:
+        wait_for('the lease', lambda: relay()['lease_held'])
+        before = cpu(nginx.helper)
+        began = time.monotonic()
+        authorize(rate, lambda n: n >= rate * seconds)
         last = time.monotonic()
-
-        def empty():
-            cursor.execute('SELECT EXISTS (SELECT 1 FROM outbox_event)')
-            return not cursor.fetchone()[0]
-
-        wait_for('empty', empty, pause=0.001)
+        wait_for('the end', lambda: relay()['backlog'] == 0, pause=0.001)
         emptied = time.monotonic() - last
-        used = (cpu(nginx.helper) - before) / n * 1e6
+        used = cpu(nginx.helper) - before
         times = status()['times']['commit_to_ack']
+        n = times['count']
 
-        return dict(events=n, rate=n / seconds, p50_us=times['p50_us'],
+        return dict(events=n, rate=n / (last - began), p50_us=times['p50_us'],
                     p95_us=times['p95_us'], p99_us=times['p99_us'],
-                    empty_ms=emptied * 1000, cpu_us=used)
+                    empty_ms=emptied * 1000, cpu_us=used / n * 1e6)
+
+
+def outage(rate, seconds):
+    """Kafka is killed for a minute under load; any answer but 200 ends it."""
+
+    def wait(seconds):
+        time.sleep(seconds)
+        return time.monotonic()
+
+    def p99_ms(begin, end):
+        taken = sorted(took for at, took in latencies if begin < at < end)
+        return taken[len(taken) * 99 // 100] * 1000
+
+    with Nginx(), concurrent.futures.ThreadPoolExecutor(1) as pool:
+        log = f'{DIR}/logs/error.log'
+        skip = os.path.getsize(log)
+        latencies, over = [], threading.Event()
+        wait_for('the lease', lambda: relay()['lease_held'])
+        load = pool.submit(authorize, rate, lambda n: over.is_set(), latencies)
+
+        try:
+            warm = wait(10)
+            killed = wait(seconds)
+            tool('server.sh', 'kafka', 'kill', DIR)
+            away = time.monotonic()
+            back = wait(seconds)
+            backlog = relay()['backlog']
+            tool('server.sh', 'kafka', 'start', DIR, str(KAFKA_PORT))
+            began = time.monotonic()
+            wait_for('the backlog', lambda: relay()['backlog'] < rate)
+            caught_up = time.monotonic() - began
+            wait(5)
+        finally:
+            over.set()
+
+        load.result()
+        wait_for('the end', lambda: relay()['deleted'] == len(latencies))
+        state = relay()
+
+        with open(log) as file:
+            file.seek(skip)
+            changes = re.findall(r'circuit breaker (\w+) -> (\w+)',
+                                 file.read())
+
+        return dict(rate=rate, seconds=seconds, requests=len(latencies),
+                    published=state['published'], deleted=state['deleted'],
+                    p99_before_ms=p99_ms(warm, killed),
+                    p99_away_ms=p99_ms(away, back), backlog=backlog,
+                    caught_up_s=caught_up, breaker=changes)
 
 
 def idle():
@@ -232,8 +305,7 @@ def main():
     parser.add_argument('--rows', default='10000,100000,1000000')
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--rate', type=int, default=1000)
-    parser.add_argument('--keep', action='store_true',
-                        help='write the raw numbers to bench/results')
+    parser.add_argument('--outage', type=int, default=60)
     options = parser.parse_args()
     DIR = options.dir
 
@@ -254,7 +326,7 @@ def main():
             user='user root;' if os.geteuid() == 0 else ''))
 
     drain(200000, 1)                     # the broker's JVM, warm
-    results = dict(drain=[], steady=[], idle=None)
+    results = dict(drain=[], steady=[])
 
     print('rows      each  events/s   helper/mariadbd/kafka CPU us   RSS MiB')
 
@@ -278,18 +350,28 @@ def main():
               f'p99 {r["p99_us"]} us; empty after {r["empty_ms"]:.0f} ms; '
               f'helper {r["cpu_us"]:.0f} us/event', flush=True)
 
+    if options.outage:
+        results['outage'] = r = outage(options.rate, options.outage)
+        print(f'Kafka away for {options.outage} s under {options.rate}/s: '
+              f'{r["requests"]} requests, all 200; '
+              f'p99 {r["p99_before_ms"]:.1f} ms before, '
+              f'{r["p99_away_ms"]:.1f} ms meanwhile; '
+              f'backlog {r["backlog"]}, caught up {r["caught_up_s"]:.1f} s '
+              f'after its start began; {r["published"]} published, '
+              f'{r["deleted"]} deleted; breaker '
+              + ', '.join(' -> '.join(c) for c in r['breaker']), flush=True)
+
     results['idle'] = idle()
     print(f'idle: helper {results["idle"]["helper_percent"]:.1f} % of a core, '
           f'mariadbd {results["idle"]["mariadbd_percent"]:.1f} %')
 
-    if options.keep:
-        commit = subprocess.check_output(
-            ['git', '-C', ROOT, 'rev-parse', '--short', 'HEAD'],
-            text=True).strip()
-        path = f'{ROOT}/bench/results/outbox-{commit}.json'
+    commit = subprocess.check_output(
+        ['git', '-C', ROOT, 'rev-parse', '--short', 'HEAD'],
+        text=True).strip()
+    path = f'{ROOT}/bench/results/outbox-{commit}.json'
 
-        with open(path, 'w') as file:
-            json.dump(results, file, indent=1)
+    with open(path, 'w') as file:
+        json.dump(results, file, indent=1)
 
 
 main()

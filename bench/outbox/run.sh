@@ -2,7 +2,7 @@
 # How fast the outbox empties a standing backlog, and how soon an event is in
 # Kafka at a steady rate; on servers of its own in build/bench-outbox.
 #
-#   bench/outbox/run.sh [--rows N,N..] [--rounds N] [--rate N] [--keep]
+#   bench/outbox/run.sh [--rows N,N..] [--rounds N] [--rate N] [--outage SECONDS]
 
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/../../tools/lib.sh"

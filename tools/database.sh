@@ -28,8 +28,8 @@ CREATE DATABASE IF NOT EXISTS $database;
 CREATE USER IF NOT EXISTS '$user'@'localhost' IDENTIFIED BY '$password';
 CREATE USER IF NOT EXISTS '$user'@'127.0.0.1' IDENTIFIED BY '$password';
 
-GRANT SELECT, INSERT, UPDATE, DELETE ON \`$database%\`.* TO '$user'@'localhost';
-GRANT SELECT, INSERT, UPDATE, DELETE ON \`$database%\`.* TO '$user'@'127.0.0.1';
+GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE
+    ON \`$database%\`.* TO '$user'@'localhost', '$user'@'127.0.0.1';
 EOF
 
 "$ROOT/tools/migrate.sh" "$database" "${client[@]}"

@@ -56,7 +56,8 @@ def work():
 def template(work):
     """Empty data of a stopped server, copied by those that start with none."""
 
-    first = servers.MariaDB('template')
+    # small: copied often, and for test_disk_full
+    first = servers.MariaDB('template', 'innodb_autoextend_increment = 1')
     first.stop()
     first.first_start()
     first.stop()

@@ -134,10 +134,27 @@ class MariaDB:
 
             db.execute('CREATE DATABASE IF NOT EXISTS payment')
 
-        subprocess.run([ROOT / 'tools' / 'migrate.sh', 'payment',
-                        '--no-defaults', f'--socket={self.socket}',
-                        '--protocol=socket', f'--user={_me()}'], check=True,
+        self.migrate('payment')
+
+    def _login(self):
+        return ('--no-defaults', '--protocol=socket',
+                f'--socket={self.socket}', f'--user={_me()}')
+
+    def migrate(self, database):
+        subprocess.run([ROOT / 'tools' / 'migrate.sh', database,
+                        *self._login()], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def run_script(self, path, database, before=''):
+        """A migration, as far as the first line that begins with before."""
+
+        script = path.read_text()
+
+        if before:
+            script = script.partition('\n' + before)[0]
+
+        subprocess.run(['mariadb', *self._login(), database], input=script,
+                       text=True, check=True)
 
     def admin(self, database=None):
         """A cursor of the server's owner, committing as it goes."""
@@ -160,15 +177,21 @@ class MariaDB:
             db.execute(statement)
             return db.fetchall()
 
-    def new_database(self, name=None):
-        """An empty payment database; its name."""
+    def empty_database(self, name=None):
+        """A database without tables; its name."""
 
         self.count += 1
         name = name or f'payment_{self.dir.name.replace("-", "")}_{self.count}'
+        self.query(f'CREATE DATABASE IF NOT EXISTS {name}')
+
+        return name
+
+    def new_database(self, name=None):
+        """An empty payment database; its name."""
+
+        name = self.empty_database(name)
 
         with self.admin() as db:
-            db.execute(f'CREATE DATABASE IF NOT EXISTS {name}')
-
             for table in TABLES + ('payment_schema_version',):
                 db.execute(f'CREATE TABLE {name}.{table}'
                            f' LIKE payment.{table}')

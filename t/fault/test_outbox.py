@@ -241,13 +241,16 @@ def test_purge_of_keys(start_outbox, mariadb, database, journal):
 
     with mariadb.admin(database) as db:
         for age, n in ((3600, 6000), (0, 3000)):
+            # half of them with a time of their own, half with their
+            # payment's; what the other of the two says must not matter
             db.execute(
                 'INSERT INTO idempotency_key (key_hash, payment_id,'
-                ' fingerprint, operation, status, version, created_at)'
-                " SELECT UNHEX(MD5(CONCAT(RAND(), seq))), UNHEX(MD5(seq)),"
-                " 'fffffff1', 'authorize', 'AUTHORIZED', 1,"
-                f' UTC_TIMESTAMP() - INTERVAL {age} SECOND'
-                f' FROM seq_1_to_{n}')
+                ' fingerprint, operation, created_at)'
+                " SELECT UNHEX(MD5(CONCAT(RAND(), seq))), UNHEX(CONCAT("
+                ' LPAD(HEX((UNIX_TIMESTAMP() - IF(seq % 2, 1800, %s)) * 1000),'
+                " 12, '0'), '70008000')), 'fffffff1', 'authorize',"
+                ' IF(seq % 2, UTC_TIMESTAMP() - INTERVAL %s SECOND, NULL)'
+                f' FROM seq_1_to_{n}'.replace('%s', str(age)))
 
     shard = servers.Shard('main', database, f'unix:{mariadb.socket}')
     nginx = start_outbox(shard, archive='off')
@@ -266,12 +269,8 @@ def test_purge_of_keys(start_outbox, mariadb, database, journal):
 def add_archive(mariadb, database):
     """The archive's table and procedure, in a database of one test."""
 
-    sql = next(servers.ROOT.glob('sql/**/V002__outbox_archive.sql'))
-    text = sql.read_text().partition('INSERT INTO payment_schema_version')[0]
-    mariadb.query('DROP TABLE IF EXISTS outbox_archive', database)
-    subprocess.run(['mariadb', '--no-defaults', f'--socket={mariadb.socket}',
-                    f'--user={servers._me()}', database], input=text,
-                   text=True, check=True)
+    mariadb.run_script(servers.ROOT / 'sql' / 'V002__outbox_archive.sql',
+                       database, before='INSERT INTO payment_schema_version')
 
     for host in ('localhost', '127.0.0.1'):
         mariadb.query(f'GRANT EXECUTE ON PROCEDURE {database}.'

@@ -705,7 +705,6 @@ ngx_http_payment_random(u_char *p, size_t len)
 static void
 ngx_http_payment_submit(ngx_http_request_t *r, ngx_payment_op_t *op)
 {
-    u_char                         random[8];
     int64_t                        now_us;
     unsigned                       slot;
     ngx_int_t                      rc;
@@ -724,16 +723,8 @@ ngx_http_payment_submit(ngx_http_request_t *r, ngx_payment_op_t *op)
                                  op->request.merchant_len);
 
     if (op->request.operation == PAYMENT_AUTHORIZE) {
-
-        if (ngx_http_payment_random(random, sizeof(random)) != NGX_OK) {
-            ngx_payment_op_free(op);
-            ngx_http_finalize_request(r, ngx_http_payment_fail(r,
-                                          PAYMENT_UNAVAILABLE,
-                                          "no random bytes can be had"));
-            return;
-        }
-
-        payment_id_make(op->request.payment_id, now_us, slot, random);
+        payment_id_make(op->request.payment_id, now_us, slot,
+                        op->request.key_hash);
     }
 
     ctx->shard = pmcf->slots[slot];

@@ -243,13 +243,15 @@ ngx_payment_columns_number(ngx_payment_column_t *col, ngx_uint_t row,
 }
 
 
+/* NULL, which takes no room, for what most rows have */
+
 static void
 ngx_payment_columns_number_or_null(ngx_payment_column_t *col, ngx_uint_t row,
-    int64_t number)
+    int64_t number, int64_t usual)
 {
     ngx_payment_columns_number(col, row, number);
 
-    if (number == 0) {
+    if (number == usual) {
         col->indicators[row] = STMT_INDICATOR_NULL;
     }
 }
@@ -302,15 +304,22 @@ ngx_payment_columns_add_key(ngx_payment_columns_t *columns,
     col = ngx_payment_columns_row(columns, NGX_PAYMENT_STMT_KEYS, &row);
 
     ngx_payment_columns_bytes(&col[0], row, r->key_hash, PAYMENT_KEY_HASH_SIZE);
-    ngx_payment_columns_bytes(&col[1], row, p->id, PAYMENT_ID_SIZE);
+    ngx_payment_columns_bytes(&col[1], row, p->id,
+                              payment_id_own_size(p->id, r->key_hash));
     ngx_payment_columns_bytes(&col[2], row, r->fingerprint,
                               PAYMENT_FINGERPRINT_SIZE);
     ngx_payment_columns_number(&col[3], row, r->operation);
-    ngx_payment_columns_number(&col[4], row, p->status);
-    ngx_payment_columns_number(&col[5], row, p->version);
-    ngx_payment_columns_number_or_null(&col[6], row, p->captured);
-    ngx_payment_columns_number_or_null(&col[7], row, p->refunded);
+    ngx_payment_columns_number_or_null(&col[4], row, p->status,
+                                       PAYMENT_AUTHORIZED);
+    ngx_payment_columns_number_or_null(&col[5], row, p->version, 1);
+    ngx_payment_columns_number_or_null(&col[6], row, p->captured, 0);
+    ngx_payment_columns_number_or_null(&col[7], row, p->refunded, 0);
     ngx_payment_columns_time(&col[8], row, &columns->second);
+
+    if (r->operation == PAYMENT_AUTHORIZE) {
+        /* the payment's id says when */
+        col[8].indicators[row] = STMT_INDICATOR_NULL;
+    }
 }
 
 

@@ -20,7 +20,7 @@
 
 
 /* the migrations that this code was written for: sql/V*.sql */
-#define NGX_PAYMENT_SCHEMA_VERSION      1
+#define NGX_PAYMENT_SCHEMA_VERSION      3
 
 #define NGX_PAYMENT_DB_BACKOFF_MAX      5000        /* ms */
 #define NGX_PAYMENT_DB_BACKOFF_FIRST    10          /* ms, after one round */

@@ -99,10 +99,12 @@ static const char  ngx_payment_batch_sql_payments[] =
     NGX_PAYMENT_EPOCH_MS("updated_at") " FROM payment WHERE id IN (";
 
 static const char  ngx_payment_batch_sql_keys[] =
-    "SELECT i.key_hash, i.fingerprint, i.payment_id, i.status + 0, i.version,"
-    " COALESCE(i.captured_amount, 0), COALESCE(i.refunded_amount, 0),"
-    " p.currency, p.amount, " NGX_PAYMENT_EPOCH_MS("p.created_at")
-    " FROM idempotency_key i STRAIGHT_JOIN payment p ON p.id = i.payment_id"
+    "SELECT i.key_hash, i.fingerprint, p.id, COALESCE(i.status + 0, 1),"
+    " COALESCE(i.version, 1), COALESCE(i.captured_amount, 0),"
+    " COALESCE(i.refunded_amount, 0), p.currency, p.amount, "
+    NGX_PAYMENT_EPOCH_MS("p.created_at")
+    " FROM idempotency_key i STRAIGHT_JOIN payment p ON p.id ="
+    " CONCAT(i.payment_id, SUBSTR(i.key_hash, LENGTH(i.payment_id) + 1))"
     " WHERE i.key_hash IN (";
 
 

@@ -15,6 +15,7 @@
 
 
 #define PAYMENT_ID_SIZE            16
+#define PAYMENT_ID_OWN_SIZE        10      /* the rest is key_hash's */
 #define PAYMENT_ID_TEXT_LEN        36
 #define PAYMENT_KEY_HASH_SIZE      16
 #define PAYMENT_FINGERPRINT_SIZE   8
@@ -238,14 +239,18 @@ int payment_status_parse(const char *text, size_t len);  /* 0 if unknown */
  *
  * Layout: 48 bits Unix milliseconds, version 7, 12 bits of the millisecond's
  * fraction (RFC 9562, 6.2, method 3), variant, then of rand_b's 62 bits the
- * first 10 are the slot and 52 are random.  now_us: Unix time in microseconds.
- * random must hold 8 fresh random bytes.  slot: CRC-32 (IEEE, as in zlib) of the merchant,
- * modulo PAYMENT_SLOTS.  Test vectors in t/unit/test_id.c.
+ * first 10 are the slot and 52 the last of key_hash: the id ends as key_hash
+ * does, from byte PAYMENT_ID_OWN_SIZE on.  now_us: Unix time in microseconds.
+ * slot: CRC-32 (IEEE, as in zlib) of the merchant, modulo PAYMENT_SLOTS.  Test
+ * vectors in t/unit/test_id.c.
  */
 
 void payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us,
-    unsigned slot, const uint8_t random[8]);
+    unsigned slot, const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE]);
 unsigned payment_id_slot(const uint8_t id[PAYMENT_ID_SIZE]);
+/* of an id beside key_hash, how much must be kept to know all of it */
+size_t payment_id_own_size(const uint8_t id[PAYMENT_ID_SIZE],
+    const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE]);
 unsigned payment_merchant_slot(const char *merchant, size_t len);
 void payment_id_format(char text[PAYMENT_ID_TEXT_LEN],
     const uint8_t id[PAYMENT_ID_SIZE]);

@@ -1,12 +1,15 @@
 /*
  * Payment ids: UUIDv7 whose random part begins with the shard slot, so that an
- * id alone finds its shard.  12 more bits of the clock stand in rand_a: within
- * a millisecond, too, rows come in key order, and the pages of the index fill
- * up instead of being split in halves.
+ * id alone finds its shard, and goes on as the hash of the idempotency key, so
+ * that the key's row need not say it again.  12 more bits of the clock stand in
+ * rand_a: within a millisecond, too, rows come in key order, and the pages of
+ * the index fill up instead of being split in halves.
  *
  * Pure; any process.  The slot of a merchant is part of what is stored: the
  * hash below must never change.
  */
+
+#include <string.h>
 
 #include "payment.h"
 
@@ -16,7 +19,7 @@ static int payment_id_hex(unsigned char c);
 
 void
 payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us, unsigned slot,
-    const uint8_t random[8])
+    const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE])
 {
     unsigned  i, fraction;
     uint64_t  us, ms;
@@ -36,10 +39,10 @@ payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us, unsigned slot,
     /* the variant's 2 bits, then the slot's 10 */
 
     id[8] = (uint8_t) (0x80 | slot >> 4);
-    id[9] = (uint8_t) ((slot & 0x0f) << 4 | (random[0] & 0x0f));
+    id[9] = (uint8_t) ((slot & 0x0f) << 4 | (key_hash[9] & 0x0f));
 
-    for (i = 10; i < PAYMENT_ID_SIZE; i++) {
-        id[i] = random[i - 9];
+    for (i = PAYMENT_ID_OWN_SIZE; i < PAYMENT_ID_SIZE; i++) {
+        id[i] = key_hash[i];
     }
 }
 
@@ -48,6 +51,16 @@ unsigned
 payment_id_slot(const uint8_t id[PAYMENT_ID_SIZE])
 {
     return (unsigned) (id[8] & 0x3f) << 4 | id[9] >> 4;
+}
+
+
+size_t
+payment_id_own_size(const uint8_t id[PAYMENT_ID_SIZE],
+    const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE])
+{
+    return memcmp(id + PAYMENT_ID_OWN_SIZE, key_hash + PAYMENT_ID_OWN_SIZE,
+                  PAYMENT_ID_SIZE - PAYMENT_ID_OWN_SIZE)
+           ? PAYMENT_ID_SIZE : PAYMENT_ID_OWN_SIZE;
 }
 
 

@@ -34,14 +34,16 @@ CREATE TABLE payment (
 
 
 -- One row per answered operation. This is the one index that grows at random
--- places, so the row is as narrow as it can be: what a replay needs that the
--- payment row does not say, and nothing else. NULLs take no room.
+-- places, so the row is narrow: what a replay needs that the payment row does
+-- not say, and nothing else. NULLs take no room.
 --
 -- key_hash     the first 16 bytes of SHA-256(merchant_id, 0x00, key); for an
 --              operation without a key, 16 random bytes
 -- fingerprint  the first 8 bytes of SHA-256 over the request's meaning
 -- status, version, captured_amount, refunded_amount
 --              the payment as this operation left it (amounts: NULL is 0)
+--
+-- V003 makes it narrower.
 
 CREATE TABLE idempotency_key (
     key_hash         BINARY(16)   NOT NULL PRIMARY KEY,

@@ -33,6 +33,13 @@
 
 #define NGX_PAYMENT_PURGE_KEY_LEN     (sizeof(",x''") - 1 + 32)
 
+/* without a time of its own a key is as old as its payment, whose id begins
+ * with Unix milliseconds; takes the retention in seconds */
+#define NGX_PAYMENT_PURGE_IS_OLD                                              \
+    "COALESCE(created_at, TIMESTAMP'1970-01-01 00:00:00' + INTERVAL "         \
+    "CONV(HEX(LEFT(payment_id, 6)), 16, 10) DIV 1000 SECOND) "                \
+    "< UTC_TIMESTAMP() - INTERVAL %T SECOND"
+
 
 static ngx_int_t ngx_payment_purge_look(ngx_payment_relay_t *r);
 static void ngx_payment_purge_looked(ngx_payment_relay_t *r, uint64_t now_ms);
@@ -102,10 +109,10 @@ ngx_payment_purge_look(ngx_payment_relay_t *r)
     ngx_payment_fence_statement(r, f->sql[0], sql);
 
     sql = ngx_sprintf(f->sql[1],
-            "SELECT HEX(key_hash) FROM (SELECT key_hash, created_at "
-            "FROM idempotency_key WHERE key_hash > %s ORDER BY key_hash "
-            "LIMIT %d) t WHERE created_at < UTC_TIMESTAMP() "
-            "- INTERVAL %T SECOND ORDER BY key_hash LIMIT %d",
+            "SELECT HEX(key_hash) FROM (SELECT key_hash, payment_id, "
+            "created_at FROM idempotency_key WHERE key_hash > %s "
+            "ORDER BY key_hash LIMIT %d) t WHERE " NGX_PAYMENT_PURGE_IS_OLD
+            " ORDER BY key_hash LIMIT %d",
             key, NGX_PAYMENT_PURGE_STEP,
             r->outbox->conf->idempotency_retention, NGX_PAYMENT_PURGE_MAX);
     ngx_payment_fence_statement(r, f->sql[1], sql);
@@ -189,8 +196,8 @@ ngx_payment_purge_looked(ngx_payment_relay_t *r, uint64_t now_ms)
     /* what is old: the deletion is written now, and sent next */
 
     text = ngx_sprintf(p->sql,
-            "DELETE FROM idempotency_key WHERE created_at < UTC_TIMESTAMP() "
-            "- INTERVAL %T SECOND AND key_hash IN (",
+            "DELETE FROM idempotency_key WHERE " NGX_PAYMENT_PURGE_IS_OLD
+            " AND key_hash IN (",
             r->outbox->conf->idempotency_retention);
 
     while ((row = mysql_fetch_row(f->stmts[1].result)) != NULL) {

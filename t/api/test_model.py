@@ -212,8 +212,10 @@ def check_payments(database, payments):
 
 def check_keys(database, keys, operations_without_key):
     rows = database.execute(
-        'SELECT key_hash, LOWER(HEX(payment_id)), operation, version,'
-        ' status, COALESCE(captured_amount, 0), COALESCE(refunded_amount, 0)'
+        'SELECT key_hash, LOWER(HEX(CONCAT(payment_id, SUBSTR(key_hash,'
+        ' LENGTH(payment_id) + 1)))), operation, COALESCE(version, 1),'
+        " COALESCE(status, 'AUTHORIZED'), COALESCE(captured_amount, 0),"
+        ' COALESCE(refunded_amount, 0)'
         ' FROM idempotency_key')
     expected = {model.key_hash(merchant, key):
                 (k.id.replace('-', ''), k.do, k.version)

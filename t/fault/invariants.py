@@ -67,7 +67,10 @@ class Dump:
                 amount=row[4], captured=row[5], refunded=row[6],
                 version=row[7])
 
-        db.execute('SELECT key_hash, payment_id, operation, status, version'
+        # what stands for what is left out: sql/V003
+        db.execute('SELECT key_hash, CONCAT(payment_id,'
+                   ' SUBSTR(key_hash, LENGTH(payment_id) + 1)), operation,'
+                   " COALESCE(status, 'AUTHORIZED'), COALESCE(version, 1)"
                    ' FROM idempotency_key')
 
         for row in db.fetchall():

@@ -6,7 +6,7 @@ import random
 import loop
 from client import Call, Client, Connection
 from conftest import LONG
-from servers import Shard
+from servers import ROOT, Shard
 
 
 def crowd(port, journal, calls, connections=500):
@@ -175,3 +175,57 @@ def test_replay_as_conflict(start_nginx, mariadb, database, journal, check):
             assert call.json['paymentId'] == good.id
 
     assert len(check().payments) == 1
+
+
+def test_keys_of_an_older_schema(start_nginx, mariadb, database, journal,
+                                 check):
+    """sql/V003 makes the rows of keys narrower. Those that were there before
+    get the same answers; they are made from new ones here."""
+
+    first = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'))
+    ask = Client(first.port, journal)
+    payment = ask.authorize(amount=5000).id
+
+    for operation, amount in (('capture', 1000), ('capture', 3000),
+                              ('refund', 500)):
+        ask.change(operation, payment, amount=amount)
+
+    ask.change('void', ask.authorize().id, amount=None)
+    assert all(call.ok for call in journal), list(journal)
+
+    narrow = mariadb.query(
+        "SELECT DISTINCT operation = 'authorize', LENGTH(payment_id),"
+        ' status IS NULL, version IS NULL, created_at IS NULL'
+        ' FROM idempotency_key', database)
+    assert set(narrow) == {(1, 10, 1, 1, 1), (0, 16, 0, 0, 0)}
+
+    old = mariadb.empty_database()
+
+    try:
+        mariadb.run_script(ROOT / 'sql' / 'V001__payment_and_outbox.sql', old)
+        mariadb.query(f'INSERT INTO payment SELECT * FROM {database}.payment',
+                      old)
+        mariadb.query(
+            'INSERT INTO idempotency_key SELECT key_hash, CONCAT(payment_id,'
+            ' SUBSTR(key_hash, LENGTH(payment_id) + 1)), fingerprint,'
+            " operation, COALESCE(status, 'AUTHORIZED'), COALESCE(version, 1),"
+            ' captured_amount, refunded_amount,'
+            ' COALESCE(created_at, UTC_TIMESTAMP())'
+            f' FROM {database}.idempotency_key', old)
+        mariadb.migrate(old)
+
+        second = start_nginx(Shard('main', old, f'unix:{mariadb.socket}'))
+        again = Client(second.port)
+
+        for call in journal:
+            repeat = again.send(Call(call.operation, call.merchant, call.key,
+                                     call.amount, call.currency,
+                                     call.payment))
+            assert repeat.ok and repeat.replayed, (call, repeat)
+            assert repeat.body == call.body, (call, repeat)
+
+        second.stop()
+    finally:
+        mariadb.drop_database(old)
+
+    check()

@@ -145,23 +145,24 @@ later_is_greater(void **state)
 
 
 static void
-random_bits(void **state)
+bits_of_the_key(void **state)
 {
     int       i;
-    uint8_t   id[PAYMENT_ID_SIZE], plain[PAYMENT_ID_SIZE], random[8];
+    uint8_t   id[PAYMENT_ID_SIZE], plain[PAYMENT_ID_SIZE];
+    uint8_t   key_hash[PAYMENT_KEY_HASH_SIZE];
     unsigned  bit, changed, byte;
 
     (void) state;
 
-    /* 52 bits are random, and each comes from a bit of its own */
+    /* 52 bits are the key's, and each comes from a bit of its own */
 
     payment_id_make(plain, 1, 5, zeros);
 
-    for (bit = 0, changed = 0; bit < 64; bit++) {
-        memset(random, 0, sizeof(random));
-        random[bit / 8] = (uint8_t) (1 << bit % 8);
+    for (bit = 0, changed = 0; bit < 128; bit++) {
+        memset(key_hash, 0, sizeof(key_hash));
+        key_hash[bit / 8] = (uint8_t) (1 << bit % 8);
 
-        payment_id_make(id, 1, 5, random);
+        payment_id_make(id, 1, 5, key_hash);
         assert_int_equal(payment_id_slot(id), 5);
 
         for (byte = 0, i = 0; byte < 16; byte++) {
@@ -173,6 +174,39 @@ random_bits(void **state)
     }
 
     assert_int_equal(changed, 52);
+}
+
+
+static void
+own_size(void **state)
+{
+    uint8_t   id[PAYMENT_ID_SIZE], key_hash[PAYMENT_KEY_HASH_SIZE];
+    unsigned  i;
+
+    (void) state;
+
+    for (i = 0; i < PAYMENT_KEY_HASH_SIZE; i++) {
+        key_hash[i] = (uint8_t) (0x11 * i);
+    }
+
+    /* the own part of an id and the key's hash are all of it */
+
+    payment_id_make(id, INT64_C(1763835166123456), 1023, key_hash);
+    assert_int_equal(payment_id_own_size(id, key_hash), PAYMENT_ID_OWN_SIZE);
+    assert_memory_equal(id + PAYMENT_ID_OWN_SIZE,
+                        key_hash + PAYMENT_ID_OWN_SIZE,
+                        PAYMENT_ID_SIZE - PAYMENT_ID_OWN_SIZE);
+
+    /* another key's, as of a capture: nothing of it can be left out */
+
+    for (i = PAYMENT_ID_OWN_SIZE; i < PAYMENT_ID_SIZE; i++) {
+        id[i] ^= 1;
+        assert_int_equal(payment_id_own_size(id, key_hash), PAYMENT_ID_SIZE);
+        id[i] ^= 1;
+    }
+
+    id[PAYMENT_ID_OWN_SIZE - 1] ^= 1;
+    assert_int_equal(payment_id_own_size(id, key_hash), PAYMENT_ID_OWN_SIZE);
 }
 
 
@@ -240,7 +274,8 @@ main(void)
         cmocka_unit_test(layout),
         cmocka_unit_test(slot_round_trip),
         cmocka_unit_test(later_is_greater),
-        cmocka_unit_test(random_bits),
+        cmocka_unit_test(bits_of_the_key),
+        cmocka_unit_test(own_size),
         cmocka_unit_test(parse)
     };
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # `make bench`: saturation beside what the machine can do, in one run, on
-# servers of its own in build/bench.
+# servers of its own in build/bench. Eight minutes; without --preload 0, that is.
 #
 #   bench/run.sh [--rounds N] [--seconds N] [--preload ROWS] [--keep]
 

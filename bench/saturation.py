@@ -5,12 +5,15 @@ order, on the same MariaDB (log flushed at every commit):
 
   batches   a bare C client, always full batches of 64, 4 connections
   single    a bare C client, one transaction per payment, 16 connections
+  batches published, single published
+            the same clients, and their events are published to Kafka by the
+            helper meanwhile; until the last one is
   c64       nginx with everything on, publishing to Kafka, 64 clients (wrk)
   c256      the same with 256 clients
 
 The medians of the rounds are quoted, and their ratios. While wrk runs, the
 backlog is sampled: a rate that the helper cannot follow is not counted as one.
-With --preload N, the tables get N payments and keys afterwards, and c64 is
+Then the tables get ten million payments and keys (--preload), and c64 is
 measured again.
 
 Raw numbers go to bench/results/saturation-COMMIT.json.
@@ -36,6 +39,11 @@ DB_PORT, KAFKA_PORT, HTTP_PORT = 23336, 27092, 28180
 USER = PASSWORD = 'payment'
 WARM_UP = 40                        # seconds until the broker's JVM is warm
 OURS, BARE = 'payment', 'payment_physical'
+
+# connections, rows of a batch, published by the helper
+YARDSTICKS = {'batches': (4, 64, False), 'single': (16, 1, False),
+              'batches published': (4, 64, True),
+              'single published': (16, 1, True)}
 
 TICKS = os.sysconf('SC_CLK_TCK')
 PAGE = os.sysconf('SC_PAGE_SIZE')
@@ -160,17 +168,23 @@ def children(parent):
     return [int(word) for word in open(path).read().split()]
 
 
-def bare(connections, rows, seconds):
+def bare(connections, rows, seconds, published=False):
+    start = time.monotonic()
     line = subprocess.run(
-        [f'{DIR}/physical', f'{DIR}/mariadb.sock', BARE, USER, PASSWORD,
-         str(connections), str(rows), str(seconds)],
+        [f'{DIR}/physical', f'{DIR}/mariadb.sock', OURS if published else BARE,
+         USER, PASSWORD, str(connections), str(rows), str(seconds)],
         check=True, capture_output=True, text=True).stdout
+    run = {name: float(value)
+           for name, value in re.findall(r'(\w+)=([\d.]+)', line)}
 
-    for table in ('payment', 'idempotency_key', 'outbox_event'):
-        sql(f'TRUNCATE TABLE {table}', BARE)
+    if published:
+        wait_for('the outbox coming empty', outbox_empty)
+        run['rate'] = round(run['payments'] / (time.monotonic() - start))
+    else:
+        for table in ('payment', 'idempotency_key', 'outbox_event'):
+            sql(f'TRUNCATE TABLE {table}', BARE)
 
-    return {name: float(value)
-            for name, value in re.findall(r'(\w+)=([\d.]+)', line)}
+    return run
 
 
 def ours(clients, seconds):
@@ -251,29 +265,29 @@ def start(options):
 
 
 def preload(rows):
-    """Payments and keys that are there already: keys at random, ids in order."""
+    """Payments and keys that are there already, come in the order of the ids:
+    the keys' index has grown at random places, as it does in life."""
+
+    for name in ('payment', 'idempotency_key'):
+        sql(f'TRUNCATE TABLE {name}')
 
     million = 1000000
+    id = """UNHEX(CONCAT(LPAD(HEX(seq), 12, '0'), '70008000',
+                         SUBSTR(MD5(CONCAT('preload', seq)), 21)))"""
 
     for first in range(1, rows + 1, million):
         last = min(first + million - 1, rows)
         print(f'  preloading {last}', flush=True)
         sql(f"""INSERT INTO payment (id, merchant_id, currency, status, amount,
                                      created_at, updated_at)
-                SELECT UNHEX(CONCAT(LPAD(HEX(seq), 12, '0'),
-                                    SUBSTR(MD5(seq), 1, 20))),
-                       CONCAT('MERCHANT-', seq % 1000 + 1), 'KRW',
+                SELECT {id}, CONCAT('MERCHANT-', seq % 1000 + 1), 'KRW',
                        'AUTHORIZED', 1000, '2026-01-01', '2026-01-01'
                 FROM seq_{first}_to_{last}""")
-
-    # in the order of the index, or it would take an hour
-    sql(f"""INSERT INTO idempotency_key
-            SELECT UNHEX(MD5(CONCAT('preload', seq))),
-                   UNHEX(CONCAT(LPAD(HEX(seq), 12, '0'),
-                                SUBSTR(MD5(seq), 1, 20))),
-                   UNHEX(SUBSTR(MD5(seq), 1, 16)), 'authorize', 'AUTHORIZED',
-                   1, NULL, NULL, '2026-01-01'
-            FROM seq_1_to_{rows} ORDER BY 1""")
+        sql(f"""INSERT INTO idempotency_key (key_hash, payment_id, fingerprint,
+                                             operation)
+                SELECT UNHEX(MD5(CONCAT('preload', seq))), LEFT({id}, 10),
+                       UNHEX(SUBSTR(MD5(seq), 1, 16)), 'authorize'
+                FROM seq_{first}_to_{last}""")
 
     # what the load itself left dirty is not the measurement's, and an idle
     # server keeps it
@@ -290,11 +304,11 @@ def median(runs, name):
 
 
 def table(results):
-    lines = [f'{"":10}{"payments/s":>12}{"p50 ms":>9}{"p99 ms":>9}'
-             f'{"batch":>8}{"of batches":>12}{"of single":>11}'
-             f'{"backlog":>9}{"empty ms":>10}']
-    full = median(results['batches'], 'rate')
-    single = median(results['single'], 'rate')
+    lines = [f'{"":18}{"payments/s":>12}{"p50 ms":>9}{"p99 ms":>9}'
+             f'{"batch":>8}{"backlog":>9}{"empty ms":>10}'
+             f'{"of batches":>12}{"of single":>11}'
+             f'{"published":>12}{"published":>11}']
+    yardsticks = [median(results[name], 'rate') for name in YARDSTICKS]
 
     for name, runs in results.items():
         if not isinstance(runs, list) or not runs:
@@ -302,13 +316,15 @@ def table(results):
 
         is_ours = 'rps' in runs[0]
         rate = median(runs, 'rps' if is_ours else 'rate')
-        line = (f'{name:10}{rate:12.0f}{median(runs, "p50_ms"):9.2f}'
+        line = (f'{name:18}{rate:12.0f}{median(runs, "p50_ms"):9.2f}'
                 f'{median(runs, "p99_ms"):9.2f}')
 
         if is_ours:
-            line += (f'{median(runs, "batch"):8.1f}{rate / full:12.2f}'
-                     f'{rate / single:11.2f}{median(runs, "backlog_end"):9.0f}'
-                     f'{median(runs, "empty_after_ms"):10.0f}')
+            line += (f'{median(runs, "batch"):8.1f}'
+                     f'{median(runs, "backlog_end"):9.0f}'
+                     f'{median(runs, "empty_after_ms"):10.0f} ')
+            line += ' '.join(f'{rate / one:{width}.2f}' for one, width
+                             in zip(yardsticks, (11, 10, 11, 10)))
 
         lines.append(line)
 
@@ -326,7 +342,7 @@ def main():
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--seconds', type=int, default=10)
     parser.add_argument('--workers', type=int, default=1)
-    parser.add_argument('--preload', type=int, default=0)
+    parser.add_argument('--preload', type=int, default=10000000)
     options = parser.parse_args()
 
     global DIR
@@ -335,13 +351,15 @@ def main():
     start(options)
     ours(64, WARM_UP)               # not counted
 
-    results = {'batches': [], 'single': [], 'c64': [], 'c256': [],
-               'preloaded': []}
+    results = {name: [] for name in (*YARDSTICKS, 'c64', 'c256', 'preloaded')}
 
     for number in range(1, options.rounds + 1):
         print(f'round {number} of {options.rounds}', flush=True)
-        results['batches'].append(bare(4, 64, options.seconds / 2))
-        results['single'].append(bare(16, 1, options.seconds / 2))
+
+        for name, (connections, rows, published) in YARDSTICKS.items():
+            results[name].append(bare(connections, rows, options.seconds / 2,
+                                      published))
+
         results['c64'].append(ours(64, options.seconds))
         results['c256'].append(ours(256, options.seconds))
 

@@ -38,7 +38,7 @@ typedef struct {
     char           id_text[37];
     char           merchant[33];
     char           payload[320];
-    unsigned long  len_16, len_8, len_36, len_3, len_small;
+    unsigned long  len_16, len_10, len_8, len_36, len_3;
     unsigned long  len_merchant, len_payload, len_type, len_operation;
     char           indicator, null;
     int64_t        amount;
@@ -61,7 +61,7 @@ typedef struct {
 static const char *const  statements[STATEMENTS] = {
     "INSERT INTO idempotency_key (key_hash, payment_id, fingerprint, operation,"
     " status, version, captured_amount, refunded_amount, created_at)"
-    " VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?)",
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "INSERT INTO payment (id, merchant_id, currency, status, amount,"
     " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
     "INSERT INTO outbox_event (aggregatetype, aggregateid, type, merchant_id,"
@@ -114,13 +114,14 @@ fill_row(client_t *c, row_t *row)
         die("getrandom()", strerror(errno));
     }
 
-    /* ids grow at one end, as UUIDv7s do; a byte for each connection */
+    /* ids grow at one end, as UUIDv7s do, a byte is for each connection, and
+     * they end as the key does, which makes its row narrow */
     for (i = 0; i < 8; i++) {
         row->id[i] = (char) (n >> (56 - 8 * i));
     }
 
-    memcpy(row->id + 8, row->key_hash, 7);
-    row->id[15] = (char) c->number;
+    row->id[8] = (char) c->number;
+    memcpy(row->id + 10, row->key_hash + 10, 6);
     memcpy(row->fingerprint, row->key_hash + 8, 8);
 
     for (i = 0; i < 16; i++) {
@@ -156,6 +157,16 @@ bind_text(MYSQL_BIND *b, enum enum_field_types type, void *buffer,
 }
 
 
+/* a number that is NULL */
+
+static void
+bind_null(MYSQL_BIND *b, row_t *row, unsigned bulk)
+{
+    bind_text(b, bulk ? MYSQL_TYPE_LONGLONG : MYSQL_TYPE_NULL, &row->amount,
+              NULL, bulk ? &row->null : NULL);
+}
+
+
 typedef struct {
     row_t          row;
     char           currency[4];
@@ -170,26 +181,23 @@ static void
 bind_rows(client_t *c, bound_t *r, unsigned bulk)
 {
     size_t        row_size;
-    char         *none, *null;
+    char         *none;
     unsigned      i, n;
     MYSQL_BIND    b[STATEMENTS][PARAMS_MAX];
 
     none = bulk ? &r->row.indicator : NULL;
-    null = bulk ? &r->row.null : NULL;
     row_size = sizeof(bound_t);
     n = rows_per_batch;
 
     bind_text(&b[0][0], MYSQL_TYPE_BLOB, r->row.key_hash, &r->row.len_16, none);
-    bind_text(&b[0][1], MYSQL_TYPE_BLOB, r->row.id, &r->row.len_16, none);
+    bind_text(&b[0][1], MYSQL_TYPE_BLOB, r->row.id, &r->row.len_10, none);
     bind_text(&b[0][2], MYSQL_TYPE_BLOB, r->row.fingerprint, &r->row.len_8,
               none);
     bind_text(&b[0][3], MYSQL_TYPE_TINY, &r->operation, NULL, none);
-    bind_text(&b[0][4], MYSQL_TYPE_TINY, &r->status, NULL, none);
-    bind_text(&b[0][5], bulk ? MYSQL_TYPE_LONGLONG : MYSQL_TYPE_NULL,
-              &r->row.amount, NULL, null);
-    bind_text(&b[0][6], bulk ? MYSQL_TYPE_LONGLONG : MYSQL_TYPE_NULL,
-              &r->row.amount, NULL, null);
-    bind_text(&b[0][7], MYSQL_TYPE_DATETIME, &r->time, NULL, none);
+
+    for (i = 4; i < 9; i++) {
+        bind_null(&b[0][i], &r->row, bulk);
+    }
 
     bind_text(&b[1][0], MYSQL_TYPE_BLOB, r->row.id, &r->row.len_16, none);
     bind_text(&b[1][1], MYSQL_TYPE_BLOB, r->row.merchant,
@@ -208,8 +216,7 @@ bind_rows(client_t *c, bound_t *r, unsigned bulk)
     bind_text(&b[2][3], MYSQL_TYPE_BLOB, r->row.merchant,
               &r->row.len_merchant, none);
     bind_text(&b[2][4], MYSQL_TYPE_DATETIME, &r->time, NULL, none);
-    bind_text(&b[2][5], bulk ? MYSQL_TYPE_LONGLONG : MYSQL_TYPE_NULL,
-              &r->row.amount, NULL, null);
+    bind_null(&b[2][5], &r->row, bulk);
     bind_text(&b[2][6], MYSQL_TYPE_BLOB, r->row.payload,
               &r->row.len_payload, none);
 
@@ -283,6 +290,7 @@ run_client(void *data)
 
     for (i = 0; i < rows_per_batch; i++) {
         rows[i].row.len_16 = 16;
+        rows[i].row.len_10 = 10;
         rows[i].row.len_8 = 8;
         rows[i].row.len_36 = 36;
         rows[i].row.len_3 = 3;
@@ -366,7 +374,8 @@ open_client(client_t *c, char **argv, uint32_t number)
     }
 
     clock_gettime(CLOCK_REALTIME, &ts);
-    base = (uint64_t) ts.tv_sec * 1000000;
+    base = ((uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000)
+           << 16;
 
     c->counter = base;
     c->number = number;

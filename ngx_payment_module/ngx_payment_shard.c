@@ -936,7 +936,7 @@ ngx_payment_shard_finish(ngx_conf_t *cf, ngx_payment_shard_t *shard)
 
     ngx_conf_init_uint_value(shard->connections, 2);
     ngx_conf_init_msec_value(shard->connect_timeout, 2000);
-    ngx_conf_init_msec_value(shard->read_timeout, 5000);
+    ngx_conf_init_msec_value(shard->read_timeout, 2000);
     ngx_conf_init_msec_value(shard->idle_timeout, 0);
     ngx_conf_init_msec_value(shard->max_age, 3600 * 1000);
     ngx_conf_init_uint_value(shard->max_requests, 0);

@@ -77,7 +77,8 @@ static void ngx_payment_batch_log(ngx_payment_batch_t *b, const char *phase,
 
 /*
  * What waits for a lock gives up, be it a row's or a table's (which a backup
- * may hold for a moment).  And what the network took away from us must not keep
+ * may hold for a moment), and before read_timeout does: an error leaves nothing
+ * to be found out.  And what the network took away from us must not keep
  * its own: the server ends a transaction that says nothing, or a COMMIT that
  * never arrived would lock its keys for as long as the server believes in the
  * connection, which is hours.
@@ -86,7 +87,7 @@ static void ngx_payment_batch_log(ngx_payment_batch_t *b, const char *phase,
 const char *const  ngx_payment_batch_session[] = {
     "SET SESSION time_zone = '+00:00',"
     " sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',"
-    " innodb_lock_wait_timeout = 1, lock_wait_timeout = 3,"
+    " innodb_lock_wait_timeout = 1, lock_wait_timeout = 1,"
     " idle_transaction_timeout = 2, autocommit = 0",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     NULL

@@ -132,13 +132,15 @@ def test_unknown_in_time(start_nginx, database, proxy, journal, check,
     assert len(check(ask).payments) == 1
 
 
-def test_a_commit_that_is_stuck(start_nginx, database, proxy, journal, check):
+@pytest.mark.parametrize('settings', [{}, {'read_timeout': '500ms'}])
+def test_a_commit_that_is_stuck(start_nginx, database, proxy, journal, check,
+                                settings):
     """COMMIT is lost on the way and the connection seems open to the server:
-    the transaction holds its locks until the server gives it up."""
+    the transaction holds its locks until the server gives it up. There is time
+    to find out, by default too."""
 
     nginx = start_nginx(servers.Shard('main', database, proxy.address,
-                                      read_timeout='500ms'),
-                        location='payment_timeout 8s;')
+                                      **settings))
     ask = Client(nginx.port, journal)
     strike = proxy.strike(is_commit, 'hold')
 

@@ -15,6 +15,7 @@ FLOWS    ?= 300
 # what prove and pytest are given, e.g. PROVE="-v t/authorize.t"
 PROVE  ?=
 PYTEST ?=
+export PROVE PYTEST
 
 # seconds that the fuzzer searches for
 FUZZ ?= 20
@@ -57,16 +58,16 @@ test-fuzz:              ## the fuzzer of requests (no server); FUZZ=20 seconds
 	@FUZZ='$(FUZZ)' tools/test.sh fuzz
 
 test-nginx:             ## the t/*.t files; PROVE="-v t/one.t" for some
-	@PROVE='$(PROVE)' tools/test.sh nginx
+	@tools/test.sh nginx
 
 test-asan:              ## the same under Address- and UBSanitizer
-	@PROVE='$(PROVE)' tools/test.sh asan
+	@tools/test.sh asan
 
 test-api:               ## models and examples; PYTEST="t/api -k name" for some
-	@PYTEST='$(PYTEST)' tools/test.sh api
+	@tools/test.sh api
 
 test-fault:             ## faults on purpose; PYTEST="t/fault -k name" for some
-	@PYTEST='$(PYTEST)' tools/test.sh fault
+	@tools/test.sh fault
 
 bench:                  ## saturation, beside what the machine can do
 	@bench/run.sh

@@ -47,10 +47,17 @@ run_fuzz() {
 }
 
 
+# into arguments, by blanks that are not quoted
+
+split() {
+    mapfile -t arguments < <(xargs printf '%s\n' <<<"$1")
+}
+
+
 run_nginx() {
     local arguments
 
-    read -ra arguments <<<"${PROVE:--r t}"
+    split "${PROVE:--r t}"
     prove -It/lib "${arguments[@]}"
 }
 
@@ -81,7 +88,7 @@ run_asan() {
 run_pytest() {
     local arguments
 
-    read -ra arguments <<<"${PYTEST:-$1}"
+    split "${PYTEST:-$1}"
     "$BUILD/venv/bin/python" -m pytest -q -ra -p no:cacheprovider \
         "${arguments[@]}"
 }

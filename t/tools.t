@@ -108,6 +108,10 @@ is   'and can be made again'         tools/database.sh "$dir" payment u p
 is   'it answers'                    answers yes
 is   'its user comes in by TCP'      quiet mariadb --no-defaults -h127.0.0.1 \
                                      -P$port -uu -pp payment -e 'DO 1'
+is   'and can look after the archive' quiet mariadb --no-defaults -h127.0.0.1 \
+                                     -P$port -uu -pp payment -e \
+                                     'CALL outbox_archive_upkeep();
+                                      DELETE FROM outbox_archive'
 isnt 'and may not change the tables' quiet mariadb --no-defaults -h127.0.0.1 \
                                      -P$port -uu -pp payment -e \
                                      'DROP TABLE outbox_lease'

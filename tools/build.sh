@@ -86,7 +86,7 @@ fi
 
 # A source that config does not name is built by nobody.
 
-for file in "$ROOT"/ngx_payment_module/*.c "$ROOT"/worker/*.c; do
+for file in "$ROOT"/ngx_payment_module/*/*.c "$ROOT"/worker/{,rules/}*.c; do
     if [[ -e $file ]] && ! grep -qF -- "/${file#"$ROOT/"} " "$ROOT/config"; then
         say "warning: config does not list ${file#"$ROOT/"}"
     fi

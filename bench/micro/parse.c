@@ -2,8 +2,8 @@
  * What a worker pays for a request beside the database: nanoseconds to parse,
  * validate and hash a typical body, to apply it, and to render what goes out.
  *
- *     cc -O2 -Ingx_payment_module -o build/parse bench/micro/parse.c \
- *         ngx_payment_module/payment_{request,money,state,id,render}.c \
+ *     cc -O2 -Ingx_payment_module/payment -o build/parse bench/micro/parse.c \
+ *         ngx_payment_module/payment/payment_{request,money,state,id,render}.c \
  *         -ljansson -lcrypto && build/parse
  *
  * One core, one thread; the best of five rounds.

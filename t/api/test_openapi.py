@@ -28,7 +28,7 @@ EXAMPLES = int(os.environ.get('PAYMENT_TEST_EXAMPLES', 1000 if LONG else 25))
 SEED = os.environ.get('PAYMENT_TEST_SEED', '1')
 SECONDS = 3000 if LONG else 120
 
-FILE = os.path.join(ROOT, 'ngx_payment_module', 'openapi.json')
+FILE = os.path.join(ROOT, 'ngx_payment_module', 'http', 'openapi.json')
 HOOKS = os.path.join(ROOT, 't', 'schemathesis')
 
 CONFIG = """

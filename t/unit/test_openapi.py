@@ -12,7 +12,7 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODULE = ROOT / "ngx_payment_module"
 
-DOCUMENT = json.loads((MODULE / "openapi.json").read_text())
+DOCUMENT = json.loads((MODULE / "http/openapi.json").read_text())
 SCHEMAS = DOCUMENT["components"]["schemas"]
 
 OPERATIONS = {
@@ -24,7 +24,7 @@ OPERATIONS = {
 
 
 def source(name):
-    return (MODULE / name).read_text()
+    return (MODULE / "payment" / name).read_text()
 
 
 def limit(name):

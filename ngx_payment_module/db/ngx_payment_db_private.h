@@ -1,5 +1,5 @@
 /*
- * Between ngx_payment_db.c (exchanges, rest, end) and ngx_payment_db_connect.c
+ * Between ngx_payment_db.c (exchanges, rest, end) and ngx_payment_attempt.c
  * (the way there); nobody else's business.
  */
 
@@ -14,7 +14,7 @@
 #define NGX_PAYMENT_DB_BACKOFF_MIN      100         /* ms */
 
 
-/* ngx_payment_db_connect.c */
+/* ngx_payment_attempt.c */
 
 /* CLOSED -> CONNECTING, at once or after a pause */
 void ngx_payment_db_connect(ngx_payment_db_t *db);

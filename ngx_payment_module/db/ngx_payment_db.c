@@ -4,7 +4,7 @@
  * The socket is non-blocking and the library's coroutines are resumed by
  * epoll; every yield of theirs comes after an EAGAIN, so edge-triggered events
  * are safe as long as a coroutine is resumed by the event it waits for and by
- * no other.  How the connection is opened is in ngx_payment_db_connect.c.
+ * no other.  How the connection is opened is in ngx_payment_attempt.c.
  */
 
 #include "ngx_payment_db_private.h"

@@ -19,84 +19,17 @@
 #include <ngx_event.h>
 #include <mysql.h>
 
+#include "ngx_payment_assert.h"
+#include "ngx_payment_shard.h"
 #include "ngx_payment_stats.h"
 
 
 #define NGX_PAYMENT_DB_STMTS_MAX    8       /* prepared, of one connection */
-#define NGX_PAYMENT_DB_SERVERS_MAX  8
 #define NGX_PAYMENT_DB_MESSAGE_LEN  256
 
 
 typedef struct ngx_payment_db_s        ngx_payment_db_t;
 typedef struct ngx_payment_db_stmt_s   ngx_payment_db_stmt_t;
-typedef struct ngx_payment_shard_s     ngx_payment_shard_t;
-
-
-/* A server of a shard: host is an address, a name, or a unix socket's path. */
-
-typedef struct {
-    ngx_str_t                  name;        /* as configured, terminated */
-    ngx_str_t                  host;        /* terminated; empty: unix socket */
-    ngx_str_t                  path;        /* terminated; empty: TCP */
-    in_port_t                  port;
-
-    ngx_uint_t                 last_error;  /* logged; 0: all is well */
-} ngx_payment_server_t;
-
-
-/*
- * A payment_shard{} block.  Everything is set by the configuration and stays as
- * it is, but for what is at the end, and a server's last_error.
- */
-
-struct ngx_payment_shard_s {
-    ngx_str_t                  name;
-    ngx_uint_t                 index;       /* 0.. in order of configuration */
-    ngx_array_t                slots;       /* of ngx_payment_slots_t */
-    ngx_array_t                servers;     /* of ngx_payment_server_t */
-
-    ngx_str_t                  database;    /* terminated, as all below */
-    ngx_str_t                  user;
-    ngx_str_t                  password;
-    ngx_str_t                  ssl_ca;
-    ngx_str_t                  ssl_certificate;
-    ngx_str_t                  ssl_certificate_key;
-    ngx_flag_t                 ssl;
-    ngx_flag_t                 ssl_verify;
-
-    ngx_uint_t                 connections;
-    ngx_msec_t                 connect_timeout;
-    ngx_msec_t                 read_timeout;
-    ngx_msec_t                 idle_timeout;    /* 0: none */
-    ngx_msec_t                 max_age;         /* 0: none */
-    ngx_uint_t                 max_requests;    /* 0: none */
-
-    /* of this process: the server that all connections of the shard use, so
-     * that two primaries are never mixed, and how many are open */
-    ngx_uint_t                 active;
-    ngx_uint_t                 open;
-    unsigned                   warned:1;    /* of unflushed commits */
-};
-
-
-/* What must hold, or the process may not go on with money. */
-
-#define ngx_payment_assert(x)                                                 \
-    do {                                                                      \
-        if (!(x)) {                                                           \
-            ngx_log_error(NGX_LOG_EMERG, ngx_cycle->log, 0,                   \
-                          "payment: assertion \"" #x "\" failed, "            \
-                          __FILE__ ":%d", __LINE__);                          \
-            ngx_debug_point();                                                \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
-
-
-typedef struct {
-    ngx_uint_t                 first;
-    ngx_uint_t                 last;
-} ngx_payment_slots_t;
 
 
 /*

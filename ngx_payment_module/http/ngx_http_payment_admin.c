@@ -14,6 +14,7 @@
 #include "ngx_http_payment_counters.h"
 #include "ngx_http_payment_status.h"
 #include "ngx_payment_command.h"
+#include "ngx_payment_doorbell.h"
 #include "ngx_payment_query.h"
 
 #include <jansson.h>
@@ -100,7 +101,6 @@ static void ngx_http_payment_admin_look(ngx_event_t *ev);
 static ngx_int_t ngx_http_payment_admin_result(ngx_http_payment_admin_t *a,
     ngx_payment_command_status_e status);
 static ngx_int_t ngx_http_payment_admin_answer(ngx_http_payment_admin_t *a);
-static void ngx_http_payment_admin_ring(ngx_http_payment_admin_t *a);
 
 
 static const ngx_http_payment_action_t  ngx_http_payment_actions[] = {
@@ -600,7 +600,8 @@ ngx_http_payment_admin_do(ngx_http_payment_admin_t *a, json_t *body)
         h = &a->pmcf->writer.stats->helper;
         h->paused = (action->command == NGX_PAYMENT_COMMAND_PAUSE);
 
-        ngx_http_payment_admin_ring(a);
+        ngx_payment_doorbell_ring(a->pmcf->outbox.doorbell,
+                                  &a->pmcf->writer.stats->doorbell_armed);
 
         return ngx_http_payment_admin_answer(a);
     }
@@ -759,7 +760,8 @@ ngx_http_payment_admin_command(ngx_http_payment_admin_t *a)
     a->command = command;
     a->command_until = ngx_current_msec + NGX_HTTP_PAYMENT_ADMIN_COMMAND;
 
-    ngx_http_payment_admin_ring(a);
+    ngx_payment_doorbell_ring(a->pmcf->outbox.doorbell,
+                              &a->pmcf->writer.stats->doorbell_armed);
     ngx_add_timer(&a->timer, NGX_HTTP_PAYMENT_ADMIN_LOOK);
 
     return NGX_AGAIN;
@@ -876,24 +878,4 @@ ngx_http_payment_admin_answer(ngx_http_payment_admin_t *a)
 
     return ngx_http_payment_text_send(&a->text, NGX_HTTP_OK,
                                       &ngx_http_payment_type_json);
-}
-
-
-static void
-ngx_http_payment_admin_ring(ngx_http_payment_admin_t *a)
-{
-    ssize_t   n;
-    uint64_t  one;
-
-    if (a->pmcf->outbox.doorbell == NGX_INVALID_FILE
-        || !ngx_atomic_cmp_set(&a->pmcf->writer.stats->doorbell_armed, 1, 0))
-    {
-        return;
-    }
-
-    one = 1;
-    n = write(a->pmcf->outbox.doorbell, &one, sizeof(one));
-
-    /* EAGAIN: it has been rung more often than can be counted */
-    (void) n;
 }

@@ -5,7 +5,7 @@
  * host names are resolved by the threads that connect.  A password is never
  * part of a message.
  *
- * Limits: NGX_PAYMENT_SHARDS_MAX shards, NGX_PAYMENT_DB_SERVERS_MAX servers of
+ * Limits: NGX_PAYMENT_SHARDS_MAX shards, NGX_PAYMENT_SERVERS_MAX servers of
  * a shard; every slot has exactly one shard.
  */
 
@@ -503,12 +503,12 @@ ngx_payment_shard_server(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     for (i = 1; i < cf->args->nelts; i++) {
 
-        if (shard->servers.nelts == NGX_PAYMENT_DB_SERVERS_MAX) {
+        if (shard->servers.nelts == NGX_PAYMENT_SERVERS_MAX) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "server \"%V\" of payment_shard \"%V\" is one "
                                "too many, the limit is %d",
                                &value[i], &shard->name,
-                               NGX_PAYMENT_DB_SERVERS_MAX);
+                               NGX_PAYMENT_SERVERS_MAX);
             return NGX_CONF_ERROR;
         }
 

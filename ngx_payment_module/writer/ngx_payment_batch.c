@@ -501,25 +501,3 @@ ngx_payment_batch_remove(ngx_payment_batch_t *b, ngx_payment_op_t *op)
 
     return NGX_OK;
 }
-
-
-/* One write wakes the helper, and only when it sleeps. */
-
-void
-ngx_payment_batch_ring(ngx_payment_writer_t *writer)
-{
-    ssize_t   n;
-    uint64_t  one;
-
-    if (writer->conf->doorbell == NGX_INVALID_FILE
-        || !ngx_atomic_cmp_set(&writer->conf->stats->doorbell_armed, 1, 0))
-    {
-        return;
-    }
-
-    one = 1;
-    n = write(writer->conf->doorbell, &one, sizeof(one));
-
-    /* EAGAIN: it has been rung more often than can be counted */
-    (void) n;
-}

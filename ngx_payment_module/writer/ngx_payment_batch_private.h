@@ -38,7 +38,4 @@ void ngx_payment_batch_drop_found(ngx_payment_batch_t *b);
 /* for qsort(): by key hash, and among equals by arrival */
 int ngx_payment_batch_cmp_keys(const void *one, const void *two);
 
-/* wakes the helper */
-void ngx_payment_batch_ring(ngx_payment_writer_t *writer);
-
 #endif /* NGX_PAYMENT_BATCH_PRIVATE_H */

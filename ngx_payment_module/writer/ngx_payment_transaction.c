@@ -20,6 +20,7 @@
  */
 
 #include "ngx_payment_batch_private.h"
+#include "ngx_payment_doorbell.h"
 
 #include <mysqld_error.h>
 
@@ -669,7 +670,8 @@ ngx_payment_batch_commit_done(ngx_payment_db_t *db, ngx_uint_t lost)
     (void) ngx_atomic_fetch_add(&writer->stats->rows,
                                 (ngx_atomic_int_t) b->nkeys);
 
-    ngx_payment_batch_ring(writer);
+    ngx_payment_doorbell_ring(writer->conf->doorbell,
+                              &writer->conf->stats->doorbell_armed);
     ngx_payment_batch_settle(b);
 }
 
@@ -893,7 +895,8 @@ ngx_payment_batch_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
     b->unknown = 0;
 
     if (found) {
-        ngx_payment_batch_ring(b->writer);
+        ngx_payment_doorbell_ring(b->writer->conf->doorbell,
+                                  &b->writer->conf->stats->doorbell_armed);
     }
 
     ngx_payment_batch_drop_found(b);

@@ -1,0 +1,70 @@
+/*
+ * A shard: some of the slots that merchants are spread over, the MariaDB
+ * servers that have them, and how to connect there.
+ *
+ * A payment_shard{} block, read by http/ngx_http_payment_shard.c and used by
+ * the workers and the helper.  Everything is set by the configuration and stays
+ * as it is, but for what is at the end of ngx_payment_shard_t and a server's
+ * last_error, of which each process has its own.
+ */
+
+#ifndef NGX_PAYMENT_SHARD_H
+#define NGX_PAYMENT_SHARD_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+
+#define NGX_PAYMENT_SERVERS_MAX     8       /* of a shard */
+
+
+/* Slots of a shard, both ends included. */
+
+typedef struct {
+    ngx_uint_t                 first;
+    ngx_uint_t                 last;
+} ngx_payment_slots_t;
+
+
+/* A server of a shard: host is an address, a name, or a unix socket's path. */
+
+typedef struct {
+    ngx_str_t                  name;        /* as configured, terminated */
+    ngx_str_t                  host;        /* terminated; empty: unix socket */
+    ngx_str_t                  path;        /* terminated; empty: TCP */
+    in_port_t                  port;
+
+    ngx_uint_t                 last_error;  /* logged; 0: all is well */
+} ngx_payment_server_t;
+
+
+typedef struct {
+    ngx_str_t                  name;
+    ngx_uint_t                 index;       /* 0.. in order of configuration */
+    ngx_array_t                slots;       /* of ngx_payment_slots_t */
+    ngx_array_t                servers;     /* of ngx_payment_server_t */
+
+    ngx_str_t                  database;    /* terminated, as all below */
+    ngx_str_t                  user;
+    ngx_str_t                  password;
+    ngx_str_t                  ssl_ca;
+    ngx_str_t                  ssl_certificate;
+    ngx_str_t                  ssl_certificate_key;
+    ngx_flag_t                 ssl;
+    ngx_flag_t                 ssl_verify;
+
+    ngx_uint_t                 connections;
+    ngx_msec_t                 connect_timeout;
+    ngx_msec_t                 read_timeout;
+    ngx_msec_t                 idle_timeout;    /* 0: none */
+    ngx_msec_t                 max_age;         /* 0: none */
+    ngx_uint_t                 max_requests;    /* 0: none */
+
+    /* of this process: the server that all connections of the shard use, so
+     * that two primaries are never mixed, and how many are open */
+    ngx_uint_t                 active;
+    ngx_uint_t                 open;
+    unsigned                   warned:1;    /* of unflushed commits */
+} ngx_payment_shard_t;
+
+#endif /* NGX_PAYMENT_SHARD_H */

@@ -3,8 +3,8 @@
  * validate and hash a typical body, to apply it, and to render what goes out.
  *
  *     cc -O2 -Ingx_payment_module/payment -o build/parse bench/micro/parse.c \
- *         ngx_payment_module/payment/payment_{request,money,state,id,render}.c \
- *         -ljansson -lcrypto && build/parse
+ *         `ls ngx_payment_module/payment/payment_?*.c` -ljansson -lcrypto \
+ *         && build/parse
  *
  * One core, one thread; the best of five rounds.
  */
@@ -32,7 +32,7 @@ static payment_rules_t    rules = { 0, PAYMENT_AMOUNT_MAX, NULL, 0 };
 static payment_fault_t    fault;
 static payment_request_t  request;
 
-static char               buf[PAYMENT_EVENT_SIZE + PAYMENT_METADATA_SIZE];
+static char               buf[PAYMENT_PAYLOAD_SIZE + PAYMENT_METADATA_SIZE];
 
 static const char  plain[] =
     "{\"merchantId\":\"MERCHANT-812\",\"amount\":15000,\"currency\":\"KRW\","
@@ -94,10 +94,10 @@ static void
 open_and_id(unsigned n)
 {
     payment_id_make(request.payment_id, 1763835166123000 + n,
-                    payment_merchant_slot(request.merchant,
+                    payment_id_merchant_slot(request.merchant,
                                           request.merchant_len),
                     (const uint8_t *) buf);
-    payment_open(&payment, &request, 1763835166123 + n);
+    payment_state_open(&payment, &request, 1763835166123 + n);
 }
 
 

@@ -523,7 +523,8 @@ ngx_http_payment_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
 
     if (request->operation == PAYMENT_GET
         && (identity.data == NULL
-            || payment_merchant_valid((char *) identity.data, identity.len))
+            || payment_request_merchant_valid((char *) identity.data,
+                                              identity.len))
         && ngx_http_payment_query_merchant(r, request, fault) != NGX_OK)
     {
         return NGX_ERROR;
@@ -589,7 +590,7 @@ ngx_http_payment_query_merchant(ngx_http_request_t *r,
     dst = p;
     ngx_unescape_uri(&dst, &src, value.len, 0);
 
-    if (!payment_merchant_valid((char *) p, dst - p)) {
+    if (!payment_request_merchant_valid((char *) p, dst - p)) {
         fault->outcome = PAYMENT_INVALID;
         (void) ngx_cpystrn((u_char *) fault->field, (u_char *) "merchantId",
                            sizeof(fault->field));
@@ -719,8 +720,8 @@ ngx_http_payment_submit(ngx_http_request_t *r, ngx_payment_op_t *op)
     now_us = (int64_t) ngx_payment_unix_us();
     op->now_ms = now_us / 1000;
     op->deadline = ngx_current_msec + plcf->timeout;
-    slot = payment_merchant_slot(op->request.merchant,
-                                 op->request.merchant_len);
+    slot = payment_id_merchant_slot(op->request.merchant,
+                                    op->request.merchant_len);
 
     if (op->request.operation == PAYMENT_AUTHORIZE) {
         payment_id_make(op->request.payment_id, now_us, slot,
@@ -852,7 +853,7 @@ ngx_http_payment_timeout(ngx_event_t *ev)
         ngx_log_error(NGX_LOG_ERR, c->log, 0,
                       "payment: no outcome of %s within payment_timeout, "
                       "shard \"%V\"",
-                      payment_operation_text(ctx->operation),
+                      payment_name_operation(ctx->operation),
                       &ctx->shard->name);
 
         rc = ngx_http_payment_fail(r, PAYMENT_OUTCOME_UNKNOWN,
@@ -942,7 +943,7 @@ ngx_http_payment_send_fault(ngx_http_request_t *r, payment_fault_t *fault,
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
     plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
-    error = payment_error(fault->outcome);
+    error = payment_name_error(fault->outcome);
 
     ngx_http_payment_count(r, fault->outcome);
 

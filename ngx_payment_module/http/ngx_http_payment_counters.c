@@ -290,7 +290,7 @@ ngx_http_payment_operation_name(ngx_uint_t operation)
     /* 0: the path named no operation */
 
     return operation == 0 ? "none"
-           : payment_operation_text((payment_operation_e) operation);
+           : payment_name_operation((payment_operation_e) operation);
 }
 
 
@@ -305,7 +305,7 @@ ngx_http_payment_outcome_name(ngx_uint_t outcome)
         return NULL;
     }
 
-    return payment_error((payment_outcome_e) outcome)->code;
+    return payment_name_error((payment_outcome_e) outcome)->code;
 }
 
 

@@ -926,8 +926,7 @@ ngx_http_payment_currencies(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     plcf->currencies.data = p;
 
     for (i = 1; i < cf->args->nelts; i++) {
-        if (payment_currency_exponent((char *) value[i].data, value[i].len)
-            < 0)
+        if (payment_money_exponent((char *) value[i].data, value[i].len) < 0)
         {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "\"%V\" in \"%V\" directive is no ISO 4217 "

@@ -149,7 +149,7 @@ ngx_http_payment_prometheus_requests(ngx_http_payment_text_t *t,
                                       "operation=\"%s\",outcome=\"%s\","
                                       "status=\"%ud\"} %uA\n",
                                       operation, code,
-                                      payment_error(outcome)->status,
+                                      payment_name_error(outcome)->status,
                                       stats->requests[op][outcome]);
         }
     }

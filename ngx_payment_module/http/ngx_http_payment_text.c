@@ -113,8 +113,8 @@ ngx_http_payment_text_string(ngx_http_payment_text_t *t, ngx_str_t *value)
         return;
     }
 
-    p = payment_render_string((char *) quoted.data, (char *) value->data,
-                              value->len);
+    p = payment_text_json((char *) quoted.data, (char *) value->data,
+                          value->len);
     quoted.len = (u_char *) p - quoted.data;
 
     ngx_http_payment_text_add(t, "%V", &quoted);
@@ -191,7 +191,7 @@ ngx_http_payment_text_problem(ngx_http_request_t *r,
     ngx_http_payment_text_init(&t, r);
     ngx_http_payment_text_add(&t, "%V", &text);
 
-    return ngx_http_payment_text_send(&t, payment_error(outcome)->status,
+    return ngx_http_payment_text_send(&t, payment_name_error(outcome)->status,
                                       &ngx_http_payment_type_problem);
 }
 

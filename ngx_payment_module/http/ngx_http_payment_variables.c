@@ -123,13 +123,13 @@ ngx_http_payment_print(u_char *p, ngx_uint_t which,
     case PAYMENT_VAR_STATUS:
         return ctx->status
                ? ngx_http_payment_print_text(p,
-                                             payment_status_text(ctx->status))
+                                             payment_name_status(ctx->status))
                : p;
 
     case PAYMENT_VAR_OPERATION:
         return ctx->operation
                ? ngx_http_payment_print_text(p,
-                                   payment_operation_text(ctx->operation))
+                                   payment_name_operation(ctx->operation))
                : p;
 
     case PAYMENT_VAR_SHARD:
@@ -158,7 +158,7 @@ ngx_http_payment_print(u_char *p, ngx_uint_t which,
     default: /* PAYMENT_VAR_ERROR */
         return (ctx->done && ctx->outcome > PAYMENT_REPLAYED)
                ? ngx_http_payment_print_text(p,
-                                         payment_error(ctx->outcome)->code)
+                                         payment_name_error(ctx->outcome)->code)
                : p;
     }
 }

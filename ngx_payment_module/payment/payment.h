@@ -15,7 +15,7 @@
 
 
 #define PAYMENT_ID_SIZE            16
-#define PAYMENT_ID_OWN_SIZE        10      /* the rest is key_hash's */
+#define PAYMENT_ID_OWN_SIZE        10   /* the bytes after are key_hash's */
 #define PAYMENT_ID_TEXT_LEN        36
 #define PAYMENT_KEY_HASH_SIZE      16
 #define PAYMENT_FINGERPRINT_SIZE   8
@@ -30,7 +30,7 @@
 #define PAYMENT_METADATA_MEMBERS   20
 #define PAYMENT_METADATA_NAME_LEN  40
 #define PAYMENT_METADATA_VALUE_LEN 500
-/* as JSON: an escape is never longer than 2 bytes, see payment_request.c */
+/* as JSON: an escape has 2 bytes at most, see payment_request_pair() */
 #define PAYMENT_METADATA_SIZE      (2 + PAYMENT_METADATA_MEMBERS              \
                                     * (2 * (PAYMENT_METADATA_NAME_LEN         \
                                             + PAYMENT_METADATA_VALUE_LEN) + 6))
@@ -45,14 +45,14 @@
 #define PAYMENT_DETAIL_SIZE        256
 
 /*
- * The longest answer, what an event adds to metadata, the longest problem: a
- * byte of text becomes at most the 6 bytes of an escape, and the rest of each
- * is less than PAYMENT_FIXED_SIZE.
+ * The longest answer; the longest payload of an event, without its metadata;
+ * the longest problem.  A byte of text becomes at most the 6 bytes of an escape,
+ * and the rest of each is less than PAYMENT_FIXED_SIZE.
  */
 #define PAYMENT_FIXED_SIZE         512
 #define PAYMENT_RESPONSE_SIZE      (PAYMENT_FIXED_SIZE                        \
                                     + 6 * PAYMENT_MERCHANT_SIZE)
-#define PAYMENT_EVENT_SIZE         (PAYMENT_FIXED_SIZE                        \
+#define PAYMENT_PAYLOAD_SIZE       (PAYMENT_FIXED_SIZE                        \
                                     + 6 * PAYMENT_MERCHANT_SIZE               \
                                     + 6 * PAYMENT_REASON_SIZE)
 #define PAYMENT_PROBLEM_SIZE       (PAYMENT_FIXED_SIZE                        \
@@ -84,7 +84,7 @@ typedef enum {
 /*
  * What an operation can come to.  PAYMENT_OK and PAYMENT_REPLAYED are answered
  * with 200; each of the others has one HTTP status and one code: see
- * payment_error().
+ * payment_name_error().
  */
 
 typedef enum {
@@ -118,7 +118,7 @@ typedef struct {
 typedef struct {
     unsigned     refuse_unknown;     /* an unknown member is an error */
 
-    /* these bind authorize: what was authorized can always be finished */
+    /* these bind authorize only: what was authorized can be finished */
     int64_t      max_amount;         /* 1 .. PAYMENT_AMOUNT_MAX */
 
     /* allowed ISO 4217 codes, "KRWUSD": no separator, n of them; 0: all */
@@ -135,7 +135,7 @@ typedef struct {
     uint8_t   payment_id[PAYMENT_ID_SIZE];   /* authorize: not set by parsing */
     uint8_t   key_hash[PAYMENT_KEY_HASH_SIZE];
     uint8_t   fingerprint[PAYMENT_FINGERPRINT_SIZE];
-    unsigned  has_key;               /* else key_hash is not set by parsing */
+    unsigned  has_key;               /* 0: parsing did not set key_hash */
 
     int64_t   amount;                /* 0: not given (the whole of it) */
     char      currency[4];           /* terminated; "": not given */
@@ -154,7 +154,7 @@ typedef struct {
 
 typedef struct {
     payment_outcome_e  outcome;
-    char               field[PAYMENT_FIELD_SIZE]; /* "": no member's fault */
+    char               field[PAYMENT_FIELD_SIZE]; /* "": of no one member */
     char               detail[PAYMENT_DETAIL_SIZE];
 } payment_fault_t;
 
@@ -170,7 +170,8 @@ typedef struct {
     int64_t           amount;
     int64_t           captured;
     int64_t           refunded;
-    int64_t           moved;         /* by the last operation; not stored */
+    int64_t           operation_amount;  /* what the last operation moved; an
+                                            event shows it, no row has it */
     uint32_t          version;
     int64_t           created_ms;    /* Unix time */
     int64_t           updated_ms;
@@ -202,8 +203,9 @@ payment_outcome_e payment_request_parse(payment_request_t *r,
     const char *identity, size_t identity_len, payment_fault_t *fault);
 void payment_request_free(payment_request_t *r);
 
-/* 1 if text is 1..PAYMENT_MERCHANT_CHARS characters without controls */
-int payment_merchant_valid(const char *text, size_t len);
+/* 1 if text has 1 to PAYMENT_MERCHANT_CHARS characters, not all blank, and no
+   control characters */
+int payment_request_merchant_valid(const char *text, size_t len);
 
 
 /*
@@ -212,26 +214,34 @@ int payment_merchant_valid(const char *text, size_t len);
  * unit there (gold, test codes).  Capital letters only.
  */
 
-int payment_currency_exponent(const char *code, size_t len);
+int payment_money_exponent(const char *code, size_t len);
 
 
 /*
  * payment_state.c: the only place that changes a payment.
  *
- * payment_open() makes the payment of an authorize request.  payment_apply()
- * does a capture, refund or void, or leaves *p as it was and returns the
- * conflict with a sentence in *fault (PAYMENT_NOT_FOUND for another merchant's
- * payment).  Both keep 0 <= refunded <= captured <= amount, raise version by
- * one (open: to 1), and set moved.
+ * payment_state_open() makes the payment of an authorize request.
+ * payment_state_apply() does a capture, refund or void, or leaves *p as it was
+ * and returns the conflict with a sentence in *fault (PAYMENT_NOT_FOUND for
+ * another merchant's payment).  Both keep 0 <= refunded <= captured <= amount,
+ * raise version by one (open: to 1), and set operation_amount.
  */
 
-void payment_open(payment_t *p, const payment_request_t *r, int64_t now_ms);
-payment_outcome_e payment_apply(payment_t *p, const payment_request_t *r,
+void payment_state_open(payment_t *p, const payment_request_t *r,
+    int64_t now_ms);
+payment_outcome_e payment_state_apply(payment_t *p, const payment_request_t *r,
     int64_t now_ms, payment_fault_t *fault);
-const char *payment_status_text(payment_status_e status);       /* "CAPTURED" */
-const char *payment_operation_text(payment_operation_e operation); /* "void" */
-const char *payment_event_type(payment_operation_e operation); /* "captured" */
-int payment_status_parse(const char *text, size_t len);  /* 0 if unknown */
+
+
+/*
+ * payment_name.c: the words for the enums above.  A value that is none of its
+ * enum has the name "", or the error 500 INTERNAL_ERROR.
+ */
+
+const char *payment_name_status(payment_status_e status);       /* "CAPTURED" */
+const char *payment_name_operation(payment_operation_e operation); /* "void" */
+const char *payment_name_event(payment_operation_e operation); /* "captured" */
+const payment_error_t *payment_name_error(payment_outcome_e outcome);
 
 
 /*
@@ -243,20 +253,43 @@ int payment_status_parse(const char *text, size_t len);  /* 0 if unknown */
  * does, from byte PAYMENT_ID_OWN_SIZE on.  now_us: Unix time in microseconds.
  * slot: CRC-32 (IEEE, as in zlib) of the merchant, modulo PAYMENT_SLOTS.  Test
  * vectors in t/unit/test_id.c.
+ *
+ * payment_id_own_size() says how many bytes of an id must be stored in a row
+ * that holds key_hash, too, so that the whole id can be put together again:
+ * PAYMENT_ID_OWN_SIZE, or all of them if the id does not end as key_hash does.
  */
 
 void payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us,
     unsigned slot, const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE]);
-unsigned payment_id_slot(const uint8_t id[PAYMENT_ID_SIZE]);
-/* of an id beside key_hash, how much must be kept to know all of it */
 size_t payment_id_own_size(const uint8_t id[PAYMENT_ID_SIZE],
     const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE]);
-unsigned payment_merchant_slot(const char *merchant, size_t len);
+unsigned payment_id_merchant_slot(const char *merchant, size_t len);
 void payment_id_format(char text[PAYMENT_ID_TEXT_LEN],
     const uint8_t id[PAYMENT_ID_SIZE]);
 /* 1 if text is a UUID (8-4-4-4-12, hex of either case), else 0 */
 int payment_id_parse(uint8_t id[PAYMENT_ID_SIZE], const char *text,
     size_t len);
+
+
+/*
+ * payment_text.c: UTF-8 and JSON strings.  A control character is U+0000 to
+ * U+001F or U+007F to U+009F; breaks allows tab, line feed and carriage return
+ * among them.
+ */
+
+/* the length of the character at text, 1 to 4 bytes; 0 if it is not UTF-8 */
+unsigned payment_text_decode(uint32_t *c, const char *text, size_t len);
+/* 1 if text has 1 to chars_max characters, not all of them blank, and no
+   control characters */
+int payment_text_valid(const char *text, size_t len, size_t chars_max,
+    unsigned breaks);
+/* 1 if text is UTF-8 without control characters; it may be empty */
+int payment_text_plain(const char *text, size_t len, unsigned breaks);
+/* a client's name for something, cut at a character's end to fit a sentence */
+void payment_text_show(char show[PAYMENT_FIELD_SIZE], const char *text,
+    size_t len);
+/* writes a quoted JSON string of at most 2 + 6 * len bytes; returns its end */
+char *payment_text_json(char *buf, const char *text, size_t len);
 
 
 /*
@@ -268,18 +301,13 @@ int payment_id_parse(uint8_t id[PAYMENT_ID_SIZE], const char *text,
 
 size_t payment_render_response(char *buf, size_t size, const payment_t *p,
     payment_operation_e operation);
-/* needs PAYMENT_EVENT_SIZE + r->metadata_len; p as the operation left it */
+/* needs PAYMENT_PAYLOAD_SIZE + r->metadata_len; p as the operation left it */
 size_t payment_render_event(char *buf, size_t size, const payment_t *p,
     const payment_request_t *r);
 /* payment_id may be NULL */
 size_t payment_render_problem(char *buf, size_t size,
     const payment_fault_t *fault, const uint8_t *payment_id);
-const payment_error_t *payment_error(payment_outcome_e outcome);
 /* "2026-11-22T18:12:46.123Z", 24 bytes */
 size_t payment_render_time(char *buf, int64_t unix_ms);
-/* a quoted JSON string into 2 + 6 * len bytes; returns its end */
-char *payment_render_string(char *buf, const char *text, size_t len);
-/* the character at text: its length of 1..4 bytes, 0 if it is not UTF-8 */
-unsigned payment_utf8_decode(uint32_t *c, const char *text, size_t len);
 
 #endif /* PAYMENT_H */

@@ -47,13 +47,6 @@ payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us, unsigned slot,
 }
 
 
-unsigned
-payment_id_slot(const uint8_t id[PAYMENT_ID_SIZE])
-{
-    return (unsigned) (id[8] & 0x3f) << 4 | id[9] >> 4;
-}
-
-
 size_t
 payment_id_own_size(const uint8_t id[PAYMENT_ID_SIZE],
     const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE])
@@ -65,7 +58,7 @@ payment_id_own_size(const uint8_t id[PAYMENT_ID_SIZE],
 
 
 unsigned
-payment_merchant_slot(const char *merchant, size_t len)
+payment_id_merchant_slot(const char *merchant, size_t len)
 {
     size_t    i;
     uint32_t  crc;

@@ -16,10 +16,10 @@
  * sorted, so that a reader can compare it with the standard.
  */
 
-static const char  payment_currencies_0[] =
+static const char  payment_money_codes_0[] =
     "BIFCLPDJFGNFISKJPYKMFKRWPYGRWFUGXUYIVNDVUVXAFXOFXPF";
 
-static const char  payment_currencies_2[] =
+static const char  payment_money_codes_2[] =
     "AEDAFNALLAMDAOAARSAUDAWGAZNBAMBBDBDTBMDBNDBOBBOVBRLBSDBTNBWPBYNBZD"
     "CADCDFCHECHFCHWCNYCOPCOUCRCCUPCVECZKDKKDOPDZDEGPERNETBEURFJDFKPGBP"
     "GELGHSGIPGMDGTQGYDHKDHNLHTGHUFIDRILSINRIRRJMDKESKGSKHRKPWKYDKZTLAK"
@@ -28,55 +28,57 @@ static const char  payment_currencies_2[] =
     "SRDSSPSTNSVCSYPSZLTHBTJSTMTTOPTRYTTDTWDTZSUAHUSDUSNUYUUZSVEDVESWST"
     "XADXCDXCGYERZARZMWZWG";
 
-static const char  payment_currencies_3[] =
+static const char  payment_money_codes_3[] =
     "BHDIQDJODKWDLYDOMRTND";
 
-static const char  payment_currencies_4[] =
+static const char  payment_money_codes_4[] =
     "CLFUYW";
 
 
-static int payment_currency_find(const char *list, size_t n, const char *code);
+#define payment_money_codes(exponent)                                         \
+    { payment_money_codes_##exponent,                                         \
+      (sizeof(payment_money_codes_##exponent) - 1) / 3, exponent }
+
+
+static int payment_money_find(const char *list, size_t n, const char *code);
 
 
 int
-payment_currency_exponent(const char *code, size_t len)
+payment_money_exponent(const char *code, size_t len)
 {
+    size_t  i;
+
+    /* the longest list is the one that most payments find their currency in */
+
+    static const struct {
+        const char  *list;
+        size_t       n;
+        int          exponent;
+    } lists[] = {
+        payment_money_codes(2),
+        payment_money_codes(0),
+        payment_money_codes(3),
+        payment_money_codes(4)
+    };
+
     if (len != 3) {
         return -1;
     }
 
-    if (payment_currency_find(payment_currencies_2,
-                              (sizeof(payment_currencies_2) - 1) / 3, code))
-    {
-        return 2;
-    }
-
-    if (payment_currency_find(payment_currencies_0,
-                              (sizeof(payment_currencies_0) - 1) / 3, code))
-    {
-        return 0;
-    }
-
-    if (payment_currency_find(payment_currencies_3,
-                              (sizeof(payment_currencies_3) - 1) / 3, code))
-    {
-        return 3;
-    }
-
-    if (payment_currency_find(payment_currencies_4,
-                              (sizeof(payment_currencies_4) - 1) / 3, code))
-    {
-        return 4;
+    for (i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        if (payment_money_find(lists[i].list, lists[i].n, code)) {
+            return lists[i].exponent;
+        }
     }
 
     return -1;
 }
 
 
-/* a binary search among n sorted codes of three letters */
+/* A binary search among n sorted codes of three letters. */
 
 static int
-payment_currency_find(const char *list, size_t n, const char *code)
+payment_money_find(const char *list, size_t n, const char *code)
 {
     int     order;
     size_t  low, high, middle;

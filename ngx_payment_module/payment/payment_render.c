@@ -1,7 +1,7 @@
 /*
  * The JSON that goes out: answers, events, problems, and times in them.
  *
- * Written by appending to a buffer whose size was checked once, at the start,
+ * Each function appends to a buffer whose size it checked once, at its start,
  * against what the texts can grow to.  Whatever bytes the texts hold, the
  * output is valid UTF-8 and valid JSON.  Pure; any process.
  */
@@ -41,12 +41,12 @@ payment_render_response(char *buf, size_t size, const payment_t *payment,
     p = payment_render_literal(buf, "{\"paymentId\":");
     p = payment_render_id(p, payment->id);
     p = payment_render_literal(p, ",\"status\":\"");
-    p = payment_render_text(p, payment_status_text(payment->status));
+    p = payment_render_text(p, payment_name_status(payment->status));
     p = payment_render_literal(p, "\",\"amount\":");
     p = payment_render_int(p, payment->amount);
     p = payment_render_literal(p, ",\"currency\":");
-    p = payment_render_string(p, payment->currency,
-                              payment_render_len(payment->currency, 3));
+    p = payment_text_json(p, payment->currency,
+                          payment_render_len(payment->currency, 3));
     p = payment_render_literal(p, ",\"capturedAmount\":");
     p = payment_render_int(p, payment->captured);
     p = payment_render_literal(p, ",\"refundedAmount\":");
@@ -56,8 +56,7 @@ payment_render_response(char *buf, size_t size, const payment_t *payment,
 
     if (operation == PAYMENT_GET) {
         p = payment_render_literal(p, ",\"merchantId\":");
-        p = payment_render_string(p, payment->merchant,
-                                  payment->merchant_len);
+        p = payment_text_json(p, payment->merchant, payment->merchant_len);
         p = payment_render_literal(p, ",\"version\":");
         p = payment_render_int(p, payment->version);
         p = payment_render_literal(p, ",\"updatedAt\":");
@@ -85,18 +84,18 @@ payment_render_event(char *buf, size_t size, const payment_t *payment,
     }
 
     p = payment_render_literal(buf, "{\"eventType\":\"");
-    p = payment_render_text(p, payment_event_type(r->operation));
+    p = payment_render_text(p, payment_name_event(r->operation));
     p = payment_render_literal(p, "\",\"paymentId\":");
     p = payment_render_id(p, payment->id);
     p = payment_render_literal(p, ",\"merchantId\":");
-    p = payment_render_string(p, payment->merchant, payment->merchant_len);
+    p = payment_text_json(p, payment->merchant, payment->merchant_len);
     p = payment_render_literal(p, ",\"amount\":");
     p = payment_render_int(p, payment->amount);
     p = payment_render_literal(p, ",\"currency\":");
-    p = payment_render_string(p, payment->currency,
-                              payment_render_len(payment->currency, 3));
+    p = payment_text_json(p, payment->currency,
+                          payment_render_len(payment->currency, 3));
     p = payment_render_literal(p, ",\"status\":\"");
-    p = payment_render_text(p, payment_status_text(payment->status));
+    p = payment_render_text(p, payment_name_status(payment->status));
     p = payment_render_literal(p, "\",\"version\":");
     p = payment_render_int(p, payment->version);
     p = payment_render_literal(p, ",\"capturedAmount\":");
@@ -104,11 +103,11 @@ payment_render_event(char *buf, size_t size, const payment_t *payment,
     p = payment_render_literal(p, ",\"refundedAmount\":");
     p = payment_render_int(p, payment->refunded);
     p = payment_render_literal(p, ",\"operationAmount\":");
-    p = payment_render_int(p, payment->moved);
+    p = payment_render_int(p, payment->operation_amount);
 
     if (r->operation == PAYMENT_REFUND) {
         p = payment_render_literal(p, ",\"reason\":");
-        p = payment_render_string(p, r->reason, r->reason_len);
+        p = payment_text_json(p, r->reason, r->reason_len);
     }
 
     if (r->metadata_len != 0) {
@@ -146,22 +145,22 @@ payment_render_problem(char *buf, size_t size, const payment_fault_t *fault,
         return 0;
     }
 
-    error = payment_error(fault->outcome);
+    error = payment_name_error(fault->outcome);
 
     p = payment_render_literal(buf, "{\"type\":\"about:blank\",\"title\":\"");
     p = payment_render_text(p, error->title);
     p = payment_render_literal(p, "\",\"status\":");
     p = payment_render_int(p, error->status);
     p = payment_render_literal(p, ",\"detail\":");
-    p = payment_render_string(p, fault->detail, detail_len);
+    p = payment_text_json(p, fault->detail, detail_len);
     p = payment_render_literal(p, ",\"code\":\"");
     p = payment_render_text(p, error->code);
     p = payment_render_literal(p, "\",\"message\":");
-    p = payment_render_string(p, fault->detail, detail_len);
+    p = payment_text_json(p, fault->detail, detail_len);
 
     if (field_len != 0) {
         p = payment_render_literal(p, ",\"field\":");
-        p = payment_render_string(p, fault->field, field_len);
+        p = payment_text_json(p, fault->field, field_len);
     }
 
     if (payment_id != NULL) {
@@ -175,44 +174,7 @@ payment_render_problem(char *buf, size_t size, const payment_fault_t *fault,
 }
 
 
-const payment_error_t *
-payment_error(payment_outcome_e outcome)
-{
-    /* by payment_outcome_e */
-
-    static const payment_error_t  errors[] = {
-        { 200, "OK", "OK" },
-        { 200, "OK", "OK" },
-        { 400, "INVALID_REQUEST", "Bad Request" },
-        { 401, "UNAUTHORIZED", "Unauthorized" },
-        { 403, "MERCHANT_MISMATCH", "Forbidden" },
-        { 404, "NOT_FOUND", "Not Found" },
-        { 405, "METHOD_NOT_ALLOWED", "Method Not Allowed" },
-        { 409, "DUPLICATE_REQUEST", "Conflict" },
-        { 409, "CAPTURE_CONFLICT", "Conflict" },
-        { 409, "REFUND_CONFLICT", "Conflict" },
-        { 409, "VOID_CONFLICT", "Conflict" },
-        { 413, "PAYLOAD_TOO_LARGE", "Content Too Large" },
-        { 415, "UNSUPPORTED_MEDIA_TYPE", "Unsupported Media Type" },
-        { 422, "IDEMPOTENCY_KEY_REUSED", "Unprocessable Content" },
-        { 429, "RATE_LIMIT_EXCEEDED", "Too Many Requests" },
-        { 503, "SERVICE_UNAVAILABLE", "Service Unavailable" },
-        { 504, "OUTCOME_UNKNOWN", "Gateway Timeout" }
-    };
-
-    static const payment_error_t  unknown = {
-        500, "INTERNAL_ERROR", "Internal Server Error"
-    };
-
-    if ((size_t) outcome >= sizeof(errors) / sizeof(errors[0])) {
-        return &unknown;
-    }
-
-    return &errors[outcome];
-}
-
-
-/* times before 1970 are shown as 1970, and after 9999 as the end of 9999 */
+/* A time before 1970 is shown as 1970, one after 9999 as the end of 9999. */
 
 size_t
 payment_render_time(char *buf, int64_t unix_ms)
@@ -274,151 +236,6 @@ payment_render_time(char *buf, int64_t unix_ms)
 }
 
 
-/*
- * The shortest escapes, and only those that RFC 8259 demands.  A byte that is
- * no UTF-8 becomes U+FFFD.
- */
-
-char *
-payment_render_string(char *p, const char *text, size_t len)
-{
-    size_t         i;
-    unsigned       n;
-    uint32_t       character;
-    unsigned char  c;
-
-    static const char  hex[] = "0123456789abcdef";
-
-    *p++ = '"';
-
-    for (i = 0; i < len; i += n) {
-        c = (unsigned char) text[i];
-        n = 1;
-
-        if (c >= 0x20 && c < 0x80) {
-
-            if (c == '"' || c == '\\') {
-                *p++ = '\\';
-            }
-
-            *p++ = (char) c;
-            continue;
-        }
-
-        if (c >= 0x80) {
-            n = payment_utf8_decode(&character, text + i, len - i);
-
-            if (n == 0) {
-                p = payment_render_literal(p, "\xef\xbf\xbd");
-                n = 1;
-                continue;
-            }
-
-            memcpy(p, text + i, n);
-            p += n;
-            continue;
-        }
-
-        *p++ = '\\';
-
-        switch (c) {
-
-        case '\b':
-            *p++ = 'b';
-            break;
-
-        case '\f':
-            *p++ = 'f';
-            break;
-
-        case '\n':
-            *p++ = 'n';
-            break;
-
-        case '\r':
-            *p++ = 'r';
-            break;
-
-        case '\t':
-            *p++ = 't';
-            break;
-
-        default:
-            p = payment_render_literal(p, "u00");
-            *p++ = hex[c >> 4];
-            *p++ = hex[c & 0x0f];
-        }
-    }
-
-    *p++ = '"';
-
-    return p;
-}
-
-
-unsigned
-payment_utf8_decode(uint32_t *character, const char *text, size_t len)
-{
-    unsigned              i, n;
-    uint32_t              c, least;
-    const unsigned char  *p;
-
-    if (len == 0) {
-        return 0;
-    }
-
-    p = (const unsigned char *) text;
-    c = p[0];
-
-    if (c < 0x80) {
-        *character = c;
-        return 1;
-    }
-
-    if (c >= 0xc2 && c < 0xe0) {
-        n = 2;
-        c &= 0x1f;
-        least = 0x80;
-
-    } else if (c >= 0xe0 && c < 0xf0) {
-        n = 3;
-        c &= 0x0f;
-        least = 0x800;
-
-    } else if (c >= 0xf0 && c < 0xf5) {
-        n = 4;
-        c &= 0x07;
-        least = 0x10000;
-
-    } else {
-        return 0;
-    }
-
-    if (len < n) {
-        return 0;
-    }
-
-    for (i = 1; i < n; i++) {
-
-        if ((p[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-
-        c = c << 6 | (p[i] & 0x3f);
-    }
-
-    /* overlong, a surrogate, beyond Unicode */
-
-    if (c < least || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff) {
-        return 0;
-    }
-
-    *character = c;
-
-    return n;
-}
-
-
 static const char *
 payment_render_message(const payment_t *p, payment_operation_e operation)
 {
@@ -446,7 +263,7 @@ payment_render_message(const payment_t *p, payment_operation_e operation)
 }
 
 
-/* the length of what may be terminated, and may fill its array */
+/* The length of a text that ends with a NUL, unless it fills its array. */
 
 static size_t
 payment_render_len(const char *text, size_t size)
@@ -459,7 +276,7 @@ payment_render_len(const char *text, size_t size)
 }
 
 
-/* our own words: nothing in them needs an escape */
+/* Appends one of our own words, in which nothing needs an escape. */
 
 static char *
 payment_render_text(char *p, const char *text)

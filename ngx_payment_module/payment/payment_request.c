@@ -26,9 +26,7 @@
 #include "payment.h"
 
 
-#define PAYMENT_KEY_SIZE      (PAYMENT_BODY_KEY_CHARS * 4)
-
-/* raise it when the meaning of a stored fingerprint changes */
+/* The first byte that is hashed: see payment_request_fingerprint(). */
 #define PAYMENT_FINGERPRINT_VERSION  1
 
 
@@ -45,7 +43,7 @@ typedef enum {
 
 typedef struct {
     const char  *name;
-    unsigned     operations;             /* where it means something */
+    unsigned     operations;             /* bits: PAYMENT_ON(operation) */
 } payment_member_t;
 
 
@@ -57,7 +55,7 @@ typedef struct {
 } payment_pair_t;
 
 
-/* a place in a body that jansson did not like */
+/* The place in a body at which jansson found a fault. */
 
 typedef struct {
     const char  *name;                   /* of the member there, raw */
@@ -97,13 +95,6 @@ static payment_outcome_e payment_request_metadata(payment_request_t *r,
 static payment_outcome_e payment_request_pair(payment_pair_t *pair,
     const char *name, const json_t *value, payment_fault_t *fault);
 static void payment_request_fingerprint(payment_request_t *r);
-static int payment_text_valid(const char *text, size_t len, size_t chars_max,
-    unsigned breaks);
-static int payment_text_plain(const char *text, size_t len, unsigned breaks);
-static int payment_char_is_control(uint32_t c, unsigned breaks);
-static int payment_char_is_blank(uint32_t c);
-static void payment_text_show(char show[PAYMENT_FIELD_SIZE], const char *text,
-    size_t len);
 static payment_outcome_e payment_request_fault(payment_fault_t *fault,
     payment_outcome_e outcome, const char *field, const char *fmt, ...)
 #ifdef __GNUC__
@@ -122,7 +113,10 @@ static payment_outcome_e payment_request_fault(payment_fault_t *fault,
     (PAYMENT_ON_ANY & ~PAYMENT_ON(PAYMENT_VOID))
 
 
-/* by payment_member_e; faults are found in this order, unknown members first */
+/*
+ * By payment_member_e.  Of several faults the first in this order is told, after
+ * that of an unknown member.
+ */
 
 static const payment_member_t  payment_members[PAYMENT_MEMBERS_N] = {
     { "merchantId", PAYMENT_ON_ANY },
@@ -219,7 +213,7 @@ payment_request_free(payment_request_t *r)
 
 
 int
-payment_merchant_valid(const char *text, size_t len)
+payment_request_merchant_valid(const char *text, size_t len)
 {
     return payment_text_valid(text, len, PAYMENT_MERCHANT_CHARS, 0);
 }
@@ -229,7 +223,7 @@ static payment_outcome_e
 payment_request_identity(payment_request_t *r, const char *identity,
     size_t identity_len, payment_fault_t *fault)
 {
-    if (!payment_merchant_valid(identity, identity_len)) {
+    if (!payment_request_merchant_valid(identity, identity_len)) {
         return payment_request_fault(fault, PAYMENT_UNAUTHORIZED, "",
                                      identity_len == 0
                                      ? "the merchant is not authenticated"
@@ -321,7 +315,10 @@ payment_request_load(json_t **json, const char *body, size_t body_len,
 }
 
 
-/* jansson's own words quote the body: ours do not, but for a member's name */
+/*
+ * jansson's own error texts quote the body, which may hold what must not get
+ * into a log: these sentences quote a member's name at most.
+ */
 
 static payment_outcome_e
 payment_request_json_fault(const json_error_t *error, const char *body,
@@ -399,8 +396,8 @@ payment_request_json_fault(const json_error_t *error, const char *body,
 
 
 /*
- * Which member of the top object the first len bytes of a body end in.  They
- * were read by jansson already, so they are JSON but for the very end.
+ * Finds the member of the top object in which the first len bytes of a body end.
+ * jansson has read these bytes before, so they are JSON up to the very end.
  */
 
 static payment_place_t
@@ -549,7 +546,7 @@ payment_request_merchant(payment_request_t *r, const json_t *value,
                                      "merchantId is required");
     }
 
-    if (text == NULL || !payment_merchant_valid(text, len)) {
+    if (text == NULL || !payment_request_merchant_valid(text, len)) {
         return payment_request_fault(fault, PAYMENT_INVALID, "merchantId",
                                      "merchantId must be a string of 1 to %d "
                                      "characters, not blank and without "
@@ -572,7 +569,7 @@ payment_request_merchant(payment_request_t *r, const json_t *value,
 }
 
 
-/* 0 stays where it is not given: what is left, to be captured or refunded */
+/* An amount that is not given stays 0: all that is left is moved. */
 
 static payment_outcome_e
 payment_request_amount(payment_request_t *r, const payment_rules_t *rules,
@@ -634,7 +631,7 @@ payment_request_currency(payment_request_t *r, const payment_rules_t *rules,
     code = json_string_value(value);
 
     if (code == NULL
-        || payment_currency_exponent(code, json_string_length(value)) < 0)
+        || payment_money_exponent(code, json_string_length(value)) < 0)
     {
         return payment_request_fault(fault, PAYMENT_INVALID, "currency",
                                      "currency must be an ISO 4217 code of "
@@ -695,7 +692,7 @@ payment_request_reason(payment_request_t *r, const json_t *value,
 }
 
 
-/* the key may come in the body, in the header, or equal in both */
+/* The key may come in the body, or in the header, or in both if equal. */
 
 static payment_outcome_e
 payment_request_key(payment_request_t *r, const json_t *value,
@@ -773,9 +770,10 @@ payment_request_key(payment_request_t *r, const json_t *value,
 
 
 /*
- * A string of structured fields (RFC 9651): printable ASCII in quotes, where a
- * backslash goes before a quote or a backslash; or, as many clients send it, a
- * bare word.  A comma in a bare word would be two headers that a proxy joined.
+ * The header's value is a string of structured fields (RFC 9651), which is
+ * printable ASCII in quotes, with a backslash before a quote or a backslash; or,
+ * as many clients send it, a bare word.  A bare word with a comma may be two
+ * headers that a proxy joined, and is refused.
  */
 
 static payment_outcome_e
@@ -861,7 +859,7 @@ malformed:
 }
 
 
-/* {} says as little as no metadata, and is treated so */
+/* An empty object says no more than no metadata, and is treated like it. */
 
 static payment_outcome_e
 payment_request_metadata(payment_request_t *r, const json_t *value,
@@ -930,9 +928,9 @@ payment_request_metadata(payment_request_t *r, const json_t *value,
             *p++ = ',';
         }
 
-        p = payment_render_string(p, pairs[j].name, pairs[j].name_len);
+        p = payment_text_json(p, pairs[j].name, pairs[j].name_len);
         *p++ = ':';
-        p = payment_render_string(p, pairs[j].value, pairs[j].value_len);
+        p = payment_text_json(p, pairs[j].value, pairs[j].value_len);
     }
 
     *p++ = '}';
@@ -944,8 +942,9 @@ payment_request_metadata(payment_request_t *r, const json_t *value,
 
 
 /*
- * Without control characters no byte of a name or a value becomes more than
- * two in JSON: that is what bounds an event, and with it a column.
+ * As a name or a value has no control characters but three, each of its bytes
+ * becomes two bytes of JSON at most.  That bounds an event's payload, and with
+ * it the width of its column.
  */
 
 static payment_outcome_e
@@ -986,9 +985,10 @@ payment_request_pair(payment_pair_t *pair, const char *name,
 
 
 /*
- * What the request means, each part with its length or of a fixed one, so that
- * two meanings never make the same bytes.  Neither the key nor white space nor
- * the order of members is part of it.  Stored: see the version above.
+ * The fingerprint is a hash of what the request means.  Each part has its length
+ * before it, or a fixed length, so that two meanings never make the same bytes.
+ * Neither the key nor white space nor the order of members is part of it.  As it
+ * is stored, PAYMENT_FINGERPRINT_VERSION has to be raised with each change here.
  */
 
 static void
@@ -1038,122 +1038,6 @@ payment_request_fingerprint(payment_request_t *r)
     SHA256_Final(digest, &sha);
 
     memcpy(r->fingerprint, digest, PAYMENT_FINGERPRINT_SIZE);
-}
-
-
-/* 1 to chars_max characters, not all of them blank, no control characters */
-
-static int
-payment_text_valid(const char *text, size_t len, size_t chars_max,
-    unsigned breaks)
-{
-    size_t    i, chars;
-    uint32_t  c;
-    unsigned  n, blank;
-
-    blank = 1;
-    chars = 0;
-
-    for (i = 0; i < len; i += n) {
-        n = payment_utf8_decode(&c, text + i, len - i);
-
-        if (n == 0 || ++chars > chars_max
-            || payment_char_is_control(c, breaks))
-        {
-            return 0;
-        }
-
-        if (!payment_char_is_blank(c)) {
-            blank = 0;
-        }
-    }
-
-    return !blank;
-}
-
-
-static int
-payment_text_plain(const char *text, size_t len, unsigned breaks)
-{
-    size_t    i;
-    uint32_t  c;
-    unsigned  n;
-
-    for (i = 0; i < len; i += n) {
-        n = payment_utf8_decode(&c, text + i, len - i);
-
-        if (n == 0 || payment_char_is_control(c, breaks)) {
-            return 0;
-        }
-    }
-
-    return 1;
-}
-
-
-static int
-payment_char_is_control(uint32_t c, unsigned breaks)
-{
-    if (breaks && (c == '\t' || c == '\n' || c == '\r')) {
-        return 0;
-    }
-
-    return c < 0x20 || (c >= 0x7f && c < 0xa0);
-}
-
-
-/* Unicode's White_Space, without the control characters */
-
-static int
-payment_char_is_blank(uint32_t c)
-{
-    if (c < 0xa0) {
-        return c <= ' ';
-    }
-
-    return c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a)
-           || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f
-           || c == 0x3000;
-}
-
-
-/*
- * A client's name, for a sentence: cut to size at a character's end, with a
- * question mark for whatever a reader could not see or would misread.
- */
-
-static void
-payment_text_show(char show[PAYMENT_FIELD_SIZE], const char *text, size_t len)
-{
-    size_t    i, used;
-    uint32_t  c;
-    unsigned  n;
-
-    used = 0;
-
-    for (i = 0; i < len; i += n) {
-        n = payment_utf8_decode(&c, text + i, len - i);
-
-        if (n == 0 || payment_char_is_control(c, 0) || c == '"' || c == '\\') {
-            n = n ? n : 1;
-
-            if (used + 1 >= PAYMENT_FIELD_SIZE) {
-                break;
-            }
-
-            show[used++] = '?';
-            continue;
-        }
-
-        if (used + n >= PAYMENT_FIELD_SIZE) {
-            break;
-        }
-
-        memcpy(show + used, text + i, n);
-        used += n;
-    }
-
-    show[used] = '\0';
 }
 
 

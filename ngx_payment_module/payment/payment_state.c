@@ -9,8 +9,9 @@
  *     REFUNDED, VOIDED     -                    -                    -
  *
  * The first refund ends capturing: what was not captured by then is released,
- * and REFUNDED means that all that was captured has gone back.  Pure; it works
- * on a copy of the row, in whichever process.
+ * and REFUNDED means that all that was captured has gone back.
+ *
+ * Pure: it works on a copy of the row, in whichever process.
  */
 
 #include <inttypes.h>
@@ -21,11 +22,12 @@
 #include "payment.h"
 
 
-static payment_outcome_e payment_capture(payment_t *p,
+static payment_outcome_e payment_state_capture(payment_t *p,
     const payment_request_t *r, payment_fault_t *fault);
-static payment_outcome_e payment_refund(payment_t *p,
+static payment_outcome_e payment_state_refund(payment_t *p,
     const payment_request_t *r, payment_fault_t *fault);
-static payment_outcome_e payment_void(payment_t *p, payment_fault_t *fault);
+static payment_outcome_e payment_state_void(payment_t *p,
+    payment_fault_t *fault);
 static payment_outcome_e payment_state_fault(payment_fault_t *fault,
     payment_outcome_e outcome, const char *field, const char *fmt, ...)
 #ifdef __GNUC__
@@ -34,24 +36,8 @@ static payment_outcome_e payment_state_fault(payment_fault_t *fault,
     ;
 
 
-/* by payment_status_e: the database's ENUM values in their order */
-
-static const char  *const payment_statuses[] = {
-    "",
-    "AUTHORIZED",
-    "PARTIALLY_CAPTURED",
-    "CAPTURED",
-    "PARTIALLY_REFUNDED",
-    "REFUNDED",
-    "VOIDED"
-};
-
-#define PAYMENT_STATUSES_N                                                    \
-    (sizeof(payment_statuses) / sizeof(payment_statuses[0]))
-
-
 void
-payment_open(payment_t *p, const payment_request_t *r, int64_t now_ms)
+payment_state_open(payment_t *p, const payment_request_t *r, int64_t now_ms)
 {
     memset(p, 0, sizeof(payment_t));
 
@@ -62,7 +48,7 @@ payment_open(payment_t *p, const payment_request_t *r, int64_t now_ms)
 
     p->status = PAYMENT_AUTHORIZED;
     p->amount = r->amount;
-    p->moved = r->amount;
+    p->operation_amount = r->amount;
     p->version = 1;
     p->created_ms = now_ms;
     p->updated_ms = now_ms;
@@ -78,7 +64,7 @@ payment_open(payment_t *p, const payment_request_t *r, int64_t now_ms)
  */
 
 payment_outcome_e
-payment_apply(payment_t *p, const payment_request_t *r, int64_t now_ms,
+payment_state_apply(payment_t *p, const payment_request_t *r, int64_t now_ms,
     payment_fault_t *fault)
 {
     payment_outcome_e  outcome;
@@ -86,7 +72,10 @@ payment_apply(payment_t *p, const payment_request_t *r, int64_t now_ms,
     if (r->merchant_len != p->merchant_len
         || memcmp(r->merchant, p->merchant, p->merchant_len) != 0)
     {
-        /* to the letter what is said where there is none at all */
+        /*
+         * The answer is the same, to the letter, as for an id that no payment
+         * has: another merchant does not learn that this payment exists.
+         */
 
         return payment_state_fault(fault, PAYMENT_NOT_FOUND, "",
                                    "no such payment");
@@ -95,15 +84,15 @@ payment_apply(payment_t *p, const payment_request_t *r, int64_t now_ms,
     switch (r->operation) {
 
     case PAYMENT_CAPTURE:
-        outcome = payment_capture(p, r, fault);
+        outcome = payment_state_capture(p, r, fault);
         break;
 
     case PAYMENT_REFUND:
-        outcome = payment_refund(p, r, fault);
+        outcome = payment_state_refund(p, r, fault);
         break;
 
     case PAYMENT_VOID:
-        outcome = payment_void(p, fault);
+        outcome = payment_state_void(p, fault);
         break;
 
     default:
@@ -126,7 +115,7 @@ payment_apply(payment_t *p, const payment_request_t *r, int64_t now_ms,
 
 
 static payment_outcome_e
-payment_capture(payment_t *p, const payment_request_t *r,
+payment_state_capture(payment_t *p, const payment_request_t *r,
     payment_fault_t *fault)
 {
     int64_t  left, amount;
@@ -136,7 +125,7 @@ payment_capture(payment_t *p, const payment_request_t *r,
     {
         return payment_state_fault(fault, PAYMENT_CAPTURE_CONFLICT, "",
                                    "a payment that is %s cannot be captured",
-                                   payment_status_text(p->status));
+                                   payment_name_status(p->status));
     }
 
     if (r->currency[0] != '\0' && strcmp(r->currency, p->currency) != 0) {
@@ -156,7 +145,7 @@ payment_capture(payment_t *p, const payment_request_t *r,
     }
 
     p->captured += amount;
-    p->moved = amount;
+    p->operation_amount = amount;
     p->status = p->captured == p->amount ? PAYMENT_CAPTURED
                                          : PAYMENT_PARTIALLY_CAPTURED;
 
@@ -165,7 +154,7 @@ payment_capture(payment_t *p, const payment_request_t *r,
 
 
 static payment_outcome_e
-payment_refund(payment_t *p, const payment_request_t *r,
+payment_state_refund(payment_t *p, const payment_request_t *r,
     payment_fault_t *fault)
 {
     int64_t  left, amount;
@@ -176,7 +165,7 @@ payment_refund(payment_t *p, const payment_request_t *r,
     {
         return payment_state_fault(fault, PAYMENT_REFUND_CONFLICT, "",
                                    "a payment that is %s cannot be refunded",
-                                   payment_status_text(p->status));
+                                   payment_name_status(p->status));
     }
 
     if (r->currency[0] != '\0' && strcmp(r->currency, p->currency) != 0) {
@@ -196,7 +185,7 @@ payment_refund(payment_t *p, const payment_request_t *r,
     }
 
     p->refunded += amount;
-    p->moved = amount;
+    p->operation_amount = amount;
     p->status = p->refunded == p->captured ? PAYMENT_REFUNDED
                                            : PAYMENT_PARTIALLY_REFUNDED;
 
@@ -204,99 +193,21 @@ payment_refund(payment_t *p, const payment_request_t *r,
 }
 
 
-/* all of an authorization is released, or nothing */
+/* A void releases all of an authorization, or is a conflict. */
 
 static payment_outcome_e
-payment_void(payment_t *p, payment_fault_t *fault)
+payment_state_void(payment_t *p, payment_fault_t *fault)
 {
     if (p->status != PAYMENT_AUTHORIZED) {
         return payment_state_fault(fault, PAYMENT_VOID_CONFLICT, "",
                                    "a payment that is %s cannot be voided",
-                                   payment_status_text(p->status));
+                                   payment_name_status(p->status));
     }
 
-    p->moved = p->amount;
+    p->operation_amount = p->amount;
     p->status = PAYMENT_VOIDED;
 
     return PAYMENT_OK;
-}
-
-
-const char *
-payment_status_text(payment_status_e status)
-{
-    if ((size_t) status >= PAYMENT_STATUSES_N) {
-        return "";
-    }
-
-    return payment_statuses[status];
-}
-
-
-int
-payment_status_parse(const char *text, size_t len)
-{
-    size_t  i;
-
-    for (i = 1; i < PAYMENT_STATUSES_N; i++) {
-        if (strlen(payment_statuses[i]) == len
-            && memcmp(payment_statuses[i], text, len) == 0)
-        {
-            return (int) i;
-        }
-    }
-
-    return 0;
-}
-
-
-const char *
-payment_operation_text(payment_operation_e operation)
-{
-    switch (operation) {
-
-    case PAYMENT_AUTHORIZE:
-        return "authorize";
-
-    case PAYMENT_CAPTURE:
-        return "capture";
-
-    case PAYMENT_REFUND:
-        return "refund";
-
-    case PAYMENT_VOID:
-        return "void";
-
-    case PAYMENT_GET:
-        return "get";
-    }
-
-    return "";
-}
-
-
-const char *
-payment_event_type(payment_operation_e operation)
-{
-    switch (operation) {
-
-    case PAYMENT_AUTHORIZE:
-        return "authorized";
-
-    case PAYMENT_CAPTURE:
-        return "captured";
-
-    case PAYMENT_REFUND:
-        return "refunded";
-
-    case PAYMENT_VOID:
-        return "voided";
-
-    case PAYMENT_GET:
-        break;
-    }
-
-    return "";
 }
 
 

@@ -356,7 +356,7 @@ ngx_payment_columns_add_event(ngx_payment_columns_t *columns,
     ngx_payment_column_t  *col;
 
     p = &op->payment;
-    type = payment_event_type(op->request.operation);
+    type = payment_name_event(op->request.operation);
     col = ngx_payment_columns_row(columns, NGX_PAYMENT_STMT_EVENTS, &row);
 
     ngx_payment_columns_bytes(&col[0], row, "payment", sizeof("payment") - 1);

@@ -468,7 +468,8 @@ ngx_payment_batch_apply(ngx_payment_batch_t *b)
             continue;
         }
 
-        op->outcome = payment_apply(p, &op->request, op->now_ms, &op->fault);
+        op->outcome = payment_state_apply(p, &op->request, op->now_ms,
+                                          &op->fault);
         op->payment = *p;
 
         if (op->outcome == PAYMENT_OK) {
@@ -497,7 +498,7 @@ ngx_payment_batch_write(ngx_payment_batch_t *b)
         {
             ngx_memcpy(op->payment.id, op->request.payment_id,
                        PAYMENT_ID_SIZE);
-            payment_open(&op->payment, &op->request, op->now_ms);
+            payment_state_open(&op->payment, &op->request, op->now_ms);
             op->applied = 1;
         }
 
@@ -536,7 +537,7 @@ ngx_payment_batch_fill(ngx_payment_batch_t *b)
     ngx_uint_t              i;
     ngx_payment_op_t       *op;
     ngx_payment_columns_t  *columns;
-    static u_char           scratch[PAYMENT_EVENT_SIZE];
+    static u_char           scratch[PAYMENT_PAYLOAD_SIZE];
 
     columns = b->line->columns;
     ngx_payment_columns_reset(columns);
@@ -562,7 +563,7 @@ ngx_payment_batch_fill(ngx_payment_batch_t *b)
         payload = scratch;
 
         if (op->request.metadata_len) {
-            payload = ngx_pnalloc(b->pool, PAYMENT_EVENT_SIZE
+            payload = ngx_pnalloc(b->pool, PAYMENT_PAYLOAD_SIZE
                                            + op->request.metadata_len);
             if (payload == NULL) {
                 return NGX_ERROR;
@@ -570,7 +571,7 @@ ngx_payment_batch_fill(ngx_payment_batch_t *b)
         }
 
         len = payment_render_event((char *) payload,
-                                   PAYMENT_EVENT_SIZE
+                                   PAYMENT_PAYLOAD_SIZE
                                    + op->request.metadata_len,
                                    &op->payment, &op->request);
 

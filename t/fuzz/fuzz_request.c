@@ -234,7 +234,7 @@ fuzz_accepted(const payment_request_t *r, const fuzz_setting_t *s)
 {
     check(r->operation == s->operation);
     check(r->merchant_len <= PAYMENT_MERCHANT_SIZE);
-    check(payment_merchant_valid(r->merchant, r->merchant_len));
+    check(payment_request_merchant_valid(r->merchant, r->merchant_len));
     check(fuzz_text(r->merchant, r->merchant_len, PAYMENT_MERCHANT_CHARS));
     check(s->identity == NULL
           || (s->identity_len == r->merchant_len
@@ -244,7 +244,7 @@ fuzz_accepted(const payment_request_t *r, const fuzz_setting_t *s)
     check(r->amount >= 0 && r->amount <= PAYMENT_AMOUNT_MAX);
     check(r->currency[3] == '\0');
     check(r->currency[0] == '\0'
-          || payment_currency_exponent(r->currency, 3) >= 0);
+          || payment_money_exponent(r->currency, 3) >= 0);
 
     if (r->operation == PAYMENT_AUTHORIZE) {
         check(r->has_key);
@@ -366,7 +366,7 @@ fuzz_lived(const payment_request_t *r)
     payment_outcome_e  outcome;
 
     if (r->operation == PAYMENT_AUTHORIZE) {
-        payment_open(&p, r, INT64_C(1763835166123));
+        payment_state_open(&p, r, INT64_C(1763835166123));
         fuzz_rendered(&p, r);
         return;
     }
@@ -386,7 +386,7 @@ fuzz_lived(const payment_request_t *r)
         p.version = 7;
         before = p;
 
-        outcome = payment_apply(&p, r, INT64_C(1763835166123), &fault);
+        outcome = payment_state_apply(&p, r, INT64_C(1763835166123), &fault);
 
         if (outcome != PAYMENT_OK) {
             check(outcome == fault.outcome);
@@ -396,8 +396,8 @@ fuzz_lived(const payment_request_t *r)
         }
 
         check(p.version == 8);
-        check(p.moved >= 1 && p.moved <= p.amount);
-        check(r->amount == 0 || r->amount == p.moved);
+        check(p.operation_amount >= 1 && p.operation_amount <= p.amount);
+        check(r->amount == 0 || r->amount == p.operation_amount);
         check(0 <= p.refunded && p.refunded <= p.captured
               && p.captured <= p.amount);
 
@@ -433,7 +433,7 @@ fuzz_rendered(const payment_t *p, const payment_request_t *r)
 
     size = PAYMENT_FIXED_SIZE + 6 * r->merchant_len + 6 * r->reason_len
            + r->metadata_len;
-    check(size <= PAYMENT_EVENT_SIZE + r->metadata_len);
+    check(size <= PAYMENT_PAYLOAD_SIZE + r->metadata_len);
 
     buf = malloc(size);
     check(buf != NULL);
@@ -441,7 +441,7 @@ fuzz_rendered(const payment_t *p, const payment_request_t *r)
     len = payment_render_event(buf, size, p, r);
     json = fuzz_json(buf, len, size);
     check(json_integer_value(json_object_get(json, "operationAmount"))
-          == p->moved);
+          == p->operation_amount);
     check(json_object_size(json_object_get(json, "metadata"))
           <= PAYMENT_METADATA_MEMBERS);
 

@@ -57,8 +57,8 @@ exponents(void **state)
     (void) state;
 
     for (i = 0; i < sizeof(currencies) / sizeof(currencies[0]); i++) {
-        assert_int_equal(payment_currency_exponent(currencies[i].code,
-                                                 strlen(currencies[i].code)),
+        assert_int_equal(payment_money_exponent(currencies[i].code,
+                                                strlen(currencies[i].code)),
                          currencies[i].exponent);
     }
 }
@@ -86,7 +86,7 @@ whole_standard(void **state)
         code[1] = (char) ('A' + i / 26 % 26);
         code[2] = (char) ('A' + i % 26);
 
-        exponent = payment_currency_exponent(code, 3);
+        exponent = payment_money_exponent(code, 3);
 
         if (exponent >= 0) {
             assert_in_range(exponent, 0, 4);

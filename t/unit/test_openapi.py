@@ -84,7 +84,7 @@ def test_currencies():
     text = source("payment_money.c")
     codes = []
     for list_of in re.findall(
-            r'payment_currencies_\d\[\] =\n((?:\s+"[A-Z]+")+);', text):
+            r'payment_money_codes_\d\[\] =\n((?:\s+"[A-Z]+")+);', text):
         letters = "".join(re.findall(r'"([A-Z]+)"', list_of))
         codes += [letters[at:at + 3] for at in range(0, len(letters), 3)]
 
@@ -93,15 +93,15 @@ def test_currencies():
 
 
 def test_states():
-    text = source("payment_state.c")
-    table = re.search(r"payment_statuses\[\] = \{(.*?)\};", text, re.DOTALL)
+    text = source("payment_name.c")
+    table = re.search(r"names\[\] = \{(.*?)\};", text, re.DOTALL)
     states = re.findall(r'"([A-Z_]+)"', table.group(1))
 
     assert SCHEMAS["Status"]["enum"] == states
 
 
 def test_codes_and_their_statuses():
-    text = source("payment_render.c")
+    text = source("payment_name.c")
     table = re.search(r"errors\[\] = \{(.*?)\n    \};", text, re.DOTALL)
     errors = re.findall(r'\{ (\d+), "([A-Z_]+)"', table.group(1))
     codes = {code: status for status, code in errors if status != "200"}

@@ -23,7 +23,7 @@
 #define ID_TEXT  "019aacb5-2c6b-7000-8010-00000000abcd"
 
 
-static char  buf[PAYMENT_EVENT_SIZE + PAYMENT_METADATA_SIZE];
+static char  buf[PAYMENT_PAYLOAD_SIZE + PAYMENT_METADATA_SIZE];
 
 
 static void
@@ -40,7 +40,7 @@ payment_of(payment_t *p, payment_status_e status, int64_t captured,
     p->amount = 15000;
     p->captured = captured;
     p->refunded = refunded;
-    p->moved = 15000;
+    p->operation_amount = 15000;
     p->version = 3;
     p->created_ms = CREATED;
     p->updated_ms = UPDATED;
@@ -167,7 +167,7 @@ event(void **state)
         "\"occurredAt\":\"2025-11-22T18:12:46.123Z\"}");
 
     payment_of(&p, PAYMENT_PARTIALLY_REFUNDED, 15000, 400);
-    p.moved = 400;
+    p.operation_amount = 400;
 
     r.operation = PAYMENT_REFUND;
     memcpy(r.reason, "too \"small\"", 11);
@@ -274,7 +274,7 @@ errors(void **state)
     (void) state;
 
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        error = payment_error(cases[i].outcome);
+        error = payment_name_error(cases[i].outcome);
 
         assert_int_equal(error->status, cases[i].status);
         assert_string_equal(error->code, cases[i].code);
@@ -300,7 +300,7 @@ longest(void **state)
 
     payment_of(&p, PAYMENT_PARTIALLY_REFUNDED, INT64_MIN, INT64_MIN);
     p.amount = INT64_MIN;
-    p.moved = INT64_MIN;
+    p.operation_amount = INT64_MIN;
     p.version = UINT32_MAX;
     p.created_ms = INT64_MAX;
     p.updated_ms = INT64_MIN;
@@ -352,7 +352,7 @@ longest(void **state)
 
     /* an event always fits the column */
 
-    assert_true(PAYMENT_EVENT_SIZE + PAYMENT_METADATA_SIZE < 65536);
+    assert_true(PAYMENT_PAYLOAD_SIZE + PAYMENT_METADATA_SIZE < 65536);
 }
 
 
@@ -434,7 +434,7 @@ strings(void **state)
     (void) state;
 
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        end = payment_render_string(out, cases[i].text, cases[i].len);
+        end = payment_text_json(out, cases[i].text, cases[i].len);
         *end = '\0';
 
         assert_in_range(end - out, 2, 2 + 6 * cases[i].len);
@@ -481,13 +481,13 @@ utf8(void **state)
         decoded = 0;
 
         if ((c >= 0xd800 && c < 0xe000) || c > 0x10ffff) {
-            assert_int_equal(payment_utf8_decode(&decoded, text, n), 0);
+            assert_int_equal(payment_text_decode(&decoded, text, n), 0);
             continue;
         }
 
-        assert_int_equal(payment_utf8_decode(&decoded, text, 4), n);
+        assert_int_equal(payment_text_decode(&decoded, text, 4), n);
         assert_int_equal(decoded, c);
-        assert_int_equal(payment_utf8_decode(&decoded, text, n - 1), 0);
+        assert_int_equal(payment_text_decode(&decoded, text, n - 1), 0);
     }
 }
 

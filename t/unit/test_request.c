@@ -580,22 +580,24 @@ merchants(void **state)
 
     (void) state;
 
-    assert_int_equal(payment_merchant_valid("M", 1), 1);
-    assert_int_equal(payment_merchant_valid("", 0), 0);
-    assert_int_equal(payment_merchant_valid(NULL, 0), 0);
-    assert_int_equal(payment_merchant_valid(" ", 1), 0);
-    assert_int_equal(payment_merchant_valid("a\0b", 3), 0);
-    assert_int_equal(payment_merchant_valid("a\xff", 2), 0);
-    assert_int_equal(payment_merchant_valid("\xed\xa0\x80", 3), 0);
-    assert_int_equal(payment_merchant_valid("\xe2\x82", 2), 0);
+    assert_int_equal(payment_request_merchant_valid("M", 1), 1);
+    assert_int_equal(payment_request_merchant_valid("", 0), 0);
+    assert_int_equal(payment_request_merchant_valid(NULL, 0), 0);
+    assert_int_equal(payment_request_merchant_valid(" ", 1), 0);
+    assert_int_equal(payment_request_merchant_valid("a\0b", 3), 0);
+    assert_int_equal(payment_request_merchant_valid("a\xff", 2), 0);
+    assert_int_equal(payment_request_merchant_valid("\xed\xa0\x80", 3), 0);
+    assert_int_equal(payment_request_merchant_valid("\xe2\x82", 2), 0);
 
     for (i = 0; i < sizeof(text); i += 4) {
         memcpy(text + i, "\xf0\x9f\x92\xb3", 4);
     }
 
-    assert_int_equal(payment_merchant_valid(text, PAYMENT_MERCHANT_SIZE), 1);
-    assert_int_equal(payment_merchant_valid(text, sizeof(text)), 0);
-    assert_int_equal(payment_merchant_valid(text, 127), 0);
+    assert_int_equal(payment_request_merchant_valid(text,
+                                                    PAYMENT_MERCHANT_SIZE),
+                     1);
+    assert_int_equal(payment_request_merchant_valid(text, sizeof(text)), 0);
+    assert_int_equal(payment_request_merchant_valid(text, 127), 0);
 }
 
 

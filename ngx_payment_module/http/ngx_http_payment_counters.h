@@ -14,9 +14,8 @@
 #define NGX_HTTP_PAYMENT_COUNTERS_H
 
 #include "ngx_http_payment_module.h"
+#include "ngx_payment_version.h"
 
-
-#define NGX_HTTP_PAYMENT_VERSION      "1.0.0"
 
 /* Resilience4j's name of the breaker, in its metrics */
 #define NGX_HTTP_PAYMENT_BREAKER      "kafka-publisher"

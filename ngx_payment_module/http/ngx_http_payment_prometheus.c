@@ -112,7 +112,7 @@ ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t)
     ngx_http_payment_prometheus_family(t, "payment_build_info", "gauge",
                                        "Always 1; its labels say what runs.");
     ngx_http_payment_text_add(t, "payment_build_info{version=\""
-                              NGX_HTTP_PAYMENT_VERSION "\",nginx=\""
+                              NGX_PAYMENT_VERSION "\",nginx=\""
                               NGINX_VERSION "\"} 1\n");
 
     uptime = ngx_http_payment_uptime();

@@ -52,7 +52,7 @@ ngx_http_payment_status_handler(ngx_http_request_t *r)
 
     ngx_http_payment_text_init(&t, r);
 
-    ngx_http_payment_text_add(&t, "{\"version\":\"" NGX_HTTP_PAYMENT_VERSION
+    ngx_http_payment_text_add(&t, "{\"version\":\"" NGX_PAYMENT_VERSION
                               "\",");
 
     ngx_http_payment_status_nginx(&t);

@@ -1,0 +1,13 @@
+/*
+ * The module's version: payment_status and the metrics take it from here.
+ * openapi.json and CHANGES repeat it for their readers, and
+ * t/unit/test_version.py tells when one of the three was forgotten.
+ */
+
+#ifndef NGX_PAYMENT_VERSION_H
+#define NGX_PAYMENT_VERSION_H
+
+
+#define NGX_PAYMENT_VERSION  "1.0.0"
+
+#endif /* NGX_PAYMENT_VERSION_H */

@@ -1,0 +1,39 @@
+"""The module has one version, in shared/ngx_payment_version.h.
+
+What repeats it for its readers says the same: openapi.json, and the newest
+entry of CHANGES.
+"""
+
+import json
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MODULE = ROOT / "ngx_payment_module"
+CHANGES = ROOT / "CHANGES"
+
+NUMBER = re.compile(r"\b\d+\.\d+\.\d+\b")
+
+HEADER = (MODULE / "shared/ngx_payment_version.h").read_text()
+VERSION = re.search(r'^#define NGX_PAYMENT_VERSION\s+"([^"]+)"$', HEADER,
+                    re.MULTILINE).group(1)
+
+
+def test_it_is_a_version():
+    assert NUMBER.fullmatch(VERSION)
+
+
+def test_openapi():
+    document = json.loads((MODULE / "http/openapi.json").read_text())
+    assert document["info"]["version"] == VERSION
+
+
+def test_changes():
+    assert re.search(r"^Version (\S+)$", CHANGES.read_text(),
+                     re.MULTILINE).group(1) == VERSION
+
+
+def test_no_other_source_has_a_version_of_its_own():
+    for source in [*MODULE.rglob("*.[ch]"), *(ROOT / "worker").rglob("*.[ch]")]:
+        if source.name not in ("ngx_payment_version.h", "payment_openapi.c"):
+            assert f'"{VERSION}"' not in source.read_text(), source

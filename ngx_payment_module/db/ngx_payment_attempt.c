@@ -1,17 +1,12 @@
 /*
- * How a connection comes to be: see ngx_payment_db.h, and ngx_payment_db.c for
- * what is done with it.
+ * How a connection comes to be: see ngx_payment_attempt.h.
  *
- * Opening blocks in many places of the client library (the resolver, the TLS
- * handshake, the session's statements), so each attempt runs in a short-lived
- * thread which hands the finished connection over through a pipe.  There is at
- * most one thread a connection.  The pipe is one process's, made before its
- * first connection; an attempt that nobody waits for any more is closed by
- * whoever reads it there.  A process that ends does not wait for its threads,
- * so they have copies of what they need of the configuration.
+ * The pipe is one process's, made before its first attempt, and carries
+ * pointers to finished attempts.  Whoever reads there an attempt that was
+ * abandoned frees it, and so closes its connection.
  */
 
-#include "ngx_payment_db_private.h"
+#include "ngx_payment_attempt.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -20,86 +15,36 @@
 
 
 /* the migrations that this code was written for: sql/V*.sql */
-#define NGX_PAYMENT_SCHEMA_VERSION      3
+#define NGX_PAYMENT_SCHEMA_VERSION       3
 
-#define NGX_PAYMENT_DB_BACKOFF_MAX      5000        /* ms */
-#define NGX_PAYMENT_DB_BACKOFF_FIRST    10          /* ms, after one round */
-#define NGX_PAYMENT_DB_THREAD_STACK     (512 * 1024)
-
-/* reasons of ours for giving a connection up, beyond the library's numbers */
-#define NGX_PAYMENT_DB_E_READ_ONLY      3001
-#define NGX_PAYMENT_DB_E_SCHEMA         3002
-#define NGX_PAYMENT_DB_E_RESOURCES      3003
+#define NGX_PAYMENT_ATTEMPT_STACK        (512 * 1024)
 
 
-/* One attempt to connect: the thread's until it is read from the pipe. */
-
-typedef struct ngx_payment_db_attempt_s {
-    ngx_payment_db_t          *db;          /* NULL: nobody waits for it */
-    ngx_uint_t                 server;
-    const char *const         *session;
-    const char *const         *prepare;
-
-    /* copies, in the attempt's own memory */
-    char                      *host;        /* NULL: unix socket */
-    char                      *path;        /* NULL: TCP */
-    char                      *user;
-    char                      *password;
-    char                      *database;
-    char                      *ssl_ca;      /* NULL: none, as the next two */
-    char                      *ssl_certificate;
-    char                      *ssl_certificate_key;
-    in_port_t                  port;
-    unsigned int               seconds;     /* of patience */
-    unsigned                   ssl:1;
-    unsigned                   ssl_verify:1;
-
-    MYSQL                     *mysql;
-    MYSQL_STMT                *stmts[NGX_PAYMENT_DB_STMTS_MAX];
-    const char                *phase;
-    ngx_uint_t                 error;
-    ngx_uint_t                 flush;       /* innodb_flush_log_at_trx_commit */
-    char                       message[NGX_PAYMENT_DB_MESSAGE_LEN];
-} ngx_payment_db_attempt_t;
+static void ngx_payment_attempt_leave(int status, void *data);
+static char *ngx_payment_attempt_copy(u_char **p, const ngx_str_t *text);
+static void *ngx_payment_attempt_thread(void *data);
+static ngx_uint_t ngx_payment_attempt_connect(ngx_payment_attempt_t *a);
+static void ngx_payment_attempt_options(ngx_payment_attempt_t *a);
+static ngx_uint_t ngx_payment_attempt_check(ngx_payment_attempt_t *a);
+static ngx_uint_t ngx_payment_attempt_session(ngx_payment_attempt_t *a);
+static ngx_uint_t ngx_payment_attempt_fail_by_library(
+    ngx_payment_attempt_t *a);
+static void ngx_payment_attempt_pipe_handler(ngx_event_t *rev);
 
 
-static void ngx_payment_db_leave(int status, void *data);
-static ngx_payment_db_attempt_t *ngx_payment_db_attempt_create(
-    ngx_payment_db_t *db);
-static char *ngx_payment_db_attempt_copy(u_char **p, const ngx_str_t *text);
-static void *ngx_payment_db_connect_thread(void *data);
-static ngx_uint_t ngx_payment_db_attempt(ngx_payment_db_attempt_t *a);
-static void ngx_payment_db_attempt_options(ngx_payment_db_attempt_t *a);
-static ngx_uint_t ngx_payment_db_attempt_session(ngx_payment_db_attempt_t *a);
-static ngx_uint_t ngx_payment_db_attempt_check(ngx_payment_db_attempt_t *a);
-static ngx_uint_t ngx_payment_db_attempt_fail(ngx_payment_db_attempt_t *a,
-    ngx_uint_t error, const char *message);
-static void ngx_payment_db_pipe_handler(ngx_event_t *rev);
-static void ngx_payment_db_connected(ngx_payment_db_attempt_t *a);
-static void ngx_payment_db_connect_failed(ngx_payment_db_t *db,
-    ngx_payment_db_attempt_t *a);
-static void ngx_payment_db_attempt_free(ngx_payment_db_attempt_t *a);
-
-
-static ngx_connection_t  *ngx_payment_db_pipe;
-static ngx_fd_t           ngx_payment_db_pipe_write = NGX_INVALID_FILE;
-static ngx_uint_t         ngx_payment_db_threads;   /* not heard of yet */
+static ngx_connection_t  *ngx_payment_attempt_pipe;
+static ngx_fd_t           ngx_payment_attempt_pipe_write = NGX_INVALID_FILE;
+static ngx_uint_t         ngx_payment_attempt_threads;   /* not heard of yet */
 
 
 ngx_int_t
-ngx_payment_db_init_process(ngx_cycle_t *cycle)
+ngx_payment_attempt_init_process(ngx_cycle_t *cycle)
 {
     int                fds[2];
     ngx_connection_t  *c;
 
-    if (ngx_payment_db_pipe) {
+    if (ngx_payment_attempt_pipe) {
         return NGX_OK;
-    }
-
-    if (mysql_library_init(0, NULL, NULL)) {
-        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
-                      "payment: mysql_library_init() failed");
-        return NGX_ERROR;
     }
 
     if (pipe2(fds, O_CLOEXEC) == -1) {
@@ -119,7 +64,7 @@ ngx_payment_db_init_process(ngx_cycle_t *cycle)
         goto failed;
     }
 
-    c->read->handler = ngx_payment_db_pipe_handler;
+    c->read->handler = ngx_payment_attempt_pipe_handler;
     c->read->log = cycle->log;
     c->write->log = cycle->log;
 
@@ -132,8 +77,8 @@ ngx_payment_db_init_process(ngx_cycle_t *cycle)
         goto failed;
     }
 
-    ngx_payment_db_pipe = c;
-    ngx_payment_db_pipe_write = fds[1];
+    ngx_payment_attempt_pipe = c;
+    ngx_payment_attempt_pipe_write = fds[1];
 
     return NGX_OK;
 
@@ -147,20 +92,20 @@ failed:
 
 
 void
-ngx_payment_db_exit_process(ngx_cycle_t *cycle)
+ngx_payment_attempt_exit_process(ngx_cycle_t *cycle)
 {
     /*
      * A thread may still be connecting and will write to the pipe, so the
      * write end stays open until the process is gone, and so does the library.
      */
 
-    if (ngx_payment_db_pipe) {
-        ngx_close_connection(ngx_payment_db_pipe);
-        ngx_payment_db_pipe = NULL;
+    if (ngx_payment_attempt_pipe) {
+        ngx_close_connection(ngx_payment_attempt_pipe);
+        ngx_payment_attempt_pipe = NULL;
     }
 
-    if (ngx_payment_db_threads) {
-        (void) on_exit(ngx_payment_db_leave, NULL);
+    if (ngx_payment_attempt_threads) {
+        (void) on_exit(ngx_payment_attempt_leave, NULL);
     }
 }
 
@@ -169,111 +114,56 @@ ngx_payment_db_exit_process(ngx_cycle_t *cycle)
  * a thread may be in the middle of. */
 
 static void
-ngx_payment_db_leave(int status, void *data)
+ngx_payment_attempt_leave(int status, void *data)
 {
     _exit(status);
 }
 
 
-/* connecting: in the event loop */
-
-void
-ngx_payment_db_connect(ngx_payment_db_t *db)
+ngx_payment_attempt_t *
+ngx_payment_attempt_create(const ngx_payment_shard_t *shard,
+    const char *const *session, const char *const *prepare, ngx_log_t *log)
 {
-    int                        err;
-    sigset_t                   all, old;
-    pthread_t                  tid;
-    pthread_attr_t             attr;
-    ngx_payment_db_attempt_t  *a;
+    u_char                 *p;
+    size_t                  size;
+    ngx_payment_server_t   *server;
+    ngx_payment_attempt_t  *a;
 
-    if (db->closing) {
-        return;
-    }
-
-    a = ngx_payment_db_attempt_create(db);
-    if (a == NULL) {
-        ngx_payment_db_reconnect_later(db);
-        return;
-    }
-
-    db->attempt = a;
-    db->server = a->server;
-    db->state = NGX_PAYMENT_DB_CONNECTING;
-
-    /* signals are the event loop's: none may interrupt the thread */
-
-    (void) sigfillset(&all);
-    (void) pthread_sigmask(SIG_SETMASK, &all, &old);
-
-    err = pthread_attr_init(&attr);
-
-    if (err == 0) {
-        (void) pthread_attr_setstacksize(&attr, NGX_PAYMENT_DB_THREAD_STACK);
-        (void) pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-        err = pthread_create(&tid, &attr, ngx_payment_db_connect_thread, a);
-        (void) pthread_attr_destroy(&attr);
-    }
-
-    (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
-
-    if (err == 0) {
-        ngx_payment_db_threads++;
-
-    } else {
-        a->phase = "pthread_create()";
-        (void) ngx_payment_db_attempt_fail(a, NGX_PAYMENT_DB_E_RESOURCES,
-                                           strerror(err));
-        ngx_payment_db_connected(a);
-    }
-}
-
-
-static ngx_payment_db_attempt_t *
-ngx_payment_db_attempt_create(ngx_payment_db_t *db)
-{
-    u_char                    *p;
-    size_t                     size;
-    ngx_payment_shard_t       *shard;
-    ngx_payment_server_t      *server;
-    ngx_payment_db_attempt_t  *a;
-
-    shard = db->shard;
     server = (ngx_payment_server_t *) shard->servers.elts + shard->active;
 
     size = server->host.len + server->path.len + shard->user.len
            + shard->password.len + shard->database.len + shard->ssl_ca.len
            + shard->ssl_certificate.len + shard->ssl_certificate_key.len + 8;
 
-    a = ngx_calloc(sizeof(ngx_payment_db_attempt_t) + size, db->log);
+    a = ngx_calloc(sizeof(ngx_payment_attempt_t) + size, log);
     if (a == NULL) {
         return NULL;
     }
 
-    a->db = db;
     a->server = shard->active;
-    a->session = db->session;
-    a->prepare = db->prepare;
+    a->session = session;
+    a->prepare = prepare;
 
     p = (u_char *) (a + 1);
 
-    a->password = ngx_payment_db_attempt_copy(&p, &shard->password);
-    a->user = ngx_payment_db_attempt_copy(&p, &shard->user);
-    a->database = ngx_payment_db_attempt_copy(&p, &shard->database);
+    a->password = ngx_payment_attempt_copy(&p, &shard->password);
+    a->user = ngx_payment_attempt_copy(&p, &shard->user);
+    a->database = ngx_payment_attempt_copy(&p, &shard->database);
 
     if (server->path.len) {
-        a->path = ngx_payment_db_attempt_copy(&p, &server->path);
+        a->path = ngx_payment_attempt_copy(&p, &server->path);
     } else {
-        a->host = ngx_payment_db_attempt_copy(&p, &server->host);
+        a->host = ngx_payment_attempt_copy(&p, &server->host);
     }
 
     if (shard->ssl_ca.len) {
-        a->ssl_ca = ngx_payment_db_attempt_copy(&p, &shard->ssl_ca);
+        a->ssl_ca = ngx_payment_attempt_copy(&p, &shard->ssl_ca);
     }
 
     if (shard->ssl_certificate.len) {
-        a->ssl_certificate = ngx_payment_db_attempt_copy(&p,
+        a->ssl_certificate = ngx_payment_attempt_copy(&p,
                                                   &shard->ssl_certificate);
-        a->ssl_certificate_key = ngx_payment_db_attempt_copy(&p,
+        a->ssl_certificate_key = ngx_payment_attempt_copy(&p,
                                                   &shard->ssl_certificate_key);
     }
 
@@ -289,7 +179,7 @@ ngx_payment_db_attempt_create(ngx_payment_db_t *db)
 
 
 static char *
-ngx_payment_db_attempt_copy(u_char **p, const ngx_str_t *text)
+ngx_payment_attempt_copy(u_char **p, const ngx_str_t *text)
 {
     u_char  *start;
 
@@ -301,33 +191,73 @@ ngx_payment_db_attempt_copy(u_char **p, const ngx_str_t *text)
 }
 
 
-void
-ngx_payment_db_connect_abandon(ngx_payment_db_t *db)
+ngx_int_t
+ngx_payment_attempt_start(ngx_payment_attempt_t *a,
+    ngx_payment_attempt_done_pt done, void *data)
 {
-    /* the thread's own, until it has written to the pipe */
-    db->attempt->db = NULL;
-    db->attempt = NULL;
+    int             err;
+    sigset_t        all, old;
+    pthread_t       tid;
+    pthread_attr_t  attr;
+
+    a->done = done;
+    a->data = data;
+
+    /* signals are the event loop's: none may interrupt the thread */
+
+    (void) sigfillset(&all);
+    (void) pthread_sigmask(SIG_SETMASK, &all, &old);
+
+    err = pthread_attr_init(&attr);
+
+    if (err == 0) {
+        (void) pthread_attr_setstacksize(&attr, NGX_PAYMENT_ATTEMPT_STACK);
+        (void) pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+        err = pthread_create(&tid, &attr, ngx_payment_attempt_thread, a);
+        (void) pthread_attr_destroy(&attr);
+    }
+
+    (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
+
+    if (err) {
+        a->phase = "pthread_create()";
+        (void) ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_RESOURCES,
+                                        strerror(err));
+        return NGX_ERROR;
+    }
+
+    ngx_payment_attempt_threads++;
+
+    return NGX_OK;
 }
 
 
-/* connecting: in the thread, which touches nothing but its attempt */
+void
+ngx_payment_attempt_abandon(ngx_payment_attempt_t *a)
+{
+    /* the rest of the attempt is the thread's until it is read from the pipe */
+    a->done = NULL;
+}
+
+
+/* in the thread, which touches nothing but its attempt */
 
 static void *
-ngx_payment_db_connect_thread(void *data)
+ngx_payment_attempt_thread(void *data)
 {
-    ngx_payment_db_attempt_t *a = data;
+    ngx_payment_attempt_t *a = data;
 
     ssize_t  n;
 
     (void) mysql_thread_init();
 
-    (void) ngx_payment_db_attempt(a);
+    (void) ngx_payment_attempt_connect(a);
 
     mysql_thread_end();
 
     do {
         /* a pointer is far below PIPE_BUF: written whole, or not at all */
-        n = write(ngx_payment_db_pipe_write, &a, sizeof(void *));
+        n = write(ngx_payment_attempt_pipe_write, &a, sizeof(void *));
     } while (n == -1 && ngx_errno == NGX_EINTR);
 
     return NULL;
@@ -335,17 +265,16 @@ ngx_payment_db_connect_thread(void *data)
 
 
 static ngx_uint_t
-ngx_payment_db_attempt(ngx_payment_db_attempt_t *a)
+ngx_payment_attempt_connect(ngx_payment_attempt_t *a)
 {
     a->phase = "mysql_init()";
     a->mysql = mysql_init(NULL);
 
     if (a->mysql == NULL) {
-        return ngx_payment_db_attempt_fail(a, CR_OUT_OF_MEMORY,
-                                           "out of memory");
+        return ngx_payment_attempt_fail(a, CR_OUT_OF_MEMORY, "out of memory");
     }
 
-    ngx_payment_db_attempt_options(a);
+    ngx_payment_attempt_options(a);
 
     a->phase = "connecting";
 
@@ -353,26 +282,25 @@ ngx_payment_db_attempt(ngx_payment_db_attempt_t *a)
                            a->password, a->database, a->port, a->path, 0)
         == NULL)
     {
-        return ngx_payment_db_attempt_fail(a, mysql_errno(a->mysql),
-                                           mysql_error(a->mysql));
+        return ngx_payment_attempt_fail_by_library(a);
     }
 
     if (a->ssl && mysql_get_ssl_cipher(a->mysql) == NULL) {
         /* without verification the library would do without TLS, too */
-        return ngx_payment_db_attempt_fail(a, CR_SSL_CONNECTION_ERROR,
-                                           "the server has no TLS");
+        return ngx_payment_attempt_fail(a, CR_SSL_CONNECTION_ERROR,
+                                        "the server has no TLS");
     }
 
-    if (ngx_payment_db_attempt_check(a) != 0) {
+    if (ngx_payment_attempt_check(a) != 0) {
         return a->error;
     }
 
-    return ngx_payment_db_attempt_session(a);
+    return ngx_payment_attempt_session(a);
 }
 
 
 static void
-ngx_payment_db_attempt_options(ngx_payment_db_attempt_t *a)
+ngx_payment_attempt_options(ngx_payment_attempt_t *a)
 {
     my_bool       verify, yes;
     unsigned int  protocol, infile;
@@ -412,7 +340,7 @@ ngx_payment_db_attempt_options(ngx_payment_db_attempt_t *a)
 /* Is this the right server?  One question, before anything is changed. */
 
 static ngx_uint_t
-ngx_payment_db_attempt_check(ngx_payment_db_attempt_t *a)
+ngx_payment_attempt_check(ngx_payment_attempt_t *a)
 {
     MYSQL_ROW    row;
     MYSQL_RES   *res;
@@ -428,26 +356,25 @@ ngx_payment_db_attempt_check(ngx_payment_db_attempt_t *a)
                     " (SELECT MAX(version) FROM payment_schema_version)"))
     {
         if (mysql_errno(a->mysql) != ER_NO_SUCH_TABLE) {
-            return ngx_payment_db_attempt_fail(a, mysql_errno(a->mysql),
-                                               mysql_error(a->mysql));
+            return ngx_payment_attempt_fail_by_library(a);
         }
 
-        return ngx_payment_db_attempt_fail(a, NGX_PAYMENT_DB_E_SCHEMA,
-                                 "the database has no payment_schema_version "
-                                 "table: apply sql/V*.sql");
+        return ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_SCHEMA,
+                                        "the database has no "
+                                        "payment_schema_version table: "
+                                        "apply sql/V*.sql");
     }
 
     res = mysql_store_result(a->mysql);
     if (res == NULL) {
-        return ngx_payment_db_attempt_fail(a, mysql_errno(a->mysql),
-                                           mysql_error(a->mysql));
+        return ngx_payment_attempt_fail_by_library(a);
     }
 
     row = mysql_fetch_row(res);
 
     if (row == NULL || row[0] == NULL || row[1] == NULL) {
         mysql_free_result(res);
-        return ngx_payment_db_attempt_fail(a, CR_UNKNOWN_ERROR, "no answer");
+        return ngx_payment_attempt_fail(a, CR_UNKNOWN_ERROR, "no answer");
     }
 
     version = row[2] ? (ngx_uint_t) atoi(row[2]) : 0;
@@ -456,8 +383,8 @@ ngx_payment_db_attempt_check(ngx_payment_db_attempt_t *a)
     if (row[0][0] != '0') {
         mysql_free_result(res);
         a->phase = "looking for the primary";
-        return ngx_payment_db_attempt_fail(a, NGX_PAYMENT_DB_E_READ_ONLY,
-                                           "the server is read-only");
+        return ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_READ_ONLY,
+                                        "the server is read-only");
     }
 
     mysql_free_result(res);
@@ -466,8 +393,8 @@ ngx_payment_db_attempt_check(ngx_payment_db_attempt_t *a)
         fmt = "the schema has version %u, this module needs version %u";
         (void) snprintf(message, sizeof(message), fmt, (unsigned) version,
                         (unsigned) NGX_PAYMENT_SCHEMA_VERSION);
-        return ngx_payment_db_attempt_fail(a, NGX_PAYMENT_DB_E_SCHEMA,
-                                           message);
+        return ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_SCHEMA,
+                                        message);
     }
 
     return 0;
@@ -475,7 +402,7 @@ ngx_payment_db_attempt_check(ngx_payment_db_attempt_t *a)
 
 
 static ngx_uint_t
-ngx_payment_db_attempt_session(ngx_payment_db_attempt_t *a)
+ngx_payment_attempt_session(ngx_payment_attempt_t *a)
 {
     ngx_uint_t    i;
     const char   *sql;
@@ -487,8 +414,7 @@ ngx_payment_db_attempt_session(ngx_payment_db_attempt_t *a)
         sql = a->session[i];
 
         if (mysql_real_query(a->mysql, sql, strlen(sql))) {
-            return ngx_payment_db_attempt_fail(a, mysql_errno(a->mysql),
-                                               mysql_error(a->mysql));
+            return ngx_payment_attempt_fail_by_library(a);
         }
     }
 
@@ -497,16 +423,15 @@ ngx_payment_db_attempt_session(ngx_payment_db_attempt_t *a)
     for (i = 0; a->prepare && a->prepare[i]; i++) {
         stmt = mysql_stmt_init(a->mysql);
         if (stmt == NULL) {
-            return ngx_payment_db_attempt_fail(a, CR_OUT_OF_MEMORY,
-                                               "out of memory");
+            return ngx_payment_attempt_fail(a, CR_OUT_OF_MEMORY, "out of memory");
         }
 
         a->stmts[i] = stmt;
         sql = a->prepare[i];
 
         if (mysql_stmt_prepare(stmt, sql, strlen(sql))) {
-            return ngx_payment_db_attempt_fail(a, mysql_stmt_errno(stmt),
-                                               mysql_stmt_error(stmt));
+            return ngx_payment_attempt_fail(a, mysql_stmt_errno(stmt),
+                                            mysql_stmt_error(stmt));
         }
     }
 
@@ -514,8 +439,18 @@ ngx_payment_db_attempt_session(ngx_payment_db_attempt_t *a)
 }
 
 
+/* What the library says of the connection's last call. */
+
 static ngx_uint_t
-ngx_payment_db_attempt_fail(ngx_payment_db_attempt_t *a, ngx_uint_t error,
+ngx_payment_attempt_fail_by_library(ngx_payment_attempt_t *a)
+{
+    return ngx_payment_attempt_fail(a, mysql_errno(a->mysql),
+                                    mysql_error(a->mysql));
+}
+
+
+ngx_uint_t
+ngx_payment_attempt_fail(ngx_payment_attempt_t *a, ngx_uint_t error,
     const char *message)
 {
     a->error = error ? error : CR_UNKNOWN_ERROR;
@@ -525,14 +460,14 @@ ngx_payment_db_attempt_fail(ngx_payment_db_attempt_t *a, ngx_uint_t error,
 }
 
 
-/* connecting: back in the event loop */
+/* back in the event loop */
 
 static void
-ngx_payment_db_pipe_handler(ngx_event_t *rev)
+ngx_payment_attempt_pipe_handler(ngx_event_t *rev)
 {
-    ssize_t                    n;
-    ngx_connection_t          *c;
-    ngx_payment_db_attempt_t  *a;
+    ssize_t                 n;
+    ngx_connection_t       *c;
+    ngx_payment_attempt_t  *a;
 
     c = rev->data;
 
@@ -547,185 +482,20 @@ ngx_payment_db_pipe_handler(ngx_event_t *rev)
             return;
         }
 
-        ngx_payment_db_threads--;
+        ngx_payment_attempt_threads--;
 
-        if (a->db == NULL) {
-            ngx_payment_db_attempt_free(a);
+        if (a->done == NULL) {
+            ngx_payment_attempt_free(a);
             continue;
         }
 
-        ngx_payment_db_connected(a);
-    }
-}
-
-
-static void
-ngx_payment_db_connected(ngx_payment_db_attempt_t *a)
-{
-    my_bool                yes;
-    ngx_uint_t             i, again;
-    ngx_payment_db_t      *db;
-    ngx_payment_shard_t   *shard;
-    ngx_payment_server_t  *server, *servers;
-
-    db = a->db;
-    shard = db->shard;
-    servers = shard->servers.elts;
-    server = &servers[a->server];
-
-    db->attempt = NULL;
-    db->state = NGX_PAYMENT_DB_CLOSED;
-
-    if (a->error == 0 && shard->active != a->server) {
-        /* another connection has moved on to another server meanwhile */
-        ngx_payment_db_attempt_free(a);
-        ngx_payment_db_connect(db);
-        return;
-    }
-
-    if (a->error == 0) {
-        yes = 1;
-        (void) mysql_optionsv(a->mysql, MARIADB_OPT_SKIP_READ_RESPONSE, &yes);
-
-        db->mysql = a->mysql;
-        ngx_memcpy(db->stmts, a->stmts, sizeof(db->stmts));
-        a->mysql = NULL;
-        ngx_memzero(a->stmts, sizeof(a->stmts));
-
-        if (ngx_payment_db_watch(db) != NGX_OK) {
-            ngx_payment_db_teardown(db, 0);
-            a->phase = "taking the socket over";
-            (void) ngx_payment_db_attempt_fail(a, NGX_PAYMENT_DB_E_RESOURCES,
-                                               "no free connection or fd");
-        }
-    }
-
-    if (a->error) {
-        ngx_payment_db_connect_failed(db, a);
-        return;
-    }
-
-    again = 0;
-
-    for (i = 0; i < shard->servers.nelts; i++) {
-        again |= servers[i].last_error;
-        servers[i].last_error = 0;
-    }
-
-    if (again) {
-        ngx_log_error(NGX_LOG_NOTICE, db->log, 0,
-                      "payment: shard \"%V\": connected to %V again",
-                      &shard->name, &server->name);
-    }
-
-    if (a->flush != 1 && !shard->warned) {
-        ngx_log_error(NGX_LOG_WARN, db->log, 0,
-                      "payment: shard \"%V\", %V: "
-                      "innodb_flush_log_at_trx_commit is %ui, not 1: "
-                      "a crash can lose payments that were answered",
-                      &shard->name, &server->name, a->flush);
-        shard->warned = 1;
-    }
-
-    ngx_payment_db_attempt_free(a);
-
-    ngx_payment_db_count(db, connects, 1);
-
-    db->failures = 0;
-    db->requests = 0;
-    db->connected_at = ngx_current_msec;
-
-    /* up to a tenth less, so that connections of one age don't go together */
-    db->max_age = shard->max_age
-                  - (shard->max_age
-                     ? (ngx_msec_t) ngx_random() % (shard->max_age / 10 + 1)
-                     : 0);
-
-    db->state = NGX_PAYMENT_DB_IDLE;
-    ngx_payment_db_rest(db);
-
-    if (db->state == NGX_PAYMENT_DB_IDLE) {
-        db->ready(db);
-    }
-}
-
-
-static void
-ngx_payment_db_connect_failed(ngx_payment_db_t *db,
-    ngx_payment_db_attempt_t *a)
-{
-    ngx_payment_shard_t   *shard;
-    ngx_payment_server_t  *server;
-
-    shard = db->shard;
-    server = (ngx_payment_server_t *) shard->servers.elts + a->server;
-
-    /* once for a server and a reason, not once for each try */
-
-    if (server->last_error != a->error) {
-        ngx_log_error(NGX_LOG_ERR, db->log, 0,
-                      "payment: shard \"%V\": %s failed, server %V: (%ui) %s",
-                      &shard->name, a->phase, &server->name, a->error,
-                      a->message);
-        server->last_error = a->error;
-    }
-
-    db->failures++;
-    ngx_payment_db_count(db, connect_failures, 1);
-
-    /* where others of us are at work, this one waits for its turn; but no work
-     * can be done on a server that is read-only */
-
-    if (shard->servers.nelts > 1 && shard->active == a->server
-        && (shard->open == 0 || a->error == NGX_PAYMENT_DB_E_READ_ONLY))
-    {
-        shard->active = (a->server + 1) % shard->servers.nelts;
-        ngx_payment_db_count(db, failovers, 1);
-    }
-
-    ngx_payment_db_attempt_free(a);
-    ngx_payment_db_reconnect_later(db);
-
-    if (db->down) {
-        db->down(db);
+        a->done(a);
     }
 }
 
 
 void
-ngx_payment_db_reconnect_later(ngx_payment_db_t *db)
-{
-    ngx_msec_t  delay;
-    ngx_uint_t  rounds;
-
-    if (db->closing) {
-        return;
-    }
-
-    if (db->failures && db->failures < db->shard->servers.nelts) {
-        /* there are servers that were not asked yet */
-        delay = 1;
-
-    } else {
-        rounds = db->failures / db->shard->servers.nelts;
-
-        delay = NGX_PAYMENT_DB_BACKOFF_FIRST;
-
-        if (rounds > 1) {
-            delay = NGX_PAYMENT_DB_BACKOFF_MIN << ngx_min(rounds, 6);
-            delay = ngx_min(delay, NGX_PAYMENT_DB_BACKOFF_MAX);
-        }
-
-        delay -= (ngx_msec_t) ngx_random() % (delay / 2 + 1);
-    }
-
-    db->state = NGX_PAYMENT_DB_CLOSED;
-    ngx_add_timer(&db->timer, delay);
-}
-
-
-static void
-ngx_payment_db_attempt_free(ngx_payment_db_attempt_t *a)
+ngx_payment_attempt_free(ngx_payment_attempt_t *a)
 {
     ngx_uint_t  i;
 

@@ -4,14 +4,26 @@
  * The socket is non-blocking and the library's coroutines are resumed by
  * epoll; every yield of theirs comes after an EAGAIN, so edge-triggered events
  * are safe as long as a coroutine is resumed by the event it waits for and by
- * no other.  How the connection is opened is in ngx_payment_attempt.c.
+ * no other.
+ *
+ *     CLOSED -> CONNECTING -> IDLE <-> BUSY -> CLOSED
+ *
+ * This file decides when to connect and to which server; how that is done is
+ * ngx_payment_attempt.c's.
  */
 
-#include "ngx_payment_db_private.h"
+#include "ngx_payment_db.h"
 
 #include <errmsg.h>
 #include <mysqld_error.h>
 #include <openssl/err.h>
+
+
+/* the first pause between two rounds of attempts, and the age below which the
+ * loss of a connection counts as a failed attempt */
+#define NGX_PAYMENT_DB_BACKOFF_MIN      100         /* ms */
+#define NGX_PAYMENT_DB_BACKOFF_MAX      5000        /* ms */
+#define NGX_PAYMENT_DB_BACKOFF_FIRST    10          /* ms, after one round */
 
 
 typedef enum {
@@ -25,13 +37,43 @@ typedef enum {
 } ngx_payment_db_step_e;
 
 
+static void ngx_payment_db_connect(ngx_payment_db_t *db);
+static void ngx_payment_db_connected(ngx_payment_attempt_t *a);
+static void ngx_payment_db_connect_failed(ngx_payment_db_t *db,
+    ngx_payment_attempt_t *a);
+static void ngx_payment_db_reconnect_later(ngx_payment_db_t *db);
+static ngx_int_t ngx_payment_db_watch(ngx_payment_db_t *db);
 static void ngx_payment_db_advance(ngx_payment_db_t *db, int ready);
 static ngx_int_t ngx_payment_db_step(ngx_payment_db_t *db, int ready,
     ngx_uint_t *lost);
 static void ngx_payment_db_finish(ngx_payment_db_t *db, ngx_uint_t lost);
+static void ngx_payment_db_rest(ngx_payment_db_t *db);
 static void ngx_payment_db_read_handler(ngx_event_t *rev);
 static void ngx_payment_db_write_handler(ngx_event_t *wev);
 static void ngx_payment_db_timer_handler(ngx_event_t *ev);
+static void ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort);
+
+
+ngx_int_t
+ngx_payment_db_init_process(ngx_cycle_t *cycle)
+{
+    if (mysql_library_init(0, NULL, NULL)) {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                      "payment: mysql_library_init() failed");
+        return NGX_ERROR;
+    }
+
+    return ngx_payment_attempt_init_process(cycle);
+}
+
+
+void
+ngx_payment_db_exit_process(ngx_cycle_t *cycle)
+{
+    /* the library stays until the process is gone: a thread may be in it */
+
+    ngx_payment_attempt_exit_process(cycle);
+}
 
 
 void
@@ -57,7 +99,8 @@ ngx_payment_db_close(ngx_payment_db_t *db)
     }
 
     if (db->state == NGX_PAYMENT_DB_CONNECTING) {
-        ngx_payment_db_connect_abandon(db);
+        ngx_payment_attempt_abandon(db->attempt);
+        db->attempt = NULL;
 
     } else if (db->state != NGX_PAYMENT_DB_CLOSED) {
         ngx_payment_db_teardown(db, db->state == NGX_PAYMENT_DB_BUSY);
@@ -83,10 +126,206 @@ ngx_payment_db_reset(ngx_payment_db_t *db)
 }
 
 
+/* connecting */
+
+static void
+ngx_payment_db_connect(ngx_payment_db_t *db)
+{
+    ngx_payment_attempt_t  *a;
+
+    if (db->closing) {
+        return;
+    }
+
+    a = ngx_payment_attempt_create(db->shard, db->session, db->prepare,
+                                   db->log);
+    if (a == NULL) {
+        ngx_payment_db_reconnect_later(db);
+        return;
+    }
+
+    db->server = a->server;
+
+    if (ngx_payment_attempt_start(a, ngx_payment_db_connected, db) != NGX_OK) {
+        ngx_payment_db_connect_failed(db, a);
+        return;
+    }
+
+    db->attempt = a;
+    db->state = NGX_PAYMENT_DB_CONNECTING;
+}
+
+
+static void
+ngx_payment_db_connected(ngx_payment_attempt_t *a)
+{
+    my_bool                yes;
+    ngx_uint_t             i, again;
+    ngx_payment_db_t      *db;
+    ngx_payment_shard_t   *shard;
+    ngx_payment_server_t  *server, *servers;
+
+    db = a->data;
+    shard = db->shard;
+    servers = shard->servers.elts;
+    server = &servers[a->server];
+
+    db->attempt = NULL;
+    db->state = NGX_PAYMENT_DB_CLOSED;
+
+    if (a->error == 0 && shard->active != a->server) {
+        /* another connection has moved on to another server meanwhile */
+        ngx_payment_attempt_free(a);
+        ngx_payment_db_connect(db);
+        return;
+    }
+
+    if (a->error == 0) {
+        yes = 1;
+        (void) mysql_optionsv(a->mysql, MARIADB_OPT_SKIP_READ_RESPONSE, &yes);
+
+        db->mysql = a->mysql;
+        ngx_memcpy(db->stmts, a->stmts, sizeof(db->stmts));
+        a->mysql = NULL;
+        ngx_memzero(a->stmts, sizeof(a->stmts));
+
+        if (ngx_payment_db_watch(db) != NGX_OK) {
+            ngx_payment_db_teardown(db, 0);
+            a->phase = "taking the socket over";
+            (void) ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_RESOURCES,
+                                            "no free connection or fd");
+        }
+    }
+
+    if (a->error) {
+        ngx_payment_db_connect_failed(db, a);
+        return;
+    }
+
+    again = 0;
+
+    for (i = 0; i < shard->servers.nelts; i++) {
+        again |= servers[i].last_error;
+        servers[i].last_error = 0;
+    }
+
+    if (again) {
+        ngx_log_error(NGX_LOG_NOTICE, db->log, 0,
+                      "payment: shard \"%V\": connected to %V again",
+                      &shard->name, &server->name);
+    }
+
+    if (a->flush != 1 && !shard->warned) {
+        ngx_log_error(NGX_LOG_WARN, db->log, 0,
+                      "payment: shard \"%V\", %V: "
+                      "innodb_flush_log_at_trx_commit is %ui, not 1: "
+                      "a crash can lose payments that were answered",
+                      &shard->name, &server->name, a->flush);
+        shard->warned = 1;
+    }
+
+    ngx_payment_attempt_free(a);
+
+    ngx_payment_db_count(db, connects, 1);
+
+    db->failures = 0;
+    db->requests = 0;
+    db->connected_at = ngx_current_msec;
+
+    /* up to a tenth less, so that connections that were opened together do not
+     * end together */
+    db->max_age = shard->max_age
+                  - (shard->max_age
+                     ? (ngx_msec_t) ngx_random() % (shard->max_age / 10 + 1)
+                     : 0);
+
+    db->state = NGX_PAYMENT_DB_IDLE;
+    ngx_payment_db_rest(db);
+
+    if (db->state == NGX_PAYMENT_DB_IDLE) {
+        db->ready(db);
+    }
+}
+
+
+static void
+ngx_payment_db_connect_failed(ngx_payment_db_t *db,
+    ngx_payment_attempt_t *a)
+{
+    ngx_payment_shard_t   *shard;
+    ngx_payment_server_t  *server;
+
+    shard = db->shard;
+    server = (ngx_payment_server_t *) shard->servers.elts + a->server;
+
+    /* once for a server and a reason, not once for each try */
+
+    if (server->last_error != a->error) {
+        ngx_log_error(NGX_LOG_ERR, db->log, 0,
+                      "payment: shard \"%V\": %s failed, server %V: (%ui) %s",
+                      &shard->name, a->phase, &server->name, a->error,
+                      a->message);
+        server->last_error = a->error;
+    }
+
+    db->failures++;
+    ngx_payment_db_count(db, connect_failures, 1);
+
+    /* where others of us are at work, this one waits for its turn; but no work
+     * can be done on a server that is read-only */
+
+    if (shard->servers.nelts > 1 && shard->active == a->server
+        && (shard->open == 0 || a->error == NGX_PAYMENT_DB_E_READ_ONLY))
+    {
+        shard->active = (a->server + 1) % shard->servers.nelts;
+        ngx_payment_db_count(db, failovers, 1);
+    }
+
+    ngx_payment_attempt_free(a);
+    ngx_payment_db_reconnect_later(db);
+
+    if (db->down) {
+        db->down(db);
+    }
+}
+
+
+static void
+ngx_payment_db_reconnect_later(ngx_payment_db_t *db)
+{
+    ngx_msec_t  delay;
+    ngx_uint_t  rounds;
+
+    if (db->closing) {
+        return;
+    }
+
+    if (db->failures && db->failures < db->shard->servers.nelts) {
+        /* there are servers that were not asked yet */
+        delay = 1;
+
+    } else {
+        rounds = db->failures / db->shard->servers.nelts;
+
+        delay = NGX_PAYMENT_DB_BACKOFF_FIRST;
+
+        if (rounds > 1) {
+            delay = NGX_PAYMENT_DB_BACKOFF_MIN << ngx_min(rounds, 6);
+            delay = ngx_min(delay, NGX_PAYMENT_DB_BACKOFF_MAX);
+        }
+
+        delay -= (ngx_msec_t) ngx_random() % (delay / 2 + 1);
+    }
+
+    db->state = NGX_PAYMENT_DB_CLOSED;
+    ngx_add_timer(&db->timer, delay);
+}
+
+
 /* Makes the library's socket an nginx connection.  The fd stays the library's:
  * it is closed by mysql_close(), after the event loop forgot it. */
 
-ngx_int_t
+static ngx_int_t
 ngx_payment_db_watch(ngx_payment_db_t *db)
 {
     ngx_socket_t       s;
@@ -400,7 +639,7 @@ ngx_payment_db_finish(ngx_payment_db_t *db, ngx_uint_t lost)
 
 /* An idle connection: does it go on, and for how long may it idle? */
 
-void
+static void
 ngx_payment_db_rest(ngx_payment_db_t *db)
 {
     if (!ngx_payment_db_fit(db)) {
@@ -514,7 +753,7 @@ ngx_payment_db_timer_handler(ngx_event_t *ev)
 /* Closes the connection.  With abort, a suspended coroutine is made to end
  * first: its socket is shut, so that it meets an error instead of waiting. */
 
-void
+static void
 ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort)
 {
     ngx_int_t          rc;
@@ -640,6 +879,21 @@ ngx_payment_db_classify(ngx_uint_t error)
     default:
         return NGX_PAYMENT_DB_REFUSED;
     }
+}
+
+
+ngx_payment_db_stmt_t *
+ngx_payment_db_error_of(ngx_payment_db_stmt_t *stmts, ngx_uint_t n)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < n; i++) {
+        if (stmts[i].error) {
+            return &stmts[i];
+        }
+    }
+
+    return NULL;
 }
 
 

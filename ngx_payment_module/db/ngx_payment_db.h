@@ -20,12 +20,9 @@
 #include <mysql.h>
 
 #include "ngx_payment_assert.h"
+#include "ngx_payment_attempt.h"
 #include "ngx_payment_shard.h"
 #include "ngx_payment_stats.h"
-
-
-#define NGX_PAYMENT_DB_STMTS_MAX    8       /* prepared, of one connection */
-#define NGX_PAYMENT_DB_MESSAGE_LEN  256
 
 
 typedef struct ngx_payment_db_s        ngx_payment_db_t;
@@ -79,11 +76,12 @@ struct ngx_payment_db_s {
 
     /* set by the owner before ngx_payment_db_open() */
     ngx_payment_shard_stats_t *stats;       /* NULL: nobody counts */
-    ngx_payment_gauges_t      *gauges;      /* .. with stats */
+    ngx_payment_gauges_t      *gauges;      /* NULL if stats is */
     ngx_payment_db_state_pt    ready;
     ngx_payment_db_state_pt    down;        /* a connect attempt failed */
     const char *const         *session;     /* SQL to run first, NULL at end */
-    const char *const         *prepare;     /* SQL to prepare then, dito */
+    const char *const         *prepare;     /* SQL to prepare then, NULL at end;
+                                               or NULL */
 
     MYSQL                     *mysql;
     MYSQL_STMT                *stmts[NGX_PAYMENT_DB_STMTS_MAX];
@@ -104,7 +102,7 @@ struct ngx_payment_db_s {
     ngx_uint_t                 requests;    /* exchanges since connected */
     ngx_msec_t                 connected_at;
     ngx_msec_t                 max_age;     /* this connection's, jittered */
-    struct ngx_payment_db_attempt_s  *attempt;
+    ngx_payment_attempt_t     *attempt;     /* while CONNECTING */
     unsigned                   closing:1;   /* for good */
     unsigned                   timedout:1;
 };
@@ -118,7 +116,8 @@ struct ngx_payment_db_s {
     } while (0)
 
 
-/* Once in a process, before the first open; returns NGX_ERROR if out of fds. */
+/* Once in a process, before the first open.  NGX_ERROR: no file descriptor, or
+ * no connection of nginx's, is left; the log says so. */
 ngx_int_t ngx_payment_db_init_process(ngx_cycle_t *cycle);
 void ngx_payment_db_exit_process(ngx_cycle_t *cycle);
 
@@ -157,6 +156,10 @@ typedef enum {
 } ngx_payment_db_error_e;
 
 ngx_payment_db_error_e ngx_payment_db_classify(ngx_uint_t error);
+
+/* The first statement of an exchange that the server refused; NULL: none. */
+ngx_payment_db_stmt_t *ngx_payment_db_error_of(ngx_payment_db_stmt_t *stmts,
+    ngx_uint_t n);
 
 
 /* Texts for SQL that holds no client's bytes: x'..' of binary. Returns end. */

@@ -1,0 +1,103 @@
+/*
+ * One attempt to connect to a server of a shard.
+ *
+ * Opening a connection blocks in many places of the client library (the
+ * resolver, the TLS handshake, the session's statements), so each attempt runs
+ * in a short-lived thread of its own.  The thread touches nothing but its
+ * attempt, which has copies of what it needs of the configuration: a process
+ * that ends does not wait for its threads.  The finished attempt comes back to
+ * the event loop through a pipe, and there its done() is called.
+ *
+ * Owner: ngx_payment_db.c, which has at most one attempt a connection under
+ * way.  Limits: shard->connect_timeout, in whole seconds, for each blocking
+ * call of the library.
+ */
+
+#ifndef NGX_PAYMENT_ATTEMPT_H
+#define NGX_PAYMENT_ATTEMPT_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include <mysql.h>
+
+#include "ngx_payment_shard.h"
+
+
+#define NGX_PAYMENT_DB_STMTS_MAX    8       /* prepared, of one connection */
+#define NGX_PAYMENT_DB_MESSAGE_LEN  256
+
+/* Reasons of ours for giving a connection up, beyond the library's numbers. */
+#define NGX_PAYMENT_DB_E_READ_ONLY  3001
+#define NGX_PAYMENT_DB_E_SCHEMA     3002
+#define NGX_PAYMENT_DB_E_RESOURCES  3003
+
+
+typedef struct ngx_payment_attempt_s  ngx_payment_attempt_t;
+
+/* Called from the event loop.  The attempt is the receiver's then: to be freed
+ * with ngx_payment_attempt_free(). */
+typedef void (*ngx_payment_attempt_done_pt)(ngx_payment_attempt_t *a);
+
+
+struct ngx_payment_attempt_s {
+    /* of the event loop; the thread does not look at them */
+    ngx_payment_attempt_done_pt  done;      /* NULL: nobody waits for it */
+    void                        *data;
+    ngx_uint_t                   server;    /* index into shard->servers */
+
+    /* the result: a connection with its statements, or error and message */
+    MYSQL                       *mysql;
+    MYSQL_STMT                  *stmts[NGX_PAYMENT_DB_STMTS_MAX];
+    ngx_uint_t                   flush;     /* the server's
+                                               innodb_flush_log_at_trx_commit */
+    ngx_uint_t                   error;     /* 0: connected */
+    const char                  *phase;     /* what failed */
+    char                         message[NGX_PAYMENT_DB_MESSAGE_LEN];
+
+    /* what is wanted; texts are copies in the attempt's own memory */
+    const char *const           *session;
+    const char *const           *prepare;
+    char                        *host;      /* NULL: unix socket */
+    char                        *path;      /* NULL: TCP */
+    char                        *user;
+    char                        *password;
+    char                        *database;
+    char                        *ssl_ca;    /* NULL: none, as the next two */
+    char                        *ssl_certificate;
+    char                        *ssl_certificate_key;
+    in_port_t                    port;
+    unsigned int                 seconds;   /* of patience, for each call */
+    unsigned                     ssl:1;
+    unsigned                     ssl_verify:1;
+};
+
+
+/* Once in a process, before the first attempt. */
+ngx_int_t ngx_payment_attempt_init_process(ngx_cycle_t *cycle);
+void ngx_payment_attempt_exit_process(ngx_cycle_t *cycle);
+
+/* An attempt at the shard's active server.  session (SQL to run) and prepare
+ * (SQL to prepare, or NULL) end with NULL and must live as long as the process.
+ * NULL: no memory. */
+ngx_payment_attempt_t *ngx_payment_attempt_create(
+    const ngx_payment_shard_t *shard, const char *const *session,
+    const char *const *prepare, ngx_log_t *log);
+
+/* NGX_OK: done() will be called, never from within this call.  NGX_ERROR: there
+ * is no thread to be had, and the attempt says so; it stays the caller's. */
+ngx_int_t ngx_payment_attempt_start(ngx_payment_attempt_t *a,
+    ngx_payment_attempt_done_pt done, void *data);
+
+/* Nobody waits any more for an attempt that was started: done() will not be
+ * called, and the attempt is freed when its thread has ended. */
+void ngx_payment_attempt_abandon(ngx_payment_attempt_t *a);
+
+/* Sets error and message; returns the error. */
+ngx_uint_t ngx_payment_attempt_fail(ngx_payment_attempt_t *a,
+    ngx_uint_t error, const char *message);
+
+/* Also closes the connection, unless a->mysql was taken out. */
+void ngx_payment_attempt_free(ngx_payment_attempt_t *a);
+
+#endif /* NGX_PAYMENT_ATTEMPT_H */

@@ -35,7 +35,11 @@ import pymysql
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 
-DB_PORT, KAFKA_PORT, HTTP_PORT = 23336, 27092, 28180
+sys.path.insert(0, os.path.join(ROOT, 't', 'lib'))
+
+from freeport import free_port                                  # noqa: E402
+
+DB_PORT, KAFKA_PORT, HTTP_PORT = free_port(), free_port(2), free_port()
 USER = PASSWORD = 'payment'
 WARM_UP = 40                        # seconds until the broker's JVM is warm
 OURS, BARE = 'payment', 'payment_physical'

@@ -10,13 +10,12 @@ use File::Temp qw( tempdir );
 use IO::Socket::INET;
 use Test::More;
 
+use lib 't/lib';
+use FreePort qw( free_port );
+
 my $dir = tempdir(CLEANUP => 1);
 my $lib = getcwd() . '/t/lib';
-my $port = do {
-    my $sock = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1)
-        or die "no free port: $!\n";
-    $sock->sockport;
-};
+my $port = free_port();
 
 
 # Returns the child's TAP and its exit status.

@@ -7,7 +7,6 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." || exit 255
 
 dir=$(mktemp -d)
 number=0
-port=
 
 
 # is NAME COMMAND..: one test, passed if the command succeeds
@@ -76,13 +75,33 @@ rows() {
 }
 
 
-# a port that nobody has just now
-free_port() {
-    for port in $(shuf -i 20000-29999 -n 50); do
-        [[ -n $(ss -ltnH "sport = :$port") ]] || return 0
-    done
+# its port is what the server itself has
+has_port() {
+    [[ $(tools/server.sh mariadb port "$dir") == "$port" ]]
+}
 
-    return 1
+
+# as if it had lost a race for the port
+elsewhere() {
+    sed -i "s/^port .*/port = $1/" "$dir/my.cnf"
+}
+
+
+perl_gets() {
+    perl -It/lib -MFreePort -e "exit !defined FreePort::hold($1)"
+}
+
+
+python_gets() {
+    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=t/lib \
+        python3 -c "import freeport; freeport._hold('0.0.0.0', $1)"
+}
+
+
+# test-env's servers, in a directory of their own, with these settings
+test_env() {
+    env -u PAYMENT_TEST_KAFKA_PORT PAYMENT_TEST_DIR="$dir" \
+        PAYMENT_TEST_DB_PORT="$1" tools/test-env.sh start
 }
 
 
@@ -98,11 +117,27 @@ trap 'exit 1' INT TERM HUP
 
 
 export MARIADB_BUFFER_POOL=32M MARIADB_LOG_SIZE=16M
-free_port || { echo 'Bail out!  no port is free'; exit 1; }
+
+# free, and nobody else's for as long as this script runs
+coproc FREE {
+    exec perl -It/lib -MFreePort=free_port \
+        -e '$| = 1; print free_port(2), "\n"; <STDIN>'
+}
+
+read -r port <&"${FREE[0]}" || { echo 'Bail out!  no port is free'; exit 1; }
 
 is   'a server starts'               tools/server.sh mariadb start "$dir" $port
 is   'starting it again is fine'     tools/server.sh mariadb start "$dir" $port
 is   'it has a status'               tools/server.sh mariadb status "$dir"
+is   'its port is its own'           has_port
+elsewhere $((port + 1))
+is   'another port is not'           says "port $((port + 1)) is not that of" \
+                                     tools/server.sh mariadb port "$dir"
+is   'test-env sees that, too'       says "is not that of mariadb" \
+                                     test_env ''
+elsewhere $port
+is   'test-env wants it elsewhere'   says "mariadb runs on port $port" \
+                                     test_env 1
 is   'a database is made'            tools/database.sh "$dir" payment u p
 is   'and can be made again'         tools/database.sh "$dir" payment u p
 is   'it answers'                    answers yes
@@ -145,6 +180,10 @@ is   'nothing was lost'              rows 1
 is   'it is stopped'                 tools/server.sh mariadb stop "$dir"
 is   'stopping it again is fine'     tools/server.sh mariadb stop "$dir"
 isnt 'nobody has the port'           grep -q . <(ss -ltnH "sport = :$port")
+isnt 'but it is still held: for perl' perl_gets $port
+isnt 'and for python'                python_gets $port
+is   'perl gets another'             perl_gets 0
+is   'and so does python'            python_gets 0
 
 # a pid file whose number now belongs to somebody else
 tail -f /dev/null &

@@ -80,17 +80,22 @@ install() {
             "have somebody run: apt-get install $*"
     fi
 
+    # one at a time on a machine: the first to end would take the guard against
+    # service starts away from another
+    exec 9</var/lib/dpkg
+    flock 9
+
     say "installing: $*"
     forbid_service_starts
 
     mkdir -p "$BUILD"
 
-    $as_root apt-get -qq update >"$BUILD/apt.log" 2>&1 \
+    $as_root apt-get -qq update >"$BUILD/apt.log" 2>&1 9<&- \
         || say "apt-get update reported errors; trying with what it got"
 
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
         --no-install-recommends -o DPkg::Lock::Timeout=120 "$@" \
-        </dev/null >>"$BUILD/apt.log" 2>&1 || {
+        </dev/null >>"$BUILD/apt.log" 2>&1 9<&- || {
             last_lines "$BUILD/apt.log"
             die "apt-get could not install: $*"
         }

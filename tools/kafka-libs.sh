@@ -19,11 +19,16 @@ fi
 need mvn maven
 say "fetching Kafka's jars from Maven Central"
 
+# Maven's repository belongs to all checkouts and has no lock of its own
+mkdir -p "$HOME/.m2"
+exec 8<"$HOME/.m2"
+flock 8
+
 rm -rf "$dir/libs.new" "$dir/pom.xml"
 
 mvn -B -q -ntp -f "$pom" dependency:copy-dependencies \
     -DincludeScope=runtime -DoutputDirectory="$dir/libs.new" \
-    >"$dir/maven.log" 2>&1 9>&- || {
+    >"$dir/maven.log" 2>&1 8<&- 9>&- || {
         last_lines "$dir/maven.log"
         die "Maven could not fetch Kafka's jars"
     }

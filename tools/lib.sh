@@ -119,22 +119,25 @@ port_free() {
     [[ $port =~ ^[0-9]+$ ]] && (( port > 0 && port < 65536 )) \
         || die "'$port' is not a port number"
 
-    if command -v ss >/dev/null 2>&1; then
-        owner=$(ss -ltnHp "sport = :$port" 2>/dev/null) || owner=
-        [[ -n $owner ]] || return 0
+    need ss iproute2
+    owner=$(ss -ltnHp "sport = :$port")
+    [[ -n $owner ]] || return 0
 
-        if [[ $owner =~ \(\(\"([^\"]+)\",pid=([0-9]+) ]]; then
-            owner=" by ${BASH_REMATCH[1]} (pid ${BASH_REMATCH[2]})"
-        else
-            owner=" by another user's process"
-        fi
-
+    if [[ $owner =~ \(\(\"([^\"]+)\",pid=([0-9]+) ]]; then
+        owner=" by ${BASH_REMATCH[1]} (pid ${BASH_REMATCH[2]})"
     else
-        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || return 0
-        owner=
+        owner=" by another user's process"
     fi
 
     die "port $port, wanted for $what, is taken$owner: free it""${variable:+, or choose another with $variable=PORT}"
+}
+
+
+# listens PID PORT: the process itself has the port. An answer from there alone
+# could be that of another server, which took the port a moment earlier.
+
+listens() {
+    [[ $(ss -ltnHp "sport = :$2") == *",pid=$1,"* ]]
 }
 
 

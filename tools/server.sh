@@ -4,11 +4,12 @@
 #   tools/server.sh mariadb start DIR PORT     DIR/mariadb.sock and 127.0.0.1
 #   tools/server.sh kafka   start DIR PORT     broker PORT, controller PORT+1
 #   tools/server.sh nginx   start DIR CONF     prefix DIR, CONF inside it
-#   tools/server.sh SERVER  stop | kill | status DIR
+#   tools/server.sh SERVER  stop | kill | status | port DIR
 #
 # `start` returns when the server answers; on one that runs already it does
 # nothing. Data stays in DIR over a stop. `kill` is SIGKILL, for fault tests;
-# `status` prints the pid or fails. Everything listens on loopback only.
+# `status` prints the pid or fails; `port` prints the port at which that process
+# itself listens. Everything listens on loopback only.
 #
 # Settings, from the environment:
 #   MARIADB_BUFFER_POOL   innodb_buffer_pool_size (1G)
@@ -34,18 +35,20 @@ usage() {
 }
 
 
-# ready NAME PIDFILE TEXT LOG CONDITION..: wait for the condition, but no
-# longer than the process lives.
+# ready NAME PIDFILE TEXT LOG CONDITION: wait until the condition holds for the
+# server's pid, but no longer than the process lives.
 
 ready() {
-    local name=$1 pidfile=$2 text=$3 log=$4
-    shift 4
+    local name=$1 pidfile=$2 text=$3 log=$4 condition=$5
 
     up_or_dead() {
-        "$@" >/dev/null 2>&1 || ! pid_of "$pidfile" "$text" >/dev/null
+        local pid
+
+        pid=$(pid_of "$pidfile" "$text") || return 0
+        "$condition" "$pid" >/dev/null 2>&1
     }
 
-    if ! wait_until $start_seconds up_or_dead "$@"; then
+    if ! wait_until $start_seconds up_or_dead; then
         last_lines "$log"
         die "$name does not answer after $start_seconds s"
     fi
@@ -90,7 +93,13 @@ EOF
 }
 
 
+mariadb_port() {
+    sed -n 's/^port *= *//p' "$dir/my.cnf"
+}
+
+
 mariadb_answers() {
+    listens "$1" "$port" &&
     mariadb --no-defaults --protocol=socket --socket="$dir/mariadb.sock" \
             --user="$(id -un)" --connect-timeout=2 -e 'DO 1'
 }
@@ -182,8 +191,13 @@ EOF
 }
 
 
+kafka_port() {
+    sed -n 's/^advertised.listeners=.*://p' "$dir/kafka.properties"
+}
+
+
 kafka_answers() {
-    kcat -q -L -b "127.0.0.1:$port" -m 2 -X log_level=0
+    listens "$1" "$port" && kcat -q -L -b "127.0.0.1:$port" -m 2 -X log_level=0
 }
 
 
@@ -310,6 +324,15 @@ case $verb in
 
     status)
         pid_of "$pidfile" "$text"
+        ;;
+
+    port)
+        [[ $server != nginx ]] || usage
+        pid=$(pid_of "$pidfile" "$text") || die "$server does not run in $dir"
+        port=$("${server}_port")
+        listens "$pid" "$port" \
+            || die "port $port is not that of $server in $dir"
+        printf '%s\n' "$port"
         ;;
 
     *)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # The servers that the tests use: a private MariaDB and a private Kafka, on
-# ports of their own beside those of `make run`.
+# ports that are free.
 #
 #   tools/test-env.sh start [--for PID]   start what does not run; print `env`
 #   tools/test-env.sh env                 the variables, as shell export lines
@@ -12,16 +12,14 @@
 # begins with empty data; the data of a run stays until then, to be looked at.
 #
 # Settings, from the environment: PAYMENT_TEST_DIR (build/test),
-# PAYMENT_TEST_DB_PORT (13316), PAYMENT_TEST_KAFKA_PORT (19092, and the next),
-# TEST_NGINX_BINARY (the system's nginx; the module is loaded into it unless
-# TEST_NGINX_LOAD_MODULES is set, also to nothing).
+# PAYMENT_TEST_DB_PORT and PAYMENT_TEST_KAFKA_PORT (and the next; without them,
+# ports that are free), TEST_NGINX_BINARY (the system's nginx; the module is
+# loaded into it unless TEST_NGINX_LOAD_MODULES is set, also to nothing).
 
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 dir=$(realpath -m -- "${PAYMENT_TEST_DIR:-$BUILD/test}")
-db_port=${PAYMENT_TEST_DB_PORT:-13316}
-kafka_port=${PAYMENT_TEST_KAFKA_PORT:-19092}
 module=${PAYMENT_TEST_MODULE:-$BUILD/ngx_http_payment_module.so}
 
 database=payment
@@ -33,7 +31,10 @@ servers=(mariadb kafka)
 
 
 print_env() {
-    local binary=${TEST_NGINX_BINARY:-} name
+    local binary=${TEST_NGINX_BINARY:-} name db_port kafka_port
+
+    db_port=$(port_of mariadb)
+    kafka_port=$(port_of kafka)
 
     if [[ -z $binary ]]; then
         binary=$(sbin nginx) || binary=nginx
@@ -106,11 +107,54 @@ lock() {
 
 
 running() {
-    local server
+    "$ROOT/tools/server.sh" "$1" status "$dir" >/dev/null
+}
 
-    for server in "${servers[@]}"; do
-        "$ROOT/tools/server.sh" "$server" status "$dir" >/dev/null || return 1
-    done
+
+port_of() {
+    "$ROOT/tools/server.sh" "$1" port "$dir"
+}
+
+
+# choose_port SERVER WISH FREE VARIABLE: prints the port that the server has, or
+# shall have: the one that is wished for, or one that is free.
+
+choose_port() {
+    local server=$1 wish=$2 free=$3 variable=$4 port
+
+    if ! running "$server"; then
+        printf '%s\n' "${wish:-$free}"
+        return
+    fi
+
+    port=$(port_of "$server") || exit 1
+
+    if [[ -n $wish && $wish != "$port" ]]; then
+        die "$server runs on port $port, and $variable is $wish: stop it with" \
+            "tools/test-env.sh stop, or unset the variable"
+    fi
+
+    printf '%s\n' "$port"
+}
+
+
+# The free ports are bound until the servers have them: see t/lib/FreePort.pm.
+
+choose_ports() {
+    local db kafka
+
+    coproc FREE {
+        exec perl -I"$ROOT/t/lib" -MFreePort=free_port \
+            -e '$| = 1; print free_port(1), " ", free_port(2), "\n"; <STDIN>' \
+            9>&-
+    }
+
+    read -r db kafka <&"${FREE[0]}" || die "no port is free"
+
+    db_port=$(choose_port mariadb "${PAYMENT_TEST_DB_PORT:-}" "$db" \
+              PAYMENT_TEST_DB_PORT)
+    kafka_port=$(choose_port kafka "${PAYMENT_TEST_KAFKA_PORT:-}" "$kafka" \
+                 PAYMENT_TEST_KAFKA_PORT)
 }
 
 
@@ -157,21 +201,17 @@ stop_servers() {
 
 
 start() {
-    local server any= mariadb_job kafka_job
+    local any= mariadb_job kafka_job
 
     lock
 
-    for server in "${servers[@]}"; do
-        if "$ROOT/tools/server.sh" "$server" status "$dir" >/dev/null; then
-            any=yes
-        fi
-    done
-
-    if [[ -z $any ]]; then
+    if ! running mariadb && ! running kafka; then
         rm -rf -- "$dir"/{mariadb,kafka}{,.*}
     fi
 
-    if ! running; then
+    choose_ports
+
+    if ! running mariadb || ! running kafka; then
         (start_mariadb) 9>&- &
         mariadb_job=$!
         (start_kafka) 9>&- &

@@ -34,7 +34,11 @@ import pymysql
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 
-DB_PORT, KAFKA_PORT, HTTP_PORT = 23346, 27102, 28190
+sys.path.insert(0, os.path.join(ROOT, 't', 'lib'))
+
+from freeport import free_port                                  # noqa: E402
+
+DB_PORT, KAFKA_PORT, HTTP_PORT = free_port(), free_port(2), free_port()
 USER = PASSWORD = 'payment'
 DATABASE = 'payment'
 TICKS = os.sysconf('SC_CLK_TCK')

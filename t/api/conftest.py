@@ -1,10 +1,14 @@
 """Fixtures of t/api: one database and one nginx for each file that asks."""
 
 import os
+import pathlib
+import sys
 
 import pytest
 
-from .service import Database
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'lib'))
+
+from .service import Database                                   # noqa: E402
 
 
 def pytest_collection_modifyitems(items):

@@ -10,16 +10,18 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 
 import pymysql
 
+from freeport import free_port
+
 from .client import Connection
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
+
 WAIT = 20               # seconds for a process to come or go
 NOBODY = '01890000-0000-7000-8000-000000000000'     # no payment's id
 READY = f'/api/payments/{NOBODY}?merchantId=M'
@@ -40,12 +42,6 @@ def await_that(condition, what, seconds=WAIT):
             raise AssertionError(what() if callable(what) else what)
 
         time.sleep(0.01)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
 
 
 def read(path):

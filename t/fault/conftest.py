@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / 'lib')]
 
 import client                                                   # noqa: E402
 import invariants                                               # noqa: E402

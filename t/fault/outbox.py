@@ -26,6 +26,7 @@ import confluent_kafka
 import pytest
 
 import servers
+from freeport import free_port
 from servers import ROOT, WORK, wait_for
 
 COLUMNS = ('aggregatetype, aggregateid, type, merchant_id, version,'
@@ -38,7 +39,7 @@ class Kafka:
     def __init__(self, name='kafka', options=''):
         self.dir = WORK / name
         self.options = options
-        self.port = servers.free_port()
+        self.port = free_port(2)       # and the controller's
         self.watcher = None
 
     @property

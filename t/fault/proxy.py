@@ -19,7 +19,7 @@ import struct
 import threading
 
 import loop
-from servers import free_port
+from freeport import free_port
 
 COM_QUERY = 0x03
 COM_STMT_PREPARE = 0x16
@@ -305,7 +305,7 @@ class Proxy:
     def __init__(self, target, host='127.0.0.1'):
         self.target = target if isinstance(target, tuple) else str(target)
         self.host = host
-        self.port = free_port(host)
+        self.port = free_port(host=host)
         self.links = set()
         self.strikes = []
         self.delay = 0

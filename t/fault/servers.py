@@ -20,6 +20,8 @@ import zlib
 
 import pymysql
 
+from freeport import free_port
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TEST_DIR = pathlib.Path(os.environ.get('PAYMENT_TEST_DIR',
                                        ROOT / 'build' / 'test'))
@@ -53,28 +55,6 @@ def wait_for(condition, seconds=10, what='a condition'):
         assert time.monotonic() < end or asked < 20, \
             f'{what}: not within {seconds} s'
         time.sleep(0.01)
-
-
-def free_port(host='127.0.0.1'):
-    """A port that no outgoing connection can take while its server is down:
-    below the range that the kernel gives away."""
-
-    family = socket.AF_INET6 if ':' in host else socket.AF_INET
-
-    for _ in range(1000):
-        port = random.randrange(20000, 32000)
-
-        with socket.socket(family) as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-
-            try:
-                s.bind((host, port))
-            except OSError:
-                continue
-
-            return port
-
-    raise AssertionError('no free port')
 
 
 class MariaDB:

@@ -24,6 +24,7 @@ use warnings;
 
 use File::Temp qw( tempdir );
 
+use FreePort qw( free_port );
 use PaymentTest::Words;
 use PaymentTest::World;
 

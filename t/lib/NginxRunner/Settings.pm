@@ -8,9 +8,10 @@ use warnings;
 
 use Exporter qw( import );
 use File::Spec;
-use IO::Socket::INET;
 
-our @EXPORT = qw( %set servroot_paths free_port );
+use FreePort qw( free_port );
+
+our @EXPORT = qw( %set servroot_paths );
 
 my $port = $ENV{TEST_NGINX_SERVER_PORT} || $ENV{TEST_NGINX_PORT} || 1984;
 my $root = $ENV{TEST_NGINX_SERVROOT} || File::Spec->rel2abs('t/servroot');
@@ -76,19 +77,5 @@ sub servroot_paths {
     );
 }
 
-
-# A port that nobody listens on now. Another process may take it before its
-# user does; the user's bind tells.
-
-sub free_port {
-    my $sock = IO::Socket::INET->new(
-        LocalAddr => '127.0.0.1',
-        LocalPort => 0,
-        Proto     => 'tcp',
-        Listen    => 1,
-    ) or die "no free port on 127.0.0.1: $!\n";
-
-    return $sock->sockport;
-}
 
 1;

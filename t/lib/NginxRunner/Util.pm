@@ -9,6 +9,7 @@ use Exporter qw( import );
 use Test::More ();
 use Time::HiRes qw( sleep time );
 
+use FreePort qw( free_port );
 use NginxRunner::Settings;
 
 our @EXPORT = qw( await bail_out expand_env is_alive on_bail_out verbose

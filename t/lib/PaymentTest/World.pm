@@ -16,7 +16,7 @@ use Time::HiRes qw( sleep time );
 our @EXPORT = qw(
     await read_file sql new_database database_away database_back
     lock_tables unlock_tables
-    http http_at_once http2 free_port events_in_kafka outbox_count
+    http http_at_once http2 events_in_kafka outbox_count
     master_pid is_alive helpers helper_title nginx_test status
 );
 
@@ -48,7 +48,7 @@ sub read_file {
 
 sub port {
     return $ENV{TEST_NGINX_CLIENT_PORT} || $ENV{TEST_NGINX_SERVER_PORT}
-        || $ENV{TEST_NGINX_PORT} || 1984;
+        || $ENV{TEST_NGINX_PORT};
 }
 
 
@@ -239,14 +239,6 @@ sub http2 {
     close $in;
 
     return $answer =~ /\A(.*)\n(\S+) (\d+)\z/s ? ($3, $2, $1) : ('', '', '');
-}
-
-
-sub free_port {
-    my $sock = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1)
-        or die "no free port: $!\n";
-
-    return $sock->sockport;
 }
 
 

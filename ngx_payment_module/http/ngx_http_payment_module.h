@@ -103,7 +103,7 @@ ngx_int_t ngx_http_payment_prometheus_handler(ngx_http_request_t *r);
 /* ngx_http_payment_admin.c: payment_outbox_admin */
 ngx_int_t ngx_http_payment_admin_handler(ngx_http_request_t *r);
 
-/* ngx_http_payment_static.c: payment_openapi */
+/* ngx_http_payment_openapi.c: payment_openapi */
 ngx_int_t ngx_http_payment_openapi_handler(ngx_http_request_t *r);
 
 /* ngx_http_payment_shard.c: the payment_shard{} block, and the map of slots */

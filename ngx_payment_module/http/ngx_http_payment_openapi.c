@@ -7,9 +7,9 @@
 #include "ngx_http_payment_text.h"
 
 
-/* payment_openapi.c, made from openapi.json */
-extern const unsigned char  payment_openapi[];
-extern const size_t         payment_openapi_len;
+/* ngx_http_payment_openapi_json.c, made from openapi.json */
+extern const unsigned char  ngx_http_payment_openapi_json[];
+extern const size_t         ngx_http_payment_openapi_json_len;
 
 
 static ngx_str_t  ngx_http_payment_type_openapi =
@@ -37,7 +37,7 @@ ngx_http_payment_openapi_handler(ngx_http_request_t *r)
     }
 
     r->headers_out.status = NGX_HTTP_OK;
-    r->headers_out.content_length_n = payment_openapi_len;
+    r->headers_out.content_length_n = ngx_http_payment_openapi_json_len;
     r->headers_out.content_type = ngx_http_payment_type_openapi;
     r->headers_out.content_type_len = ngx_http_payment_type_openapi.len;
     r->headers_out.content_type_lowcase = NULL;
@@ -53,8 +53,8 @@ ngx_http_payment_openapi_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    b->pos = (u_char *) payment_openapi;
-    b->last = b->pos + payment_openapi_len;
+    b->pos = (u_char *) ngx_http_payment_openapi_json;
+    b->last = b->pos + ngx_http_payment_openapi_json_len;
     b->memory = 1;
     b->last_buf = (r == r->main) ? 1 : 0;
     b->last_in_chain = 1;

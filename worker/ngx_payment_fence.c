@@ -27,10 +27,6 @@
 /* after an insertion that a deletion depends on: -1 if it failed */
 #define NGX_PAYMENT_FENCE_INSERTED    "SET @f = IF(ROW_COUNT() >= 0, @f, 0)"
 
-#define NGX_PAYMENT_ROW                                                       \
-    "id, aggregatetype, aggregateid, type, merchant_id, version, created_at, " \
-    "traceparent, payload"
-
 
 static void ngx_payment_fence_ready(ngx_payment_db_t *db);
 static void ngx_payment_fence_done(ngx_payment_db_t *db, ngx_uint_t lost);
@@ -312,8 +308,8 @@ ngx_payment_fence_delete(ngx_payment_relay_t *r)
         /* the same condition twice: the archive first */
 
         p = ngx_sprintf(f->sql[3],
-                "INSERT INTO outbox_archive (" NGX_PAYMENT_ROW ", archived_at)"
-                " SELECT " NGX_PAYMENT_ROW ", UTC_TIMESTAMP(3) "
+                "INSERT INTO outbox_archive (" NGX_PAYMENT_ROW_ALL ", archived_at)"
+                " SELECT " NGX_PAYMENT_ROW_ALL ", UTC_TIMESTAMP(3) "
                 "FROM outbox_event WHERE " NGX_PAYMENT_FENCED " AND ");
         p = ngx_cpymem(p, where, len);
         ngx_payment_fence_statement(r, f->sql[3], p);
@@ -461,8 +457,8 @@ ngx_payment_fence_move(ngx_payment_relay_t *r, u_char *p, const char *reason,
     len = p - where;
 
     p = ngx_sprintf(f->sql[3],
-            "INSERT INTO outbox_dead (" NGX_PAYMENT_ROW ", reason, attempts, "
-            "dead_at) SELECT " NGX_PAYMENT_ROW ", '%s', %ui, UTC_TIMESTAMP(3) "
+            "INSERT INTO outbox_dead (" NGX_PAYMENT_ROW_ALL ", reason, attempts, "
+            "dead_at) SELECT " NGX_PAYMENT_ROW_ALL ", '%s', %ui, UTC_TIMESTAMP(3) "
             "FROM outbox_event WHERE " NGX_PAYMENT_FENCED " AND ",
             reason, attempts);
     p = ngx_cpymem(p, where, len);
@@ -546,8 +542,8 @@ ngx_payment_fence_replay(ngx_payment_relay_t *r)
     ngx_payment_fence_statement(r, f->sql[4], p);
 
     p = ngx_sprintf(f->sql[3],
-            "INSERT INTO outbox_event (" NGX_PAYMENT_ROW ") "
-            "SELECT " NGX_PAYMENT_ROW " FROM outbox_dead "
+            "INSERT INTO outbox_event (" NGX_PAYMENT_ROW_ALL ") "
+            "SELECT " NGX_PAYMENT_ROW_ALL " FROM outbox_dead "
             "WHERE " NGX_PAYMENT_FENCED " AND aggregateid = @a ORDER BY id");
 
     f->work = f->n;
@@ -742,7 +738,7 @@ ngx_payment_fence_failed(ngx_payment_relay_t *r, ngx_uint_t lost,
 
     row = f->stmts[2].result ? mysql_fetch_row(f->stmts[2].result) : NULL;
 
-    if (row && ngx_payment_event_number(row[0]) == 1) {
+    if (row && ngx_payment_row_number(row[0]) == 1) {
         return NGX_OK;
     }
 

@@ -414,7 +414,7 @@ ngx_payment_lease_view(ngx_payment_relay_t *r, uint64_t now_ms)
 
         } else {
             payment_lease_view_node(&f->lease, row[2],
-                                    ngx_payment_event_number(row[1]));
+                                    ngx_payment_row_number(row[1]));
         }
     }
 
@@ -437,7 +437,7 @@ ngx_payment_lease_value(ngx_payment_db_stmt_t *stmt)
 
     row = stmt->result ? mysql_fetch_row(stmt->result) : NULL;
 
-    return row ? ngx_payment_event_number(row[0]) : 0;
+    return row ? ngx_payment_row_number(row[0]) : 0;
 }
 
 

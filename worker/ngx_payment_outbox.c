@@ -18,6 +18,7 @@
 #include <signal.h>
 
 #include "ngx_payment_relay.h"
+#include "ngx_payment_producer_conf.h"
 #include "ngx_payment_command.h"
 
 
@@ -152,7 +153,7 @@ ngx_payment_outbox_begin(ngx_payment_outbox_conf_t *conf, ngx_cycle_t *cycle)
     o->stats = conf->stats;
     o->cycle = cycle;
     o->log = cycle->log;
-    o->producer_timeout = ngx_payment_producer_timeout(conf);
+    o->producer_timeout = ngx_payment_producer_conf_timeout(conf);
 
     if (ngx_payment_outbox_identity(o) != NGX_OK
         || ngx_payment_outbox_init_breaker(o) != NGX_OK

@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 
 #include "ngx_payment_producer.h"
+#include "ngx_payment_producer_conf.h"
 
 
 #define NGX_PAYMENT_PRODUCER_RETRY      1000     /* ms: rd_kafka_new() failed */
@@ -20,6 +21,7 @@
 #define NGX_PAYMENT_PRODUCER_PATIENCE   1000     /* ms beyond the timeout */
 #define NGX_PAYMENT_PRODUCER_PURGED     500      /* ms after purging all */
 #define NGX_PAYMENT_PRODUCER_EVENTS     64       /* in one go of the loop */
+#define NGX_PAYMENT_PRODUCER_HEADERS_MAX   12
 #define NGX_PAYMENT_THREAD_STACK        (256 * 1024)
 
 
@@ -37,7 +39,7 @@ static void ngx_payment_producer_warm_up(ngx_payment_producer_t *p);
 static rd_kafka_topic_t *ngx_payment_producer_get_topic(
     ngx_payment_producer_t *p, ngx_str_t *type);
 static rd_kafka_headers_t *ngx_payment_producer_headers(
-    ngx_payment_event_t *event, uint64_t epoch);
+    ngx_payment_row_t *row, uint64_t epoch);
 static ngx_payment_verdict_e ngx_payment_producer_judge(
     ngx_payment_producer_t *p, rd_kafka_resp_err_t err);
 static void ngx_payment_producer_handler(ngx_event_t *ev);
@@ -121,7 +123,7 @@ ngx_payment_producer_new(ngx_payment_producer_t *p)
     rd_kafka_conf_t  *rkc;
 
     text[0] = '\0';
-    rkc = ngx_payment_producer_conf(p->conf, text, sizeof(text));
+    rkc = ngx_payment_producer_conf_create(p->conf, text, sizeof(text));
 
     if (rkc == NULL) {
         ngx_log_error(NGX_LOG_ALERT, p->log, 0,
@@ -231,7 +233,7 @@ ngx_payment_producer_warm_up(ngx_payment_producer_t *p)
 static rd_kafka_topic_t *
 ngx_payment_producer_get_topic(ngx_payment_producer_t *p, ngx_str_t *type)
 {
-    u_char                name[NGX_PAYMENT_TOPIC_LEN + 1], *data;
+    u_char                name[NGX_PAYMENT_PRODUCER_TOPIC_LEN + 1], *data;
     ngx_uint_t            i;
     rd_kafka_topic_t     *topic;
     ngx_payment_topic_t  *t;
@@ -246,8 +248,8 @@ ngx_payment_producer_get_topic(ngx_payment_producer_t *p, ngx_str_t *type)
         }
     }
 
-    if (p->ntopics == NGX_PAYMENT_TOPICS_MAX
-        || ngx_payment_producer_topic(p->conf, type, name) == 0)
+    if (p->ntopics == NGX_PAYMENT_PRODUCER_TOPICS_MAX
+        || ngx_payment_producer_conf_topic(p->conf, type, name) == 0)
     {
         return NULL;
     }
@@ -276,37 +278,37 @@ ngx_payment_producer_get_topic(ngx_payment_producer_t *p, ngx_str_t *type)
 
 ngx_payment_send_e
 ngx_payment_producer_send(ngx_payment_producer_t *p,
-    ngx_payment_event_t *event, payment_event_t *e, uint64_t epoch,
+    ngx_payment_row_t *row, payment_event_t *e, uint64_t epoch,
     rd_kafka_resp_err_t *err)
 {
     rd_kafka_topic_t    *topic;
     rd_kafka_headers_t  *headers;
 
     if (p->state != NGX_PAYMENT_PRODUCER_UP) {
-        return NGX_PAYMENT_NO_PRODUCER;
+        return NGX_PAYMENT_SEND_NO_PRODUCER;
     }
 
-    topic = ngx_payment_producer_get_topic(p, &event->type);
+    topic = ngx_payment_producer_get_topic(p, &row->type);
     if (topic == NULL) {
         *err = RD_KAFKA_RESP_ERR__INVALID_ARG;
-        return NGX_PAYMENT_REFUSED;
+        return NGX_PAYMENT_SEND_REFUSED;
     }
 
-    headers = ngx_payment_producer_headers(event, epoch);
+    headers = ngx_payment_producer_headers(row, epoch);
 
     *err = rd_kafka_producev(p->rk,
                RD_KAFKA_V_RKT(topic),
                RD_KAFKA_V_PARTITION(RD_KAFKA_PARTITION_UA),
                RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-               RD_KAFKA_V_KEY(event->merchant.data, event->merchant.len),
-               RD_KAFKA_V_VALUE(event->payload.data, event->payload.len),
+               RD_KAFKA_V_KEY(row->merchant.data, row->merchant.len),
+               RD_KAFKA_V_VALUE(row->payload.data, row->payload.len),
                RD_KAFKA_V_HEADERS(headers),
                RD_KAFKA_V_OPAQUE(e),
                RD_KAFKA_V_END);
 
     if (*err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         p->outstanding++;
-        return NGX_PAYMENT_SENT;
+        return NGX_PAYMENT_SEND_OK;
     }
 
     rd_kafka_headers_destroy(headers);
@@ -314,21 +316,23 @@ ngx_payment_producer_send(ngx_payment_producer_t *p,
     if (*err == RD_KAFKA_RESP_ERR__QUEUE_FULL) {
         p->full = 1;
         (void) ngx_atomic_fetch_add(&p->conf->stats->helper.queue_full, 1);
-        return NGX_PAYMENT_FULL;
+        return NGX_PAYMENT_SEND_FULL;
     }
 
     if (*err == RD_KAFKA_RESP_ERR__FATAL) {
         /* its report in the queue makes a new producer */
-        return NGX_PAYMENT_NO_PRODUCER;
+        return NGX_PAYMENT_SEND_NO_PRODUCER;
     }
 
-    if (ngx_payment_producer_judge(p, *err) == NGX_PAYMENT_FAILED_ITSELF) {
-        return NGX_PAYMENT_REFUSED;
+    if (ngx_payment_producer_judge(p, *err)
+        == NGX_PAYMENT_VERDICT_FAILED_ITSELF)
+    {
+        return NGX_PAYMENT_SEND_REFUSED;
     }
 
     p->full = 1;
 
-    return NGX_PAYMENT_FULL;
+    return NGX_PAYMENT_SEND_FULL;
 }
 
 
@@ -339,19 +343,19 @@ ngx_payment_producer_send(ngx_payment_producer_t *p,
  */
 
 static rd_kafka_headers_t *
-ngx_payment_producer_headers(ngx_payment_event_t *event, uint64_t epoch)
+ngx_payment_producer_headers(ngx_payment_row_t *row, uint64_t epoch)
 {
     u_char               id[64], version[NGX_INT32_LEN], lease[NGX_INT64_LEN];
     size_t               id_len, version_len, lease_len;
     rd_kafka_headers_t  *h;
 
-    id_len = ngx_snprintf(id, sizeof(id), "%V:%uD", &event->aggregateid,
-                          event->version)
+    id_len = ngx_snprintf(id, sizeof(id), "%V:%uD", &row->aggregateid,
+                          row->version)
              - id;
-    version_len = ngx_sprintf(version, "%uD", event->version) - version;
+    version_len = ngx_sprintf(version, "%uD", row->version) - version;
     lease_len = ngx_sprintf(lease, "%uL", epoch) - lease;
 
-    h = rd_kafka_headers_new(13);
+    h = rd_kafka_headers_new(NGX_PAYMENT_PRODUCER_HEADERS_MAX);
 
 #define ngx_payment_header(name, value, len)                                  \
     (void) rd_kafka_header_add(h, name, sizeof(name) - 1, value, len)
@@ -361,17 +365,17 @@ ngx_payment_producer_headers(ngx_payment_event_t *event, uint64_t epoch)
     ngx_payment_header("ce_specversion", "1.0", 3);
     ngx_payment_header("ce_id", id, id_len);
     ngx_payment_header("ce_source", "ngx_payment_module", 18);
-    ngx_payment_header("ce_type", event->type.data, event->type.len);
-    ngx_payment_header("ce_subject", event->aggregateid.data,
-                       event->aggregateid.len);
-    ngx_payment_header("ce_time", event->time, NGX_PAYMENT_EVENT_TIME_LEN);
+    ngx_payment_header("ce_type", row->type.data, row->type.len);
+    ngx_payment_header("ce_subject", row->aggregateid.data,
+                       row->aggregateid.len);
+    ngx_payment_header("ce_time", row->time, NGX_PAYMENT_ROW_TIME_LEN);
     ngx_payment_header("content-type", "application/json", 16);
     ngx_payment_header("version", version, version_len);
     ngx_payment_header("epoch", lease, lease_len);
 
-    if (event->traceparent.len) {
-        ngx_payment_header("traceparent", event->traceparent.data,
-                           event->traceparent.len);
+    if (row->traceparent.len) {
+        ngx_payment_header("traceparent", row->traceparent.data,
+                           row->traceparent.len);
     }
 
 #undef ngx_payment_header
@@ -393,13 +397,13 @@ ngx_payment_producer_judge(ngx_payment_producer_t *p, rd_kafka_resp_err_t err)
     switch (err) {
 
     case RD_KAFKA_RESP_ERR_NO_ERROR:
-        return NGX_PAYMENT_DELIVERED;
+        return NGX_PAYMENT_VERDICT_DELIVERED;
 
     case RD_KAFKA_RESP_ERR__PURGE_QUEUE:
     case RD_KAFKA_RESP_ERR__PURGE_INFLIGHT:
     case RD_KAFKA_RESP_ERR__FATAL:
     case RD_KAFKA_RESP_ERR__DESTROY:
-        return NGX_PAYMENT_UNSENT;
+        return NGX_PAYMENT_VERDICT_UNSENT;
 
     case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
     case RD_KAFKA_RESP_ERR_INVALID_MSG:
@@ -411,7 +415,7 @@ ngx_payment_producer_judge(ngx_payment_producer_t *p, rd_kafka_resp_err_t err)
     case RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT:
     case RD_KAFKA_RESP_ERR__BAD_MSG:
     case RD_KAFKA_RESP_ERR__INVALID_ARG:
-        return NGX_PAYMENT_FAILED_ITSELF;
+        return NGX_PAYMENT_VERDICT_FAILED_ITSELF;
 
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
@@ -419,10 +423,10 @@ ngx_payment_producer_judge(ngx_payment_producer_t *p, rd_kafka_resp_err_t err)
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
     case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
         return ngx_strstr(p->conf->topic.data, "$event")
-               ? NGX_PAYMENT_FAILED_ITSELF : NGX_PAYMENT_FAILED;
+               ? NGX_PAYMENT_VERDICT_FAILED_ITSELF : NGX_PAYMENT_VERDICT_FAILED;
 
     default:
-        return NGX_PAYMENT_FAILED;
+        return NGX_PAYMENT_VERDICT_FAILED;
     }
 }
 
@@ -520,7 +524,7 @@ ngx_payment_producer_reports(ngx_payment_producer_t *p,
 
         verdict = ngx_payment_producer_judge(p, message->err);
 
-        if (verdict == NGX_PAYMENT_DELIVERED) {
+        if (verdict == NGX_PAYMENT_VERDICT_DELIVERED) {
             ngx_payment_producer_up(p);
         }
 
@@ -656,7 +660,7 @@ ngx_payment_producer_abort(ngx_payment_producer_t *p, ngx_msec_t patience)
     if (p->state == NGX_PAYMENT_PRODUCER_UP) {
         p->state = NGX_PAYMENT_PRODUCER_SPENT;
         p->give_up_at = ngx_payment_clock_ms()
-                        + ngx_payment_producer_timeout(p->conf)
+                        + ngx_payment_producer_conf_timeout(p->conf)
                         + NGX_PAYMENT_PRODUCER_PATIENCE;
     }
 

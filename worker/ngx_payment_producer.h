@@ -20,29 +20,28 @@
 #include <ngx_event.h>
 #include <librdkafka/rdkafka.h>
 
-#include "ngx_payment_outbox.h"
-#include "ngx_payment_event.h"
+#include "ngx_payment_outbox_conf.h"
+#include "ngx_payment_row.h"
 #include "payment_inflight.h"
 
 
 #define NGX_PAYMENT_PRODUCER_ENDING_MAX   4
-#define NGX_PAYMENT_TOPICS_MAX            32
-#define NGX_PAYMENT_TOPIC_LEN             249
+#define NGX_PAYMENT_PRODUCER_TOPICS_MAX   32
 
 
 typedef enum {
-    NGX_PAYMENT_SENT = 0,          /* report() will follow */
-    NGX_PAYMENT_FULL,              /* back-pressure: room() will follow */
-    NGX_PAYMENT_REFUSED,           /* for the event's own sake */
-    NGX_PAYMENT_NO_PRODUCER        /* room() will follow */
+    NGX_PAYMENT_SEND_OK = 0,       /* report() will follow */
+    NGX_PAYMENT_SEND_FULL,         /* back-pressure: room() will follow */
+    NGX_PAYMENT_SEND_REFUSED,      /* for the event's own sake */
+    NGX_PAYMENT_SEND_NO_PRODUCER   /* room() will follow */
 } ngx_payment_send_e;
 
 
 typedef enum {
-    NGX_PAYMENT_DELIVERED = 0,
-    NGX_PAYMENT_FAILED,            /* the broker's fault: none of the event's */
-    NGX_PAYMENT_FAILED_ITSELF,     /* this event, or one in its batch */
-    NGX_PAYMENT_UNSENT             /* given up by us */
+    NGX_PAYMENT_VERDICT_DELIVERED = 0,
+    NGX_PAYMENT_VERDICT_FAILED,          /* no fault of the event's */
+    NGX_PAYMENT_VERDICT_FAILED_ITSELF,   /* this event, or one in its batch */
+    NGX_PAYMENT_VERDICT_UNSENT           /* given up by us */
 } ngx_payment_verdict_e;
 
 
@@ -77,7 +76,7 @@ typedef struct {
 typedef struct {
     ngx_payment_outbox_conf_t         *conf;
     ngx_log_t                         *log;
-    const ngx_payment_producer_handlers_t  *handlers;
+    const ngx_payment_producer_handlers_t   *handlers;
     void                              *data;
 
     ngx_payment_producer_state_e       state;
@@ -86,7 +85,7 @@ typedef struct {
     ngx_connection_t                  *connection;   /* the queue's eventfd */
     ngx_uint_t                         outstanding;  /* sent, not reported */
 
-    ngx_payment_topic_t                topics[NGX_PAYMENT_TOPICS_MAX];
+    ngx_payment_topic_t                topics[NGX_PAYMENT_PRODUCER_TOPICS_MAX];
     ngx_uint_t                         ntopics;
 
     ngx_event_t                        timer;        /* NONE, SPENT */
@@ -101,7 +100,7 @@ typedef struct {
 void ngx_payment_producer_open(ngx_payment_producer_t *p);
 
 ngx_payment_send_e ngx_payment_producer_send(ngx_payment_producer_t *p,
-    ngx_payment_event_t *event, payment_event_t *e, uint64_t epoch,
+    ngx_payment_row_t *row, payment_event_t *e, uint64_t epoch,
     rd_kafka_resp_err_t *err);
 
 /*
@@ -116,20 +115,7 @@ void ngx_payment_producer_abort(ngx_payment_producer_t *p,
 
 /* The end: no reports any more.  Waits timeout at most: NGX_OK when nothing is
  * left of it, NGX_AGAIN when threads live on. */
-ngx_int_t ngx_payment_producer_close(ngx_payment_producer_t *p, ngx_msec_t timeout);
-
-
-/* ngx_payment_producer_conf.c */
-
-/* From profile and properties; NULL, and why in text. */
-rd_kafka_conf_t *ngx_payment_producer_conf(ngx_payment_outbox_conf_t *conf,
-    u_char *text, size_t size);
-
-/* The longest that an event may stay with the producer; leases allow for it. */
-ngx_msec_t ngx_payment_producer_timeout(ngx_payment_outbox_conf_t *conf);
-
-/* The topic of a type of event, terminated; the length, or 0 if too long. */
-size_t ngx_payment_producer_topic(ngx_payment_outbox_conf_t *conf,
-    ngx_str_t *type, u_char *name);
+ngx_int_t ngx_payment_producer_close(ngx_payment_producer_t *p,
+    ngx_msec_t timeout);
 
 #endif /* NGX_PAYMENT_PRODUCER_H */

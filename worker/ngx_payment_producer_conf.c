@@ -13,7 +13,8 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include "ngx_payment_producer.h"
+#include "ngx_payment_clock.h"
+#include "ngx_payment_producer_conf.h"
 
 
 #define NGX_PAYMENT_CHECK_TIMEOUT     10000      /* ms */
@@ -27,20 +28,20 @@ typedef struct {
 } ngx_payment_preset_t;
 
 
-static ngx_int_t ngx_payment_producer_presets(rd_kafka_conf_t *rkc,
+static ngx_int_t ngx_payment_producer_conf_presets(rd_kafka_conf_t *rkc,
     const ngx_payment_preset_t *preset, u_char *text, size_t size);
-static ngx_int_t ngx_payment_producer_set(rd_kafka_conf_t *rkc,
+static ngx_int_t ngx_payment_producer_conf_set(rd_kafka_conf_t *rkc,
     const char *name, const char *value, u_char *text, size_t size);
-static ngx_int_t ngx_payment_producer_set_number(rd_kafka_conf_t *rkc,
+static ngx_int_t ngx_payment_producer_conf_set_number(rd_kafka_conf_t *rkc,
     const char *name, ngx_uint_t value, u_char *text, size_t size);
-static const char *ngx_payment_producer_reserved(ngx_str_t *name);
-static ngx_int_t ngx_payment_producer_check_timeout(rd_kafka_conf_t *rkc,
+static const char *ngx_payment_producer_conf_reserved(ngx_str_t *name);
+static ngx_int_t ngx_payment_producer_conf_check_timeout(rd_kafka_conf_t *rkc,
     ngx_payment_outbox_conf_t *conf, u_char *text, size_t size);
-static ngx_int_t ngx_payment_producer_check_topic(
+static ngx_int_t ngx_payment_producer_conf_check_topic(
     ngx_payment_outbox_conf_t *conf, u_char *text, size_t size);
-static void ngx_payment_producer_ask(ngx_payment_outbox_conf_t *conf,
+static void ngx_payment_producer_conf_ask(ngx_payment_outbox_conf_t *conf,
     u_char *text, size_t size, ngx_log_t *log);
-static void ngx_payment_producer_ask_child(ngx_payment_outbox_conf_t *conf,
+static void ngx_payment_producer_conf_ask_child(ngx_payment_outbox_conf_t *conf,
     ngx_fd_t fd);
 
 
@@ -86,27 +87,27 @@ static const ngx_payment_preset_t  ngx_payment_preset_reference[] = {
 
 
 char *
-ngx_payment_outbox_check_conf(ngx_conf_t *cf, ngx_payment_outbox_conf_t *conf)
+ngx_payment_producer_conf_check(ngx_conf_t *cf, ngx_payment_outbox_conf_t *conf)
 {
     rd_kafka_conf_t  *rkc;
     u_char            text[NGX_PAYMENT_CHECK_TEXT];
 
     text[0] = '\0';
 
-    rkc = ngx_payment_producer_conf(conf, text, sizeof(text));
+    rkc = ngx_payment_producer_conf_create(conf, text, sizeof(text));
 
     if (rkc) {
-        (void) ngx_payment_producer_check_timeout(rkc, conf, text,
+        (void) ngx_payment_producer_conf_check_timeout(rkc, conf, text,
                                                   sizeof(text));
         rd_kafka_conf_destroy(rkc);
     }
 
     if (text[0] == '\0') {
-        (void) ngx_payment_producer_check_topic(conf, text, sizeof(text));
+        (void) ngx_payment_producer_conf_check_topic(conf, text, sizeof(text));
     }
 
     if (text[0] == '\0') {
-        ngx_payment_producer_ask(conf, text, sizeof(text), cf->log);
+        ngx_payment_producer_conf_ask(conf, text, sizeof(text), cf->log);
     }
 
     if (text[0] == '\0') {
@@ -121,7 +122,7 @@ ngx_payment_outbox_check_conf(ngx_conf_t *cf, ngx_payment_outbox_conf_t *conf)
 
 
 rd_kafka_conf_t *
-ngx_payment_producer_conf(ngx_payment_outbox_conf_t *conf, u_char *text,
+ngx_payment_producer_conf_create(ngx_payment_outbox_conf_t *conf, u_char *text,
     size_t size)
 {
     const char                    *reserved;
@@ -129,40 +130,51 @@ ngx_payment_producer_conf(ngx_payment_outbox_conf_t *conf, u_char *text,
     rd_kafka_conf_t               *rkc;
     ngx_payment_kafka_property_t  *property;
 
+    struct {
+        const char  *name;
+        ngx_uint_t   value;
+    } numbers[] = {
+        { "message.timeout.ms", 0 },
+        { "request.timeout.ms", 0 },
+        { "socket.timeout.ms", 0 },
+        { "queue.buffering.max.messages", 0 }
+    };
+
     rkc = rd_kafka_conf_new();
     shards = ngx_max(conf->shards->nelts, 1);
-    timeout = ngx_payment_producer_timeout(conf);
+    timeout = ngx_payment_producer_conf_timeout(conf);
 
-    if (ngx_payment_producer_presets(rkc, ngx_payment_preset_common, text,
-                                     size)
+    if (ngx_payment_producer_conf_presets(rkc, ngx_payment_preset_common, text,
+                                          size)
         != NGX_OK
-        || ngx_payment_producer_presets(rkc,
+        || ngx_payment_producer_conf_presets(rkc,
                                conf->profile == NGX_PAYMENT_KAFKA_SAFE
                                ? ngx_payment_preset_safe
                                : ngx_payment_preset_reference, text, size)
-           != NGX_OK
-        || ngx_payment_producer_set_number(rkc, "message.timeout.ms", timeout,
-                                           text, size)
-           != NGX_OK
-        || ngx_payment_producer_set_number(rkc, "request.timeout.ms", timeout,
-                                           text, size)
-           != NGX_OK
-        || ngx_payment_producer_set_number(rkc, "socket.timeout.ms",
-                                           ngx_max(timeout, 1000), text, size)
-           != NGX_OK
-        || ngx_payment_producer_set_number(rkc, "queue.buffering.max.messages",
-                                           shards * conf->max_in_flight, text,
-                                           size)
            != NGX_OK)
     {
         goto failed;
+    }
+
+    numbers[0].value = timeout;
+    numbers[1].value = timeout;
+    numbers[2].value = ngx_max(timeout, 1000);
+    numbers[3].value = shards * conf->max_in_flight;
+
+    for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        if (ngx_payment_producer_conf_set_number(rkc, numbers[i].name,
+                                                 numbers[i].value, text, size)
+            != NGX_OK)
+        {
+            goto failed;
+        }
     }
 
     property = conf->properties.elts;
 
     for (i = 0; i < conf->properties.nelts; i++) {
 
-        reserved = ngx_payment_producer_reserved(&property[i].name);
+        reserved = ngx_payment_producer_conf_reserved(&property[i].name);
 
         if (reserved) {
             (void) ngx_snprintf(text, size, "property \"%V\" %s%Z",
@@ -170,9 +182,9 @@ ngx_payment_producer_conf(ngx_payment_outbox_conf_t *conf, u_char *text,
             goto failed;
         }
 
-        if (ngx_payment_producer_set(rkc, (char *) property[i].name.data,
-                                     (char *) property[i].value.data, text,
-                                     size)
+        if (ngx_payment_producer_conf_set(rkc, (char *) property[i].name.data,
+                                          (char *) property[i].value.data,
+                                          text, size)
             != NGX_OK)
         {
             goto failed;
@@ -190,7 +202,7 @@ failed:
 
 
 ngx_msec_t
-ngx_payment_producer_timeout(ngx_payment_outbox_conf_t *conf)
+ngx_payment_producer_conf_timeout(ngx_payment_outbox_conf_t *conf)
 {
     ngx_uint_t                     i;
     ngx_int_t                      n;
@@ -217,13 +229,13 @@ ngx_payment_producer_timeout(ngx_payment_outbox_conf_t *conf)
 
 
 size_t
-ngx_payment_producer_topic(ngx_payment_outbox_conf_t *conf, ngx_str_t *type,
-    u_char *name)
+ngx_payment_producer_conf_topic(ngx_payment_outbox_conf_t *conf,
+    ngx_str_t *type, u_char *name)
 {
     u_char  *p, *last, *from, *end;
 
     p = name;
-    last = name + NGX_PAYMENT_TOPIC_LEN;
+    last = name + NGX_PAYMENT_PRODUCER_TOPIC_LEN;
     from = conf->topic.data;
     end = from + conf->topic.len;
 
@@ -255,12 +267,12 @@ ngx_payment_producer_topic(ngx_payment_outbox_conf_t *conf, ngx_str_t *type,
 
 
 static ngx_int_t
-ngx_payment_producer_presets(rd_kafka_conf_t *rkc,
+ngx_payment_producer_conf_presets(rd_kafka_conf_t *rkc,
     const ngx_payment_preset_t *preset, u_char *text, size_t size)
 {
     for ( /* void */ ; preset->name; preset++) {
-        if (ngx_payment_producer_set(rkc, preset->name, preset->value, text,
-                                     size)
+        if (ngx_payment_producer_conf_set(rkc, preset->name, preset->value,
+                                          text, size)
             != NGX_OK)
         {
             return NGX_ERROR;
@@ -274,7 +286,7 @@ ngx_payment_producer_presets(rd_kafka_conf_t *rkc,
 /* The message names the property and not the value, which may be a secret. */
 
 static ngx_int_t
-ngx_payment_producer_set(rd_kafka_conf_t *rkc, const char *name,
+ngx_payment_producer_conf_set(rd_kafka_conf_t *rkc, const char *name,
     const char *value, u_char *text, size_t size)
 {
     char                 errstr[256];
@@ -296,19 +308,19 @@ ngx_payment_producer_set(rd_kafka_conf_t *rkc, const char *name,
 
 
 static ngx_int_t
-ngx_payment_producer_set_number(rd_kafka_conf_t *rkc, const char *name,
+ngx_payment_producer_conf_set_number(rd_kafka_conf_t *rkc, const char *name,
     ngx_uint_t value, u_char *text, size_t size)
 {
     u_char  buf[NGX_INT_T_LEN + 1];
 
     (void) ngx_sprintf(buf, "%ui%Z", value);
 
-    return ngx_payment_producer_set(rkc, name, (char *) buf, text, size);
+    return ngx_payment_producer_conf_set(rkc, name, (char *) buf, text, size);
 }
 
 
 static const char *
-ngx_payment_producer_reserved(ngx_str_t *name)
+ngx_payment_producer_conf_reserved(ngx_str_t *name)
 {
     ngx_uint_t  i;
 
@@ -345,7 +357,7 @@ ngx_payment_producer_reserved(ngx_str_t *name)
  */
 
 static ngx_int_t
-ngx_payment_producer_check_timeout(rd_kafka_conf_t *rkc,
+ngx_payment_producer_conf_check_timeout(rd_kafka_conf_t *rkc,
     ngx_payment_outbox_conf_t *conf, u_char *text, size_t size)
 {
     ngx_int_t   n;
@@ -376,16 +388,16 @@ ngx_payment_producer_check_timeout(rd_kafka_conf_t *rkc,
 
 
 static ngx_int_t
-ngx_payment_producer_check_topic(ngx_payment_outbox_conf_t *conf, u_char *text,
-    size_t size)
+ngx_payment_producer_conf_check_topic(ngx_payment_outbox_conf_t *conf,
+    u_char *text, size_t size)
 {
-    u_char     name[NGX_PAYMENT_TOPIC_LEN + 1];
+    u_char     name[NGX_PAYMENT_PRODUCER_TOPIC_LEN + 1];
     size_t     i, len;
     ngx_str_t  type;
 
     ngx_str_set(&type, "a-type-of-event-of-32-characters");
 
-    len = ngx_payment_producer_topic(conf, &type, name);
+    len = ngx_payment_producer_conf_topic(conf, &type, name);
 
     for (i = 0; i < len; i++) {
         if (!((name[i] >= 'a' && name[i] <= 'z')
@@ -404,14 +416,15 @@ ngx_payment_producer_check_topic(ngx_payment_outbox_conf_t *conf, u_char *text,
     (void) ngx_snprintf(text, size,
                         "\"payment_kafka_topic %V\" gives no name of a topic: "
                         "up to %d of a-z, A-Z, 0-9, \".\", \"_\", \"-\", and "
-                        "\"$event\"%Z", &conf->topic, NGX_PAYMENT_TOPIC_LEN);
+                        "\"$event\"%Z", &conf->topic,
+                        NGX_PAYMENT_PRODUCER_TOPIC_LEN);
 
     return NGX_ERROR;
 }
 
 
 static void
-ngx_payment_producer_ask(ngx_payment_outbox_conf_t *conf, u_char *text,
+ngx_payment_producer_conf_ask(ngx_payment_outbox_conf_t *conf, u_char *text,
     size_t size, ngx_log_t *log)
 {
     int            fds[2];
@@ -438,7 +451,7 @@ ngx_payment_producer_ask(ngx_payment_outbox_conf_t *conf, u_char *text,
     }
 
     if (pid == 0) {
-        ngx_payment_producer_ask_child(conf, fds[1]);
+        ngx_payment_producer_conf_ask_child(conf, fds[1]);
         _exit(0);
     }
 
@@ -485,7 +498,8 @@ ngx_payment_producer_ask(ngx_payment_outbox_conf_t *conf, u_char *text,
 
 
 static void
-ngx_payment_producer_ask_child(ngx_payment_outbox_conf_t *conf, ngx_fd_t fd)
+ngx_payment_producer_conf_ask_child(ngx_payment_outbox_conf_t *conf,
+    ngx_fd_t fd)
 {
     char              errstr[512];
     size_t            len;
@@ -498,7 +512,7 @@ ngx_payment_producer_ask_child(ngx_payment_outbox_conf_t *conf, ngx_fd_t fd)
     (void) sigprocmask(SIG_SETMASK, &set, NULL);
 
     errstr[0] = '\0';
-    rkc = ngx_payment_producer_conf(conf, text, sizeof(text));
+    rkc = ngx_payment_producer_conf_create(conf, text, sizeof(text));
 
     if (rkc == NULL) {
         return;

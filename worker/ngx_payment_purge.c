@@ -179,7 +179,7 @@ ngx_payment_purge_looked(ngx_payment_relay_t *r, uint64_t now_ms)
     p = &r->purge;
 
     row = mysql_fetch_row(f->stmts[0].result);
-    seen = row ? (ngx_uint_t) ngx_payment_event_number(row[1]) : 0;
+    seen = row ? (ngx_uint_t) ngx_payment_row_number(row[1]) : 0;
 
     if (seen == 0) {
         /* the end: the next walk begins when its time has come */

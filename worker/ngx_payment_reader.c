@@ -321,7 +321,7 @@ ngx_payment_reader_ask_wanted(ngx_payment_relay_t *r)
 
     stmt = ngx_payment_reader_statement(r, &r->reader.wanted_stmt);
 
-    p = ngx_sprintf(stmt->sql.data, "SELECT " NGX_PAYMENT_EVENT_COLUMNS
+    p = ngx_sprintf(stmt->sql.data, "SELECT " NGX_PAYMENT_ROW_COLUMNS
                     ", %s FROM outbox_event WHERE id IN (",
                     ngx_payment_reader_blocked(r));
 
@@ -359,7 +359,7 @@ ngx_payment_reader_ask_next(ngx_payment_relay_t *r)
 
     stmt = ngx_payment_reader_statement(r, &rd->next_stmt);
 
-    p = ngx_sprintf(stmt->sql.data, "SELECT " NGX_PAYMENT_EVENT_COLUMNS
+    p = ngx_sprintf(stmt->sql.data, "SELECT " NGX_PAYMENT_ROW_COLUMNS
                     ", %s FROM outbox_event WHERE id > %uL "
                     "ORDER BY id LIMIT %ui",
                     ngx_payment_reader_blocked(r), rd->cursor,
@@ -649,7 +649,7 @@ ngx_payment_reader_take_wanted(ngx_payment_relay_t *r)
     res = r->reader.stmts[r->reader.wanted_stmt].result;
 
     while ((row = mysql_fetch_row(res)) != NULL) {
-        id = ngx_payment_event_number(row[0]);
+        id = ngx_payment_row_number(row[0]);
         e = payment_inflight_find(&r->table, id);
 
         if (e && e->state == PAYMENT_EVENT_WANTED) {
@@ -698,7 +698,7 @@ ngx_payment_reader_take_next(ngx_payment_relay_t *r)
 
     while ((row = mysql_fetch_row(res)) != NULL) {
 
-        id = ngx_payment_event_number(row[0]);
+        id = ngx_payment_row_number(row[0]);
         first = first ? first : id;
         rows++;
 
@@ -746,12 +746,13 @@ static payment_event_t *
 ngx_payment_reader_verify(ngx_payment_relay_t *r, payment_event_t *e,
     MYSQL_ROW row, unsigned long *lengths)
 {
-    /* columns as in NGX_PAYMENT_EVENT_COLUMNS */
+    uint64_t  payment, version;
 
-    if (ngx_payment_relay_verify(r, e,
-                                 payment_inflight_hash(row[3], lengths[3]),
-                                 (uint32_t) ngx_payment_event_number(row[1]))
-        == NGX_OK)
+    payment = payment_inflight_hash(row[NGX_PAYMENT_ROW_AGGREGATEID],
+                                    lengths[NGX_PAYMENT_ROW_AGGREGATEID]);
+    version = ngx_payment_row_number(row[NGX_PAYMENT_ROW_VERSION]);
+
+    if (ngx_payment_relay_verify(r, e, payment, (uint32_t) version) == NGX_OK)
     {
         return e;
     }
@@ -776,7 +777,7 @@ ngx_payment_reader_take_head(ngx_payment_relay_t *r, uint64_t now_ns)
 
     while ((row = mysql_fetch_row(res)) != NULL) {
 
-        id = ngx_payment_event_number(row[0]);
+        id = ngx_payment_row_number(row[0]);
         rows++;
 
         if (payment_inflight_find(&r->table, id)) {
@@ -822,8 +823,8 @@ ngx_payment_reader_take_max(ngx_payment_relay_t *r)
     rd = &r->reader;
     row = mysql_fetch_row(rd->stmts[rd->max_stmt].result);
 
-    min = row ? ngx_payment_event_number(row[0]) : 0;
-    max = row ? ngx_payment_event_number(row[1]) : 0;
+    min = row ? ngx_payment_row_number(row[0]) : 0;
+    max = row ? ngx_payment_row_number(row[1]) : 0;
     min = ngx_max(min, rd->cursor + 1);
 
     rd->beyond = (max >= min) ? (max - min + 1) * rd->density / 1024 : 0;
@@ -836,9 +837,9 @@ static ngx_int_t
 ngx_payment_reader_event(ngx_payment_relay_t *r, payment_event_t *e,
     MYSQL_ROW row, unsigned long *lengths)
 {
-    ngx_payment_event_t  *event;
+    ngx_payment_row_t  *event;
 
-    event = ngx_payment_event_create(row, lengths, r->log);
+    event = ngx_payment_row_create(row, lengths, r->log);
     if (event == NULL) {
         payment_inflight_remove(e);
         return NGX_ERROR;
@@ -856,8 +857,8 @@ ngx_payment_reader_event(ngx_payment_relay_t *r, payment_event_t *e,
     e->merchant = payment_inflight_hash(event->merchant.data,
                                         event->merchant.len);
 
-    if (row[NGX_PAYMENT_EVENT_COLUMNS_N][0] == '1') {
-        ngx_payment_event_free(event);
+    if (row[NGX_PAYMENT_ROW_COLUMNS_N][0] == '1') {
+        ngx_payment_row_free(event);
         e->follower = 1;
         payment_inflight_move(e, PAYMENT_EVENT_DEAD);
         ngx_payment_fence_soon(r);

@@ -68,7 +68,7 @@ ngx_payment_relay_init(ngx_payment_relay_t *r, ngx_payment_outbox_t *o,
                + 2 * NGX_PAYMENT_BATCH_GROWTH * conf->batch_size
                + 2 * NGX_PAYMENT_WANTED_MAX;
 
-    if (payment_inflight_create(&r->table, capacity, ngx_payment_event_free)
+    if (payment_inflight_create(&r->table, capacity, ngx_payment_row_free)
         != 0)
     {
         return NGX_ERROR;
@@ -352,14 +352,14 @@ ngx_payment_relay_send(ngx_payment_relay_t *r, payment_event_t *e,
 
     switch (rc) {
 
-    case NGX_PAYMENT_SENT:
+    case NGX_PAYMENT_SEND_OK:
         e->since_ns = now_ns;
         payment_inflight_free_data(e);
         payment_inflight_occupy(e);
         payment_inflight_move(e, PAYMENT_EVENT_SENT);
         return NGX_OK;
 
-    case NGX_PAYMENT_REFUSED:
+    case NGX_PAYMENT_SEND_REFUSED:
         /* by the library, which looks at this event alone */
         e->since_ns = now_ns;
         e->alone = 1;
@@ -389,12 +389,12 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
 
     switch (verdict) {
 
-    case NGX_PAYMENT_DELIVERED:
+    case NGX_PAYMENT_VERDICT_DELIVERED:
         ngx_payment_outbox_result(o, now, e, PAYMENT_BREAKER_SUCCESS);
         ngx_payment_relay_delivered(r, e, now);
         break;
 
-    case NGX_PAYMENT_FAILED:
+    case NGX_PAYMENT_VERDICT_FAILED:
         (void) ngx_atomic_fetch_add(&r->stats->failed, 1);
         ngx_payment_outbox_result(o, now, e, PAYMENT_BREAKER_FAILURE);
 
@@ -411,13 +411,13 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
         ngx_payment_relay_failed(r, e, now);
         break;
 
-    case NGX_PAYMENT_FAILED_ITSELF:
+    case NGX_PAYMENT_VERDICT_FAILED_ITSELF:
         (void) ngx_atomic_fetch_add(&r->stats->failed, 1);
         ngx_payment_outbox_result(o, now, e, PAYMENT_BREAKER_IGNORED);
         ngx_payment_relay_refused(r, e, err, now);
         break;
 
-    default: /* NGX_PAYMENT_UNSENT */
+    default: /* NGX_PAYMENT_VERDICT_UNSENT */
         ngx_payment_outbox_unpermit(o, e);
         ngx_payment_relay_failed(r, e, now);
         break;
@@ -736,7 +736,7 @@ ngx_payment_relay_abandoned(ngx_payment_relay_t *r)
     while ((e = payment_inflight_first(&r->table, PAYMENT_EVENT_SENT))
            != NULL)
     {
-        ngx_payment_relay_report(r, e, NGX_PAYMENT_UNSENT,
+        ngx_payment_relay_report(r, e, NGX_PAYMENT_VERDICT_UNSENT,
                                  RD_KAFKA_RESP_ERR__DESTROY);
     }
 }

@@ -24,7 +24,7 @@
 
 #include "ngx_payment_outbox.h"
 #include "ngx_payment_producer.h"
-#include "ngx_payment_event.h"
+#include "ngx_payment_row.h"
 #include "ngx_payment_db.h"
 #include "payment_inflight.h"
 #include "payment_lease_rules.h"

@@ -7,6 +7,7 @@
  */
 
 #include "ngx_http_payment_module.h"
+#include "ngx_payment_producer_conf.h"
 
 #include <sys/eventfd.h>
 
@@ -558,7 +559,7 @@ ngx_http_payment_init_outbox(ngx_conf_t *cf,
         return NGX_CONF_ERROR;
     }
 
-    if (ngx_payment_outbox_check_conf(cf, outbox) != NGX_CONF_OK) {
+    if (ngx_payment_producer_conf_check(cf, outbox) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }
 

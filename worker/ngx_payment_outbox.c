@@ -13,13 +13,13 @@
  * after payment_outbox_drain_timeout, or about 1 s when the master kills.
  */
 
-#include <sys/prctl.h>
-#include <sys/random.h>
-#include <signal.h>
-
 #include "ngx_payment_relay.h"
 #include "ngx_payment_producer_conf.h"
 #include "ngx_payment_command.h"
+
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <signal.h>
 
 
 #define NGX_PAYMENT_MANAGER_DELAY     (3600 * 1000)      /* ms: own timers */

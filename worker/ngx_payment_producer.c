@@ -8,12 +8,12 @@
  *                    a thread destroys what is left
  */
 
+#include "ngx_payment_producer.h"
+#include "ngx_payment_producer_conf.h"
+
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
-
-#include "ngx_payment_producer.h"
-#include "ngx_payment_producer_conf.h"
 
 
 #define NGX_PAYMENT_PRODUCER_RETRY      1000     /* ms: rd_kafka_new() failed */

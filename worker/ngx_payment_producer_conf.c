@@ -9,12 +9,12 @@
  * given no broker to talk to, and ten seconds.
  */
 
+#include "ngx_payment_clock.h"
+#include "ngx_payment_producer_conf.h"
+
 #include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
-
-#include "ngx_payment_clock.h"
-#include "ngx_payment_producer_conf.h"
 
 
 #define NGX_PAYMENT_CHECK_TIMEOUT     10000      /* ms */

@@ -88,8 +88,6 @@ UNDER_REPAIR = {
                       "worker/"],
     "wrong_declarations": ["ngx_payment_module/db/",
                            "ngx_payment_module/writer/", "worker/"],
-    "wrong_order_of_headers": ["ngx_payment_module/db/",
-                               "ngx_payment_module/http/", "worker/"],
     "wrong_names": ["ngx_payment_module/db/", "ngx_payment_module/http/",
                     "ngx_payment_module/writer/", "worker/"],
     "wrong_lines": ["ngx_payment_module/", "worker/"],
@@ -231,7 +229,7 @@ def wrong_headers(tree):
 
 
 def wrong_order_of_headers(tree):
-    """nginx's headers come before the system's: they choose its dialect."""
+    """A header of nginx comes before the first of the system's."""
 
     for source in tree.sources:
         system = None
@@ -239,14 +237,16 @@ def wrong_order_of_headers(tree):
         for ours, name, line in source.includes:
             nginx = name.startswith("ngx_")
 
-            if not nginx and system is None:
-                system = name
+            if nginx and system is None:
+                break
 
-            elif nginx and system:
+            if nginx:
                 yield (f"{source.path}:{line} includes {name} after {system}: "
                        "put it first, because ngx_config.h says what the "
                        "system's headers are to declare")
                 break
+
+            system = system or name
 
 
 def wrong_declarations(tree):

@@ -1,29 +1,37 @@
 """The sources as text, for the tests that hold them together."""
 
 import functools
+import os
 import pathlib
 import re
-import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# Bytes, or recorded word for word.
+# What is made, and what is bytes or recorded word for word.
 
-NOT_TEXT = ("t/fuzz/corpus/", "bench/results/", "t/unit/resilience4j/recorded")
+NOT_OURS = re.compile(r"(.*/)?(\.git|\.hypothesis|\.pytest_cache|__pycache__)"
+                      r"|build|run|t/servroot.*"
+                      r"|t/fuzz/corpus|bench/results"
+                      r"|t/unit/resilience4j/recorded\.txt")
 
 
 def repository():
-    """path: text, of the files that git has or would take"""
+    """path: text, of the project's files, also without git"""
 
-    names = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others",
-         "--exclude-standard"],
-        cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    files = {}
 
-    return {name: (ROOT / name).read_text("utf-8")
-            for name in names.split("\0")
-            if name and not name.startswith(NOT_TEXT)
-            and (ROOT / name).is_file()}
+    for folder, folders, names in os.walk(ROOT):
+        place = pathlib.Path(folder).relative_to(ROOT)
+        folders[:] = [name for name in folders
+                      if not NOT_OURS.fullmatch(str(place / name))]
+
+        for name in names:
+            path = str(place / name)
+
+            if not NOT_OURS.fullmatch(path) and not name.endswith(".pyc"):
+                files[path] = (ROOT / path).read_text("utf-8")
+
+    return dict(sorted(files.items()))
 
 
 TOKEN = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'',

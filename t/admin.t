@@ -388,7 +388,7 @@ payment: outbox admin: breaker-reset done, client: 127.0.0.1
 --- error_code eval
 [200, 503, 200]
 --- response_body_like eval
-['"enabled":false,"up":false', 'there is no outbox process here', '"paused":false']
+['"enabled":false,"up":false', 'there is no helper process here', '"paused":false']
 
 
 

@@ -745,7 +745,7 @@ ngx_http_payment_admin_command(ngx_http_payment_admin_t *a)
 
     if (!a->pmcf->outbox.enable || !ngx_http_payment_helper_up(h)) {
         return ngx_http_payment_admin_fail(a, PAYMENT_UNAVAILABLE, NULL,
-                                           "there is no outbox process here");
+                                           "there is no helper process here");
     }
 
     command = ngx_payment_command(a->action->command,
@@ -794,7 +794,7 @@ ngx_http_payment_admin_look(ngx_event_t *ev)
             a->command = 0;
             ngx_http_payment_admin_finish(a,
                 ngx_http_payment_admin_fail(a, PAYMENT_UNAVAILABLE, NULL,
-                                            "the outbox process did not carry "
+                                            "the helper process did not carry "
                                             "it out in time"));
             return;
         }
@@ -847,7 +847,7 @@ ngx_http_payment_admin_result(ngx_http_payment_admin_t *a,
 
     default:
         return ngx_http_payment_admin_fail(a, PAYMENT_UNAVAILABLE, NULL,
-                                           "the outbox process could not do "
+                                           "the helper process could not do "
                                            "it: see the error log");
     }
 }

@@ -269,7 +269,7 @@ ngx_http_payment_prometheus_helper(ngx_http_payment_text_t *t,
     const ngx_http_payment_counter_t  *c;
 
     ngx_http_payment_prometheus_family(t, "payment_outbox_up", "gauge",
-                                       "1 while the outbox process runs.");
+                                       "1 while the helper process runs.");
     ngx_http_payment_text_add(t, "payment_outbox_up %ui\n",
                               ngx_http_payment_helper_up(h));
 

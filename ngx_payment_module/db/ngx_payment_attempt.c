@@ -423,7 +423,8 @@ ngx_payment_attempt_session(ngx_payment_attempt_t *a)
     for (i = 0; a->prepare && a->prepare[i]; i++) {
         stmt = mysql_stmt_init(a->mysql);
         if (stmt == NULL) {
-            return ngx_payment_attempt_fail(a, CR_OUT_OF_MEMORY, "out of memory");
+            return ngx_payment_attempt_fail(a, CR_OUT_OF_MEMORY,
+                                            "out of memory");
         }
 
         a->stmts[i] = stmt;

@@ -7,6 +7,7 @@
  */
 
 #include "ngx_http_payment_module.h"
+#include "ngx_payment_db.h"
 #include "ngx_payment_producer_conf.h"
 
 #include <sys/eventfd.h>

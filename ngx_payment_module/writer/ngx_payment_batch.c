@@ -1,95 +1,28 @@
-/*
- * The life of a batch: formed from what waits, run on a line, tried again,
- * divided, and in the end settled.  What it says to the database meanwhile is
- * in ngx_payment_transaction.c.
- *
- *     READY -> (on a line) -> settled
- *                 |    ^
- *                 v    |
- *               WAIT -> READY
- *
- * A batch that the database rolled back waits and runs again; in the end it is
- * halved until the guilty request stands alone.  One whose outcome is unknown
- * is never given up before its operations' time is.
- */
+/* Operations that share one transaction: see ngx_payment_batch.h. */
 
-#include "ngx_payment_batch_private.h"
+#include "ngx_payment_assert.h"
+#include "ngx_payment_batch.h"
 
 
-static ngx_payment_batch_t *ngx_payment_batch_alloc(
-    ngx_payment_writer_t *writer, ngx_uint_t n);
-static void ngx_payment_batch_follow(ngx_payment_batch_t *b);
-static ngx_msec_t ngx_payment_batch_deadline(ngx_payment_batch_t *b);
-static void ngx_payment_batch_timer(ngx_event_t *ev);
+static void ngx_payment_batch_count(ngx_payment_batch_t *b);
 
 
 ngx_payment_batch_t *
-ngx_payment_batch_create(ngx_payment_writer_t *writer, ngx_queue_t *queue,
-    ngx_uint_t get)
-{
-    size_t                bytes;
-    ngx_queue_t          *q;
-    ngx_payment_op_t     *op;
-    ngx_payment_batch_t  *b;
-
-    b = ngx_payment_batch_alloc(writer, writer->conf->batch_size);
-    if (b == NULL) {
-        return NULL;
-    }
-
-    b->get = get ? 1 : 0;
-    bytes = 0;
-
-    while (!ngx_queue_empty(queue) && b->n < writer->conf->batch_size) {
-
-        q = ngx_queue_head(queue);
-        op = ngx_queue_data(q, ngx_payment_op_t, queue);
-
-        if (b->n && bytes + op->bytes > writer->conf->batch_bytes) {
-            break;
-        }
-
-        ngx_queue_remove(q);
-        writer->queued--;
-        writer->queued_bytes -= op->bytes;
-        writer->gauges->queued = writer->queued;
-
-        bytes += op->bytes;
-        op->state = NGX_PAYMENT_OP_BATCHED;
-        op->batch = b;
-        op->order = b->n;
-        op->dispatched_us = b->started_us;
-        b->ops[b->n++] = op;
-    }
-
-    if (!get) {
-        ngx_payment_batch_follow(b);
-    }
-
-    return b;
-}
-
-
-static ngx_payment_batch_t *
-ngx_payment_batch_alloc(ngx_payment_writer_t *writer, ngx_uint_t n)
+ngx_payment_batch_create(ngx_uint_t rows_max, ngx_log_t *log)
 {
     ngx_payment_batch_t  *b;
 
     b = ngx_calloc(sizeof(ngx_payment_batch_t)
-                   + 2 * n * sizeof(ngx_payment_op_t *), writer->log);
+                   + 2 * rows_max * sizeof(ngx_payment_op_t *), log);
     if (b == NULL) {
         return NULL;
     }
 
     b->ops = (ngx_payment_op_t **) (b + 1);
-    b->keys = b->ops + n;
-    b->writer = writer;
+    b->keys = b->ops + rows_max;
     b->started_us = ngx_payment_now_us();
-    b->timer.handler = ngx_payment_batch_timer;
     b->timer.data = b;
-    b->timer.log = writer->log;
-
-    writer->batches++;
+    b->timer.log = log;
 
     return b;
 }
@@ -102,30 +35,30 @@ ngx_payment_batch_destroy(ngx_payment_batch_t *b)
         ngx_del_timer(&b->timer);
     }
 
-    if (b->pool) {
-        ngx_destroy_pool(b->pool);
-    }
-
-    if (b->writer->waiter == b) {
-        b->writer->waiter = NULL;
-    }
-
-    b->writer->batches--;
     ngx_free(b);
 }
 
 
-/* Of operations with one key, the first is executed; the others follow it. */
+void
+ngx_payment_batch_add(ngx_payment_batch_t *b, ngx_payment_op_t *op)
+{
+    op->state = NGX_PAYMENT_OP_BATCHED;
+    op->batch = b;
+    op->order = b->n;
+    op->dispatched_us = b->started_us;
 
-static void
+    b->ops[b->n++] = op;
+}
+
+
+void
 ngx_payment_batch_follow(ngx_payment_batch_t *b)
 {
     ngx_uint_t         i, n;
     ngx_payment_op_t  *leader, *op;
 
     ngx_memcpy(b->keys, b->ops, b->n * sizeof(ngx_payment_op_t *));
-    qsort(b->keys, b->n, sizeof(ngx_payment_op_t *),
-          ngx_payment_batch_cmp_keys);
+    qsort(b->keys, b->n, sizeof(ngx_payment_op_t *), ngx_payment_op_cmp_keys);
 
     leader = NULL;
 
@@ -136,7 +69,8 @@ ngx_payment_batch_follow(ngx_payment_batch_t *b)
             && ngx_memcmp(leader->request.key_hash, op->request.key_hash,
                           PAYMENT_KEY_HASH_SIZE) == 0)
         {
-            op->follows = 1;
+            op->state = NGX_PAYMENT_OP_FOLLOWING;
+            op->batch = NULL;
             op->followers = leader->followers;
             leader->followers = op;
             continue;
@@ -146,124 +80,107 @@ ngx_payment_batch_follow(ngx_payment_batch_t *b)
     }
 
     for (i = 0, n = 0; i < b->n; i++) {
-        op = b->ops[i];
-
-        if (op->follows) {
-            continue;
-        }
-
-        b->ops[n++] = op;
-
-        if (op->request.operation != PAYMENT_AUTHORIZE) {
-            b->changes++;
+        if (b->ops[i]->state == NGX_PAYMENT_OP_BATCHED) {
+            b->ops[n++] = b->ops[i];
         }
     }
 
     b->n = n;
+    ngx_payment_batch_count(b);
 }
 
 
-int
-ngx_payment_batch_cmp_keys(const void *one, const void *two)
+static void
+ngx_payment_batch_count(ngx_payment_batch_t *b)
 {
-    int                       rc;
-    const ngx_payment_op_t   *first, *second;
+    ngx_uint_t  i;
 
-    first = *(ngx_payment_op_t *const *) one;
-    second = *(ngx_payment_op_t *const *) two;
+    b->changes = 0;
 
-    rc = ngx_memcmp(first->request.key_hash, second->request.key_hash,
-                    PAYMENT_KEY_HASH_SIZE);
-    if (rc) {
-        return rc;
+    for (i = 0; i < b->n; i++) {
+        if (b->ops[i]->request.operation != PAYMENT_AUTHORIZE) {
+            b->changes++;
+        }
     }
-
-    return (first->order < second->order) ? -1 : 1;
 }
 
 
 void
-ngx_payment_batch_run(ngx_payment_batch_t *b, ngx_payment_line_t *line)
+ngx_payment_batch_remove(ngx_payment_batch_t *b, ngx_payment_op_t *op)
 {
-    ngx_payment_assert(b->state == NGX_PAYMENT_BATCH_READY);
-    ngx_payment_assert(line->batch == NULL && b->n > 0);
+    ngx_uint_t  i;
 
-    if (b->timer.timer_set) {
-        ngx_del_timer(&b->timer);
-    }
+    for (i = 0; b->ops[i] != op; i++) { /* void */ }
 
-    b->line = line;
-    line->batch = b;
-    line->since = ngx_current_msec;
+    ngx_memmove(&b->ops[i], &b->ops[i + 1],
+                (b->n - i - 1) * sizeof(ngx_payment_op_t *));
+    b->n--;
+    op->batch = NULL;
 
-    b->writer->gauges->busy++;
-
-    if (b->pool) {
-        ngx_destroy_pool(b->pool);
-    }
-
-    b->pool = ngx_create_pool(16384, b->writer->log);
-
-    if (b->pool == NULL) {
-        ngx_payment_batch_again(b);
-        return;
-    }
-
-    ngx_payment_batch_execute(b);
+    ngx_payment_batch_count(b);
 }
 
 
 void
-ngx_payment_batch_drop_found(ngx_payment_batch_t *b)
+ngx_payment_batch_take(ngx_payment_batch_t *b,
+    ngx_payment_op_standing_e standing, ngx_queue_t *taken)
 {
     ngx_uint_t         i, n;
     ngx_payment_op_t  *op;
 
-    b->changes = 0;
-
     for (i = 0, n = 0; i < b->n; i++) {
         op = b->ops[i];
 
-        if (op->found) {
-            op->batch_size = b->n;
-            ngx_payment_writer_settle(b->writer, op, op->outcome);
+        if (op->standing == standing) {
+            op->batch = NULL;
+            ngx_queue_insert_tail(taken, &op->queue);
             continue;
-        }
-
-        if (op->request.operation != PAYMENT_AUTHORIZE) {
-            b->changes++;
         }
 
         b->ops[n++] = op;
     }
 
     b->n = n;
+    ngx_payment_batch_count(b);
 }
 
 
-/* The batch leaves its line, which is free then. */
-
-void
-ngx_payment_batch_release(ngx_payment_batch_t *b)
+ngx_payment_batch_t *
+ngx_payment_batch_split(ngx_payment_batch_t *b, ngx_uint_t n)
 {
-    ngx_payment_line_t  *line;
+    ngx_uint_t            i;
+    ngx_payment_batch_t  *part;
 
-    line = b->line;
+    ngx_payment_assert(b->kind != NGX_PAYMENT_BATCH_READS && !b->unknown);
+    ngx_payment_assert(n > 0 && n < b->n);
 
-    if (line == NULL) {
-        return;
+    part = ngx_payment_batch_create(n, b->timer.log);
+    if (part == NULL) {
+        return NULL;
     }
 
-    b->line = NULL;
-    line->batch = NULL;
+    part->n = n;
+    part->tries = b->tries;
+    part->started_us = b->started_us;
+    part->timer.handler = b->timer.handler;
+    part->data = b->data;
 
-    b->writer->gauges->busy--;
-    ngx_payment_writer_wake(b->writer);
+    b->n -= n;
+
+    for (i = 0; i < n; i++) {
+        part->ops[i] = b->ops[b->n + i];
+        part->ops[i]->batch = part;
+    }
+
+    ngx_payment_batch_count(b);
+    ngx_payment_batch_count(part);
+
+    return part;
 }
 
 
-static ngx_msec_t
-ngx_payment_batch_deadline(ngx_payment_batch_t *b)
+ngx_msec_t
+ngx_payment_batch_deadline(const ngx_payment_batch_t *b)
 {
     ngx_uint_t  i;
     ngx_msec_t  deadline;
@@ -277,227 +194,4 @@ ngx_payment_batch_deadline(ngx_payment_batch_t *b)
     }
 
     return deadline;
-}
-
-
-/* To be tried again, off the line and after a pause; in the end, not. */
-
-void
-ngx_payment_batch_again(ngx_payment_batch_t *b)
-{
-    ngx_msec_t                        delay;
-    const ngx_payment_writer_conf_t  *conf;
-
-    conf = b->writer->conf;
-
-    ngx_payment_batch_release(b);
-
-    b->tries++;
-
-    if (!b->unknown && b->tries > conf->retries) {
-
-        /* one of them may be to blame, also for a connection that is lost
-         * each time; but none of them for what the whole server lacks */
-
-        if (b->n > 1 && !b->get && b->reason != NGX_PAYMENT_DB_UNFIT) {
-            ngx_payment_batch_split(b, 2);
-            return;
-        }
-
-        ngx_payment_batch_give_up(b, PAYMENT_UNAVAILABLE,
-                                  "the database could not take the payment");
-        return;
-    }
-
-    if ((ngx_msec_int_t) (ngx_payment_batch_deadline(b) - ngx_current_msec)
-        <= 0)
-    {
-        ngx_payment_batch_give_up(b, b->unknown ? PAYMENT_OUTCOME_UNKNOWN
-                                                : PAYMENT_UNAVAILABLE,
-                                  "the database did not answer in time");
-        return;
-    }
-
-    (void) ngx_atomic_fetch_add(&b->writer->stats->retries, 1);
-
-    delay = conf->retry_interval << ngx_min(b->tries - 1, 10);
-    delay = ngx_min(delay, conf->retry_max_interval);
-    delay = delay / 2 + (ngx_msec_t) ngx_random() % (delay / 2 + 1);
-
-    b->state = NGX_PAYMENT_BATCH_WAIT;
-    ngx_add_timer(&b->timer, delay);
-}
-
-
-/* Parts, each with one more try: the guilty request ends up alone. */
-
-void
-ngx_payment_batch_split(ngx_payment_batch_t *b, ngx_uint_t parts)
-{
-    ngx_uint_t            i, n;
-    ngx_payment_batch_t  *part;
-
-    (void) ngx_atomic_fetch_add(&b->writer->stats->splits, 1);
-
-    b->tries = b->writer->conf->retries - 1;
-
-    for ( /* void */ ; parts > 1 && b->n > 1; parts--) {
-
-        n = (b->n + parts - 1) / parts;
-
-        part = ngx_payment_batch_alloc(b->writer, n);
-        if (part == NULL) {
-            break;
-        }
-
-        part->n = n;
-        part->tries = b->tries;
-        part->started_us = b->started_us;
-
-        for (i = 0; i < n; i++) {
-            part->ops[i] = b->ops[b->n - n + i];
-            part->ops[i]->batch = part;
-
-            if (part->ops[i]->request.operation != PAYMENT_AUTHORIZE) {
-                part->changes++;
-            }
-        }
-
-        b->n -= n;
-        b->changes -= part->changes;
-
-        ngx_payment_batch_ready(part);
-    }
-
-    ngx_payment_batch_ready(b);
-}
-
-
-/* Waits for a line, but no longer than somebody waits for the batch. */
-
-void
-ngx_payment_batch_ready(ngx_payment_batch_t *b)
-{
-    ngx_msec_int_t  left;
-
-    left = (ngx_msec_int_t) (ngx_payment_batch_deadline(b) - ngx_current_msec);
-
-    b->state = NGX_PAYMENT_BATCH_READY;
-    ngx_queue_insert_tail(&b->writer->ready, &b->queue);
-    ngx_add_timer(&b->timer, (ngx_msec_t) ngx_max(left, 1));
-
-    ngx_payment_writer_wake(b->writer);
-}
-
-
-static void
-ngx_payment_batch_timer(ngx_event_t *ev)
-{
-    ngx_payment_batch_t  *b;
-
-    b = ev->data;
-
-    if (b->state == NGX_PAYMENT_BATCH_WAIT) {
-        ngx_payment_batch_ready(b);
-        return;
-    }
-
-    ngx_queue_remove(&b->queue);
-    ngx_payment_batch_give_up(b, b->unknown ? PAYMENT_OUTCOME_UNKNOWN
-                                            : PAYMENT_UNAVAILABLE,
-                              "the database could not be reached in time");
-}
-
-
-/* The end: everybody is told, the line is free. */
-
-void
-ngx_payment_batch_settle(ngx_payment_batch_t *b)
-{
-    ngx_uint_t             i;
-    ngx_payment_writer_t  *writer;
-
-    writer = b->writer;
-
-    ngx_payment_batch_release(b);
-
-    /* the database works on the next batch while we answer this one */
-    ngx_payment_writer_dispatch(writer);
-
-    for (i = 0; i < b->n; i++) {
-        b->ops[i]->batch_size = b->n;
-        ngx_payment_writer_settle(writer, b->ops[i], b->ops[i]->outcome);
-    }
-
-    ngx_payment_batch_destroy(b);
-}
-
-
-void
-ngx_payment_batch_abandon(ngx_payment_batch_t *b)
-{
-    ngx_payment_assert(b->state == NGX_PAYMENT_BATCH_READY && !b->unknown);
-
-    ngx_queue_remove(&b->queue);
-    ngx_payment_batch_give_up(b, PAYMENT_UNAVAILABLE,
-                              "the database is away");
-}
-
-
-void
-ngx_payment_batch_give_up(ngx_payment_batch_t *b, payment_outcome_e outcome,
-    const char *detail)
-{
-    ngx_uint_t         i;
-    ngx_payment_op_t  *op;
-
-    for (i = 0; i < b->n; i++) {
-        op = b->ops[i];
-        op->outcome = outcome;
-        op->fault.outcome = outcome;
-        op->fault.field[0] = '\0';
-        (void) ngx_cpystrn((u_char *) op->fault.detail, (u_char *) detail,
-                           sizeof(op->fault.detail));
-    }
-
-    if (outcome == PAYMENT_OUTCOME_UNKNOWN) {
-        (void) ngx_atomic_fetch_add(&b->writer->stats->unknown,
-                                    (ngx_atomic_int_t) b->n);
-    }
-
-    ngx_payment_batch_settle(b);
-}
-
-
-ngx_int_t
-ngx_payment_batch_remove(ngx_payment_batch_t *b, ngx_payment_op_t *op)
-{
-    ngx_uint_t  i;
-
-    if (b->unknown || op->follows || op->followers
-        || (b->state != NGX_PAYMENT_BATCH_READY
-            && b->state != NGX_PAYMENT_BATCH_WAIT))
-    {
-        return NGX_AGAIN;
-    }
-
-    for (i = 0; b->ops[i] != op; i++) { /* void */ }
-
-    ngx_memmove(&b->ops[i], &b->ops[i + 1],
-                (b->n - i - 1) * sizeof(ngx_payment_op_t *));
-    b->n--;
-
-    if (op->request.operation != PAYMENT_AUTHORIZE) {
-        b->changes--;
-    }
-
-    if (b->n == 0) {
-        if (b->state == NGX_PAYMENT_BATCH_READY) {
-            ngx_queue_remove(&b->queue);
-        }
-
-        ngx_payment_batch_destroy(b);
-    }
-
-    return NGX_OK;
 }

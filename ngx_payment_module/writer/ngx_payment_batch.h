@@ -1,14 +1,17 @@
 /*
  * A batch: operations that share one transaction.
  *
- *     READ      what changes are about: payments FOR UPDATE, keys   (changes)
- *               and whether what was not found is not there, or is locked
- *     WRITE     four bulk statements, pipelined
- *     COMMIT
+ *     FORMED -> RUNNING -> ENDED
+ *                |  ^
+ *         +------+  |
+ *         v         |
+ *     PAUSED ---> READY
  *
- * so an all-authorize batch costs two round trips.  What leads away from that
- * path, and back to it, is in ngx_payment_transaction.c.  Every batch takes its
- * locks in one order: payments by id, then keys by hash.
+ * A batch is passive: the writer forms it, moves it from state to state and
+ * divides it, and a transaction runs it.  Operations with one key are in a
+ * batch once; the others follow the first.
+ *
+ * Owner: the writer.  Limits: the rows that it was created for.
  */
 
 #ifndef NGX_PAYMENT_BATCH_H
@@ -16,72 +19,76 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include <ngx_event.h>
 
-#include "ngx_payment_writer.h"
+#include "ngx_payment_op.h"
 
 
 typedef enum {
-    NGX_PAYMENT_BATCH_READY = 0,   /* wants a line */
-    NGX_PAYMENT_BATCH_READ,
-    NGX_PAYMENT_BATCH_WRITE,
-    NGX_PAYMENT_BATCH_COMMIT,
-    NGX_PAYMENT_BATCH_ROLLBACK,    /* after an error; with it, looks keys up */
-    NGX_PAYMENT_BATCH_RESOLVE,     /* did the lost COMMIT happen? */
-    NGX_PAYMENT_BATCH_GET,         /* reads for clients */
-    NGX_PAYMENT_BATCH_WAIT         /* for its timer: to be tried again */
+    NGX_PAYMENT_BATCH_WRITES = 0,  /* authorizations and changes */
+    NGX_PAYMENT_BATCH_READS,       /* GETs */
+    NGX_PAYMENT_BATCH_WAITER       /* changes that wait for a payment's lock */
+} ngx_payment_batch_kind_e;
+
+
+/* Moved by one function of the writer's, which also has the queue and timer. */
+
+typedef enum {
+    NGX_PAYMENT_BATCH_FORMED = 0,  /* new */
+    NGX_PAYMENT_BATCH_RUNNING,     /* on a line */
+    NGX_PAYMENT_BATCH_PAUSED,      /* until its timer makes it READY */
+    NGX_PAYMENT_BATCH_READY,       /* in the writer's queue, for a line */
+    NGX_PAYMENT_BATCH_ENDED        /* off the line, to be told and freed */
 } ngx_payment_batch_state_e;
 
 
 struct ngx_payment_batch_s {
-    ngx_queue_t                queue;       /* in writer->ready */
+    ngx_queue_t                queue;       /* while READY */
+    ngx_payment_batch_kind_e   kind;
     ngx_payment_batch_state_e  state;
-    ngx_payment_writer_t      *writer;
-    ngx_payment_line_t        *line;
 
     ngx_payment_op_t         **ops;         /* in order of arrival */
-    ngx_payment_op_t         **keys;        /* those written, by key hash */
     ngx_uint_t                 n;
-    ngx_uint_t                 nkeys;
-    ngx_uint_t                 changes;     /* not authorize */
+    ngx_uint_t                 changes;     /* those that are not authorize */
 
-    payment_t                 *payments;    /* that changes are about, by id */
-    uint32_t                  *versions;    /* ... before any change */
-    ngx_uint_t                 npayments;
-    ngx_uint_t                 nupdates;
+    ngx_payment_op_t         **keys;        /* room for those that a transaction
+                                               writes, by key hash */
+    ngx_uint_t                 nkeys;
 
     ngx_uint_t                 tries;
-    ngx_payment_db_error_e     reason;      /* why it is being rolled back */
-    ngx_payment_db_stmt_t      stmts[NGX_PAYMENT_DB_STMTS_MAX];
-    ngx_pool_t                *pool;        /* of one attempt */
-    ngx_event_t                timer;
     uint64_t                   started_us;
+    ngx_event_t                timer;       /* of READY and PAUSED */
+    void                      *data;        /* the writer's */
 
-    unsigned                   get:1;       /* reads only */
-    unsigned                   unknown:1;   /* COMMIT sent, answer not seen */
-    unsigned                   locked:1;    /* by somebody else: 1205 */
-    unsigned                   waits:1;     /* for one payment's lock */
+    unsigned                   unknown:1;   /* COMMIT was sent, and its answer
+                                               not seen */
 };
 
 
-/* Takes operations off a queue; NULL: no memory, or none is left to do. */
-ngx_payment_batch_t *ngx_payment_batch_create(ngx_payment_writer_t *writer,
-    ngx_queue_t *queue, ngx_uint_t get);
+/* NULL: no memory.  The writer sets timer.handler and data. */
+ngx_payment_batch_t *ngx_payment_batch_create(ngx_uint_t rows_max,
+    ngx_log_t *log);
+void ngx_payment_batch_destroy(ngx_payment_batch_t *b);
 
-/* Runs a READY batch on a free line. */
-void ngx_payment_batch_run(ngx_payment_batch_t *batch,
-    ngx_payment_line_t *line);
+void ngx_payment_batch_add(ngx_payment_batch_t *b, ngx_payment_op_t *op);
 
-/* Takes an operation out of a batch that is not on a line and whose outcome is
- * certain: NGX_OK, or NGX_AGAIN. */
-ngx_int_t ngx_payment_batch_remove(ngx_payment_batch_t *batch,
-    ngx_payment_op_t *op);
+/* To be called once, when the batch has all its operations: of those with one
+ * key, only the first stays in it. */
+void ngx_payment_batch_follow(ngx_payment_batch_t *b);
 
-/* Answers 503 for a READY batch that no server can take. */
-void ngx_payment_batch_abandon(ngx_payment_batch_t *batch);
+/* Takes one operation out. */
+void ngx_payment_batch_remove(ngx_payment_batch_t *b, ngx_payment_op_t *op);
 
-void ngx_payment_batch_destroy(ngx_payment_batch_t *batch);
+/* Takes the operations of one standing out and appends them to a queue. */
+void ngx_payment_batch_take(ngx_payment_batch_t *b,
+    ngx_payment_op_standing_e standing, ngx_queue_t *taken);
 
-/* What a line's connection runs first: for ngx_payment_db_t.session. */
-extern const char *const  ngx_payment_batch_session[];
+/* The last n operations become a batch of their own, of WRITES, with as many
+ * tries behind it; NULL: no memory. */
+ngx_payment_batch_t *ngx_payment_batch_split(ngx_payment_batch_t *b,
+    ngx_uint_t n);
+
+/* When the last of its operations is to be told. */
+ngx_msec_t ngx_payment_batch_deadline(const ngx_payment_batch_t *b);
 
 #endif /* NGX_PAYMENT_BATCH_H */

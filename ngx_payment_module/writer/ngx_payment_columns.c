@@ -1,5 +1,6 @@
 /* Bulk statements and their bound arrays: see ngx_payment_columns.h. */
 
+#include "ngx_payment_assert.h"
 #include "ngx_payment_columns.h"
 
 
@@ -374,8 +375,7 @@ ngx_payment_columns_add_event(ngx_payment_columns_t *columns,
 
 ngx_uint_t
 ngx_payment_columns_statements(ngx_payment_columns_t *columns,
-    ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts,
-    ngx_payment_stmt_e *which)
+    ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts)
 {
     ngx_uint_t    s, n;
     unsigned int  rows;
@@ -391,9 +391,7 @@ ngx_payment_columns_statements(ngx_payment_columns_t *columns,
 
         (void) mysql_stmt_attr_set(db->stmts[s], STMT_ATTR_ARRAY_SIZE, &rows);
 
-        stmts[n].stmt = db->stmts[s];
-        which[n] = s;
-        n++;
+        stmts[n++].stmt = db->stmts[s];
     }
 
     return n;

@@ -51,10 +51,9 @@ void ngx_payment_columns_add_payment(ngx_payment_columns_t *columns,
 void ngx_payment_columns_add_event(ngx_payment_columns_t *columns,
     const ngx_payment_op_t *op, const u_char *payload, size_t len);
 
-/* Statements that have rows, ready for an exchange; returns how many.  which[]
- * says of each which one it is. */
+/* Statements that have rows, ready for an exchange, in the order of
+ * ngx_payment_stmt_e; returns how many. */
 ngx_uint_t ngx_payment_columns_statements(ngx_payment_columns_t *columns,
-    ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts,
-    ngx_payment_stmt_e *which);
+    ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts);
 
 #endif /* NGX_PAYMENT_COLUMNS_H */

@@ -1,4 +1,4 @@
-/* The life of an operation's memory: see ngx_payment_op.h. */
+/* An operation's memory and its outcome: see ngx_payment_op.h. */
 
 #include "ngx_payment_op.h"
 
@@ -53,4 +53,53 @@ ngx_payment_op_free(ngx_payment_op_t *op)
 
     ngx_queue_insert_head(&ngx_payment_op_cache, &op->queue);
     ngx_payment_op_cached++;
+}
+
+
+void
+ngx_payment_op_detach(ngx_payment_op_t *op)
+{
+    op->data = NULL;
+    op->settled = NULL;
+}
+
+
+void
+ngx_payment_op_fail(ngx_payment_op_t *op, payment_outcome_e outcome,
+    const char *detail)
+{
+    op->outcome = outcome;
+    op->fault.outcome = outcome;
+    op->fault.field[0] = '\0';
+    (void) ngx_cpystrn((u_char *) op->fault.detail, (u_char *) detail,
+                       sizeof(op->fault.detail));
+}
+
+
+ngx_uint_t
+ngx_payment_op_same_request(const ngx_payment_op_t *one,
+    const ngx_payment_op_t *two)
+{
+    return ngx_memcmp(one->request.fingerprint, two->request.fingerprint,
+                      PAYMENT_FINGERPRINT_SIZE)
+           == 0;
+}
+
+
+int
+ngx_payment_op_cmp_keys(const void *one, const void *two)
+{
+    int                       rc;
+    const ngx_payment_op_t   *first, *second;
+
+    first = *(ngx_payment_op_t *const *) one;
+    second = *(ngx_payment_op_t *const *) two;
+
+    rc = ngx_memcmp(first->request.key_hash, second->request.key_hash,
+                    PAYMENT_KEY_HASH_SIZE);
+    if (rc) {
+        return rc;
+    }
+
+    return (first->order < second->order) ? -1 : 1;
 }

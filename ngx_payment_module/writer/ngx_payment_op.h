@@ -4,6 +4,11 @@
  * An operation outlives its HTTP request: when the client goes away, the
  * payment goes on.  It is owned by the writer from submit to settle; the
  * request only holds a pointer, which it gives up with ngx_payment_op_detach().
+ *
+ *     QUEUED -> BATCHED -> SETTLED
+ *        ^         |
+ *        |         v
+ *        +---- FOLLOWING
  */
 
 #ifndef NGX_PAYMENT_OP_H
@@ -19,24 +24,36 @@
 typedef struct ngx_payment_op_s      ngx_payment_op_t;
 typedef struct ngx_payment_batch_s   ngx_payment_batch_t;
 
-/* called once, when outcome is final; frees the operation afterwards */
+/* Called once, when the outcome is final; the operation is freed afterwards. */
 typedef void (*ngx_payment_op_settled_pt)(ngx_payment_op_t *op);
 
 
 typedef enum {
-    NGX_PAYMENT_OP_NEW = 0,
-    NGX_PAYMENT_OP_QUEUED,         /* in the writer's queue */
-    NGX_PAYMENT_OP_BATCHED,        /* in a batch, or following one that is */
+    NGX_PAYMENT_OP_QUEUED = 1,     /* in one of the writer's queues */
+    NGX_PAYMENT_OP_BATCHED,        /* in op->batch */
+    NGX_PAYMENT_OP_FOLLOWING,      /* in the list of an operation with its key,
+                                      whose outcome it waits for */
     NGX_PAYMENT_OP_SETTLED
 } ngx_payment_op_state_e;
+
+
+/* What the transaction that is under way has found out about an operation. */
+
+typedef enum {
+    NGX_PAYMENT_OP_UNDECIDED = 0,  /* nothing yet, or that it is refused */
+    NGX_PAYMENT_OP_APPLIED,        /* the transaction writes it */
+    NGX_PAYMENT_OP_FOUND,          /* its key is in the database already */
+    NGX_PAYMENT_OP_BLOCKED         /* another transaction holds its payment */
+} ngx_payment_op_standing_e;
 
 
 struct ngx_payment_op_s {
     ngx_queue_t                 queue;
     ngx_payment_op_state_e      state;
-    ngx_payment_batch_t        *batch;
+    ngx_payment_batch_t        *batch;      /* while BATCHED, else NULL */
 
-    /* the same key, waiting for this operation's outcome */
+    /* the first of a list, through this member of theirs, of the operations
+     * with the same key that wait for this one's outcome */
     ngx_payment_op_t           *followers;
 
     void                       *data;       /* NULL: nobody waits any more */
@@ -61,15 +78,26 @@ struct ngx_payment_op_s {
     ngx_uint_t                  batch_size; /* 0: never got into one */
 
     ngx_uint_t                  order;      /* of arrival, in its batch */
-    unsigned                    applied:1;  /* the batch writes it */
-    unsigned                    found:1;    /* its key is in the database */
-    unsigned                    held:1;     /* its payment is another's now */
-    unsigned                    follows:1;  /* is in another's followers */
+    ngx_payment_op_standing_e   standing;
 };
 
 
 /* NULL: no memory.  The caller fills in request, data, settled, deadline. */
 ngx_payment_op_t *ngx_payment_op_create(ngx_log_t *log);
 void ngx_payment_op_free(ngx_payment_op_t *op);
+
+/* Nobody waits for the outcome any more; the payment goes on. */
+void ngx_payment_op_detach(ngx_payment_op_t *op);
+
+/* Sets an outcome that is a failure, with a sentence for the client. */
+void ngx_payment_op_fail(ngx_payment_op_t *op, payment_outcome_e outcome,
+    const char *detail);
+
+/* Two operations with one key: are they the same request? */
+ngx_uint_t ngx_payment_op_same_request(const ngx_payment_op_t *one,
+    const ngx_payment_op_t *two);
+
+/* For qsort() of pointers: by key hash, and among equals by arrival. */
+int ngx_payment_op_cmp_keys(const void *one, const void *two);
 
 #endif /* NGX_PAYMENT_OP_H */

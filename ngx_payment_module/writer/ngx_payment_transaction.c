@@ -1,91 +1,123 @@
 /*
- * The transaction of a batch, on its line: see ngx_payment_batch.h for the
- * straight way.
+ * The transaction of a batch: see ngx_payment_transaction.h for the straight
+ * way, which is
  *
- *     [READ] -> WRITE -> COMMIT -> settled
+ *     [READ] -> WRITE -> COMMIT -> DONE
  *
- * Off that way:
- *   - a statement failed: ROLLBACK, then by reason: a used key is looked up and
- *     answered, and the rest runs again; what the server rolled back waits and
- *     runs again, and in the end is halved until the guilty one stands alone;
- *   - a payment's row is locked by somebody else: its operations leave the
- *     batch, to try again later, so that nobody else waits with them;
- *   - the connection died before COMMIT was sent: nothing happened, again;
- *   - it died after: the outcome is unknown.  The keys are read back under a
- *     lock, so that a commit that is still under way is waited for.  What is
- *     found was committed; what is not was rolled back and runs again.
+ * What leads off that way:
+ *   - A statement fails: ROLLBACK, and then the reason decides.  A key that was
+ *     used before is looked up, so that its operation is answered and the
+ *     others run again; what the server rolled back runs again after a pause;
+ *     what it refuses is divided until the operation to blame is alone.
+ *   - Another transaction holds the row of a payment: the operations on that
+ *     payment leave the batch, so that no other operation waits with them.
+ *   - The connection dies before COMMIT was sent: nothing has happened, and the
+ *     batch runs again.
+ *   - The connection dies after that: the outcome is unknown.  The batch's next
+ *     run only reads its keys, under a lock, so that a COMMIT which is still
+ *     under way is waited for.  A key that is found was committed; one that is
+ *     not was rolled back, and its operation runs again.
  *
- * Nothing is answered before the transaction has ended: even a conflict may
- * be due to a change of the same batch.
+ * No operation has its outcome before the transaction has ended: even a
+ * conflict may be due to a change of the same batch.
+ *
+ * An exchange may be over before the call that starts it returns, and with it
+ * the transaction, and the transaction's end may begin the next one.  So every
+ * function here that starts an exchange, or calls a function that does, or
+ * calls ngx_payment_transaction_end(), does that as its last statement.
  */
 
-#include "ngx_payment_batch_private.h"
+#include "ngx_payment_assert.h"
 #include "ngx_payment_doorbell.h"
+#include "ngx_payment_transaction.h"
 
 #include <mysqld_error.h>
 
 
-#define NGX_PAYMENT_BATCH_LOCKED_PARTS  8
+#define NGX_PAYMENT_TRANSACTION_POOL          16384   /* bytes, at first */
+
+/* how many batches are made of one that has waited for a lock in vain */
+#define NGX_PAYMENT_TRANSACTION_LOCKED_PARTS  8
 
 #define NGX_PAYMENT_HEX_LEN          (3 + 2 * 16)     /* x'..' of 16 bytes */
-#define NGX_PAYMENT_BATCH_TIMEOUT(b) ((b)->writer->shard->read_timeout)
 
-/* asked with everything that is only read: what a server says that has become a
- * replica while we rested may have been true once */
-#define NGX_PAYMENT_BATCH_IS_REPLICA "SELECT @@global.read_only"
+/* Asked in every exchange that only reads: a server that has become a replica
+ * while the connection was idle may lack what the primary has committed. */
+#define NGX_PAYMENT_TRANSACTION_IS_REPLICA  "SELECT @@global.read_only"
 
 #define NGX_PAYMENT_EPOCH_MS(column)                                          \
     "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', " column ") DIV 1000"
 
 
-static void ngx_payment_batch_read(ngx_payment_batch_t *b);
-static void ngx_payment_batch_read_done(ngx_payment_db_t *db, ngx_uint_t lost);
-static ngx_uint_t ngx_payment_batch_is_primary(ngx_payment_db_stmt_t *s);
-static void ngx_payment_batch_load(ngx_payment_batch_t *b, MYSQL_RES *res);
-static void ngx_payment_batch_missing_done(ngx_payment_db_t *db,
+static void ngx_payment_transaction_read(ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_read_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
-static void ngx_payment_batch_let_go(ngx_payment_batch_t *b);
-static payment_t *ngx_payment_batch_row_of(ngx_payment_batch_t *b,
-    const uint8_t *id);
-static void ngx_payment_batch_apply(ngx_payment_batch_t *b);
-static void ngx_payment_batch_write(ngx_payment_batch_t *b);
-static ngx_int_t ngx_payment_batch_fill(ngx_payment_batch_t *b);
-static void ngx_payment_batch_write_done(ngx_payment_db_t *db,
+static ngx_uint_t ngx_payment_transaction_mark_missing(
+    ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_look(ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_look_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
-static void ngx_payment_batch_commit_done(ngx_payment_db_t *db,
-    ngx_uint_t lost);
-static void ngx_payment_batch_failed(ngx_payment_batch_t *b,
-    const char *phase, ngx_payment_db_stmt_t *s);
-static void ngx_payment_batch_rollback(ngx_payment_batch_t *b,
-    ngx_payment_db_error_e reason);
-static void ngx_payment_batch_rollback_done(ngx_payment_db_t *db,
-    ngx_uint_t lost);
-static void ngx_payment_batch_resolve(ngx_payment_batch_t *b);
-static void ngx_payment_batch_resolve_done(ngx_payment_db_t *db,
-    ngx_uint_t lost);
-static void ngx_payment_batch_get(ngx_payment_batch_t *b);
-static void ngx_payment_batch_get_done(ngx_payment_db_t *db, ngx_uint_t lost);
-
-static ngx_int_t ngx_payment_batch_sql(ngx_payment_batch_t *b, ngx_str_t *sql,
-    const char *head, const char *tail, ngx_uint_t by_payment);
-static ngx_uint_t ngx_payment_batch_found(ngx_payment_batch_t *b,
+static void ngx_payment_transaction_let_go(ngx_payment_transaction_t *t);
+static ngx_uint_t ngx_payment_transaction_is_primary(
+    const ngx_payment_db_stmt_t *s);
+static ngx_int_t ngx_payment_transaction_load(ngx_payment_transaction_t *t,
     MYSQL_RES *res);
-static void ngx_payment_batch_found_row(ngx_payment_batch_t *b, MYSQL_ROW row,
-    ngx_payment_op_t *op);
-static void ngx_payment_batch_log(ngx_payment_batch_t *b, const char *phase,
-    ngx_payment_db_stmt_t *s);
+static payment_t *ngx_payment_transaction_locate(ngx_payment_transaction_t *t,
+    const uint8_t *id);
+static payment_t *ngx_payment_transaction_payment(
+    ngx_payment_transaction_t *t, const payment_request_t *r);
+static void ngx_payment_transaction_apply(ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_write(ngx_payment_transaction_t *t);
+static ngx_int_t ngx_payment_transaction_fill(ngx_payment_transaction_t *t);
+static ngx_int_t ngx_payment_transaction_add_event(
+    ngx_payment_transaction_t *t, ngx_payment_op_t *op);
+static void ngx_payment_transaction_write_done(ngx_payment_db_t *db,
+    ngx_uint_t lost);
+static void ngx_payment_transaction_commit(ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_commit_done(ngx_payment_db_t *db,
+    ngx_uint_t lost);
+static void ngx_payment_transaction_failed(ngx_payment_transaction_t *t,
+    const char *phase, ngx_payment_db_stmt_t *s);
+static void ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
+    ngx_payment_db_error_e reason);
+static void ngx_payment_transaction_rollback_done(ngx_payment_db_t *db,
+    ngx_uint_t lost);
+static ngx_payment_transaction_end_e ngx_payment_transaction_verdict(
+    ngx_payment_transaction_t *t, ngx_uint_t lost);
+static void ngx_payment_transaction_resolve(ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_resolve_done(ngx_payment_db_t *db,
+    ngx_uint_t lost);
+static void ngx_payment_transaction_get(ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_get_done(ngx_payment_db_t *db,
+    ngx_uint_t lost);
+static ngx_int_t ngx_payment_transaction_check(ngx_payment_transaction_t *t,
+    const char *phase, ngx_uint_t lost);
+
+static ngx_payment_shard_stats_t *ngx_payment_transaction_stats(
+    ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_exchange(ngx_payment_transaction_t *t,
+    ngx_uint_t n, ngx_payment_db_done_pt done);
+static void ngx_payment_transaction_end(ngx_payment_transaction_t *t,
+    ngx_payment_transaction_end_e end);
+static ngx_int_t ngx_payment_transaction_sql(ngx_payment_transaction_t *t,
+    ngx_str_t *sql, const char *head, const char *tail, ngx_uint_t by_payment);
+static ngx_uint_t ngx_payment_transaction_found(ngx_payment_transaction_t *t,
+    MYSQL_RES *res);
+static void ngx_payment_transaction_found_row(ngx_payment_transaction_t *t,
+    MYSQL_ROW row, ngx_payment_op_t *op);
+static void ngx_payment_transaction_log(ngx_payment_transaction_t *t,
+    const char *phase, const ngx_payment_db_stmt_t *s);
 
 
 /*
- * What waits for a lock gives up, be it a row's or a table's (which a backup
- * may hold for a moment), and before read_timeout does: an error leaves nothing
- * to be found out.  And what the network took away from us must not keep
- * its own: the server ends a transaction that says nothing, or a COMMIT that
- * never arrived would lock its keys for as long as the server believes in the
- * connection, which is hours.
+ * Whoever waits for a lock, be it a row's or a table's (which a backup may hold
+ * for a moment), gives up before read_timeout is over: an error leaves nothing
+ * to be found out.  And the server ends a transaction that has said nothing for
+ * two seconds: a COMMIT that the network has lost would otherwise lock its keys
+ * for as long as the server believes in the connection, which is hours.
  */
 
-const char *const  ngx_payment_batch_session[] = {
+const char *const  ngx_payment_transaction_session[] = {
     "SET SESSION time_zone = '+00:00',"
     " sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',"
     " innodb_lock_wait_timeout = 1, lock_wait_timeout = 1,"
@@ -95,12 +127,12 @@ const char *const  ngx_payment_batch_session[] = {
 };
 
 
-static const char  ngx_payment_batch_sql_payments[] =
+static const char  ngx_payment_transaction_sql_payments[] =
     "SELECT id, merchant_id, currency, status + 0, amount, captured_amount,"
     " refunded_amount, version, " NGX_PAYMENT_EPOCH_MS("created_at") ", "
     NGX_PAYMENT_EPOCH_MS("updated_at") " FROM payment WHERE id IN (";
 
-static const char  ngx_payment_batch_sql_keys[] =
+static const char  ngx_payment_transaction_sql_keys[] =
     "SELECT i.key_hash, i.fingerprint, p.id, COALESCE(i.status + 0, 1),"
     " COALESCE(i.version, 1), COALESCE(i.captured_amount, 0),"
     " COALESCE(i.refunded_amount, 0), p.currency, p.amount, "
@@ -111,231 +143,252 @@ static const char  ngx_payment_batch_sql_keys[] =
 
 
 void
-ngx_payment_batch_execute(ngx_payment_batch_t *b)
+ngx_payment_transaction_run(ngx_payment_transaction_t *t,
+    ngx_payment_batch_t *b)
 {
     ngx_uint_t  i;
 
-    if (b->unknown) {
-        ngx_payment_batch_resolve(b);
+    ngx_payment_assert(t->batch == NULL && b->n > 0);
+
+    t->batch = b;
+    t->npayments = 0;
+    t->nupdates = 0;
+    t->error = 0;
+    t->reason = NGX_PAYMENT_DB_OK;
+
+    t->pool = ngx_create_pool(NGX_PAYMENT_TRANSACTION_POOL, t->log);
+    if (t->pool == NULL) {
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    b->npayments = 0;
-    b->reason = NGX_PAYMENT_DB_OK;
+    if (b->unknown) {
+        ngx_payment_transaction_resolve(t);
+        return;
+    }
 
     for (i = 0; i < b->n; i++) {
         b->ops[i]->outcome = PAYMENT_OK;
-        b->ops[i]->applied = 0;
-        b->ops[i]->found = 0;
-        b->ops[i]->held = 0;
+        b->ops[i]->standing = NGX_PAYMENT_OP_UNDECIDED;
     }
 
-    if (b->get) {
-        ngx_payment_batch_get(b);
+    if (b->kind == NGX_PAYMENT_BATCH_READS) {
+        ngx_payment_transaction_get(t);
 
     } else if (b->changes) {
-        ngx_payment_batch_read(b);
+        ngx_payment_transaction_read(t);
 
     } else {
-        ngx_payment_batch_write(b);
+        ngx_payment_transaction_write(t);
     }
 }
 
 
 /*
  * READ: locks the payments, and only then looks at the keys, so that the key of
- * a change which has just let go of its payment is seen.  But for the one batch
- * whose business it is, nothing is waited for: one row that somebody holds
- * would hold up all of the batch, and the line.
+ * a change which has just let go of its payment is seen.  Only a batch of the
+ * kind WAITER waits for a lock here: in any other, one row that another
+ * transaction holds would hold up all operations, and the connection.
  */
 
 static void
-ngx_payment_batch_read(ngx_payment_batch_t *b)
+ngx_payment_transaction_read(ngx_payment_transaction_t *t)
 {
-    ngx_memzero(b->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
-    ngx_str_set(&b->stmts[2].sql, NGX_PAYMENT_BATCH_IS_REPLICA);
+    const char  *tail;
 
-    if (ngx_payment_batch_sql(b, &b->stmts[0].sql,
-                              ngx_payment_batch_sql_payments,
-                              b->waits ? ") ORDER BY id FOR UPDATE"
-                                       : ") ORDER BY id FOR UPDATE SKIP LOCKED",
-                              1)
+    tail = (t->batch->kind == NGX_PAYMENT_BATCH_WAITER)
+           ? ") ORDER BY id FOR UPDATE"
+           : ") ORDER BY id FOR UPDATE SKIP LOCKED";
+
+    ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
+
+    if (ngx_payment_transaction_sql(t, &t->stmts[0].sql,
+                                    ngx_payment_transaction_sql_payments,
+                                    tail, 1)
         != NGX_OK
-        || ngx_payment_batch_sql(b, &b->stmts[1].sql,
-                                 ngx_payment_batch_sql_keys, ")", 0)
+        || ngx_payment_transaction_sql(t, &t->stmts[1].sql,
+                                       ngx_payment_transaction_sql_keys,
+                                       ")", 0)
            != NGX_OK)
     {
-        ngx_payment_batch_again(b);
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    b->state = NGX_PAYMENT_BATCH_READ;
-    ngx_payment_db_exchange(&b->line->db, b->stmts, 3,
-                            NGX_PAYMENT_BATCH_TIMEOUT(b),
-                            ngx_payment_batch_read_done);
+    ngx_str_set(&t->stmts[2].sql, NGX_PAYMENT_TRANSACTION_IS_REPLICA);
+
+    ngx_payment_transaction_exchange(t, 3, ngx_payment_transaction_read_done);
 }
 
 
 static void
-ngx_payment_batch_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
+ngx_payment_transaction_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
-    ngx_uint_t            i, held;
-    ngx_payment_op_t     *op;
-    ngx_payment_line_t   *line;
-    ngx_payment_batch_t  *b;
+    ngx_uint_t                  i;
+    ngx_payment_batch_t        *b;
+    ngx_payment_db_stmt_t      *s;
+    ngx_payment_transaction_t  *t;
 
-    line = db->data;
-    b = line->batch;
-    held = 0;
+    t = db->data;
+    b = t->batch;
 
     if (lost) {
-        ngx_payment_batch_again(b);
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    if (b->waits && b->stmts[0].error == ER_LOCK_WAIT_TIMEOUT) {
-
-        /* in vain: to the end of the line */
-
+    if (b->kind == NGX_PAYMENT_BATCH_WAITER
+        && t->stmts[0].error == ER_LOCK_WAIT_TIMEOUT)
+    {
         for (i = 0; i < b->n; i++) {
-            b->ops[i]->held = 1;
+            b->ops[i]->standing = NGX_PAYMENT_OP_BLOCKED;
         }
 
-        ngx_payment_batch_log(b, "reading", &b->stmts[0]);
-        ngx_payment_batch_let_go(b);
-        ngx_payment_batch_rollback(b, NGX_PAYMENT_DB_OK);
+        ngx_payment_transaction_log(t, "reading", &t->stmts[0]);
+        ngx_payment_transaction_let_go(t);
+        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_OK);
         return;
     }
 
-    for (i = 0; i < 3; i++) {
-        if (b->stmts[i].error) {
-            ngx_payment_batch_failed(b, "reading", &b->stmts[i]);
-            return;
-        }
-    }
-
-    if (!ngx_payment_batch_is_primary(&b->stmts[2])) {
-        ngx_payment_batch_rollback(b, NGX_PAYMENT_DB_UNFIT);
+    s = ngx_payment_db_error_of(t->stmts, 3);
+    if (s) {
+        ngx_payment_transaction_failed(t, "reading", s);
         return;
     }
 
-    ngx_payment_batch_load(b, b->stmts[0].result);
-
-    if (b->payments == NULL) {
-        ngx_payment_batch_rollback(b, NGX_PAYMENT_DB_RETRY);
+    if (!ngx_payment_transaction_is_primary(&t->stmts[2])) {
+        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_UNFIT);
         return;
     }
 
-    (void) ngx_payment_batch_found(b, b->stmts[1].result);
+    if (ngx_payment_transaction_load(t, t->stmts[0].result) != NGX_OK) {
+        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
+        return;
+    }
 
-    for (i = 0; i < b->n; i++) {
+    (void) ngx_payment_transaction_found(t, t->stmts[1].result);
+
+    if (ngx_payment_transaction_mark_missing(t)) {
+        ngx_payment_transaction_look(t);
+        return;
+    }
+
+    ngx_payment_transaction_apply(t);
+    ngx_payment_transaction_write(t);
+}
+
+
+/* Operations whose payment was not read are BLOCKED, until a look without locks
+ * tells which of these payments are not there at all.  Returns how many. */
+
+static ngx_uint_t
+ngx_payment_transaction_mark_missing(ngx_payment_transaction_t *t)
+{
+    ngx_uint_t            i, n;
+    ngx_payment_op_t     *op;
+    ngx_payment_batch_t  *b;
+
+    b = t->batch;
+
+    for (i = 0, n = 0; i < b->n; i++) {
         op = b->ops[i];
 
-        if (op->request.operation != PAYMENT_AUTHORIZE && !op->found
-            && ngx_payment_batch_row_of(b, op->request.payment_id) == NULL)
+        if (op->request.operation != PAYMENT_AUTHORIZE
+            && op->standing != NGX_PAYMENT_OP_FOUND
+            && ngx_payment_transaction_locate(t, op->request.payment_id)
+               == NULL)
         {
-            op->held = 1;
-            held = 1;
+            op->standing = NGX_PAYMENT_OP_BLOCKED;
+            n++;
         }
     }
 
-    if (!held) {
-        ngx_payment_batch_apply(b);
-        ngx_payment_batch_write(b);
-        return;
-    }
+    return n;
+}
 
-    /* held by somebody, or not there at all: an unlocked look tells */
 
-    ngx_memzero(b->stmts, sizeof(ngx_payment_db_stmt_t));
+static void
+ngx_payment_transaction_look(ngx_payment_transaction_t *t)
+{
+    ngx_memzero(t->stmts, sizeof(ngx_payment_db_stmt_t));
 
-    if (ngx_payment_batch_sql(b, &b->stmts[0].sql,
-                              "SELECT id FROM payment WHERE id IN (", ")", 1)
+    if (ngx_payment_transaction_sql(t, &t->stmts[0].sql,
+                                    "SELECT id FROM payment WHERE id IN (",
+                                    ")", 1)
         != NGX_OK)
     {
-        ngx_payment_batch_rollback(b, NGX_PAYMENT_DB_RETRY);
+        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
         return;
     }
 
-    ngx_payment_db_exchange(db, b->stmts, 1, NGX_PAYMENT_BATCH_TIMEOUT(b),
-                            ngx_payment_batch_missing_done);
+    ngx_payment_transaction_exchange(t, 1, ngx_payment_transaction_look_done);
 }
 
 
 static void
-ngx_payment_batch_missing_done(ngx_payment_db_t *db, ngx_uint_t lost)
+ngx_payment_transaction_look_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
-    MYSQL_ROW             row;
-    ngx_uint_t            i;
-    ngx_payment_op_t     *op;
-    ngx_payment_line_t   *line;
-    ngx_payment_batch_t  *b;
+    MYSQL_ROW                   row;
+    ngx_uint_t                  i;
+    ngx_payment_op_t           *op;
+    ngx_payment_batch_t        *b;
+    ngx_payment_transaction_t  *t;
 
-    line = db->data;
-    b = line->batch;
+    t = db->data;
+    b = t->batch;
 
     if (lost) {
-        ngx_payment_batch_again(b);
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    if (b->stmts[0].error) {
-        ngx_payment_batch_failed(b, "reading", &b->stmts[0]);
+    if (t->stmts[0].error) {
+        ngx_payment_transaction_failed(t, "reading", &t->stmts[0]);
         return;
     }
 
     for (i = 0; i < b->n; i++) {
         op = b->ops[i];
 
-        if (!op->held) {
+        if (op->standing != NGX_PAYMENT_OP_BLOCKED) {
             continue;
         }
 
-        op->held = 0;
-        mysql_data_seek(b->stmts[0].result, 0);
+        op->standing = NGX_PAYMENT_OP_UNDECIDED;
+        mysql_data_seek(t->stmts[0].result, 0);
 
-        while ((row = mysql_fetch_row(b->stmts[0].result)) != NULL) {
+        while ((row = mysql_fetch_row(t->stmts[0].result)) != NULL) {
             if (ngx_memcmp(op->request.payment_id, row[0], PAYMENT_ID_SIZE)
                 == 0)
             {
-                op->held = 1;
+                op->standing = NGX_PAYMENT_OP_BLOCKED;
                 break;
             }
         }
     }
 
-    ngx_payment_batch_let_go(b);
-    ngx_payment_batch_apply(b);
-    ngx_payment_batch_write(b);
+    ngx_payment_transaction_let_go(t);
+    ngx_payment_transaction_apply(t);
+    ngx_payment_transaction_write(t);
 }
 
 
-/* Whose payments are held leave the batch; it may end up with none. */
+/* BLOCKED operations leave the batch, which may be empty then. */
 
 static void
-ngx_payment_batch_let_go(ngx_payment_batch_t *b)
+ngx_payment_transaction_let_go(ngx_payment_transaction_t *t)
 {
-    ngx_uint_t         i, n;
-    ngx_payment_op_t  *op;
+    ngx_queue_t  ops;
 
-    for (i = 0, n = 0; i < b->n; i++) {
-        op = b->ops[i];
+    ngx_queue_init(&ops);
+    ngx_payment_batch_take(t->batch, NGX_PAYMENT_OP_BLOCKED, &ops);
 
-        if (op->held) {
-            b->changes--;
-            ngx_payment_writer_hold(b->writer, op);
-            continue;
-        }
-
-        b->ops[n++] = op;
-    }
-
-    b->n = n;
+    t->blocked(t, &ops);
 }
 
 
 static ngx_uint_t
-ngx_payment_batch_is_primary(ngx_payment_db_stmt_t *s)
+ngx_payment_transaction_is_primary(const ngx_payment_db_stmt_t *s)
 {
     MYSQL_ROW  row;
 
@@ -346,7 +399,7 @@ ngx_payment_batch_is_primary(ngx_payment_db_stmt_t *s)
 
 
 static void
-ngx_payment_batch_row(payment_t *p, MYSQL_ROW row, unsigned long *lens)
+ngx_payment_transaction_row(payment_t *p, MYSQL_ROW row, unsigned long *lens)
 {
     ngx_memcpy(p->id, row[0], PAYMENT_ID_SIZE);
     p->merchant_len = ngx_min(lens[1], PAYMENT_MERCHANT_SIZE);
@@ -362,47 +415,50 @@ ngx_payment_batch_row(payment_t *p, MYSQL_ROW row, unsigned long *lens)
 }
 
 
-static void
-ngx_payment_batch_load(ngx_payment_batch_t *b, MYSQL_RES *res)
+static ngx_int_t
+ngx_payment_transaction_load(ngx_payment_transaction_t *t, MYSQL_RES *res)
 {
     size_t      n;
     MYSQL_ROW   row;
+    payment_t  *p;
 
     n = (size_t) mysql_num_rows(res);
 
-    b->npayments = 0;
-    b->payments = ngx_pcalloc(b->pool, (n + 1) * sizeof(payment_t));
-    b->versions = ngx_pcalloc(b->pool, (n + 1) * sizeof(uint32_t));
+    t->npayments = 0;
+    t->payments = ngx_pcalloc(t->pool, (n + 1) * sizeof(payment_t));
+    t->versions = ngx_pcalloc(t->pool, (n + 1) * sizeof(uint32_t));
 
-    if (b->payments == NULL || b->versions == NULL) {
-        b->payments = NULL;
-        return;
+    if (t->payments == NULL || t->versions == NULL) {
+        return NGX_ERROR;
     }
 
     while ((row = mysql_fetch_row(res)) != NULL) {
-        ngx_payment_batch_row(&b->payments[b->npayments], row,
-                              mysql_fetch_lengths(res));
-        b->versions[b->npayments] = b->payments[b->npayments].version;
-        b->npayments++;
+        p = &t->payments[t->npayments];
+        ngx_payment_transaction_row(p, row, mysql_fetch_lengths(res));
+        t->versions[t->npayments] = p->version;
+        t->npayments++;
     }
+
+    return NGX_OK;
 }
 
 
 /* The loaded payments are in order of their ids. */
 
 static payment_t *
-ngx_payment_batch_row_of(ngx_payment_batch_t *b, const uint8_t *id)
+ngx_payment_transaction_locate(ngx_payment_transaction_t *t,
+    const uint8_t *id)
 {
     int         rc;
     ngx_uint_t  low, high, mid;
     payment_t  *p;
 
     low = 0;
-    high = b->npayments;
+    high = t->npayments;
 
     while (low < high) {
         mid = (low + high) / 2;
-        p = &b->payments[mid];
+        p = &t->payments[mid];
         rc = ngx_memcmp(id, p->id, PAYMENT_ID_SIZE);
 
         if (rc == 0) {
@@ -420,14 +476,15 @@ ngx_payment_batch_row_of(ngx_payment_batch_t *b, const uint8_t *id)
 }
 
 
-/* Another's payment is not there: its existence is not ours to tell. */
+/* To a merchant, another merchant's payment is not there. */
 
 static payment_t *
-ngx_payment_batch_payment(ngx_payment_batch_t *b, const payment_request_t *r)
+ngx_payment_transaction_payment(ngx_payment_transaction_t *t,
+    const payment_request_t *r)
 {
     payment_t  *p;
 
-    p = ngx_payment_batch_row_of(b, r->payment_id);
+    p = ngx_payment_transaction_locate(t, r->payment_id);
 
     if (p == NULL || p->merchant_len != r->merchant_len
         || ngx_memcmp(p->merchant, r->merchant, r->merchant_len) != 0)
@@ -442,11 +499,14 @@ ngx_payment_batch_payment(ngx_payment_batch_t *b, const payment_request_t *r)
 /* Does the changes, one after the other, on the payments in memory. */
 
 static void
-ngx_payment_batch_apply(ngx_payment_batch_t *b)
+ngx_payment_transaction_apply(ngx_payment_transaction_t *t)
 {
-    ngx_uint_t          i;
-    payment_t          *p;
-    ngx_payment_op_t   *op;
+    ngx_uint_t            i;
+    payment_t            *p;
+    ngx_payment_op_t     *op;
+    ngx_payment_batch_t  *b;
+
+    b = t->batch;
 
     for (i = 0; i < b->n; i++) {
         op = b->ops[i];
@@ -457,14 +517,10 @@ ngx_payment_batch_apply(ngx_payment_batch_t *b)
             continue;
         }
 
-        p = ngx_payment_batch_payment(b, &op->request);
+        p = ngx_payment_transaction_payment(t, &op->request);
 
         if (p == NULL) {
-            op->outcome = PAYMENT_NOT_FOUND;
-            op->fault.outcome = PAYMENT_NOT_FOUND;
-            (void) ngx_cpystrn((u_char *) op->fault.detail,
-                               (u_char *) "no such payment",
-                               sizeof(op->fault.detail));
+            ngx_payment_op_fail(op, PAYMENT_NOT_FOUND, "no such payment");
             continue;
         }
 
@@ -473,21 +529,22 @@ ngx_payment_batch_apply(ngx_payment_batch_t *b)
         op->payment = *p;
 
         if (op->outcome == PAYMENT_OK) {
-            op->applied = 1;
+            op->standing = NGX_PAYMENT_OP_APPLIED;
         }
     }
 }
 
 
-/* WRITE: four bulk statements, sent together */
+/* WRITE: four bulk statements, sent together. */
 
 static void
-ngx_payment_batch_write(ngx_payment_batch_t *b)
+ngx_payment_transaction_write(ngx_payment_transaction_t *t)
 {
-    ngx_uint_t           i, n;
-    ngx_payment_op_t    *op;
-    ngx_payment_stmt_e   which[NGX_PAYMENT_STMTS];
+    ngx_uint_t            i, n;
+    ngx_payment_op_t     *op;
+    ngx_payment_batch_t  *b;
 
+    b = t->batch;
     b->nkeys = 0;
 
     for (i = 0; i < b->n; i++) {
@@ -499,517 +556,534 @@ ngx_payment_batch_write(ngx_payment_batch_t *b)
             ngx_memcpy(op->payment.id, op->request.payment_id,
                        PAYMENT_ID_SIZE);
             payment_state_open(&op->payment, &op->request, op->now_ms);
-            op->applied = 1;
+            op->standing = NGX_PAYMENT_OP_APPLIED;
         }
 
-        if (op->applied) {
+        if (op->standing == NGX_PAYMENT_OP_APPLIED) {
             b->keys[b->nkeys++] = op;
         }
     }
 
     if (b->nkeys == 0) {
-        /* replays and conflicts only: what was locked is let go */
-        ngx_payment_batch_rollback(b, NGX_PAYMENT_DB_OK);
+        /* replays and conflicts only: the payments' locks are let go */
+        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_OK);
         return;
     }
 
-    if (ngx_payment_batch_fill(b) != NGX_OK) {
-        ngx_payment_batch_rollback(b, NGX_PAYMENT_DB_RETRY);
+    if (ngx_payment_transaction_fill(t) != NGX_OK) {
+        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
         return;
     }
 
-    ngx_memzero(b->stmts, NGX_PAYMENT_STMTS * sizeof(ngx_payment_db_stmt_t));
-    n = ngx_payment_columns_statements(b->line->columns, &b->line->db,
-                                       b->stmts, which);
+    ngx_memzero(t->stmts, NGX_PAYMENT_STMTS * sizeof(ngx_payment_db_stmt_t));
+    n = ngx_payment_columns_statements(t->columns, t->db, t->stmts);
 
-    b->state = NGX_PAYMENT_BATCH_WRITE;
-    ngx_payment_db_exchange(&b->line->db, b->stmts, n,
-                            NGX_PAYMENT_BATCH_TIMEOUT(b),
-                            ngx_payment_batch_write_done);
+    ngx_payment_transaction_exchange(t, n, ngx_payment_transaction_write_done);
 }
 
 
 static ngx_int_t
-ngx_payment_batch_fill(ngx_payment_batch_t *b)
+ngx_payment_transaction_fill(ngx_payment_transaction_t *t)
 {
-    size_t                  len;
-    u_char                 *payload;
-    ngx_uint_t              i;
-    ngx_payment_op_t       *op;
-    ngx_payment_columns_t  *columns;
-    static u_char           scratch[PAYMENT_PAYLOAD_SIZE];
+    ngx_uint_t            i;
+    ngx_payment_op_t     *op;
+    ngx_payment_batch_t  *b;
 
-    columns = b->line->columns;
-    ngx_payment_columns_reset(columns);
-    b->nupdates = 0;
+    b = t->batch;
+    ngx_payment_columns_reset(t->columns);
 
-    for (i = 0; i < b->npayments; i++) {
-        if (b->payments[i].version != b->versions[i]) {
-            ngx_payment_columns_add_change(columns, &b->payments[i],
-                                           b->versions[i]);
-            b->nupdates++;
+    for (i = 0; i < t->npayments; i++) {
+        if (t->payments[i].version != t->versions[i]) {
+            ngx_payment_columns_add_change(t->columns, &t->payments[i],
+                                           t->versions[i]);
+            t->nupdates++;
         }
     }
 
-    for (i = 0; i < b->nkeys; i++) {            /* still in order of arrival */
+    /* b->keys is still in order of arrival, which is the events' order */
+
+    for (i = 0; i < b->nkeys; i++) {
         op = b->keys[i];
 
         if (op->request.operation == PAYMENT_AUTHORIZE) {
-            ngx_payment_columns_add_payment(columns, op);
+            ngx_payment_columns_add_payment(t->columns, op);
         }
 
-        payment_id_format((char *) op->id_text, op->payment.id);
-
-        payload = scratch;
-
-        if (op->request.metadata_len) {
-            payload = ngx_pnalloc(b->pool, PAYMENT_PAYLOAD_SIZE
-                                           + op->request.metadata_len);
-            if (payload == NULL) {
-                return NGX_ERROR;
-            }
+        if (ngx_payment_transaction_add_event(t, op) != NGX_OK) {
+            return NGX_ERROR;
         }
-
-        len = payment_render_event((char *) payload,
-                                   PAYMENT_PAYLOAD_SIZE
-                                   + op->request.metadata_len,
-                                   &op->payment, &op->request);
-
-        if (payload == scratch) {
-            payload = ngx_pnalloc(b->pool, len);
-            if (payload == NULL) {
-                return NGX_ERROR;
-            }
-
-            ngx_memcpy(payload, scratch, len);
-        }
-
-        ngx_payment_columns_add_event(columns, op, payload, len);
     }
 
     qsort(b->keys, b->nkeys, sizeof(ngx_payment_op_t *),
-          ngx_payment_batch_cmp_keys);
+          ngx_payment_op_cmp_keys);
 
     for (i = 0; i < b->nkeys; i++) {
-        ngx_payment_columns_add_key(columns, b->keys[i]);
+        ngx_payment_columns_add_key(t->columns, b->keys[i]);
     }
 
     return NGX_OK;
 }
 
 
-static void
-ngx_payment_batch_write_done(ngx_payment_db_t *db, ngx_uint_t lost)
+/* Without metadata an event's size is bounded well, so that it is rendered in
+ * one place and copied at its true length. */
+
+static ngx_int_t
+ngx_payment_transaction_add_event(ngx_payment_transaction_t *t,
+    ngx_payment_op_t *op)
 {
-    ngx_uint_t            i, n;
-    ngx_payment_line_t   *line;
-    ngx_payment_batch_t  *b;
+    size_t          size, len;
+    u_char         *payload, *event;
+    static u_char   scratch[PAYMENT_PAYLOAD_SIZE];
 
-    line = db->data;
-    b = line->batch;
-    n = db->n;
+    payment_id_format((char *) op->id_text, op->payment.id);
 
-    if (lost) {
-        ngx_payment_batch_again(b);
-        return;
-    }
+    size = PAYMENT_PAYLOAD_SIZE + op->request.metadata_len;
+    payload = scratch;
 
-    for (i = 0; i < n; i++) {
-        if (b->stmts[i].error) {
-            ngx_payment_batch_failed(b, "writing", &b->stmts[i]);
-            return;
+    if (op->request.metadata_len) {
+        payload = ngx_pnalloc(t->pool, size);
+        if (payload == NULL) {
+            return NGX_ERROR;
         }
     }
 
-    if (b->nupdates && b->stmts[0].affected != b->nupdates) {
-        ngx_log_error(NGX_LOG_ALERT, b->writer->log, 0,
-                      "payment: %uL of %ui locked payments changed by another",
-                      b->nupdates - b->stmts[0].affected, b->nupdates);
-        ngx_payment_batch_rollback(b, NGX_PAYMENT_DB_RETRY);
-        return;
+    len = payment_render_event((char *) payload, size, &op->payment,
+                               &op->request);
+    event = payload;
+
+    if (payload == scratch) {
+        event = ngx_pnalloc(t->pool, len);
+        if (event == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_memcpy(event, scratch, len);
     }
 
-    ngx_memzero(b->stmts, sizeof(ngx_payment_db_stmt_t));
-    ngx_str_set(&b->stmts[0].sql, "COMMIT");
+    ngx_payment_columns_add_event(t->columns, op, event, len);
 
-    b->state = NGX_PAYMENT_BATCH_COMMIT;
-    ngx_payment_db_exchange(db, b->stmts, 1, NGX_PAYMENT_BATCH_TIMEOUT(b),
-                            ngx_payment_batch_commit_done);
+    return NGX_OK;
 }
 
 
 static void
-ngx_payment_batch_commit_done(ngx_payment_db_t *db, ngx_uint_t lost)
+ngx_payment_transaction_write_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
-    uint64_t               us;
-    ngx_payment_line_t    *line;
-    ngx_payment_batch_t   *b;
-    ngx_payment_writer_t  *writer;
+    ngx_payment_db_stmt_t      *s;
+    ngx_payment_transaction_t  *t;
 
-    line = db->data;
-    b = line->batch;
-    writer = b->writer;
+    t = db->data;
 
-    if (lost || b->stmts[0].error) {
+    if (lost) {
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
+        return;
+    }
+
+    s = ngx_payment_db_error_of(t->stmts, db->n);
+    if (s) {
+        ngx_payment_transaction_failed(t, "writing", s);
+        return;
+    }
+
+    if (t->nupdates && t->stmts[0].affected != t->nupdates) {
+        ngx_log_error(NGX_LOG_ALERT, t->log, 0,
+                      "payment: %uL of %ui locked payments changed by another",
+                      t->nupdates - t->stmts[0].affected, t->nupdates);
+        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
+        return;
+    }
+
+    ngx_payment_transaction_commit(t);
+}
+
+
+static void
+ngx_payment_transaction_commit(ngx_payment_transaction_t *t)
+{
+    ngx_memzero(t->stmts, sizeof(ngx_payment_db_stmt_t));
+    ngx_str_set(&t->stmts[0].sql, "COMMIT");
+
+    ngx_payment_transaction_exchange(t, 1, ngx_payment_transaction_commit_done);
+}
+
+
+static void
+ngx_payment_transaction_commit_done(ngx_payment_db_t *db, ngx_uint_t lost)
+{
+    uint64_t                    us;
+    ngx_payment_batch_t        *b;
+    ngx_payment_shard_stats_t  *stats;
+    ngx_payment_transaction_t  *t;
+
+    t = db->data;
+    b = t->batch;
+
+    if (lost || t->stmts[0].error) {
 
         /* an error is no proof either: only the keys are */
 
         b->unknown = 1;
 
         if (!lost) {
-            ngx_payment_batch_log(b, "committing", &b->stmts[0]);
+            ngx_payment_transaction_log(t, "committing", &t->stmts[0]);
             ngx_payment_db_reset(db);
         }
 
-        ngx_payment_batch_again(b);
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
     us = ngx_payment_now_us() - b->started_us;
-    ngx_payment_histogram_add(&writer->conf->stats->commit_time, us);
-    (void) ngx_atomic_fetch_add(&writer->stats->batches, 1);
-    (void) ngx_atomic_fetch_add(&writer->stats->rows,
-                                (ngx_atomic_int_t) b->nkeys);
+    stats = ngx_payment_transaction_stats(t);
 
-    ngx_payment_doorbell_ring(writer->conf->doorbell,
-                              &writer->conf->stats->doorbell_armed);
-    ngx_payment_batch_settle(b);
+    ngx_payment_histogram_add(&t->stats->commit_time, us);
+    (void) ngx_atomic_fetch_add(&stats->batches, 1);
+    (void) ngx_atomic_fetch_add(&stats->rows, (ngx_atomic_int_t) b->nkeys);
+
+    ngx_payment_doorbell_ring(t->doorbell, &t->stats->doorbell_armed);
+
+    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
 }
 
 
-/* A statement failed; a used key is no failure, and not worth a line. */
+/* A statement failed.  A used key is no failure, and not worth a line. */
 
 static void
-ngx_payment_batch_failed(ngx_payment_batch_t *b, const char *phase,
-    ngx_payment_db_stmt_t *s)
+ngx_payment_transaction_failed(ngx_payment_transaction_t *t,
+    const char *phase, ngx_payment_db_stmt_t *s)
 {
     ngx_payment_db_error_e  reason;
 
     reason = ngx_payment_db_classify(s->error);
 
     if (reason != NGX_PAYMENT_DB_DUPLICATE) {
-        ngx_payment_batch_log(b, phase, s);
+        ngx_payment_transaction_log(t, phase, s);
     }
 
-    b->locked = (s->error == ER_LOCK_WAIT_TIMEOUT);
+    t->error = s->error;
 
-    ngx_payment_batch_rollback(b, reason);
+    ngx_payment_transaction_rollback(t, reason);
 }
 
 
-/* ROLLBACK, by reason; DB_OK means that there was nothing to write */
+/* ROLLBACK, for a reason; NGX_PAYMENT_DB_OK: there was nothing to write. */
 
 static void
-ngx_payment_batch_rollback(ngx_payment_batch_t *b,
+ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
     ngx_payment_db_error_e reason)
 {
-    ngx_uint_t  n;
+    ngx_uint_t                  n;
+    ngx_payment_shard_stats_t  *stats;
 
     n = 1;
-    b->reason = reason;
+    stats = ngx_payment_transaction_stats(t);
+    t->reason = reason;
 
-    ngx_memzero(b->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
-    ngx_str_set(&b->stmts[0].sql, "ROLLBACK");
+    ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
+    ngx_str_set(&t->stmts[0].sql, "ROLLBACK");
 
     if (reason != NGX_PAYMENT_DB_OK) {
-        (void) ngx_atomic_fetch_add(&b->writer->stats->rollbacks, 1);
+        (void) ngx_atomic_fetch_add(&stats->rollbacks, 1);
     }
 
     if (reason == NGX_PAYMENT_DB_DUPLICATE) {
-        (void) ngx_atomic_fetch_add(&b->writer->stats->duplicates, 1);
+        (void) ngx_atomic_fetch_add(&stats->duplicates, 1);
 
-        if (ngx_payment_batch_sql(b, &b->stmts[1].sql,
-                                  ngx_payment_batch_sql_keys, ")", 0)
+        if (ngx_payment_transaction_sql(t, &t->stmts[1].sql,
+                                        ngx_payment_transaction_sql_keys,
+                                        ")", 0)
             != NGX_OK)
         {
-            b->reason = NGX_PAYMENT_DB_RETRY;
+            t->reason = NGX_PAYMENT_DB_RETRY;
 
         } else {
             /* ends what the SELECT began, or its metadata lock would stay */
-            ngx_str_set(&b->stmts[2].sql, "ROLLBACK");
+            ngx_str_set(&t->stmts[2].sql, "ROLLBACK");
             n = 3;
         }
     }
 
-    b->state = NGX_PAYMENT_BATCH_ROLLBACK;
-    ngx_payment_db_exchange(&b->line->db, b->stmts, n,
-                            NGX_PAYMENT_BATCH_TIMEOUT(b),
-                            ngx_payment_batch_rollback_done);
+    ngx_payment_transaction_exchange(t, n,
+                                     ngx_payment_transaction_rollback_done);
 }
 
 
 static void
-ngx_payment_batch_rollback_done(ngx_payment_db_t *db, ngx_uint_t lost)
+ngx_payment_transaction_rollback_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
-    ngx_uint_t            i;
-    ngx_payment_line_t   *line;
-    ngx_payment_batch_t  *b;
+    ngx_payment_transaction_t  *t;
 
-    line = db->data;
-    b = line->batch;
+    t = db->data;
 
-    /* what is lost is rolled back; but no key was looked up then */
+    ngx_payment_transaction_end(t, ngx_payment_transaction_verdict(t, lost));
+}
 
-    if (lost && b->reason != NGX_PAYMENT_DB_OK
-        && b->reason != NGX_PAYMENT_DB_REFUSED)
-    {
-        ngx_payment_batch_again(b);
-        return;
-    }
 
-    for (i = 0; !lost && i < db->n; i++) {
-        if (b->stmts[i].error) {
-            ngx_payment_batch_log(b, "rolling back", &b->stmts[i]);
-            ngx_payment_db_reset(db);
+/* What becomes of a batch that was rolled back, by the reason. */
 
-            if (b->reason == NGX_PAYMENT_DB_OK) {
-                break;
-            }
+static ngx_payment_transaction_end_e
+ngx_payment_transaction_verdict(ngx_payment_transaction_t *t, ngx_uint_t lost)
+{
+    ngx_uint_t  failed;
 
-            ngx_payment_batch_again(b);
-            return;
-        }
-    }
+    failed = (ngx_payment_transaction_check(t, "rolling back", lost)
+              != NGX_OK);
 
-    switch (b->reason) {
+    switch (t->reason) {
 
     case NGX_PAYMENT_DB_OK:
-        ngx_payment_batch_settle(b);
-        return;
+
+        /* where ROLLBACK failed, the end of the connection does its work */
+
+        return NGX_PAYMENT_TRANSACTION_DONE;
 
     case NGX_PAYMENT_DB_DUPLICATE:
-        if (ngx_payment_batch_found(b, b->stmts[1].result) == 0) {
-            ngx_payment_batch_again(b);
-            return;
+
+        if (failed
+            || ngx_payment_transaction_found(t, t->stmts[1].result) == 0)
+        {
+            return NGX_PAYMENT_TRANSACTION_AGAIN;
         }
 
-        ngx_payment_batch_drop_found(b);
-
-        if (b->n == 0) {
-            ngx_payment_batch_settle(b);
-            return;
-        }
-
-        ngx_payment_batch_release(b);
-        ngx_payment_batch_ready(b);
-        return;
+        return NGX_PAYMENT_TRANSACTION_REST;
 
     case NGX_PAYMENT_DB_REFUSED:
-        if (b->n == 1) {
-            ngx_payment_batch_give_up(b, PAYMENT_UNAVAILABLE,
-                                      "the database refused the payment");
-            return;
+
+        if (t->batch->n == 1) {
+            return NGX_PAYMENT_TRANSACTION_REFUSED;
         }
 
-        ngx_payment_batch_release(b);
-        ngx_payment_batch_split(b, 2);
-        return;
+        t->parts = 2;
+
+        return NGX_PAYMENT_TRANSACTION_DIVIDE;
 
     case NGX_PAYMENT_DB_UNFIT:
     case NGX_PAYMENT_DB_STALE:
-        ngx_payment_db_reset(db);
-        ngx_payment_batch_again(b);
-        return;
 
-    default:
+        ngx_payment_db_reset(t->db);
 
-        /* a lock was waited for in vain, for a second: waiting for it again
+        return NGX_PAYMENT_TRANSACTION_AGAIN;
+
+    default: /* NGX_PAYMENT_DB_RETRY */
+
+        /* a lock was waited for in vain, for a second: to wait for it again
          * with all the others would cost them their answers */
 
-        if (b->locked && b->n > 1) {
-            ngx_payment_batch_release(b);
-            ngx_payment_batch_split(b, NGX_PAYMENT_BATCH_LOCKED_PARTS);
-            return;
+        if (!failed && t->error == ER_LOCK_WAIT_TIMEOUT && t->batch->n > 1) {
+            t->parts = NGX_PAYMENT_TRANSACTION_LOCKED_PARTS;
+
+            return NGX_PAYMENT_TRANSACTION_DIVIDE;
         }
 
-        ngx_payment_batch_again(b);
-        return;
+        return NGX_PAYMENT_TRANSACTION_AGAIN;
     }
 }
 
 
-/* RESOLVE: a locking read waits for a commit that is still under way */
+/* RESOLVE: a locking read waits for a COMMIT that is still under way. */
 
 static void
-ngx_payment_batch_resolve(ngx_payment_batch_t *b)
+ngx_payment_transaction_resolve(ngx_payment_transaction_t *t)
 {
-    ngx_memzero(b->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
+    ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
 
-    if (ngx_payment_batch_sql(b, &b->stmts[0].sql, ngx_payment_batch_sql_keys,
-                              ") LOCK IN SHARE MODE", 0)
+    if (ngx_payment_transaction_sql(t, &t->stmts[0].sql,
+                                    ngx_payment_transaction_sql_keys,
+                                    ") LOCK IN SHARE MODE", 0)
         != NGX_OK)
     {
-        ngx_payment_batch_again(b);
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    ngx_str_set(&b->stmts[1].sql, NGX_PAYMENT_BATCH_IS_REPLICA);
-    ngx_str_set(&b->stmts[2].sql, "ROLLBACK");
+    ngx_str_set(&t->stmts[1].sql, NGX_PAYMENT_TRANSACTION_IS_REPLICA);
+    ngx_str_set(&t->stmts[2].sql, "ROLLBACK");
 
-    b->state = NGX_PAYMENT_BATCH_RESOLVE;
-    ngx_payment_db_exchange(&b->line->db, b->stmts, 3,
-                            NGX_PAYMENT_BATCH_TIMEOUT(b),
-                            ngx_payment_batch_resolve_done);
+    ngx_payment_transaction_exchange(t, 3,
+                                     ngx_payment_transaction_resolve_done);
 }
 
 
 static void
-ngx_payment_batch_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
+ngx_payment_transaction_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
-    ngx_uint_t            i, found;
-    ngx_payment_line_t   *line;
-    ngx_payment_batch_t  *b;
+    ngx_uint_t                  found;
+    ngx_payment_batch_t        *b;
+    ngx_payment_transaction_t  *t;
 
-    line = db->data;
-    b = line->batch;
+    t = db->data;
+    b = t->batch;
 
-    if (lost) {
-        ngx_payment_batch_again(b);
+    if (ngx_payment_transaction_check(t, "resolving", lost) != NGX_OK) {
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    for (i = 0; i < 3; i++) {
-        if (b->stmts[i].error) {
-            ngx_payment_batch_log(b, "resolving", &b->stmts[i]);
-            ngx_payment_db_reset(db);
-            ngx_payment_batch_again(b);
-            return;
-        }
-    }
-
-    if (!ngx_payment_batch_is_primary(&b->stmts[1])) {
+    if (!ngx_payment_transaction_is_primary(&t->stmts[1])) {
         ngx_payment_db_reset(db);
-        ngx_payment_batch_again(b);
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    found = ngx_payment_batch_found(b, b->stmts[0].result);
-
-    (void) ngx_atomic_fetch_add(&b->writer->stats->resolved, 1);
-
-    ngx_log_error(NGX_LOG_NOTICE, b->writer->log, 0,
-                  "payment: shard \"%V\": outcome of a lost commit found out: "
-                  "%s, %ui of %ui operations were committed",
-                  &b->writer->shard->name,
-                  found ? "done" : "not done", found, b->n);
-
+    found = ngx_payment_transaction_found(t, t->stmts[0].result);
     b->unknown = 0;
 
+    (void) ngx_atomic_fetch_add(&ngx_payment_transaction_stats(t)->resolved, 1);
+
+    ngx_log_error(NGX_LOG_NOTICE, t->log, 0,
+                  "payment: shard \"%V\": outcome of a lost commit found out: "
+                  "%s, %ui of %ui operations were committed",
+                  &t->shard->name, found ? "done" : "not done", found, b->n);
+
     if (found) {
-        ngx_payment_doorbell_ring(b->writer->conf->doorbell,
-                                  &b->writer->conf->stats->doorbell_armed);
+        ngx_payment_doorbell_ring(t->doorbell, &t->stats->doorbell_armed);
     }
 
-    ngx_payment_batch_drop_found(b);
-
-    if (b->n == 0) {
-        ngx_payment_batch_settle(b);
-        return;
-    }
-
-    ngx_payment_batch_release(b);
-    ngx_payment_batch_ready(b);
+    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_REST);
 }
 
 
-/* GET: reads for clients; the ROLLBACK ends the SELECT's transaction */
+/* GET: reads for clients; the ROLLBACK ends the SELECT's transaction. */
 
 static void
-ngx_payment_batch_get(ngx_payment_batch_t *b)
+ngx_payment_transaction_get(ngx_payment_transaction_t *t)
 {
-    ngx_memzero(b->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
+    ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
 
-    if (ngx_payment_batch_sql(b, &b->stmts[0].sql,
-                              ngx_payment_batch_sql_payments,
-                              ") ORDER BY id", 1)
+    if (ngx_payment_transaction_sql(t, &t->stmts[0].sql,
+                                    ngx_payment_transaction_sql_payments,
+                                    ") ORDER BY id", 1)
         != NGX_OK)
     {
-        ngx_payment_batch_again(b);
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    ngx_str_set(&b->stmts[1].sql, NGX_PAYMENT_BATCH_IS_REPLICA);
-    ngx_str_set(&b->stmts[2].sql, "ROLLBACK");
+    ngx_str_set(&t->stmts[1].sql, NGX_PAYMENT_TRANSACTION_IS_REPLICA);
+    ngx_str_set(&t->stmts[2].sql, "ROLLBACK");
 
-    b->state = NGX_PAYMENT_BATCH_GET;
-    ngx_payment_db_exchange(&b->line->db, b->stmts, 3,
-                            NGX_PAYMENT_BATCH_TIMEOUT(b),
-                            ngx_payment_batch_get_done);
+    ngx_payment_transaction_exchange(t, 3, ngx_payment_transaction_get_done);
 }
 
 
 static void
-ngx_payment_batch_get_done(ngx_payment_db_t *db, ngx_uint_t lost)
+ngx_payment_transaction_get_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
-    ngx_uint_t            i;
-    payment_t            *p;
-    ngx_payment_op_t     *op;
-    ngx_payment_line_t   *line;
-    ngx_payment_batch_t  *b;
+    ngx_uint_t                  i;
+    payment_t                  *p;
+    ngx_payment_op_t           *op;
+    ngx_payment_batch_t        *b;
+    ngx_payment_transaction_t  *t;
 
-    line = db->data;
-    b = line->batch;
+    t = db->data;
+    b = t->batch;
 
-    if (lost) {
-        ngx_payment_batch_again(b);
+    if (ngx_payment_transaction_check(t, "reading", lost) != NGX_OK) {
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    for (i = 0; i < 3; i++) {
-        if (b->stmts[i].error) {
-            ngx_payment_batch_log(b, "reading", &b->stmts[i]);
-            ngx_payment_db_reset(db);
-            ngx_payment_batch_again(b);
-            return;
-        }
-    }
-
-    if (!ngx_payment_batch_is_primary(&b->stmts[1])) {
-        b->reason = NGX_PAYMENT_DB_UNFIT;
+    if (!ngx_payment_transaction_is_primary(&t->stmts[1])) {
+        t->reason = NGX_PAYMENT_DB_UNFIT;
         ngx_payment_db_reset(db);
-        ngx_payment_batch_again(b);
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    ngx_payment_batch_load(b, b->stmts[0].result);
-
-    if (b->payments == NULL) {
-        ngx_payment_batch_again(b);
+    if (ngx_payment_transaction_load(t, t->stmts[0].result) != NGX_OK) {
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
     for (i = 0; i < b->n; i++) {
         op = b->ops[i];
-        p = ngx_payment_batch_payment(b, &op->request);
+        p = ngx_payment_transaction_payment(t, &op->request);
 
         if (p) {
             op->payment = *p;
-            continue;
+        } else {
+            ngx_payment_op_fail(op, PAYMENT_NOT_FOUND, "no such payment");
         }
-
-        op->outcome = PAYMENT_NOT_FOUND;
-        op->fault.outcome = PAYMENT_NOT_FOUND;
-        (void) ngx_cpystrn((u_char *) op->fault.detail,
-                           (u_char *) "no such payment",
-                           sizeof(op->fault.detail));
     }
 
-    ngx_payment_batch_settle(b);
+    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
+}
+
+
+/* Did the connection live through an exchange after which none but a new one is
+ * to be trusted, and was every statement of it accepted? */
+
+static ngx_int_t
+ngx_payment_transaction_check(ngx_payment_transaction_t *t,
+    const char *phase, ngx_uint_t lost)
+{
+    ngx_payment_db_stmt_t  *s;
+
+    if (lost) {
+        return NGX_ERROR;
+    }
+
+    s = ngx_payment_db_error_of(t->stmts, t->db->n);
+
+    if (s) {
+        ngx_payment_transaction_log(t, phase, s);
+        ngx_payment_db_reset(t->db);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_payment_shard_stats_t *
+ngx_payment_transaction_stats(ngx_payment_transaction_t *t)
+{
+    return &t->stats->shards[t->shard->index];
+}
+
+
+static void
+ngx_payment_transaction_exchange(ngx_payment_transaction_t *t, ngx_uint_t n,
+    ngx_payment_db_done_pt done)
+{
+    ngx_payment_db_exchange(t->db, t->stmts, n, t->shard->read_timeout, done);
+}
+
+
+static void
+ngx_payment_transaction_end(ngx_payment_transaction_t *t,
+    ngx_payment_transaction_end_e end)
+{
+    ngx_payment_batch_t  *b;
+
+    b = t->batch;
+    t->batch = NULL;
+
+    if (t->pool) {
+        ngx_destroy_pool(t->pool);
+        t->pool = NULL;
+    }
+
+    t->ended(t, b, end);
 }
 
 
 /* SQL with a list of the operations' payment ids (of changes and reads) or key
- * hashes: hex literals, so no byte of a client's can be SQL. */
+ * hashes: hex literals, so that no byte of a client's can be SQL. */
 
 static ngx_int_t
-ngx_payment_batch_sql(ngx_payment_batch_t *b, ngx_str_t *sql,
+ngx_payment_transaction_sql(ngx_payment_transaction_t *t, ngx_str_t *sql,
     const char *head, const char *tail, ngx_uint_t by_payment)
 {
-    u_char            *p;
-    ngx_uint_t         i, n;
-    payment_request_t *r;
+    u_char               *p;
+    ngx_uint_t            i, n;
+    payment_request_t    *r;
+    ngx_payment_batch_t  *b;
 
-    sql->data = ngx_pnalloc(b->pool, ngx_strlen(head) + ngx_strlen(tail)
+    b = t->batch;
+
+    sql->data = ngx_pnalloc(t->pool, ngx_strlen(head) + ngx_strlen(tail)
                                      + b->n * (NGX_PAYMENT_HEX_LEN + 1));
     if (sql->data == NULL) {
         return NGX_ERROR;
@@ -1040,15 +1114,18 @@ ngx_payment_batch_sql(ngx_payment_batch_t *b, ngx_str_t *sql,
 }
 
 
-/* Keys that are in the database: their operations have an outcome now. */
+/* Operations whose keys are in the database have an outcome now.  Returns how
+ * many. */
 
 static ngx_uint_t
-ngx_payment_batch_found(ngx_payment_batch_t *b, MYSQL_RES *res)
+ngx_payment_transaction_found(ngx_payment_transaction_t *t, MYSQL_RES *res)
 {
-    ngx_uint_t         i, n;
-    MYSQL_ROW          row;
-    ngx_payment_op_t  *op;
+    ngx_uint_t            i, n;
+    MYSQL_ROW             row;
+    ngx_payment_op_t     *op;
+    ngx_payment_batch_t  *b;
 
+    b = t->batch;
     n = 0;
 
     while ((row = mysql_fetch_row(res)) != NULL) {
@@ -1058,7 +1135,7 @@ ngx_payment_batch_found(ngx_payment_batch_t *b, MYSQL_RES *res)
             if (ngx_memcmp(op->request.key_hash, row[0],
                            PAYMENT_KEY_HASH_SIZE) == 0)
             {
-                ngx_payment_batch_found_row(b, row, op);
+                ngx_payment_transaction_found_row(t, row, op);
                 n++;
                 break;
             }
@@ -1070,39 +1147,32 @@ ngx_payment_batch_found(ngx_payment_batch_t *b, MYSQL_RES *res)
 
 
 static void
-ngx_payment_batch_found_row(ngx_payment_batch_t *b, MYSQL_ROW row,
+ngx_payment_transaction_found_row(ngx_payment_transaction_t *t, MYSQL_ROW row,
     ngx_payment_op_t *op)
 {
-    payment_t           *p;
-    payment_request_t   *r;
+    payment_t          *p;
+    ngx_uint_t          ours;
+    payment_request_t  *r;
 
     r = &op->request;
     p = &op->payment;
-    op->found = 1;
+
+    /* what this batch wrote itself, in a COMMIT whose answer was lost, is no
+     * replay: the client has not seen it */
+
+    ours = t->batch->unknown && op->standing == NGX_PAYMENT_OP_APPLIED
+           && ngx_memcmp(p->id, row[2], PAYMENT_ID_SIZE) == 0;
+
+    op->standing = NGX_PAYMENT_OP_FOUND;
 
     if (ngx_memcmp(r->fingerprint, row[1], PAYMENT_FINGERPRINT_SIZE) != 0) {
-        op->applied = 0;
-        op->outcome = PAYMENT_KEY_REUSED;
-        op->fault.outcome = PAYMENT_KEY_REUSED;
-        (void) ngx_cpystrn((u_char *) op->fault.detail, (u_char *)
-                           "the idempotency key was used before, "
-                           "with another request", sizeof(op->fault.detail));
+        ngx_payment_op_fail(op, PAYMENT_KEY_REUSED,
+                            "the idempotency key was used before, "
+                            "with another request");
         return;
     }
 
-    /* what we wrote ourselves, in a COMMIT whose answer was lost, is no
-     * replay: the client has not seen it */
-
-    if (b->unknown && op->applied
-        && ngx_memcmp(p->id, row[2], PAYMENT_ID_SIZE) == 0)
-    {
-        op->outcome = PAYMENT_OK;
-
-    } else {
-        op->outcome = PAYMENT_REPLAYED;
-    }
-
-    op->applied = 0;
+    op->outcome = ours ? PAYMENT_OK : PAYMENT_REPLAYED;
 
     ngx_memcpy(p->id, row[2], PAYMENT_ID_SIZE);
     p->merchant_len = r->merchant_len;
@@ -1119,17 +1189,16 @@ ngx_payment_batch_found_row(ngx_payment_batch_t *b, MYSQL_ROW row,
 
 
 static void
-ngx_payment_batch_log(ngx_payment_batch_t *b, const char *phase,
-    ngx_payment_db_stmt_t *s)
+ngx_payment_transaction_log(ngx_payment_transaction_t *t, const char *phase,
+    const ngx_payment_db_stmt_t *s)
 {
     ngx_payment_server_t  *server;
 
-    server = (ngx_payment_server_t *) b->writer->shard->servers.elts
-             + b->line->db.server;
+    server = (ngx_payment_server_t *) t->shard->servers.elts + t->db->server;
 
-    ngx_log_error(NGX_LOG_ERR, b->writer->log, 0,
+    ngx_log_error(NGX_LOG_ERR, t->log, 0,
                   "payment: shard \"%V\": %s a batch of %ui failed, "
                   "try %ui, server %V: (%ui) %s",
-                  &b->writer->shard->name, phase, b->n, b->tries + 1,
+                  &t->shard->name, phase, t->batch->n, t->batch->tries + 1,
                   &server->name, s->error, s->message);
 }

@@ -1,25 +1,121 @@
-/* Queue, lines and dispatch of one shard: see ngx_payment_writer.h. */
+/*
+ * Queue, lines and dispatch of one shard: see ngx_payment_writer.h.
+ *
+ * An operation is in one of four queues: writes and reads, which a free line
+ * takes; blocked, which are put back to writes by a timer; and waiting, which
+ * one batch at a time takes.  What the writer does with a batch when its
+ * transaction has ended is one switch, in ngx_payment_writer_ended().
+ *
+ * A batch that the database rolled back pauses and runs again; in the end it is
+ * halved until the guilty operation stands alone.  One whose outcome is unknown
+ * is not given up before the time of its operations is.
+ */
 
+#include "ngx_payment_assert.h"
+#include "ngx_payment_transaction.h"
 #include "ngx_payment_writer.h"
-#include "ngx_payment_batch.h"
 
 
 /* Batches alive at once, for each line: beyond, the queue fills and sheds. */
 #define NGX_PAYMENT_BATCHES_PER_LINE  8
 
 
+/* A connection of the writer, with what runs on it. */
+
+typedef struct {
+    ngx_payment_writer_t      *writer;
+    ngx_payment_db_t           db;
+    ngx_payment_columns_t     *columns;         /* what its statements bind */
+    ngx_payment_transaction_t  transaction;
+    ngx_msec_t                 since;           /* it has had its batch */
+} ngx_payment_line_t;
+
+
+struct ngx_payment_writer_s {
+    ngx_payment_shard_t              *shard;
+    const ngx_payment_writer_conf_t  *conf;
+    ngx_payment_shard_stats_t        *stats;
+    ngx_payment_gauges_t             *gauges;
+    ngx_log_t                        *log;
+
+    ngx_queue_t               writes;           /* of ngx_payment_op_t */
+    ngx_queue_t               reads;
+    ngx_queue_t               blocked;          /* until blocked_timer */
+    ngx_queue_t               waiting;          /* for one payment's lock */
+    ngx_uint_t                queued;           /* in all of them */
+    size_t                    queued_bytes;
+
+    ngx_queue_t               ready;            /* batches that want a line */
+    ngx_uint_t                batches;          /* alive, in any state */
+    ngx_payment_batch_t      *waiter;           /* the one of that kind */
+
+    ngx_payment_line_t       *lines;
+    ngx_uint_t                nlines;
+
+    ngx_event_t               dispatch;         /* posted */
+    ngx_event_t               timer;            /* spare, or queue timeout */
+    ngx_event_t               blocked_timer;    /* set if any are blocked */
+
+    unsigned                  down:1;           /* no server can be reached */
+    unsigned                  dispatching:1;
+};
+
+
+static ngx_int_t ngx_payment_writer_open_line(ngx_payment_writer_t *w,
+    ngx_payment_line_t *line);
+
 static void ngx_payment_writer_enqueue(ngx_payment_writer_t *w,
     ngx_queue_t *queue, ngx_payment_op_t *op);
-static void ngx_payment_writer_hold_timer(ngx_event_t *ev);
+static void ngx_payment_writer_dequeue(ngx_payment_writer_t *w,
+    ngx_payment_op_t *op);
+static void ngx_payment_writer_blocked(ngx_payment_transaction_t *t,
+    ngx_queue_t *ops);
+static void ngx_payment_writer_block(ngx_payment_writer_t *w,
+    ngx_payment_op_t *op);
+static void ngx_payment_writer_blocked_timer(ngx_event_t *ev);
+static void ngx_payment_writer_settle(ngx_payment_writer_t *w,
+    ngx_payment_op_t *op);
+
 static void ngx_payment_writer_ready(ngx_payment_db_t *db);
 static void ngx_payment_writer_down(ngx_payment_db_t *db);
+static void ngx_payment_writer_wake(ngx_payment_writer_t *w);
 static void ngx_payment_writer_dispatch_handler(ngx_event_t *ev);
+static void ngx_payment_writer_dispatch(ngx_payment_writer_t *w);
 static ngx_payment_line_t *ngx_payment_writer_free_line(
     ngx_payment_writer_t *w);
 static ngx_uint_t ngx_payment_writer_may_write(ngx_payment_writer_t *w);
+static ngx_payment_batch_t *ngx_payment_writer_next(ngx_payment_writer_t *w);
+static ngx_payment_batch_t *ngx_payment_writer_form(ngx_payment_writer_t *w,
+    ngx_queue_t *queue, ngx_payment_batch_kind_e kind);
+static void ngx_payment_writer_run(ngx_payment_writer_t *w,
+    ngx_payment_batch_t *b, ngx_payment_line_t *line);
+
+static void ngx_payment_writer_ended(ngx_payment_transaction_t *t,
+    ngx_payment_batch_t *b, ngx_payment_transaction_end_e end);
+static void ngx_payment_writer_finish(ngx_payment_writer_t *w,
+    ngx_payment_batch_t *b);
+static void ngx_payment_writer_finish_found(ngx_payment_writer_t *w,
+    ngx_payment_batch_t *b);
+static void ngx_payment_writer_again(ngx_payment_writer_t *w,
+    ngx_payment_batch_t *b, ngx_payment_db_error_e reason);
+static void ngx_payment_writer_divide(ngx_payment_writer_t *w,
+    ngx_payment_batch_t *b, ngx_uint_t parts);
+static void ngx_payment_writer_move(ngx_payment_writer_t *w,
+    ngx_payment_batch_t *b, ngx_payment_batch_state_e state);
+static ngx_msec_int_t ngx_payment_writer_left(ngx_payment_batch_t *b);
+static ngx_msec_t ngx_payment_writer_pause(ngx_payment_writer_t *w,
+    ngx_payment_batch_t *b);
+static void ngx_payment_writer_batch_timer(ngx_event_t *ev);
+static void ngx_payment_writer_give_up(ngx_payment_writer_t *w,
+    ngx_payment_batch_t *b, const char *detail);
+static void ngx_payment_writer_discard(ngx_payment_writer_t *w,
+    ngx_payment_batch_t *b);
+
 static void ngx_payment_writer_shed_ready(ngx_payment_writer_t *w);
 static void ngx_payment_writer_shed_queue(ngx_payment_writer_t *w,
     ngx_queue_t *queue);
+static void ngx_payment_writer_shed(ngx_payment_writer_t *w,
+    ngx_payment_op_t *op, const char *detail);
 static void ngx_payment_writer_set_timer(ngx_payment_writer_t *w);
 static void ngx_payment_writer_timer(ngx_event_t *ev);
 
@@ -29,7 +125,6 @@ ngx_payment_writer_create(ngx_cycle_t *cycle, ngx_payment_shard_t *shard,
     const ngx_payment_writer_conf_t *conf)
 {
     ngx_uint_t             i;
-    ngx_payment_line_t    *line;
     ngx_payment_writer_t  *w;
 
     w = ngx_pcalloc(cycle->pool, sizeof(ngx_payment_writer_t));
@@ -47,7 +142,7 @@ ngx_payment_writer_create(ngx_cycle_t *cycle, ngx_payment_shard_t *shard,
 
     ngx_queue_init(&w->writes);
     ngx_queue_init(&w->reads);
-    ngx_queue_init(&w->held);
+    ngx_queue_init(&w->blocked);
     ngx_queue_init(&w->waiting);
     ngx_queue_init(&w->ready);
 
@@ -57,9 +152,9 @@ ngx_payment_writer_create(ngx_cycle_t *cycle, ngx_payment_shard_t *shard,
     w->timer.handler = ngx_payment_writer_timer;
     w->timer.data = w;
     w->timer.log = cycle->log;
-    w->hold_timer.handler = ngx_payment_writer_hold_timer;
-    w->hold_timer.data = w;
-    w->hold_timer.log = cycle->log;
+    w->blocked_timer.handler = ngx_payment_writer_blocked_timer;
+    w->blocked_timer.data = w;
+    w->blocked_timer.log = cycle->log;
 
     w->nlines = shard->connections;
     w->lines = ngx_pcalloc(cycle->pool,
@@ -69,28 +164,51 @@ ngx_payment_writer_create(ngx_cycle_t *cycle, ngx_payment_shard_t *shard,
     }
 
     for (i = 0; i < w->nlines; i++) {
-        line = &w->lines[i];
-        line->writer = w;
-        line->columns = ngx_payment_columns_create(conf->batch_size,
-                                                   cycle->log);
-        if (line->columns == NULL) {
+        if (ngx_payment_writer_open_line(w, &w->lines[i]) != NGX_OK) {
             return NULL;
         }
-
-        line->db.shard = shard;
-        line->db.log = cycle->log;
-        line->db.data = line;
-        line->db.stats = w->stats;
-        line->db.gauges = w->gauges;
-        line->db.ready = ngx_payment_writer_ready;
-        line->db.down = ngx_payment_writer_down;
-        line->db.session = ngx_payment_batch_session;
-        line->db.prepare = ngx_payment_columns_sql;
-
-        ngx_payment_db_open(&line->db);
     }
 
     return w;
+}
+
+
+static ngx_int_t
+ngx_payment_writer_open_line(ngx_payment_writer_t *w, ngx_payment_line_t *line)
+{
+    ngx_payment_transaction_t  *t;
+
+    t = &line->transaction;
+
+    line->writer = w;
+    line->columns = ngx_payment_columns_create(w->conf->batch_size, w->log);
+    if (line->columns == NULL) {
+        return NGX_ERROR;
+    }
+
+    t->shard = w->shard;
+    t->stats = w->conf->stats;
+    t->doorbell = w->conf->doorbell;
+    t->log = w->log;
+    t->db = &line->db;
+    t->columns = line->columns;
+    t->data = line;
+    t->blocked = ngx_payment_writer_blocked;
+    t->ended = ngx_payment_writer_ended;
+
+    line->db.shard = w->shard;
+    line->db.log = w->log;
+    line->db.data = t;
+    line->db.stats = w->stats;
+    line->db.gauges = w->gauges;
+    line->db.ready = ngx_payment_writer_ready;
+    line->db.down = ngx_payment_writer_down;
+    line->db.session = ngx_payment_transaction_session;
+    line->db.prepare = ngx_payment_columns_sql;
+
+    ngx_payment_db_open(&line->db);
+
+    return NGX_OK;
 }
 
 
@@ -105,6 +223,8 @@ ngx_payment_writer_close(ngx_payment_writer_t *w)
     }
 }
 
+
+/* operations */
 
 ngx_int_t
 ngx_payment_writer_submit(ngx_payment_writer_t *w, ngx_payment_op_t *op)
@@ -134,7 +254,6 @@ ngx_payment_writer_enqueue(ngx_payment_writer_t *w, ngx_queue_t *queue,
     ngx_payment_op_t *op)
 {
     op->state = NGX_PAYMENT_OP_QUEUED;
-    op->batch = NULL;
     op->queued_us = ngx_payment_now_us();
 
     ngx_queue_insert_tail(queue, &op->queue);
@@ -144,44 +263,74 @@ ngx_payment_writer_enqueue(ngx_payment_writer_t *w, ngx_queue_t *queue,
 }
 
 
-void
-ngx_payment_writer_hold(ngx_payment_writer_t *w, ngx_payment_op_t *op)
+static void
+ngx_payment_writer_dequeue(ngx_payment_writer_t *w, ngx_payment_op_t *op)
+{
+    ngx_queue_remove(&op->queue);
+    w->queued--;
+    w->queued_bytes -= op->bytes;
+    w->gauges->queued = w->queued;
+}
+
+
+/* Operations whose payments another transaction holds have left their batch:
+ * they begin anew after a pause. */
+
+static void
+ngx_payment_writer_blocked(ngx_payment_transaction_t *t, ngx_queue_t *ops)
+{
+    ngx_queue_t         *q;
+    ngx_payment_line_t  *line;
+
+    line = t->data;
+
+    while (!ngx_queue_empty(ops)) {
+        q = ngx_queue_head(ops);
+        ngx_queue_remove(q);
+        ngx_payment_writer_block(line->writer,
+                                 ngx_queue_data(q, ngx_payment_op_t, queue));
+    }
+}
+
+
+/* With those that follow it.  One whose time is over is told. */
+
+static void
+ngx_payment_writer_block(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 {
     ngx_payment_op_t  *follower;
 
     while ((follower = op->followers) != NULL) {
         op->followers = follower->followers;
         follower->followers = NULL;
-        follower->follows = 0;
-        ngx_payment_writer_hold(w, follower);
+        ngx_payment_writer_block(w, follower);
     }
 
     if ((ngx_msec_int_t) (op->deadline - ngx_current_msec) <= 0) {
-        op->fault.outcome = PAYMENT_UNAVAILABLE;
-        (void) ngx_cpystrn((u_char *) op->fault.detail, (u_char *)
-                           "another transaction holds the payment",
-                           sizeof(op->fault.detail));
-        ngx_payment_writer_settle(w, op, PAYMENT_UNAVAILABLE);
+        ngx_payment_op_fail(op, PAYMENT_UNAVAILABLE,
+                            "another transaction holds the payment");
+        ngx_payment_writer_settle(w, op);
         return;
     }
 
-    ngx_payment_writer_enqueue(w, &w->held, op);
+    ngx_payment_writer_enqueue(w, &w->blocked, op);
 
-    if (!w->hold_timer.timer_set) {
-        ngx_add_timer(&w->hold_timer, w->conf->retry_max_interval);
+    if (!w->blocked_timer.timer_set) {
+        ngx_add_timer(&w->blocked_timer, w->conf->retry_max_interval);
     }
 }
 
 
 /*
- * Those who were held ask again with all others, and are held again where the
- * lock is not free.  A lock that changes hands quickly would never be found
- * free, so those of the first payment stand in line for it: on a connection,
- * which is why it must not be the only one.
+ * Blocked operations ask again together with all others, and are blocked again
+ * where the lock is still held.  A lock that changes hands quickly would never
+ * be found free that way.  So the operations on the first blocked payment wait
+ * for its lock instead; they need a line of their own for that, and there must
+ * be another one for everybody else.
  */
 
 static void
-ngx_payment_writer_hold_timer(ngx_event_t *ev)
+ngx_payment_writer_blocked_timer(ngx_event_t *ev)
 {
     uint64_t               now;
     ngx_queue_t           *q;
@@ -192,8 +341,8 @@ ngx_payment_writer_hold_timer(ngx_event_t *ev)
     now = ngx_payment_now_us();
     first = NULL;
 
-    while (!ngx_queue_empty(&w->held)) {
-        q = ngx_queue_head(&w->held);
+    while (!ngx_queue_empty(&w->blocked)) {
+        q = ngx_queue_head(&w->blocked);
         op = ngx_queue_data(q, ngx_payment_op_t, queue);
 
         if (first == NULL && w->nlines > 1 && w->waiter == NULL
@@ -219,68 +368,66 @@ ngx_payment_writer_hold_timer(ngx_event_t *ev)
 }
 
 
-void
-ngx_payment_op_detach(ngx_payment_op_t *op)
-{
-    op->data = NULL;
-    op->settled = NULL;
-}
-
-
 ngx_int_t
 ngx_payment_writer_cancel(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 {
-    if (op->state == NGX_PAYMENT_OP_QUEUED) {
-        ngx_queue_remove(&op->queue);
-        w->queued--;
-        w->queued_bytes -= op->bytes;
-        w->gauges->queued = w->queued;
+    ngx_payment_batch_t  *b;
 
-    } else if (ngx_payment_batch_remove(op->batch, op) != NGX_OK) {
+    if (op->state == NGX_PAYMENT_OP_QUEUED) {
+        ngx_payment_writer_dequeue(w, op);
+        ngx_payment_op_free(op);
+        return NGX_OK;
+    }
+
+    b = op->batch;          /* NULL: it follows another operation */
+
+    if (b == NULL || b->unknown || op->followers
+        || (b->state != NGX_PAYMENT_BATCH_READY
+            && b->state != NGX_PAYMENT_BATCH_PAUSED))
+    {
         ngx_payment_op_detach(op);
         return NGX_AGAIN;
     }
 
+    ngx_payment_batch_remove(b, op);
     ngx_payment_op_free(op);
+
+    if (b->n == 0) {
+        ngx_payment_writer_move(w, b, NGX_PAYMENT_BATCH_ENDED);
+        ngx_payment_writer_discard(w, b);
+    }
 
     return NGX_OK;
 }
 
 
-void
-ngx_payment_writer_settle(ngx_payment_writer_t *w, ngx_payment_op_t *op,
-    payment_outcome_e outcome)
+/* An operation has its outcome: its owner is told, and those that follow it. */
+
+static void
+ngx_payment_writer_settle(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 {
-    ngx_uint_t         same;
     ngx_payment_op_t  *follower, *next;
 
     for (follower = op->followers; follower; follower = next) {
         next = follower->followers;
 
         follower->followers = NULL;
-        follower->follows = 0;
         follower->batch_size = op->batch_size;
 
-        same = ngx_memcmp(follower->request.fingerprint,
-                          op->request.fingerprint, PAYMENT_FINGERPRINT_SIZE)
-               == 0;
-
-        if (same) {
+        if (ngx_payment_op_same_request(follower, op)) {
             follower->payment = op->payment;
             follower->fault = op->fault;
-            ngx_payment_writer_settle(w, follower,
-                                      outcome == PAYMENT_OK ? PAYMENT_REPLAYED
-                                                            : outcome);
+            follower->outcome = (op->outcome == PAYMENT_OK) ? PAYMENT_REPLAYED
+                                                            : op->outcome;
+            ngx_payment_writer_settle(w, follower);
             continue;
         }
 
-        if (outcome == PAYMENT_OK || outcome == PAYMENT_REPLAYED) {
-            follower->fault.outcome = PAYMENT_KEY_REUSED;
-            (void) ngx_cpystrn((u_char *) follower->fault.detail, (u_char *)
-                               "the idempotency key was used before, "
-                               "with another request",
-                               sizeof(follower->fault.detail));
-            ngx_payment_writer_settle(w, follower, PAYMENT_KEY_REUSED);
+        if (op->outcome == PAYMENT_OK || op->outcome == PAYMENT_REPLAYED) {
+            ngx_payment_op_fail(follower, PAYMENT_KEY_REUSED,
+                                "the idempotency key was used before, "
+                                "with another request");
+            ngx_payment_writer_settle(w, follower);
             continue;
         }
 
@@ -291,7 +438,7 @@ ngx_payment_writer_settle(ngx_payment_writer_t *w, ngx_payment_op_t *op,
     }
 
     op->followers = NULL;
-    op->outcome = outcome;
+    op->batch = NULL;
     op->state = NGX_PAYMENT_OP_SETTLED;
     op->settled_us = ngx_payment_now_us();
 
@@ -303,27 +450,17 @@ ngx_payment_writer_settle(ngx_payment_writer_t *w, ngx_payment_op_t *op,
 }
 
 
-void
-ngx_payment_writer_wake(ngx_payment_writer_t *w)
-{
-    /*
-     * Posted, not called: what arrives in one round of events goes into one
-     * batch.
-     */
-
-    if (!w->dispatch.posted) {
-        ngx_post_event(&w->dispatch, &ngx_posted_events);
-    }
-}
-
+/* lines */
 
 static void
 ngx_payment_writer_ready(ngx_payment_db_t *db)
 {
-    ngx_payment_line_t    *line;
-    ngx_payment_writer_t  *w;
+    ngx_payment_line_t         *line;
+    ngx_payment_writer_t       *w;
+    ngx_payment_transaction_t  *t;
 
-    line = db->data;
+    t = db->data;
+    line = t->data;
     w = line->writer;
 
     if (ngx_payment_columns_bind(line->columns, db) != NGX_OK) {
@@ -339,14 +476,17 @@ ngx_payment_writer_ready(ngx_payment_db_t *db)
 static void
 ngx_payment_writer_down(ngx_payment_db_t *db)
 {
-    ngx_uint_t             i;
-    ngx_payment_line_t    *line;
-    ngx_payment_writer_t  *w;
+    ngx_uint_t                  i;
+    ngx_payment_line_t         *line;
+    ngx_payment_writer_t       *w;
+    ngx_payment_transaction_t  *t;
 
-    line = db->data;
+    t = db->data;
+    line = t->data;
     w = line->writer;
 
-    /* who rests at a server that is not the active one any more moves, too */
+    /* an idle connection at a server that is not the active one any more moves
+     * to that one, too */
 
     for (i = 0; i < w->nlines; i++) {
         if (w->lines[i].db.state == NGX_PAYMENT_DB_IDLE
@@ -376,6 +516,18 @@ ngx_payment_writer_down(ngx_payment_db_t *db)
 }
 
 
+/* Asks for a dispatch as soon as this round of events is over, so that what
+ * arrives in one round goes into one batch. */
+
+static void
+ngx_payment_writer_wake(ngx_payment_writer_t *w)
+{
+    if (!w->dispatch.posted) {
+        ngx_post_event(&w->dispatch, &ngx_posted_events);
+    }
+}
+
+
 static void
 ngx_payment_writer_dispatch_handler(ngx_event_t *ev)
 {
@@ -383,14 +535,15 @@ ngx_payment_writer_dispatch_handler(ngx_event_t *ev)
 }
 
 
-void
+/* Gives free lines what waits. */
+
+static void
 ngx_payment_writer_dispatch(ngx_payment_writer_t *w)
 {
-    ngx_queue_t           *q;
-    ngx_payment_line_t    *line;
-    ngx_payment_batch_t   *b;
+    ngx_payment_line_t   *line;
+    ngx_payment_batch_t  *b;
 
-    /* a batch that ends in here would begin all over */
+    /* a batch that is run here may end at once, and its end dispatches, too */
 
     if (w->dispatching) {
         return;
@@ -402,49 +555,14 @@ ngx_payment_writer_dispatch(ngx_payment_writer_t *w)
         ngx_payment_writer_shed_ready(w);
         ngx_payment_writer_shed_queue(w, &w->writes);
         ngx_payment_writer_shed_queue(w, &w->reads);
-        ngx_payment_writer_shed_queue(w, &w->held);
+        ngx_payment_writer_shed_queue(w, &w->blocked);
         ngx_payment_writer_shed_queue(w, &w->waiting);
     }
 
-    for ( ;; ) {
-        line = ngx_payment_writer_free_line(w);
-        if (line == NULL) {
-            break;
-        }
-
-        if (!ngx_queue_empty(&w->ready)) {
-            q = ngx_queue_head(&w->ready);
-            ngx_queue_remove(q);
-            b = ngx_queue_data(q, ngx_payment_batch_t, queue);
-
-        } else if (w->batches >= w->nlines * NGX_PAYMENT_BATCHES_PER_LINE) {
-            break;
-
-        } else if (!ngx_queue_empty(&w->writes)
-                   && ngx_payment_writer_may_write(w))
-        {
-            b = ngx_payment_batch_create(w, &w->writes, 0);
-
-        } else if (!ngx_queue_empty(&w->reads)) {
-            b = ngx_payment_batch_create(w, &w->reads, 1);
-
-        } else if (!ngx_queue_empty(&w->waiting) && w->waiter == NULL) {
-            b = ngx_payment_batch_create(w, &w->waiting, 0);
-
-            if (b) {
-                b->waits = 1;
-                w->waiter = b;
-            }
-
-        } else {
-            break;
-        }
-
-        if (b == NULL) {
-            break;
-        }
-
-        ngx_payment_batch_run(b, line);
+    while ((line = ngx_payment_writer_free_line(w)) != NULL
+           && (b = ngx_payment_writer_next(w)) != NULL)
+    {
+        ngx_payment_writer_run(w, b, line);
     }
 
     w->dispatching = 0;
@@ -462,11 +580,12 @@ ngx_payment_writer_free_line(ngx_payment_writer_t *w)
     for (i = 0; i < w->nlines; i++) {
         line = &w->lines[i];
 
-        if (line->batch || line->db.state != NGX_PAYMENT_DB_IDLE) {
+        if (line->transaction.batch || line->db.state != NGX_PAYMENT_DB_IDLE) {
             continue;
         }
 
-        /* one that never rests is asked here */
+        /* a connection that is never idle for long has its age looked at here,
+         * and not by its own timer */
 
         if (ngx_payment_db_fit(&line->db)) {
             return line;
@@ -479,18 +598,54 @@ ngx_payment_writer_free_line(ngx_payment_writer_t *w)
 }
 
 
+/* What a free line is to run; NULL: nothing, or there is no memory. */
+
+static ngx_payment_batch_t *
+ngx_payment_writer_next(ngx_payment_writer_t *w)
+{
+    ngx_queue_t  *q;
+
+    if (!ngx_queue_empty(&w->ready)) {
+        q = ngx_queue_head(&w->ready);
+        return ngx_queue_data(q, ngx_payment_batch_t, queue);
+    }
+
+    if (w->batches >= w->nlines * NGX_PAYMENT_BATCHES_PER_LINE) {
+        return NULL;
+    }
+
+    if (!ngx_queue_empty(&w->writes) && ngx_payment_writer_may_write(w)) {
+        return ngx_payment_writer_form(w, &w->writes, NGX_PAYMENT_BATCH_WRITES);
+    }
+
+    if (!ngx_queue_empty(&w->reads)) {
+        return ngx_payment_writer_form(w, &w->reads, NGX_PAYMENT_BATCH_READS);
+    }
+
+    if (!ngx_queue_empty(&w->waiting) && w->waiter == NULL) {
+        w->waiter = ngx_payment_writer_form(w, &w->waiting,
+                                            NGX_PAYMENT_BATCH_WAITER);
+        return w->waiter;
+    }
+
+    return NULL;
+}
+
+
 /* One line writes; a second one only when all that do are late. */
 
 static ngx_uint_t
 ngx_payment_writer_may_write(ngx_payment_writer_t *w)
 {
-    ngx_uint_t           i;
-    ngx_payment_line_t  *line;
+    ngx_uint_t            i;
+    ngx_payment_line_t   *line;
+    ngx_payment_batch_t  *b;
 
     for (i = 0; i < w->nlines; i++) {
         line = &w->lines[i];
+        b = line->transaction.batch;
 
-        if (line->batch && !line->batch->get && !line->batch->waits
+        if (b && b->kind == NGX_PAYMENT_BATCH_WRITES
             && ngx_current_msec - line->since < w->conf->spare_delay)
         {
             return 0;
@@ -500,6 +655,347 @@ ngx_payment_writer_may_write(ngx_payment_writer_t *w)
     return 1;
 }
 
+
+static ngx_payment_batch_t *
+ngx_payment_writer_form(ngx_payment_writer_t *w, ngx_queue_t *queue,
+    ngx_payment_batch_kind_e kind)
+{
+    size_t                bytes;
+    ngx_queue_t          *q;
+    ngx_payment_op_t     *op;
+    ngx_payment_batch_t  *b;
+
+    b = ngx_payment_batch_create(w->conf->batch_size, w->log);
+    if (b == NULL) {
+        return NULL;
+    }
+
+    w->batches++;
+    b->kind = kind;
+    b->timer.handler = ngx_payment_writer_batch_timer;
+    b->data = w;
+    bytes = 0;
+
+    while (!ngx_queue_empty(queue) && b->n < w->conf->batch_size) {
+
+        q = ngx_queue_head(queue);
+        op = ngx_queue_data(q, ngx_payment_op_t, queue);
+
+        if (b->n && bytes + op->bytes > w->conf->batch_bytes) {
+            break;
+        }
+
+        ngx_payment_writer_dequeue(w, op);
+        ngx_payment_batch_add(b, op);
+        bytes += op->bytes;
+    }
+
+    if (kind != NGX_PAYMENT_BATCH_READS) {
+        ngx_payment_batch_follow(b);
+    }
+
+    return b;
+}
+
+
+static void
+ngx_payment_writer_run(ngx_payment_writer_t *w, ngx_payment_batch_t *b,
+    ngx_payment_line_t *line)
+{
+    ngx_payment_writer_move(w, b, NGX_PAYMENT_BATCH_RUNNING);
+
+    line->since = ngx_current_msec;
+    w->gauges->busy++;
+
+    ngx_payment_transaction_run(&line->transaction, b);
+}
+
+
+/* batches */
+
+/* A batch comes back from its line, which is free then. */
+
+static void
+ngx_payment_writer_ended(ngx_payment_transaction_t *t,
+    ngx_payment_batch_t *b, ngx_payment_transaction_end_e end)
+{
+    ngx_payment_line_t    *line;
+    ngx_payment_writer_t  *w;
+
+    line = t->data;
+    w = line->writer;
+
+    w->gauges->busy--;
+    ngx_payment_writer_wake(w);
+
+    switch (end) {
+
+    case NGX_PAYMENT_TRANSACTION_DONE:
+        ngx_payment_writer_finish(w, b);
+        return;
+
+    case NGX_PAYMENT_TRANSACTION_REST:
+        ngx_payment_writer_finish_found(w, b);
+        return;
+
+    case NGX_PAYMENT_TRANSACTION_AGAIN:
+        ngx_payment_writer_again(w, b, t->reason);
+        return;
+
+    case NGX_PAYMENT_TRANSACTION_DIVIDE:
+        ngx_payment_writer_divide(w, b, t->parts);
+        return;
+
+    case NGX_PAYMENT_TRANSACTION_REFUSED:
+        ngx_payment_writer_give_up(w, b, "the database refused the payment");
+        return;
+    }
+}
+
+
+/* All operations of a batch have their outcomes and are told. */
+
+static void
+ngx_payment_writer_finish(ngx_payment_writer_t *w, ngx_payment_batch_t *b)
+{
+    ngx_uint_t  i;
+
+    ngx_payment_writer_move(w, b, NGX_PAYMENT_BATCH_ENDED);
+
+    /* the database works on the next batch while this one is answered */
+    ngx_payment_writer_dispatch(w);
+
+    for (i = 0; i < b->n; i++) {
+        b->ops[i]->batch_size = b->n;
+        ngx_payment_writer_settle(w, b->ops[i]);
+    }
+
+    ngx_payment_writer_discard(w, b);
+}
+
+
+/* Operations whose keys were found are told; the others run again at once. */
+
+static void
+ngx_payment_writer_finish_found(ngx_payment_writer_t *w,
+    ngx_payment_batch_t *b)
+{
+    ngx_uint_t         n;
+    ngx_queue_t        found, *q;
+    ngx_payment_op_t  *op;
+
+    n = b->n;
+
+    ngx_queue_init(&found);
+    ngx_payment_batch_take(b, NGX_PAYMENT_OP_FOUND, &found);
+
+    if (b->n) {
+        ngx_payment_writer_move(w, b, NGX_PAYMENT_BATCH_READY);
+    } else {
+        ngx_payment_writer_move(w, b, NGX_PAYMENT_BATCH_ENDED);
+        ngx_payment_writer_discard(w, b);
+    }
+
+    ngx_payment_writer_dispatch(w);
+
+    while (!ngx_queue_empty(&found)) {
+        q = ngx_queue_head(&found);
+        op = ngx_queue_data(q, ngx_payment_op_t, queue);
+
+        ngx_queue_remove(q);
+        op->batch_size = n;
+        ngx_payment_writer_settle(w, op);
+    }
+}
+
+
+/* A batch runs again after a pause, unless it has had its tries or its time. */
+
+static void
+ngx_payment_writer_again(ngx_payment_writer_t *w, ngx_payment_batch_t *b,
+    ngx_payment_db_error_e reason)
+{
+    b->tries++;
+
+    if (!b->unknown && b->tries > w->conf->retries) {
+
+        /* One operation may be to blame for an error, also for a connection
+         * that is lost each time, and none for what the server lacks. */
+
+        if (b->n > 1 && b->kind != NGX_PAYMENT_BATCH_READS
+            && reason != NGX_PAYMENT_DB_UNFIT)
+        {
+            ngx_payment_writer_divide(w, b, 2);
+            return;
+        }
+
+        ngx_payment_writer_give_up(w, b,
+                                   "the database could not take the payment");
+        return;
+    }
+
+    if (ngx_payment_writer_left(b) <= 0) {
+        ngx_payment_writer_give_up(w, b,
+                                   "the database did not answer in time");
+        return;
+    }
+
+    (void) ngx_atomic_fetch_add(&w->stats->retries, 1);
+
+    ngx_payment_writer_move(w, b, NGX_PAYMENT_BATCH_PAUSED);
+}
+
+
+/* Makes smaller batches of one, each with one more try: the operation to blame
+ * ends up alone. */
+
+static void
+ngx_payment_writer_divide(ngx_payment_writer_t *w, ngx_payment_batch_t *b,
+    ngx_uint_t parts)
+{
+    ngx_payment_batch_t  *part;
+
+    (void) ngx_atomic_fetch_add(&w->stats->splits, 1);
+
+    b->tries = w->conf->retries ? w->conf->retries - 1 : 0;
+
+    for ( /* void */ ; parts > 1 && b->n > 1; parts--) {
+
+        part = ngx_payment_batch_split(b, (b->n + parts - 1) / parts);
+        if (part == NULL) {
+            break;
+        }
+
+        w->batches++;
+        ngx_payment_writer_move(w, part, NGX_PAYMENT_BATCH_READY);
+    }
+
+    ngx_payment_writer_move(w, b, NGX_PAYMENT_BATCH_READY);
+}
+
+
+/*
+ * The states of a batch: the only function that changes them.  A READY batch is
+ * in the queue, but no longer than somebody waits for the batch.
+ */
+
+static void
+ngx_payment_writer_move(ngx_payment_writer_t *w, ngx_payment_batch_t *b,
+    ngx_payment_batch_state_e state)
+{
+    ngx_msec_int_t  left;
+
+    ngx_payment_assert(b->state != NGX_PAYMENT_BATCH_ENDED);
+
+    if (b->state == NGX_PAYMENT_BATCH_READY) {
+        ngx_queue_remove(&b->queue);
+    }
+
+    if (b->timer.timer_set) {
+        ngx_del_timer(&b->timer);
+    }
+
+    b->state = state;
+
+    switch (state) {
+
+    case NGX_PAYMENT_BATCH_READY:
+        left = ngx_payment_writer_left(b);
+        ngx_add_timer(&b->timer, (ngx_msec_t) ngx_max(left, 1));
+        ngx_queue_insert_tail(&w->ready, &b->queue);
+        ngx_payment_writer_wake(w);
+        return;
+
+    case NGX_PAYMENT_BATCH_PAUSED:
+        ngx_add_timer(&b->timer, ngx_payment_writer_pause(w, b));
+        return;
+
+    default: /* RUNNING, ENDED */
+        return;
+    }
+}
+
+
+/* Milliseconds until nobody waits for the batch any more. */
+
+static ngx_msec_int_t
+ngx_payment_writer_left(ngx_payment_batch_t *b)
+{
+    return (ngx_msec_int_t) (ngx_payment_batch_deadline(b) - ngx_current_msec);
+}
+
+
+/* Milliseconds before the next try: doubled with each, and jittered. */
+
+static ngx_msec_t
+ngx_payment_writer_pause(ngx_payment_writer_t *w, ngx_payment_batch_t *b)
+{
+    ngx_msec_t  delay;
+
+    delay = w->conf->retry_interval << ngx_min(b->tries - 1, 10);
+    delay = ngx_min(delay, w->conf->retry_max_interval);
+
+    return delay / 2 + (ngx_msec_t) ngx_random() % (delay / 2 + 1);
+}
+
+
+static void
+ngx_payment_writer_batch_timer(ngx_event_t *ev)
+{
+    ngx_payment_batch_t   *b;
+    ngx_payment_writer_t  *w;
+
+    b = ev->data;
+    w = b->data;
+
+    if (b->state == NGX_PAYMENT_BATCH_PAUSED) {
+        ngx_payment_writer_move(w, b, NGX_PAYMENT_BATCH_READY);
+        return;
+    }
+
+    ngx_payment_writer_give_up(w, b,
+                               "the database could not be reached in time");
+}
+
+
+/* A batch is not tried any more.  Where COMMIT was sent, that is all that can
+ * be said; else nothing has happened. */
+
+static void
+ngx_payment_writer_give_up(ngx_payment_writer_t *w, ngx_payment_batch_t *b,
+    const char *detail)
+{
+    ngx_uint_t         i;
+    payment_outcome_e  outcome;
+
+    outcome = b->unknown ? PAYMENT_OUTCOME_UNKNOWN : PAYMENT_UNAVAILABLE;
+
+    for (i = 0; i < b->n; i++) {
+        ngx_payment_op_fail(b->ops[i], outcome, detail);
+    }
+
+    if (b->unknown) {
+        (void) ngx_atomic_fetch_add(&w->stats->unknown,
+                                    (ngx_atomic_int_t) b->n);
+    }
+
+    ngx_payment_writer_finish(w, b);
+}
+
+
+static void
+ngx_payment_writer_discard(ngx_payment_writer_t *w, ngx_payment_batch_t *b)
+{
+    if (w->waiter == b) {
+        w->waiter = NULL;
+    }
+
+    w->batches--;
+    ngx_payment_batch_destroy(b);
+}
+
+
+/* shedding */
 
 static void
 ngx_payment_writer_shed_ready(ngx_payment_writer_t *w)
@@ -517,28 +1013,9 @@ ngx_payment_writer_shed_ready(ngx_payment_writer_t *w)
         /* an unknown outcome is still to be found out */
 
         if (!b->unknown) {
-            ngx_payment_batch_abandon(b);
+            ngx_payment_writer_give_up(w, b, "the database is away");
         }
     }
-}
-
-
-static void
-ngx_payment_writer_shed(ngx_payment_writer_t *w, ngx_payment_op_t *op,
-    const char *detail)
-{
-    ngx_queue_remove(&op->queue);
-    w->queued--;
-    w->queued_bytes -= op->bytes;
-
-    w->gauges->queued = w->queued;
-    (void) ngx_atomic_fetch_add(&w->stats->shed, 1);
-
-    op->fault.outcome = PAYMENT_UNAVAILABLE;
-    (void) ngx_cpystrn((u_char *) op->fault.detail, (u_char *) detail,
-                       sizeof(op->fault.detail));
-
-    ngx_payment_writer_settle(w, op, PAYMENT_UNAVAILABLE);
 }
 
 
@@ -555,10 +1032,20 @@ ngx_payment_writer_shed_queue(ngx_payment_writer_t *w, ngx_queue_t *queue)
 }
 
 
-/*
- * While something waits: looks again when the busy line becomes late, and when
- * the oldest has waited too long.
- */
+static void
+ngx_payment_writer_shed(ngx_payment_writer_t *w, ngx_payment_op_t *op,
+    const char *detail)
+{
+    (void) ngx_atomic_fetch_add(&w->stats->shed, 1);
+
+    ngx_payment_writer_dequeue(w, op);
+    ngx_payment_op_fail(op, PAYMENT_UNAVAILABLE, detail);
+    ngx_payment_writer_settle(w, op);
+}
+
+
+/* While operations wait, the writer looks again when the busy line becomes
+ * late, and when the oldest operation has waited too long. */
 
 static void
 ngx_payment_writer_set_timer(ngx_payment_writer_t *w)

@@ -747,7 +747,7 @@ ngx_payment_fence_failed(ngx_payment_relay_t *r, ngx_uint_t lost,
                       "payment outbox: shard \"%V\": lease lost, epoch %uL: "
                       "found while %s", &r->shard->name, f->lease.epoch, phase);
 
-        (void) ngx_atomic_fetch_add(&r->stats->lost, 1);
+        (void) ngx_atomic_fetch_add(&r->stats->leases_lost, 1);
 
         payment_lease_on_fenced(&f->lease, ngx_payment_clock_ms());
         ngx_payment_relay_unleased(r);

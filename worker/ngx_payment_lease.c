@@ -347,7 +347,7 @@ ngx_payment_lease_answer(ngx_payment_relay_t *r, uint64_t now_ms)
                           " it ran out or was taken", &r->shard->name,
                           f->lease.epoch);
 
-            (void) ngx_atomic_fetch_add(&r->stats->lost, 1);
+            (void) ngx_atomic_fetch_add(&r->stats->leases_lost, 1);
             payment_lease_on_lost(&f->lease, now_ms);
         }
 
@@ -425,7 +425,7 @@ ngx_payment_lease_view(ngx_payment_relay_t *r, uint64_t now_ms)
                       "payment outbox: shard \"%V\": lease lost, epoch %uL: "
                       "its row is not there", &r->shard->name, f->lease.epoch);
 
-        (void) ngx_atomic_fetch_add(&r->stats->lost, 1);
+        (void) ngx_atomic_fetch_add(&r->stats->leases_lost, 1);
     }
 }
 

@@ -140,7 +140,7 @@ ngx_payment_relay_leased(ngx_payment_relay_t *r)
     /* whoever had it before may have left some */
     ngx_payment_reader_dead(r);
 
-    r->stats->held = 1;
+    r->stats->lease_held = 1;
     r->failures = 0;
 
     if (r->state == NGX_PAYMENT_RELAY_STOPPED) {
@@ -152,7 +152,7 @@ ngx_payment_relay_leased(ngx_payment_relay_t *r)
 void
 ngx_payment_relay_unleased(ngx_payment_relay_t *r)
 {
-    r->stats->held = 0;
+    r->stats->lease_held = 0;
     r->stats->backlog = 0;
 
     if (r->fence.replay_id && r->fence.op != NGX_PAYMENT_FENCE_REPLAY) {
@@ -837,7 +837,7 @@ void
 ngx_payment_relay_close(ngx_payment_relay_t *r)
 {
     r->state = NGX_PAYMENT_RELAY_ENDED;
-    r->stats->held = 0;
+    r->stats->lease_held = 0;
     r->stats->in_flight = 0;
 
     if (r->reader.timer.timer_set) {

@@ -19,9 +19,10 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_event.h>
-#include <mysql.h>
 
 #include "ngx_payment_shard.h"
+
+#include <mysql.h>
 
 
 #define NGX_PAYMENT_DB_STMTS_MAX    8       /* prepared, of one connection */

@@ -610,7 +610,7 @@ ngx_payment_db_finish(ngx_payment_db_t *db, ngx_uint_t lost)
                       : db->exchange[db->step < STEP_READ
                                      ? db->sent - 1 : db->read].message);
 
-        ngx_payment_db_count(db, lost, 1);
+        ngx_payment_db_count(db, connections_lost, 1);
         ngx_payment_db_teardown(db, 1);
 
         if (ngx_current_msec - db->connected_at < NGX_PAYMENT_DB_BACKOFF_MIN) {
@@ -702,7 +702,7 @@ ngx_payment_db_read_handler(ngx_event_t *rev)
                   "payment: shard \"%V\": idle connection %s by server",
                   &db->shard->name, n > 0 ? "ended" : "closed");
 
-    ngx_payment_db_count(db, lost, 1);
+    ngx_payment_db_count(db, connections_lost, 1);
     ngx_payment_db_reset(db);
 }
 

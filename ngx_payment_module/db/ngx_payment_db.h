@@ -17,12 +17,13 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_event.h>
-#include <mysql.h>
 
 #include "ngx_payment_assert.h"
 #include "ngx_payment_attempt.h"
 #include "ngx_payment_shard.h"
 #include "ngx_payment_stats.h"
+
+#include <mysql.h>
 
 
 typedef struct ngx_payment_db_s        ngx_payment_db_t;

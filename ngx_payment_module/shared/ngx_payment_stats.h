@@ -39,18 +39,18 @@ typedef struct {
     ngx_atomic_t    rollbacks;
     ngx_atomic_t    retries;           /* batches tried again */
     ngx_atomic_t    splits;
-    ngx_atomic_t    duplicates;        /* batches that met a used key */
+    ngx_atomic_t    duplicate_batches; /* that met a used key */
     ngx_atomic_t    resolved;          /* unknown outcomes found out */
-    ngx_atomic_t    unknown;           /* ... and not found out in time */
+    ngx_atomic_t    unknown;           /* outcomes not found out in time */
     ngx_atomic_t    shed;              /* 503: queue full or too slow */
     ngx_atomic_t    connects;
     ngx_atomic_t    connect_failures;
-    ngx_atomic_t    lost;              /* open connections that died */
+    ngx_atomic_t    connections_lost;  /* open ones that died */
     ngx_atomic_t    failovers;
 
     /* sums of the workers' gauges, made when somebody asks */
     ngx_atomic_t    open;              /* connections */
-    ngx_atomic_t    busy;              /* .. with a batch on them */
+    ngx_atomic_t    busy;              /* connections with a batch */
     ngx_atomic_t    queued;            /* operations waiting */
 } ngx_payment_shard_stats_t;
 
@@ -71,14 +71,14 @@ typedef struct {
 /* the helper's view of a shard's outbox */
 
 typedef struct {
-    ngx_atomic_t    held;              /* gauge: 1 with the lease */
+    ngx_atomic_t    lease_held;        /* gauge: 1 or 0 */
     ngx_atomic_t    epoch;
     ngx_atomic_t    acquired;          /* leases taken */
-    ngx_atomic_t    lost;              /* leases lost, not released */
+    ngx_atomic_t    leases_lost;       /* and not released */
     ngx_atomic_t    backlog;           /* gauge: rows not yet published */
     ngx_atomic_t    in_flight;         /* gauge */
     ngx_atomic_t    read;              /* events read */
-    ngx_atomic_t    late;              /* ... found below the cursor */
+    ngx_atomic_t    late;              /* events found below the cursor */
     ngx_atomic_t    published;         /* acknowledged by Kafka */
     ngx_atomic_t    deleted;
     ngx_atomic_t    failed;            /* failed delivery reports */
@@ -104,7 +104,7 @@ typedef struct {
     ngx_atomic_t    starts;
     ngx_atomic_t    paused;            /* admin: 1 = do not publish */
     ngx_atomic_t    command;           /* see ngx_payment_command.h; 0: none */
-    ngx_atomic_t    command_result;    /* of the last one, dito */
+    ngx_atomic_t    command_result;    /* of the last command */
     ngx_atomic_t    producers;         /* producers made, 1 + rebuilds */
     ngx_atomic_t    queue_full;
     ngx_atomic_t    kafka_up;          /* gauge */

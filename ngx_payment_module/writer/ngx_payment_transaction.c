@@ -788,7 +788,7 @@ ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
     }
 
     if (reason == NGX_PAYMENT_DB_DUPLICATE) {
-        (void) ngx_atomic_fetch_add(&stats->duplicates, 1);
+        (void) ngx_atomic_fetch_add(&stats->duplicate_batches, 1);
 
         if (ngx_payment_transaction_sql(t, &t->stmts[1].sql,
                                         ngx_payment_transaction_sql_keys,

@@ -7,6 +7,8 @@
 #   tools/build.sh asan       build/asan/nginx, the same under AddressSanitizer
 #                             and UndefinedBehaviorSanitizer
 #
+# CC is the compiler, gcc unless it says another, e.g. CC=clang.
+#
 # nginx is configured anew only when `config` or what it depends on changed;
 # otherwise this is make's own look at the times of the files.
 
@@ -21,12 +23,14 @@ dev=/usr/share/nginx/src
     || die "nginx's headers are missing: run 'make install-deps', or install" \
            "the Debian package nginx-dev"
 
-need gcc gcc
+cc=${CC:-gcc}
+
+need "$cc" "${cc##*/}"
 need make make
 
 # the configure arguments of the distribution's own nginx
 . "$dev/conf_flags"
-arguments=("${NGX_CONF_FLAGS[@]}")
+arguments=("${NGX_CONF_FLAGS[@]}" --with-cc="$cc")
 
 # the module's style, as warnings that are errors; nginx itself, as the
 # distribution patches it, would not pass
@@ -96,7 +100,7 @@ done
 # How the objects are compiled, and which of them there are. The first decides
 # whether what is there can be used at all.
 
-flags=$(printf '%s\n' "${arguments[@]}" "$(gcc --version | head -n 1)" \
+flags=$(printf '%s\n' "${arguments[@]}" "$("$cc" --version | head -n 1)" \
         "$(sha256sum <"$source/src/core/nginx.h")")
 list=$(printf '%s\n' "${MARIADB_INC:-}" "${MARIADB_LIB:-}" \
        "${RDKAFKA_INC:-}" "${RDKAFKA_LIB:-}" \
@@ -164,6 +168,14 @@ if [[ $kind == dynamic ]]; then
     if [[ -n $undefined ]]; then
         rm -f -- "$product"
         die "nothing defines" $undefined
+    fi
+
+    exported=$(nm -D --defined-only "$product" \
+               | sed '/ ngx_module\(s\|_names\|_order\)\(@\|$\)/d')
+
+    if [[ -n $exported ]]; then
+        rm -f -- "$product"
+        die "the module exports more than nginx looks up:" $exported
     fi
 fi
 

@@ -460,14 +460,17 @@ main::dead('A', id => $main::far, versions => [2 .. 6]);
 --- config eval: $main::config
 --- request eval
 [map { "GET /outbox?$_" } qw( limit=0 limit=1001 limit=x after=-1 after=x
-                              after=99999999999999999999 shard=other shard= )]
+                              after=99999999999999999999 shard=other shard=
+                              limit=1&limit=1 after=1&aft%65r=2
+                              shard=main&shard=main )]
 --- error_code eval
-[(400) x 6, 404, 404]
+[(400) x 6, 404, 404, (400) x 3]
 --- response_body_filters eval
 \&PaymentTest::told
 --- response_body eval
 [("400 INVALID_REQUEST limit\n") x 3, ("400 INVALID_REQUEST after\n") x 3,
- ("404 NOT_FOUND shard\n") x 2]
+ ("404 NOT_FOUND shard\n") x 2,
+ map { "400 INVALID_REQUEST $_\n" } qw( limit after shard )]
 
 
 

@@ -120,3 +120,51 @@ Content-Length: [1-9]\d+
 --- response_body eval
 ""
 
+
+
+
+=== TEST 9: a query with two merchants is refused, however they are written
+--- init
+PaymentTest::given(A => {});
+--- request eval
+["GET /api/payments/{A}?merchantId=M1&merchantId=M2",
+ "GET /api/payments/{A}?merchantId=M1&merchantId=M1",
+ "GET /api/payments/{A}?merchant%49d=M2&x=y&merchantId=M1",
+ "GET /api/payments/{A}?merchantId&merchantId=M1"]
+--- error_code eval
+[400, 400, 400, 400]
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+[("400 INVALID_REQUEST merchantId\n") x 4]
+
+
+
+=== TEST 10: the name is merchantId to the letter; what is beside it is ignored
+--- init
+PaymentTest::given(A => {});
+--- request eval
+["GET /api/payments/{A}?merchantid=M1",
+ "GET /api/payments/{A}?MERCHANTID=M2&merchantId=M1",
+ "GET /api/payments/{A}?xmerchantId=M2&merchantId=M1&&=&merchantIdx=M2&%zz=%",
+ "GET /api/payments/{A}?merchant%49d=M1"]
+--- error_code eval
+[400, 200, 200, 200]
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+["400 INVALID_REQUEST merchantId\n",
+ ("A AUTHORIZED 1000 KRW, captured 0, refunded 0\n") x 3]
+
+
+
+=== TEST 11: a broken escape in it is refused
+--- request eval
+[map { "GET /api/payments/01890000-0000-7000-8000-000000000000?merchantId=$_" }
+ 'M%', 'M%4', 'M%4g', 'M%+1', '%00', '%ff']
+--- error_code eval
+[(400) x 6]
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+[("400 INVALID_REQUEST merchantId\n") x 6]

@@ -497,3 +497,13 @@ GET /plain
 Content-Length: 6
 --- access_log
 [- - -]
+
+
+
+=== TEST 29: identity is no encoding, and neither is an empty one
+--- request eval
+[map { "POST /api/payments/authorize\n" . main::body("h29-$_") } 1, 2]
+--- more_headers eval
+[map { "Content-Type: application/json\nContent-Encoding: $_" } 'Identity', '']
+--- error_code eval
+[200, 200]

@@ -448,3 +448,34 @@ secret-key
 77001
 --- no_access_log
 secret-merchant
+
+
+
+=== TEST 30: a content encoding is refused by its name, whatever the body is
+--- request eval
+[(main::with('more', '1')) x 4]
+--- more_headers eval
+[map { "Content-Type: application/json\n$_" }
+ 'Content-Encoding: gzip', 'content-encoding: br', 'Content-Encoding: x"\\',
+ "Content-Encoding: gzip\nContent-Encoding: identity"]
+--- error_code eval
+[(415) x 4]
+--- response_body_like eval
+['"detail":"the content encoding \\\\"gzip\\\\" is not supported.*"UNSUPPORTED_MEDIA_TYPE".*"field":"Content-Encoding"',
+ '"detail":"the content encoding \\\\"br\\\\" is',
+ '"detail":"the content encoding \\\\"x\?\?\\\\" is',
+ '"detail":"there are several Content-Encoding headers"']
+
+
+
+=== TEST 31: two content types are none
+--- request eval
+main::with('more', '1')
+--- more_headers
+Content-Type: application/json
+Content-Type: text/plain
+--- error_code: 415
+--- response_body_filters eval
+[\&PaymentTest::told, \&PaymentTest::with_nothing_kept]
+--- response_body
+415 UNSUPPORTED_MEDIA_TYPE

@@ -1,17 +1,19 @@
 /*
  * payment_outbox_admin: what an operator sees and does about the outbox.
  *
- * GET shows the state and the dead letters of the shards; POST, with a JSON
- * object that names the action, changes something.  (Only application/json: no
- * web page can make a browser send that elsewhere unasked.)  Who may come here
- * is for allow, deny and auth_* to say.
+ * GET shows the state and the dead letters of the shards.  POST changes
+ * something, and has a JSON object that names the action.  Only application/json
+ * is taken, for no web page can make a browser send that to another site without
+ * asking it first.  allow, deny and auth_* say who may come here.
  *
  * Dead letters are read from each shard in turn, on a connection of its own.
  * Everything else is asked of the helper through the shared zone: see
  * ngx_payment_command.h.  Every wait is bounded by the timeouts below.
  */
 
+#include "ngx_http_payment_answer.h"
 #include "ngx_http_payment_counters.h"
+#include "ngx_http_payment_request.h"
 #include "ngx_http_payment_status.h"
 #include "ngx_payment_command.h"
 #include "ngx_payment_doorbell.h"
@@ -30,7 +32,7 @@
 #define NGX_HTTP_PAYMENT_ADMIN_TOTAL      20000    /* ms, one request */
 #define NGX_HTTP_PAYMENT_ADMIN_LOOK       5        /* ms, between two looks */
 
-/* as many as ngx_payment_command.h has room for */
+/* the largest id that a command has room for: see ngx_payment_command.h */
 #define NGX_HTTP_PAYMENT_ADMIN_ID_MAX     (((uint64_t) 1 << 48) - 1)
 
 #define NGX_HTTP_PAYMENT_ADMIN_METHODS    "GET, HEAD, POST"
@@ -51,7 +53,7 @@ typedef struct {
 
     /* the dead letters of a shard */
     ngx_payment_query_t            query;
-    ngx_payment_shard_t           *shard;      /* the one being asked */
+    ngx_payment_shard_t           *shard;      /* that is asked now */
     ngx_uint_t                     last;       /* index after the last one */
     uint64_t                       after;
     ngx_uint_t                     limit;
@@ -60,12 +62,12 @@ typedef struct {
 
     /* the helper's work */
     ngx_event_t                    timer;
-    ngx_atomic_uint_t              command;    /* 0: none of ours is there */
+    ngx_atomic_uint_t              command;    /* 0: none is under way */
     ngx_msec_t                     command_until;
     uint64_t                       ids[NGX_HTTP_PAYMENT_ADMIN_PAYMENTS];
     ngx_uint_t                     n;          /* ids */
-    ngx_uint_t                     done;       /* .. carried out */
-    unsigned                       more:1;     /* than ids has room for */
+    ngx_uint_t                     done;       /* ids carried out */
+    unsigned                       more:1;     /* ids has not room for all */
 } ngx_http_payment_admin_t;
 
 
@@ -88,7 +90,6 @@ static void ngx_http_payment_admin_listed(void *data, const char *error);
 
 static ngx_int_t ngx_http_payment_admin_post(ngx_http_request_t *r);
 static void ngx_http_payment_admin_body(ngx_http_request_t *r);
-static json_t *ngx_http_payment_admin_parse(ngx_http_request_t *r);
 static ngx_int_t ngx_http_payment_admin_do(ngx_http_payment_admin_t *a,
     json_t *body);
 static ngx_int_t ngx_http_payment_admin_replay(ngx_http_payment_admin_t *a,
@@ -103,7 +104,7 @@ static ngx_int_t ngx_http_payment_admin_result(ngx_http_payment_admin_t *a,
 static ngx_int_t ngx_http_payment_admin_answer(ngx_http_payment_admin_t *a);
 
 
-static const ngx_http_payment_action_t  ngx_http_payment_actions[] = {
+static const ngx_http_payment_action_t  ngx_http_payment_admin_actions[] = {
     { ngx_string("pause"), NGX_PAYMENT_COMMAND_PAUSE },
     { ngx_string("resume"), NGX_PAYMENT_COMMAND_RESUME },
     { ngx_string("breaker-force-open"), NGX_PAYMENT_COMMAND_BREAKER_OPEN },
@@ -118,26 +119,31 @@ static const ngx_http_payment_action_t  ngx_http_payment_actions[] = {
 ngx_int_t
 ngx_http_payment_admin_handler(ngx_http_request_t *r)
 {
-    ngx_int_t  rc;
+    payment_fault_t  fault;
 
     if (r->method == NGX_HTTP_POST) {
         return ngx_http_payment_admin_post(r);
     }
 
-    rc = ngx_http_discard_request_body(r);
-
-    if (rc != NGX_OK) {
-        return rc;
+    if (ngx_http_payment_request_discard(r, &fault) != NGX_OK) {
+        return ngx_http_payment_answer_problem(r, fault.outcome, NULL,
+                                               fault.detail);
     }
 
     if (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)) {
         return ngx_http_payment_admin_get(r);
     }
 
-    return ngx_http_payment_text_problem(r, PAYMENT_METHOD_NOT_ALLOWED, NULL,
-                                         "the method must be "
-                                         NGX_HTTP_PAYMENT_ADMIN_METHODS,
-                                         NGX_HTTP_PAYMENT_ADMIN_METHODS);
+    if (ngx_http_payment_answer_header(r, "Allow",
+                                       NGX_HTTP_PAYMENT_ADMIN_METHODS)
+        != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_payment_answer_problem(r, PAYMENT_METHOD_NOT_ALLOWED, NULL,
+                                           "the method must be "
+                                           NGX_HTTP_PAYMENT_ADMIN_METHODS);
 }
 
 
@@ -174,7 +180,7 @@ ngx_http_payment_admin_create(ngx_http_request_t *r)
 }
 
 
-/* The request is over, whoever ended it. */
+/* The request has ended, by its answer or because its client went away. */
 
 static void
 ngx_http_payment_admin_cleanup(void *data)
@@ -195,7 +201,10 @@ ngx_http_payment_admin_cleanup(void *data)
 }
 
 
-/* from an event: nginx's own loop over the connection is not above us */
+/*
+ * Ends the request from a timer or a connection to the database.  No caller up
+ * the stack will run the requests that this one posted, so it is done here.
+ */
 
 static void
 ngx_http_payment_admin_finish(ngx_http_payment_admin_t *a, ngx_int_t rc)
@@ -213,12 +222,11 @@ static ngx_int_t
 ngx_http_payment_admin_fail(ngx_http_payment_admin_t *a,
     payment_outcome_e outcome, const char *field, const char *detail)
 {
-    return ngx_http_payment_text_problem(a->request, outcome, field, detail,
-                                         NULL);
+    return ngx_http_payment_answer_problem(a->request, outcome, field, detail);
 }
 
 
-/* GET: the state, and the dead letters of one shard or of all */
+/* GET shows the state, and the dead letters of one shard or of all. */
 
 static ngx_int_t
 ngx_http_payment_admin_get(ngx_http_request_t *r)
@@ -243,8 +251,8 @@ ngx_http_payment_admin_get(ngx_http_request_t *r)
 
     if (a->shard == NULL) {
         ngx_http_payment_text_add(&a->text, "]}\n");
-        return ngx_http_payment_text_send(&a->text, NGX_HTTP_OK,
-                                          &ngx_http_payment_type_json);
+        return ngx_http_payment_text_send(&a->text,
+                                          &ngx_http_payment_answer_json);
     }
 
     r->main->count++;
@@ -259,9 +267,9 @@ ngx_http_payment_admin_get(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_payment_admin_arguments(ngx_http_payment_admin_t *a, ngx_int_t *rc)
 {
-    off_t                  after;
-    ngx_int_t              limit;
-    ngx_str_t              value;
+    off_t                  number;
+    ngx_str_t              shard, limit, after;
+    payment_fault_t        fault;
     ngx_http_request_t    *r;
     ngx_payment_shard_t  **shards;
 
@@ -272,8 +280,19 @@ ngx_http_payment_admin_arguments(ngx_http_payment_admin_t *a, ngx_int_t *rc)
     a->last = a->pmcf->shards.nelts;
     a->limit = NGX_HTTP_PAYMENT_ADMIN_LIMIT;
 
-    if (ngx_http_arg(r, (u_char *) "shard", 5, &value) == NGX_OK) {
-        a->shard = ngx_http_payment_admin_shard(a, value.data, value.len);
+    if (ngx_http_payment_request_argument(r, "shard", &shard, &fault) != NGX_OK
+        || ngx_http_payment_request_argument(r, "limit", &limit, &fault)
+           != NGX_OK
+        || ngx_http_payment_request_argument(r, "after", &after, &fault)
+           != NGX_OK)
+    {
+        *rc = ngx_http_payment_admin_fail(a, fault.outcome, fault.field,
+                                          fault.detail);
+        return NGX_ERROR;
+    }
+
+    if (shard.data) {
+        a->shard = ngx_http_payment_admin_shard(a, shard.data, shard.len);
 
         if (a->shard == NULL) {
             *rc = ngx_http_payment_admin_fail(a, PAYMENT_NOT_FOUND, "shard",
@@ -284,30 +303,30 @@ ngx_http_payment_admin_arguments(ngx_http_payment_admin_t *a, ngx_int_t *rc)
         a->last = a->shard->index + 1;
     }
 
-    if (ngx_http_arg(r, (u_char *) "limit", 5, &value) == NGX_OK) {
-        limit = ngx_atoi(value.data, value.len);
+    if (limit.data) {
+        number = ngx_atoof(limit.data, limit.len);
 
-        if (limit < 1 || limit > NGX_HTTP_PAYMENT_ADMIN_LIMIT_MAX) {
+        if (number < 1 || number > NGX_HTTP_PAYMENT_ADMIN_LIMIT_MAX) {
             *rc = ngx_http_payment_admin_fail(a, PAYMENT_INVALID, "limit",
                                               "limit must be a number from 1 "
                                               "to 1000");
             return NGX_ERROR;
         }
 
-        a->limit = limit;
+        a->limit = (ngx_uint_t) number;
     }
 
-    if (ngx_http_arg(r, (u_char *) "after", 5, &value) == NGX_OK) {
-        after = ngx_atoof(value.data, value.len);
+    if (after.data) {
+        number = ngx_atoof(after.data, after.len);
 
-        if (after < 0) {
+        if (number < 0) {
             *rc = ngx_http_payment_admin_fail(a, PAYMENT_INVALID, "after",
                                               "after must be a dead letter's "
                                               "id");
             return NGX_ERROR;
         }
 
-        a->after = after;
+        a->after = (uint64_t) number;
     }
 
     return NGX_OK;
@@ -335,7 +354,7 @@ ngx_http_payment_admin_shard(ngx_http_payment_admin_t *a, const u_char *name,
 }
 
 
-/* Asks the shard for one more than is shown, to know whether there is more. */
+/* Asks for one dead letter more than is shown: it says that there are more. */
 
 static void
 ngx_http_payment_admin_list(ngx_http_payment_admin_t *a)
@@ -432,40 +451,34 @@ ngx_http_payment_admin_listed(void *data, const char *error)
     ngx_http_payment_text_add(&a->text, "]}\n");
 
     ngx_http_payment_admin_finish(a, ngx_http_payment_text_send(&a->text,
-                                               NGX_HTTP_OK,
-                                               &ngx_http_payment_type_json));
+                                             &ngx_http_payment_answer_json));
 }
 
 
-/* POST: {"action":"pause"} and the like */
+/* POST does what a body such as {"action":"pause"} says. */
 
 static ngx_int_t
 ngx_http_payment_admin_post(ngx_http_request_t *r)
 {
-    size_t      len;
-    ngx_int_t   rc;
-    ngx_str_t  *type;
+    ngx_int_t        rc;
+    payment_fault_t  fault;
 
-    len = ngx_http_payment_type_json.len;
-    type = r->headers_in.content_type ? &r->headers_in.content_type->value
-                                      : NULL;
+    rc = ngx_http_payment_request_json(r, &fault);
 
-    if (type == NULL || type->len < len
-        || ngx_strncasecmp(type->data, ngx_http_payment_type_json.data, len)
-           != 0
-        || (type->len > len && type->data[len] != ';'
-            && type->data[len] != ' '))
+    if (rc == NGX_OK
+        && r->headers_in.content_length_n > NGX_HTTP_PAYMENT_ADMIN_BODY)
     {
-        (void) ngx_http_discard_request_body(r);
-        return ngx_http_payment_text_problem(r, PAYMENT_UNSUPPORTED_TYPE, NULL,
-                                             "the content type must be "
-                                             "application/json", NULL);
+        fault.outcome = PAYMENT_TOO_LARGE;
+        (void) ngx_cpystrn((u_char *) fault.detail,
+                           (u_char *) "the body is too large",
+                           sizeof(fault.detail));
+        rc = NGX_DECLINED;
     }
 
-    if (r->headers_in.content_length_n > NGX_HTTP_PAYMENT_ADMIN_BODY) {
-        (void) ngx_http_discard_request_body(r);
-        return ngx_http_payment_text_problem(r, PAYMENT_TOO_LARGE, NULL,
-                                             "the body is too large", NULL);
+    if (rc != NGX_OK) {
+        (void) ngx_http_payment_request_discard(r, &fault);
+        return ngx_http_payment_answer_problem(r, fault.outcome, NULL,
+                                               fault.detail);
     }
 
     r->request_body_in_single_buf = 1;
@@ -481,6 +494,7 @@ ngx_http_payment_admin_body(ngx_http_request_t *r)
 {
     json_t                    *body;
     ngx_int_t                  rc;
+    ngx_str_t                  text;
     ngx_http_payment_admin_t  *a;
 
     a = ngx_http_payment_admin_create(r);
@@ -489,9 +503,22 @@ ngx_http_payment_admin_body(ngx_http_request_t *r)
         return;
     }
 
-    body = ngx_http_payment_admin_parse(r);
+    body = NULL;
+    rc = ngx_http_payment_request_body(r, NGX_HTTP_PAYMENT_ADMIN_BODY, &text);
 
-    if (!json_is_object(body)) {
+    if (rc == NGX_OK) {
+        body = json_loadb((char *) text.data, text.len, JSON_REJECT_DUPLICATES,
+                          NULL);
+    }
+
+    if (rc == NGX_DECLINED) {
+        rc = ngx_http_payment_admin_fail(a, PAYMENT_TOO_LARGE, NULL,
+                                         "the body is too large");
+
+    } else if (rc == NGX_ERROR) {
+        rc = NGX_HTTP_INTERNAL_SERVER_ERROR;
+
+    } else if (!json_is_object(body)) {
         rc = ngx_http_payment_admin_fail(a, PAYMENT_INVALID, NULL,
                                          "the body must be a JSON object");
 
@@ -506,50 +533,9 @@ ngx_http_payment_admin_body(ngx_http_request_t *r)
         return;
     }
 
-    /* who goes away takes back what is not done yet */
+    /* if the client closes its connection, the command is taken back */
 
     r->read_event_handler = ngx_http_test_reading;
-}
-
-
-static json_t *
-ngx_http_payment_admin_parse(ngx_http_request_t *r)
-{
-    size_t        len, n;
-    ngx_buf_t    *b;
-    ngx_chain_t  *cl;
-    u_char        text[NGX_HTTP_PAYMENT_ADMIN_BODY];
-
-    len = 0;
-
-    for (cl = r->request_body ? r->request_body->bufs : NULL;
-         cl;
-         cl = cl->next)
-    {
-        b = cl->buf;
-        n = (size_t) ngx_buf_size(b);
-
-        if (n == 0) {
-            continue;                   /* the end's mark has no memory */
-        }
-
-        if (n > sizeof(text) - len) {
-            return NULL;
-        }
-
-        if (ngx_buf_in_memory(b)) {
-            ngx_memcpy(text + len, b->pos, n);
-
-        } else if (ngx_read_file(b->file, text + len, n, b->file_pos)
-                   != (ssize_t) n)
-        {
-            return NULL;
-        }
-
-        len += n;
-    }
-
-    return json_loadb((char *) text, len, JSON_REJECT_DUPLICATES, NULL);
 }
 
 
@@ -562,7 +548,7 @@ ngx_http_payment_admin_do(ngx_http_payment_admin_t *a, json_t *body)
 
     name = json_object_get(body, "action");
 
-    for (action = ngx_http_payment_actions; action->name.len; action++) {
+    for (action = ngx_http_payment_admin_actions; action->name.len; action++) {
         if (json_is_string(name)
             && json_string_length(name) == action->name.len
             && ngx_memcmp(json_string_value(name), action->name.data,
@@ -595,7 +581,7 @@ ngx_http_payment_admin_do(ngx_http_payment_admin_t *a, json_t *body)
     if (action->command == NGX_PAYMENT_COMMAND_PAUSE
         || action->command == NGX_PAYMENT_COMMAND_RESUME)
     {
-        /* a flag, for it is to outlive the helper and holds without one */
+        /* a flag: a pause holds while there is no helper, and for the next */
 
         h = &a->pmcf->writer.stats->helper;
         h->paused = (action->command == NGX_PAYMENT_COMMAND_PAUSE);
@@ -616,7 +602,7 @@ ngx_http_payment_admin_do(ngx_http_payment_admin_t *a, json_t *body)
 }
 
 
-/* {"action":"replay","shard":"main"[,"id":123]}; without an id: all */
+/* {"action":"replay","shard":"main"[,"id":123]}; no id means all of them. */
 
 static ngx_int_t
 ngx_http_payment_admin_replay(ngx_http_payment_admin_t *a, json_t *body)
@@ -682,7 +668,10 @@ ngx_http_payment_admin_replay(ngx_http_payment_admin_t *a, json_t *body)
 }
 
 
-/* the first dead letter of each payment: the helper takes the others along */
+/*
+ * Takes down the first dead letter of each payment.  The helper replays all
+ * dead letters of the payment together with it.
+ */
 
 static void
 ngx_http_payment_admin_replay_rows(void *data, MYSQL_RES *result)
@@ -733,7 +722,10 @@ ngx_http_payment_admin_replay_all(void *data, const char *error)
 }
 
 
-/* Asks the helper.  NGX_AGAIN: ngx_http_payment_admin_look() goes on. */
+/*
+ * Leaves a command for the helper in the shared zone.  NGX_AGAIN:
+ * ngx_http_payment_admin_look() will see its result.
+ */
 
 static ngx_int_t
 ngx_http_payment_admin_command(ngx_http_payment_admin_t *a)
@@ -768,7 +760,10 @@ ngx_http_payment_admin_command(ngx_http_payment_admin_t *a)
 }
 
 
-/* Another process has nothing to wake us with: a look every few ms. */
+/*
+ * The helper has no way to wake a worker, so the worker looks every
+ * NGX_HTTP_PAYMENT_ADMIN_LOOK ms whether the command is done.
+ */
 
 static void
 ngx_http_payment_admin_look(ngx_event_t *ev)
@@ -815,7 +810,7 @@ static ngx_int_t
 ngx_http_payment_admin_result(ngx_http_payment_admin_t *a,
     ngx_payment_command_status_e status)
 {
-    /* of many dead letters, some may be gone meanwhile: no reason to stop */
+    /* one of many dead letters may be gone meanwhile, and the rest go on */
 
     if (status == NGX_PAYMENT_COMMAND_DONE
         || (status == NGX_PAYMENT_COMMAND_NOT_FOUND && a->n > 1))
@@ -853,7 +848,7 @@ ngx_http_payment_admin_result(ngx_http_payment_admin_t *a,
 }
 
 
-/* What was done, and the state after it. */
+/* Answers with what was done, and the state after it. */
 
 static ngx_int_t
 ngx_http_payment_admin_answer(ngx_http_payment_admin_t *a)
@@ -876,6 +871,5 @@ ngx_http_payment_admin_answer(ngx_http_payment_admin_t *a)
     ngx_http_payment_status_breaker(&a->text, a->pmcf);
     ngx_http_payment_text_add(&a->text, "}\n");
 
-    return ngx_http_payment_text_send(&a->text, NGX_HTTP_OK,
-                                      &ngx_http_payment_type_json);
+    return ngx_http_payment_text_send(&a->text, &ngx_http_payment_answer_json);
 }

@@ -7,450 +7,382 @@
  * request or operation, clears the other's pointer.
  */
 
+#include "ngx_http_payment_answer.h"
 #include "ngx_http_payment_module.h"
+#include "ngx_http_payment_request.h"
 
 #include <sys/random.h>
 
 
-#define NGX_HTTP_PAYMENT_RETRY_AFTER  "1"
+typedef struct {
+    ngx_str_t             name;
+    payment_operation_e   operation;
+} ngx_http_payment_verb_t;
 
 
-static ngx_int_t ngx_http_payment_route(ngx_http_request_t *r,
-    ngx_str_t *id, const char **allow);
-static ngx_int_t ngx_http_payment_content_type(ngx_http_request_t *r);
-static void ngx_http_payment_discard(ngx_http_request_t *r);
-static void ngx_http_payment_body_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_http_payment_body(ngx_http_request_t *r, ngx_str_t *body);
-static void ngx_http_payment_start(ngx_http_request_t *r, ngx_str_t *body);
-static ngx_int_t ngx_http_payment_parse(ngx_http_request_t *r,
+static ngx_http_payment_ctx_t *ngx_http_payment_api_create_ctx(
+    ngx_http_request_t *r);
+static ngx_int_t ngx_http_payment_api_path(ngx_http_request_t *r,
+    ngx_str_t *path);
+static void ngx_http_payment_api_last_words(ngx_str_t *path);
+static ngx_int_t ngx_http_payment_api_route(ngx_http_payment_ctx_t *ctx,
+    ngx_str_t *path, ngx_str_t *id);
+static payment_operation_e ngx_http_payment_api_verb(u_char *word,
+    size_t len);
+static ngx_int_t ngx_http_payment_api_not_allowed(ngx_http_request_t *r,
+    const char *allow);
+static ngx_int_t ngx_http_payment_api_read(ngx_http_request_t *r);
+static ngx_int_t ngx_http_payment_api_refuse(ngx_http_request_t *r,
+    payment_fault_t *fault);
+static void ngx_http_payment_api_body_handler(ngx_http_request_t *r);
+static void ngx_http_payment_api_start(ngx_http_request_t *r,
+    ngx_str_t *body);
+static ngx_int_t ngx_http_payment_api_parse(ngx_http_request_t *r,
     ngx_payment_op_t *op, ngx_str_t *body, payment_fault_t *fault);
-static ngx_int_t ngx_http_payment_query_merchant(ngx_http_request_t *r,
+static ngx_int_t ngx_http_payment_api_query_merchant(ngx_http_request_t *r,
     payment_request_t *request, payment_fault_t *fault);
-static ngx_int_t ngx_http_payment_header(ngx_http_request_t *r,
-    const char *name, size_t len, ngx_str_t *value);
-static void ngx_http_payment_traceparent(ngx_http_request_t *r,
+static void ngx_http_payment_api_traceparent(ngx_http_request_t *r,
     ngx_payment_op_t *op);
-static ngx_int_t ngx_http_payment_random(u_char *p, size_t len);
-static void ngx_http_payment_submit(ngx_http_request_t *r,
+static ngx_int_t ngx_http_payment_api_random(u_char *p, size_t len);
+static void ngx_http_payment_api_submit(ngx_http_request_t *r,
     ngx_payment_op_t *op);
-static void ngx_http_payment_settled(ngx_payment_op_t *op);
-static void ngx_http_payment_timeout(ngx_event_t *ev);
-static void ngx_http_payment_cleanup(void *data);
-static void ngx_http_payment_count(ngx_http_request_t *r,
+static void ngx_http_payment_api_settled(ngx_payment_op_t *op);
+static void ngx_http_payment_api_timeout(ngx_event_t *ev);
+static void ngx_http_payment_api_cleanup(void *data);
+static void ngx_http_payment_api_count(ngx_http_payment_ctx_t *ctx,
     payment_outcome_e outcome);
-static ngx_int_t ngx_http_payment_fail(ngx_http_request_t *r,
+static void ngx_http_payment_api_fault(payment_fault_t *fault,
     payment_outcome_e outcome, const char *detail);
-static ngx_int_t ngx_http_payment_send_fault(ngx_http_request_t *r,
-    payment_fault_t *fault, const uint8_t *id, const char *allow);
-static ngx_int_t ngx_http_payment_send_payment(ngx_http_request_t *r,
+static ngx_int_t ngx_http_payment_api_fail(ngx_http_request_t *r,
+    payment_outcome_e outcome, const char *detail);
+static ngx_int_t ngx_http_payment_api_send_fault(ngx_http_request_t *r,
+    payment_fault_t *fault, const uint8_t *id);
+static ngx_int_t ngx_http_payment_api_send_payment(ngx_http_request_t *r,
     const payment_t *payment, ngx_uint_t replayed);
-static ngx_int_t ngx_http_payment_send(ngx_http_request_t *r,
-    ngx_uint_t status, ngx_str_t *type, u_char *body, size_t len);
-static ngx_int_t ngx_http_payment_add_header(ngx_http_request_t *r,
-    const char *name, const char *value);
 
 
-static ngx_str_t  ngx_http_payment_json = ngx_string("application/json");
-static ngx_str_t  ngx_http_payment_problem_json =
-    ngx_string("application/problem+json");
+static const ngx_http_payment_verb_t  ngx_http_payment_api_verbs[] = {
+    { ngx_string("authorize"), PAYMENT_AUTHORIZE },
+    { ngx_string("capture"), PAYMENT_CAPTURE },
+    { ngx_string("refund"), PAYMENT_REFUND },
+    { ngx_string("void"), PAYMENT_VOID },
+    { ngx_null_string, 0 }
+};
 
 
 ngx_int_t
 ngx_http_payment_api_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                     rc;
-    ngx_str_t                     id;
-    const char                   *allow;
-    payment_fault_t               fault;
-    ngx_http_cleanup_t           *cln;
-    ngx_http_payment_ctx_t       *ctx;
-    ngx_http_payment_loc_conf_t  *plcf;
-    uint8_t                       parsed[PAYMENT_ID_SIZE];
+    ngx_str_t                path, id;
+    payment_fault_t          fault;
+    ngx_http_payment_ctx_t  *ctx;
+    uint8_t                  parsed[PAYMENT_ID_SIZE];
+
+    ctx = ngx_http_payment_api_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ngx_http_payment_api_path(r, &path) != NGX_OK
+        || ngx_http_payment_api_route(ctx, &path, &id) != NGX_OK)
+    {
+        ngx_http_payment_api_fault(&fault, PAYMENT_NOT_FOUND,
+                                   "there is no such resource");
+        return ngx_http_payment_api_refuse(r, &fault);
+    }
+
+    if (ctx->operation == PAYMENT_GET) {
+        if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+            return ngx_http_payment_api_not_allowed(r, "GET, HEAD");
+        }
+
+    } else if (r->method != NGX_HTTP_POST) {
+        return ngx_http_payment_api_not_allowed(r, "POST");
+    }
+
+    if (ctx->operation != PAYMENT_AUTHORIZE) {
+
+        /* a text that is not a UUID is no payment's id */
+
+        if (!payment_id_parse(parsed, (char *) id.data, id.len)) {
+            ngx_http_payment_api_fault(&fault, PAYMENT_NOT_FOUND,
+                                       "no such payment");
+            return ngx_http_payment_api_refuse(r, &fault);
+        }
+
+        ngx_memcpy(ctx->id_text, id.data, PAYMENT_ID_TEXT_LEN);
+    }
+
+    return ngx_http_payment_api_read(r);
+}
+
+
+static ngx_http_payment_ctx_t *
+ngx_http_payment_api_create_ctx(ngx_http_request_t *r)
+{
+    ngx_http_cleanup_t      *cln;
+    ngx_http_payment_ctx_t  *ctx;
 
     ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_payment_ctx_t));
     cln = ngx_http_cleanup_add(r, 0);
 
     if (ctx == NULL || cln == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        return NULL;
     }
 
-    cln->handler = ngx_http_payment_cleanup;
+    cln->handler = ngx_http_payment_api_cleanup;
     cln->data = ctx;
 
     ctx->request = r;
     ctx->started_us = ngx_payment_now_us();
     ngx_http_set_ctx(r, ctx, ngx_http_payment_module);
 
-    rc = ngx_http_payment_route(r, &id, &allow);
+    return ctx;
+}
 
-    if (rc == NGX_DECLINED) {
-        ngx_http_payment_discard(r);
-        return ngx_http_payment_fail(r, PAYMENT_NOT_FOUND,
-                                     "there is no such resource");
+
+/*
+ * Finds what follows the location's prefix.  NGX_DECLINED: the prefix ends
+ * within a word, as /api/payments does in /api/payments-old.
+ *
+ * Where there is no prefix (a regular expression, a named location, an URI that
+ * was rewritten), the last words of the path count.
+ */
+
+static ngx_int_t
+ngx_http_payment_api_path(ngx_http_request_t *r, ngx_str_t *path)
+{
+    ngx_str_t                    *prefix;
+    ngx_http_payment_loc_conf_t  *plcf;
+
+    plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
+    prefix = &plcf->prefix;
+
+    *path = r->uri;
+
+    if (prefix->len == 0 || prefix->len > path->len
+        || ngx_strncmp(path->data, prefix->data, prefix->len) != 0)
+    {
+        ngx_http_payment_api_last_words(path);
+        return NGX_OK;
     }
 
-    if (allow) {
-        ngx_http_payment_discard(r);
+    path->data += prefix->len;
+    path->len -= prefix->len;
 
-        ngx_memzero(&fault, sizeof(payment_fault_t));
-        fault.outcome = PAYMENT_METHOD_NOT_ALLOWED;
-        (void) ngx_snprintf((u_char *) fault.detail, sizeof(fault.detail),
-                            "the method must be %s%Z", allow);
-
-        return ngx_http_payment_send_fault(r, &fault, NULL, allow);
+    if (path->len && path->data[0] == '/') {
+        path->data++;
+        path->len--;
+        return NGX_OK;
     }
 
-    if (ctx->operation != PAYMENT_AUTHORIZE) {
+    return (path->len && path->data[-1] != '/') ? NGX_DECLINED : NGX_OK;
+}
 
-        /* what is no id is no payment's id */
 
-        if (!payment_id_parse(parsed, (char *) id.data, id.len)) {
-            ngx_http_payment_discard(r);
-            return ngx_http_payment_fail(r, PAYMENT_NOT_FOUND,
-                                         "no such payment");
+/* Leaves the last word, and the one before it if that takes an id. */
+
+static void
+ngx_http_payment_api_last_words(ngx_str_t *path)
+{
+    u_char  *first, *last, *word, *before;
+
+    first = path->data;
+    last = first + path->len;
+
+    /* a slash at the very end is a part of the last word */
+
+    for (word = last; word > first; word--) {
+        if (word[-1] == '/' && word != last) {
+            break;
+        }
+    }
+
+    before = word;
+
+    if (word > first) {
+        for (before = word - 1; before > first && before[-1] != '/'; before--)
+        {
+            /* void */
         }
 
-        ngx_memcpy(ctx->id_text, id.data, PAYMENT_ID_TEXT_LEN);
+        if (ngx_http_payment_api_verb(before, word - 1 - before)
+            <= PAYMENT_AUTHORIZE)
+        {
+            before = word;
+        }
     }
 
+    path->data = before;
+    path->len = last - before;
+}
+
+
+/* "authorize", "capture/{id}" and so on, or "{id}".  NGX_DECLINED: none. */
+
+static ngx_int_t
+ngx_http_payment_api_route(ngx_http_payment_ctx_t *ctx, ngx_str_t *path,
+    ngx_str_t *id)
+{
+    u_char               *last, *slash;
+    payment_operation_e   operation;
+
+    last = path->data + path->len;
+    slash = ngx_strlchr(path->data, last, '/');
+
+    operation = ngx_http_payment_api_verb(path->data,
+                                          (slash ? slash : last) - path->data);
+
+    if (slash == NULL) {
+
+        if (path->len == 0) {
+            return NGX_DECLINED;
+        }
+
+        /* a verb that lacks its id is looked for as an id, and is none */
+
+        ctx->operation = (operation == PAYMENT_AUTHORIZE) ? PAYMENT_AUTHORIZE
+                                                          : PAYMENT_GET;
+        *id = *path;
+
+        return NGX_OK;
+    }
+
+    if (operation <= PAYMENT_AUTHORIZE) {
+        return NGX_DECLINED;
+    }
+
+    ctx->operation = operation;
+    id->data = slash + 1;
+    id->len = last - id->data;
+
+    return NGX_OK;
+}
+
+
+/* 0: the word is no verb.  All verbs but authorize take an id. */
+
+static payment_operation_e
+ngx_http_payment_api_verb(u_char *word, size_t len)
+{
+    const ngx_http_payment_verb_t  *verb;
+
+    for (verb = ngx_http_payment_api_verbs; verb->name.len; verb++) {
+        if (verb->name.len == len
+            && ngx_strncmp(verb->name.data, word, len) == 0)
+        {
+            break;
+        }
+    }
+
+    return verb->operation;
+}
+
+
+static ngx_int_t
+ngx_http_payment_api_not_allowed(ngx_http_request_t *r, const char *allow)
+{
+    payment_fault_t  fault;
+
+    if (ngx_http_payment_answer_header(r, "Allow", allow) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    fault.outcome = PAYMENT_METHOD_NOT_ALLOWED;
+    fault.field[0] = '\0';
+    (void) ngx_snprintf((u_char *) fault.detail, sizeof(fault.detail),
+                        "the method must be %s%Z", allow);
+
+    return ngx_http_payment_api_refuse(r, &fault);
+}
+
+
+/* Takes the body, or does without it, and starts the operation. */
+
+static ngx_int_t
+ngx_http_payment_api_read(ngx_http_request_t *r)
+{
+    ngx_int_t                     rc;
+    ngx_str_t                     none;
+    payment_fault_t               fault;
+    ngx_http_payment_ctx_t       *ctx;
+    ngx_http_payment_loc_conf_t  *plcf;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
+    plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
+
     if (ctx->operation == PAYMENT_GET) {
-        rc = ngx_http_discard_request_body(r);
-        if (rc != NGX_OK) {
-            return rc;
+        if (ngx_http_payment_request_discard(r, &fault) != NGX_OK) {
+            return ngx_http_payment_api_send_fault(r, &fault, NULL);
         }
 
         r->main->count++;
-        ngx_str_null(&id);
-        ngx_http_payment_start(r, &id);
+        ngx_str_null(&none);
+        ngx_http_payment_api_start(r, &none);
 
         return NGX_DONE;
     }
 
-    plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
-
-    if (ngx_http_payment_content_type(r) != NGX_OK) {
-        ngx_http_payment_discard(r);
-        return ngx_http_payment_fail(r, PAYMENT_UNSUPPORTED_TYPE,
-                                     "the content type must be "
-                                     "application/json");
+    if (ngx_http_payment_request_json(r, &fault) != NGX_OK) {
+        return ngx_http_payment_api_refuse(r, &fault);
     }
 
     if (r->headers_in.content_length_n > (off_t) plcf->max_body_size) {
-        ngx_http_payment_discard(r);
-        return ngx_http_payment_fail(r, PAYMENT_TOO_LARGE,
-                                     "the body is too large");
+        ngx_http_payment_api_fault(&fault, PAYMENT_TOO_LARGE,
+                                   "the body is too large");
+        return ngx_http_payment_api_refuse(r, &fault);
     }
 
     r->request_body_in_single_buf = 1;
 
-    rc = ngx_http_read_client_request_body(r, ngx_http_payment_body_handler);
+    rc = ngx_http_read_client_request_body(r,
+                                           ngx_http_payment_api_body_handler);
 
-    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
-        return rc;
-    }
-
-    return NGX_DONE;
+    return rc >= NGX_HTTP_SPECIAL_RESPONSE ? rc : NGX_DONE;
 }
 
 
-/*
- * What follows the location's prefix says what is to be done.  NGX_DECLINED: no
- * such thing.  *allow is set when it is there, but not for this method.
- */
+/* Answers with a fault before the body was read. */
 
 static ngx_int_t
-ngx_http_payment_route(ngx_http_request_t *r, ngx_str_t *id,
-    const char **allow)
+ngx_http_payment_api_refuse(ngx_http_request_t *r, payment_fault_t *fault)
 {
-    size_t                     skip;
-    u_char                    *p, *last, *slash;
-    ngx_uint_t                 i;
-    ngx_str_t                  head, tail;
-    ngx_http_payment_ctx_t    *ctx;
-    ngx_http_core_loc_conf_t  *clcf;
+    /* a malformed body is the fault that the client has to know of */
 
-    static const struct {
-        ngx_str_t             name;
-        payment_operation_e   operation;
-    } verbs[] = {
-        { ngx_string("capture"), PAYMENT_CAPTURE },
-        { ngx_string("refund"), PAYMENT_REFUND },
-        { ngx_string("void"), PAYMENT_VOID }
-    };
+    (void) ngx_http_payment_request_discard(r, fault);
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    *allow = NULL;
-    skip = 0;
-
-    if (!clcf->exact_match && !clcf->named && !clcf->noname
-#if (NGX_PCRE)
-        && clcf->regex == NULL
-#endif
-        && clcf->name.len <= r->uri.len)
-    {
-        skip = clcf->name.len;
-    }
-
-    p = r->uri.data + skip;
-    last = r->uri.data + r->uri.len;
-
-    if (p < last && *p == '/') {
-        p++;
-
-    } else if (skip && p < last && p[-1] != '/') {
-
-        /* the prefix ends within a word: /api/payments-old is not ours */
-
-        return NGX_DECLINED;
-    }
-
-    if (skip == 0) {
-
-        /* a regular expression, say: the last words of the path count */
-
-        tail.data = p;
-
-        for (slash = last; slash > p; slash--) {
-            if (slash[-1] == '/' && slash != last) {
-                tail.data = slash;
-                break;
-            }
-        }
-
-        for (slash = tail.data - 1; slash > p; slash--) {
-            if (slash[-1] == '/') {
-                break;
-            }
-        }
-
-        head.data = ngx_max(slash, p);
-        p = tail.data;
-
-        for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
-            if ((size_t) (tail.data - head.data) == verbs[i].name.len + 1
-                && ngx_strncmp(head.data, verbs[i].name.data,
-                               verbs[i].name.len) == 0)
-            {
-                p = head.data;
-            }
-        }
-    }
-
-    slash = ngx_strlchr(p, last, '/');
-
-    if (slash == NULL) {
-        head.data = p;
-        head.len = last - p;
-
-        if (head.len == 0) {
-            return NGX_DECLINED;
-        }
-
-        if (head.len == sizeof("authorize") - 1
-            && ngx_strncmp(head.data, "authorize", head.len) == 0)
-        {
-            ctx->operation = PAYMENT_AUTHORIZE;
-            ngx_str_null(id);
-
-            if (r->method != NGX_HTTP_POST) {
-                *allow = "POST";
-            }
-
-            return NGX_OK;
-        }
-
-        ctx->operation = PAYMENT_GET;
-        *id = head;
-
-        if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
-            *allow = "GET, HEAD";
-        }
-
-        return NGX_OK;
-    }
-
-    head.data = p;
-    head.len = slash - p;
-    tail.data = slash + 1;
-    tail.len = last - tail.data;
-
-    for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
-
-        if (head.len != verbs[i].name.len
-            || ngx_strncmp(head.data, verbs[i].name.data, head.len) != 0)
-        {
-            continue;
-        }
-
-        ctx->operation = verbs[i].operation;
-        *id = tail;
-
-        if (r->method != NGX_HTTP_POST) {
-            *allow = "POST";
-        }
-
-        return NGX_OK;
-    }
-
-    return NGX_DECLINED;
-}
-
-
-/* application/json, with or without parameters; none at all with no body */
-
-static ngx_int_t
-ngx_http_payment_content_type(ngx_http_request_t *r)
-{
-    size_t      len;
-    ngx_str_t  *type;
-
-    if (r->headers_in.content_type == NULL) {
-        return (r->headers_in.content_length_n > 0 || r->headers_in.chunked)
-               ? NGX_ERROR : NGX_OK;
-    }
-
-    type = &r->headers_in.content_type->value;
-    len = ngx_http_payment_json.len;
-
-    if (type->len < len
-        || ngx_strncasecmp(type->data, ngx_http_payment_json.data, len) != 0)
-    {
-        return NGX_ERROR;
-    }
-
-    if (type->len > len && type->data[len] != ';' && type->data[len] != ' '
-        && type->data[len] != '\t')
-    {
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
-}
-
-
-/*
- * The body of a request that is refused.  Who asks before sending it, with
- * Expect: 100-continue, is told at once; as nobody knows then whether it comes
- * all the same, nothing that follows can be taken for the next request.
- */
-
-static void
-ngx_http_payment_discard(ngx_http_request_t *r)
-{
-    if (r->headers_in.expect && !r->expect_tested) {
-        r->expect_tested = 1;
-        r->keepalive = 0;
-    }
-
-    (void) ngx_http_discard_request_body(r);
+    return ngx_http_payment_api_send_fault(r, fault, NULL);
 }
 
 
 static void
-ngx_http_payment_body_handler(ngx_http_request_t *r)
+ngx_http_payment_api_body_handler(ngx_http_request_t *r)
 {
-    ngx_int_t   rc;
-    ngx_str_t   body;
-
-    rc = ngx_http_payment_body(r, &body);
-
-    if (rc == NGX_DECLINED) {
-        ngx_http_finalize_request(r,
-                                  ngx_http_payment_fail(r, PAYMENT_TOO_LARGE,
-                                                    "the body is too large"));
-        return;
-    }
-
-    if (rc != NGX_OK) {
-        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
-        return;
-    }
-
-    ngx_http_payment_start(r, &body);
-}
-
-
-/* The body as one string; without a copy if it is in one buffer. */
-
-static ngx_int_t
-ngx_http_payment_body(ngx_http_request_t *r, ngx_str_t *body)
-{
-    off_t                         size;
-    size_t                        n;
-    u_char                       *p;
-    ngx_buf_t                    *b;
-    ngx_chain_t                  *cl;
+    ngx_int_t                     rc;
+    ngx_str_t                     body;
     ngx_http_payment_loc_conf_t  *plcf;
 
     plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
 
-    ngx_str_null(body);
+    rc = ngx_http_payment_request_body(r, plcf->max_body_size, &body);
 
-    if (r->request_body == NULL || r->request_body->bufs == NULL) {
-        return NGX_OK;
+    if (rc == NGX_OK) {
+        ngx_http_payment_api_start(r, &body);
+        return;
     }
 
-    size = 0;
-
-    for (cl = r->request_body->bufs; cl; cl = cl->next) {
-        size += ngx_buf_size(cl->buf);
-    }
-
-    if (size > (off_t) plcf->max_body_size) {
-        return NGX_DECLINED;
-    }
-
-    cl = r->request_body->bufs;
-
-    if (cl->next == NULL && ngx_buf_in_memory(cl->buf)) {
-        body->data = cl->buf->pos;
-        body->len = (size_t) size;
-        return NGX_OK;
-    }
-
-    body->data = ngx_pnalloc(r->pool, (size_t) size + 1);
-    if (body->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    p = body->data;
-
-    for ( /* void */ ; cl; cl = cl->next) {
-        b = cl->buf;
-        n = (size_t) ngx_buf_size(b);
-
-        if (n == 0) {
-
-            /* the mark at the end, where the length is 0 or in chunks: it is
-             * neither in memory nor in a file */
-
-            continue;
-        }
-
-        if (ngx_buf_in_memory(b)) {
-            p = ngx_cpymem(p, b->pos, n);
-            continue;
-        }
-
-        if (ngx_read_file(b->file, p, n, b->file_pos) != (ssize_t) n) {
-            return NGX_ERROR;
-        }
-
-        p += n;
-    }
-
-    body->len = p - body->data;
-
-    return NGX_OK;
+    ngx_http_finalize_request(r, rc == NGX_DECLINED
+                                 ? ngx_http_payment_api_fail(r,
+                                                     PAYMENT_TOO_LARGE,
+                                                     "the body is too large")
+                                 : NGX_HTTP_INTERNAL_SERVER_ERROR);
 }
 
 
 /* A complete request becomes an operation, or is answered. */
 
 static void
-ngx_http_payment_start(ngx_http_request_t *r, ngx_str_t *body)
+ngx_http_payment_api_start(ngx_http_request_t *r, ngx_str_t *body)
 {
     payment_fault_t          fault;
     ngx_payment_op_t        *op;
@@ -460,9 +392,10 @@ ngx_http_payment_start(ngx_http_request_t *r, ngx_str_t *body)
 
     op = ngx_payment_op_create(r->connection->log);
     if (op == NULL) {
-        ngx_http_finalize_request(r,
-                                  ngx_http_payment_fail(r, PAYMENT_UNAVAILABLE,
-                                                        "out of memory"));
+        ngx_http_finalize_request(r, ngx_http_payment_api_fail(r,
+                                                     PAYMENT_UNAVAILABLE,
+                                                     "there is no memory "
+                                                     "left"));
         return;
     }
 
@@ -475,19 +408,20 @@ ngx_http_payment_start(ngx_http_request_t *r, ngx_str_t *body)
                                 PAYMENT_ID_TEXT_LEN);
     }
 
-    if (ngx_http_payment_parse(r, op, body, &fault) != NGX_OK) {
+    if (ngx_http_payment_api_parse(r, op, body, &fault) != NGX_OK) {
         ngx_payment_op_free(op);
-        ngx_http_finalize_request(r, ngx_http_payment_send_fault(r, &fault,
-                                                                 NULL, NULL));
+        ngx_http_finalize_request(r,
+                                  ngx_http_payment_api_send_fault(r, &fault,
+                                                                  NULL));
         return;
     }
 
-    ngx_http_payment_submit(r, op);
+    ngx_http_payment_api_submit(r, op);
 }
 
 
 static ngx_int_t
-ngx_http_payment_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
+ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
     ngx_str_t *body, payment_fault_t *fault)
 {
     ngx_str_t                     key, identity;
@@ -510,22 +444,20 @@ ngx_http_payment_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
         identity.data = (u_char *) "";
     }
 
-    if (ngx_http_payment_header(r, "idempotency-key",
-                                sizeof("idempotency-key") - 1, &key)
-        == NGX_DECLINED)
+    if (ngx_http_payment_request_header(r, "idempotency-key", &key) != NGX_OK)
     {
-        /* several headers are what a comma would make of one: malformed */
+        /* several headers mean the same as one with commas: malformed */
 
         ngx_str_set(&key, ",");
     }
 
-    /* who nobody knows is told that, and not what is wrong with the query */
+    /* a caller without an identity hears 401, whatever the query says */
 
     if (request->operation == PAYMENT_GET
         && (identity.data == NULL
             || payment_request_merchant_valid((char *) identity.data,
                                               identity.len))
-        && ngx_http_payment_query_merchant(r, request, fault) != NGX_OK)
+        && ngx_http_payment_api_query_merchant(r, request, fault) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -538,17 +470,21 @@ ngx_http_payment_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
         return NGX_ERROR;
     }
 
-    /* an operation without a key has one all the same, to be found by */
+    /*
+     * An operation without a key gets a random one: by its row the outcome can
+     * be found out if the answer to COMMIT is lost.
+     */
 
     if (!request->has_key
-        && ngx_http_payment_random(request->key_hash, PAYMENT_KEY_HASH_SIZE)
+        && ngx_http_payment_api_random(request->key_hash,
+                                       PAYMENT_KEY_HASH_SIZE)
            != NGX_OK)
     {
         fault->outcome = PAYMENT_UNAVAILABLE;
         return NGX_ERROR;
     }
 
-    ngx_http_payment_traceparent(r, op);
+    ngx_http_payment_api_traceparent(r, op);
 
     op->bytes = sizeof(ngx_payment_op_t) + request->metadata_len;
 
@@ -556,101 +492,52 @@ ngx_http_payment_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
 }
 
 
-/* GET ..?merchantId=..: who asks */
+/* The merchantId of a GET, which has no body, is an argument of the query. */
 
 static ngx_int_t
-ngx_http_payment_query_merchant(ngx_http_request_t *r,
+ngx_http_payment_api_query_merchant(ngx_http_request_t *r,
     payment_request_t *request, payment_fault_t *fault)
 {
-    u_char     *dst, *src, *p;
-    ngx_str_t   value;
+    ngx_str_t  value;
 
     request->merchant_len = 0;
 
-    if (ngx_http_arg(r, (u_char *) "merchantId", sizeof("merchantId") - 1,
-                     &value)
+    if (ngx_http_payment_request_argument(r, "merchantId", &value, fault)
         != NGX_OK)
     {
+        return NGX_ERROR;
+    }
+
+    if (value.data == NULL) {
         return NGX_OK;
     }
 
-    p = ngx_pnalloc(r->pool, value.len + 1);
-    if (p == NULL) {
-        fault->outcome = PAYMENT_UNAVAILABLE;
-        return NGX_ERROR;
-    }
-
-    /* a query is form-encoded: a plus is a space, unless it was %2B */
-
-    for (src = value.data, dst = p; src < value.data + value.len; src++) {
-        *dst++ = (*src == '+') ? ' ' : *src;
-    }
-
-    src = p;
-    dst = p;
-    ngx_unescape_uri(&dst, &src, value.len, 0);
-
-    if (!payment_request_merchant_valid((char *) p, dst - p)) {
-        fault->outcome = PAYMENT_INVALID;
+    if (!payment_request_merchant_valid((char *) value.data, value.len)) {
+        ngx_http_payment_api_fault(fault, PAYMENT_INVALID,
+                                   "merchantId must be 1 to 32 characters of "
+                                   "UTF-8 without control characters");
         (void) ngx_cpystrn((u_char *) fault->field, (u_char *) "merchantId",
                            sizeof(fault->field));
-        (void) ngx_cpystrn((u_char *) fault->detail, (u_char *)
-                           "merchantId must be 1 to 32 characters of UTF-8 "
-                           "without control characters",
-                           sizeof(fault->detail));
         return NGX_ERROR;
     }
 
-    request->merchant_len = dst - p;
-    ngx_memcpy(request->merchant, p, request->merchant_len);
+    request->merchant_len = value.len;
+    ngx_memcpy(request->merchant, value.data, value.len);
 
     return NGX_OK;
 }
 
 
-/* NGX_OK: value, or a null string; NGX_DECLINED: more than one */
-
-static ngx_int_t
-ngx_http_payment_header(ngx_http_request_t *r, const char *name, size_t len,
-    ngx_str_t *value)
-{
-    ngx_uint_t        i, n;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *header;
-
-    ngx_str_null(value);
-    n = 0;
-
-    for (part = &r->headers_in.headers.part; part; part = part->next) {
-        header = part->elts;
-
-        for (i = 0; i < part->nelts; i++) {
-            if (header[i].key.len == len
-                && ngx_strncasecmp(header[i].key.data, (u_char *) name, len)
-                   == 0)
-            {
-                *value = header[i].value;
-                n++;
-            }
-        }
-    }
-
-    return n > 1 ? NGX_DECLINED : NGX_OK;
-}
-
-
-/* W3C trace context, version 00: passed on to the event if well-formed */
+/* A well-formed header of W3C's trace context, version 00, goes to the event. */
 
 static void
-ngx_http_payment_traceparent(ngx_http_request_t *r, ngx_payment_op_t *op)
+ngx_http_payment_api_traceparent(ngx_http_request_t *r, ngx_payment_op_t *op)
 {
     u_char      c;
     ngx_str_t   value;
     ngx_uint_t  i;
 
-    if (ngx_http_payment_header(r, "traceparent", sizeof("traceparent") - 1,
-                                &value)
-        != NGX_OK
+    if (ngx_http_payment_request_header(r, "traceparent", &value) != NGX_OK
         || value.len != PAYMENT_TRACEPARENT_LEN)
     {
         return;
@@ -677,7 +564,7 @@ ngx_http_payment_traceparent(ngx_http_request_t *r, ngx_payment_op_t *op)
 /* Random bytes from the kernel, fetched by the page. */
 
 static ngx_int_t
-ngx_http_payment_random(u_char *p, size_t len)
+ngx_http_payment_api_random(u_char *p, size_t len)
 {
     ssize_t        n;
     static u_char  pool[4096];
@@ -704,7 +591,7 @@ ngx_http_payment_random(u_char *p, size_t len)
 
 
 static void
-ngx_http_payment_submit(ngx_http_request_t *r, ngx_payment_op_t *op)
+ngx_http_payment_api_submit(ngx_http_request_t *r, ngx_payment_op_t *op)
 {
     int64_t                        now_us;
     unsigned                       slot;
@@ -735,7 +622,7 @@ ngx_http_payment_submit(ngx_http_request_t *r, ngx_payment_op_t *op)
 
     if (rc != NGX_OK) {
         ngx_payment_op_free(op);
-        ngx_http_finalize_request(r, ngx_http_payment_fail(r,
+        ngx_http_finalize_request(r, ngx_http_payment_api_fail(r,
                                      PAYMENT_UNAVAILABLE,
                                      rc == NGX_BUSY
                                      ? "too much is waiting for the database"
@@ -744,10 +631,10 @@ ngx_http_payment_submit(ngx_http_request_t *r, ngx_payment_op_t *op)
     }
 
     op->data = ctx;
-    op->settled = ngx_http_payment_settled;
+    op->settled = ngx_http_payment_api_settled;
     ctx->op = op;
 
-    ctx->timer.handler = ngx_http_payment_timeout;
+    ctx->timer.handler = ngx_http_payment_api_timeout;
     ctx->timer.data = ctx;
     ctx->timer.log = r->connection->log;
     ngx_add_timer(&ctx->timer, plcf->timeout);
@@ -757,10 +644,10 @@ ngx_http_payment_submit(ngx_http_request_t *r, ngx_payment_op_t *op)
 }
 
 
-/* The writer is done with it, and frees it when we return. */
+/* The writer has settled the operation, and frees it when this returns. */
 
 static void
-ngx_http_payment_settled(ngx_payment_op_t *op)
+ngx_http_payment_api_settled(ngx_payment_op_t *op)
 {
     ngx_int_t                     rc;
     ngx_connection_t             *c;
@@ -790,31 +677,28 @@ ngx_http_payment_settled(ngx_payment_op_t *op)
     switch (op->outcome) {
 
     case PAYMENT_OK:
-        rc = ngx_http_payment_send_payment(r, &op->payment, 0);
+        rc = ngx_http_payment_api_send_payment(r, &op->payment, 0);
         break;
 
     case PAYMENT_REPLAYED:
         if (plcf->replay == NGX_HTTP_PAYMENT_REPLAY) {
-            rc = ngx_http_payment_send_payment(r, &op->payment, 1);
+            rc = ngx_http_payment_api_send_payment(r, &op->payment, 1);
             break;
         }
 
-        op->fault.outcome = PAYMENT_DUPLICATE;
-        op->fault.field[0] = '\0';
-        (void) ngx_cpystrn((u_char *) op->fault.detail, (u_char *)
-                           "the idempotency key was used before",
-                           sizeof(op->fault.detail));
-        rc = ngx_http_payment_send_fault(r, &op->fault, op->payment.id, NULL);
+        ngx_http_payment_api_fault(&op->fault, PAYMENT_DUPLICATE,
+                                   "the idempotency key was used before");
+        rc = ngx_http_payment_api_send_fault(r, &op->fault, op->payment.id);
         break;
 
     case PAYMENT_CAPTURE_CONFLICT:
     case PAYMENT_REFUND_CONFLICT:
     case PAYMENT_VOID_CONFLICT:
-        rc = ngx_http_payment_send_fault(r, &op->fault, op->payment.id, NULL);
+        rc = ngx_http_payment_api_send_fault(r, &op->fault, op->payment.id);
         break;
 
     default:
-        rc = ngx_http_payment_send_fault(r, &op->fault, NULL, NULL);
+        rc = ngx_http_payment_api_send_fault(r, &op->fault, NULL);
         break;
     }
 
@@ -823,10 +707,13 @@ ngx_http_payment_settled(ngx_payment_op_t *op)
 }
 
 
-/* payment_timeout: taken back if it was not begun, else honestly unknown */
+/*
+ * After payment_timeout an operation that was not begun is taken back; of one
+ * that was begun nobody knows the outcome, and the client is told so.
+ */
 
 static void
-ngx_http_payment_timeout(ngx_event_t *ev)
+ngx_http_payment_api_timeout(ngx_event_t *ev)
 {
     ngx_int_t                rc;
     ngx_connection_t        *c;
@@ -842,11 +729,11 @@ ngx_http_payment_timeout(ngx_event_t *ev)
     ctx->op = NULL;
 
     if (ngx_payment_writer_cancel(ctx->writer, op) == NGX_OK) {
-        rc = ngx_http_payment_fail(r, PAYMENT_UNAVAILABLE,
+        rc = ngx_http_payment_api_fail(r, PAYMENT_UNAVAILABLE,
                                    "the database did not get to it in time");
 
     } else if (ctx->operation == PAYMENT_GET) {
-        rc = ngx_http_payment_fail(r, PAYMENT_UNAVAILABLE,
+        rc = ngx_http_payment_api_fail(r, PAYMENT_UNAVAILABLE,
                                    "the database did not answer in time");
 
     } else {
@@ -856,7 +743,7 @@ ngx_http_payment_timeout(ngx_event_t *ev)
                       payment_name_operation(ctx->operation),
                       &ctx->shard->name);
 
-        rc = ngx_http_payment_fail(r, PAYMENT_OUTCOME_UNKNOWN,
+        rc = ngx_http_payment_api_fail(r, PAYMENT_OUTCOME_UNKNOWN,
                                    "the database did not answer in time: "
                                    "repeat the request with the same "
                                    "idempotency key");
@@ -867,10 +754,10 @@ ngx_http_payment_timeout(ngx_event_t *ev)
 }
 
 
-/* The request ends before its operation: the payment goes on. */
+/* The request ends.  Its operation, if there is one yet, goes on without it. */
 
 static void
-ngx_http_payment_cleanup(void *data)
+ngx_http_payment_api_cleanup(void *data)
 {
     ngx_http_payment_ctx_t *ctx = data;
 
@@ -885,18 +772,14 @@ ngx_http_payment_cleanup(void *data)
 }
 
 
-/* Once a request, when its outcome is known. */
+/* Counts a request, once, when its outcome is known. */
 
 static void
-ngx_http_payment_count(ngx_http_request_t *r, payment_outcome_e outcome)
+ngx_http_payment_api_count(ngx_http_payment_ctx_t *ctx,
+    payment_outcome_e outcome)
 {
     ngx_payment_stats_t           *stats;
-    ngx_http_payment_ctx_t        *ctx;
     ngx_http_payment_main_conf_t  *pmcf;
-
-    ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
-    pmcf = ngx_http_get_module_main_conf(r, ngx_http_payment_module);
-    stats = pmcf->writer.stats;
 
     if (ctx->done) {
         return;
@@ -904,6 +787,10 @@ ngx_http_payment_count(ngx_http_request_t *r, payment_outcome_e outcome)
 
     ctx->done = 1;
     ctx->outcome = outcome;
+
+    pmcf = ngx_http_get_module_main_conf(ctx->request,
+                                         ngx_http_payment_module);
+    stats = pmcf->writer.stats;
 
     (void) ngx_atomic_fetch_add(&stats->requests[ctx->operation][outcome], 1);
 
@@ -915,81 +802,53 @@ ngx_http_payment_count(ngx_http_request_t *r, payment_outcome_e outcome)
 }
 
 
-static ngx_int_t
-ngx_http_payment_fail(ngx_http_request_t *r, payment_outcome_e outcome,
+static void
+ngx_http_payment_api_fault(payment_fault_t *fault, payment_outcome_e outcome,
     const char *detail)
 {
-    payment_fault_t  fault;
-
-    fault.outcome = outcome;
-    fault.field[0] = '\0';
-    (void) ngx_cpystrn((u_char *) fault.detail, (u_char *) detail,
-                       sizeof(fault.detail));
-
-    return ngx_http_payment_send_fault(r, &fault, NULL, NULL);
+    fault->outcome = outcome;
+    fault->field[0] = '\0';
+    (void) ngx_cpystrn((u_char *) fault->detail, (u_char *) detail,
+                       sizeof(fault->detail));
 }
 
 
 static ngx_int_t
-ngx_http_payment_send_fault(ngx_http_request_t *r, payment_fault_t *fault,
-    const uint8_t *id, const char *allow)
+ngx_http_payment_api_fail(ngx_http_request_t *r, payment_outcome_e outcome,
+    const char *detail)
 {
-    size_t                        len;
-    u_char                       *body;
-    ngx_int_t                     rc;
-    const payment_error_t        *error;
+    payment_fault_t  fault;
+
+    ngx_http_payment_api_fault(&fault, outcome, detail);
+
+    return ngx_http_payment_api_send_fault(r, &fault, NULL);
+}
+
+
+static ngx_int_t
+ngx_http_payment_api_send_fault(ngx_http_request_t *r, payment_fault_t *fault,
+    const uint8_t *id)
+{
     ngx_http_payment_ctx_t       *ctx;
     ngx_http_payment_loc_conf_t  *plcf;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
     plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
-    error = payment_name_error(fault->outcome);
 
-    ngx_http_payment_count(r, fault->outcome);
+    ngx_http_payment_api_count(ctx, fault->outcome);
 
     if (id) {
         payment_id_format((char *) ctx->id_text, id);
         ctx->has_id = 1;
     }
 
-    rc = NGX_OK;
-
-    if (allow) {
-        rc = ngx_http_payment_add_header(r, "Allow", allow);
-    }
-
-    if (fault->outcome == PAYMENT_UNAVAILABLE
-        || fault->outcome == PAYMENT_OUTCOME_UNKNOWN
-        || fault->outcome == PAYMENT_RATE_LIMITED)
-    {
-        rc = ngx_http_payment_add_header(r, "Retry-After",
-                                         NGX_HTTP_PAYMENT_RETRY_AFTER);
-    }
-
-    if (rc != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    if (plcf->intercept_errors) {
-        return error->status;
-    }
-
-    body = ngx_pnalloc(r->pool, PAYMENT_PROBLEM_SIZE);
-    if (body == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    len = payment_render_problem((char *) body, PAYMENT_PROBLEM_SIZE, fault,
-                                 id);
-
-    return ngx_http_payment_send(r, error->status,
-                                 &ngx_http_payment_problem_json, body, len);
+    return ngx_http_payment_answer_fault(r, fault, id, plcf->intercept_errors);
 }
 
 
 static ngx_int_t
-ngx_http_payment_send_payment(ngx_http_request_t *r, const payment_t *payment,
-    ngx_uint_t replayed)
+ngx_http_payment_api_send_payment(ngx_http_request_t *r,
+    const payment_t *payment, ngx_uint_t replayed)
 {
     size_t                   len;
     u_char                  *body;
@@ -997,14 +856,14 @@ ngx_http_payment_send_payment(ngx_http_request_t *r, const payment_t *payment,
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
 
-    ngx_http_payment_count(r, replayed ? PAYMENT_REPLAYED : PAYMENT_OK);
+    ngx_http_payment_api_count(ctx, replayed ? PAYMENT_REPLAYED : PAYMENT_OK);
 
     ctx->status = payment->status;
     ctx->has_id = 1;
     payment_id_format((char *) ctx->id_text, payment->id);
 
     if (replayed
-        && ngx_http_payment_add_header(r, "Idempotent-Replayed", "true")
+        && ngx_http_payment_answer_header(r, "Idempotent-Replayed", "true")
            != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -1018,73 +877,7 @@ ngx_http_payment_send_payment(ngx_http_request_t *r, const payment_t *payment,
     len = payment_render_response((char *) body, PAYMENT_RESPONSE_SIZE,
                                   payment, ctx->operation);
 
-    return ngx_http_payment_send(r, NGX_HTTP_OK, &ngx_http_payment_json, body,
-                                 len);
-}
-
-
-static ngx_int_t
-ngx_http_payment_send(ngx_http_request_t *r, ngx_uint_t status,
-    ngx_str_t *type, u_char *body, size_t len)
-{
-    ngx_int_t    rc;
-    ngx_buf_t   *b;
-    ngx_chain_t  out;
-
-    r->headers_out.status = status;
-
-    if (status == 422) {
-        /* nginx has no words for it */
-        ngx_str_set(&r->headers_out.status_line, "422 Unprocessable Content");
-    }
-
-    r->headers_out.content_length_n = len;
-    r->headers_out.content_type = *type;
-    r->headers_out.content_type_len = type->len;
-    r->headers_out.content_type_lowcase = NULL;
-
-    rc = ngx_http_send_header(r);
-
-    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
-        return rc;
-    }
-
-    b = ngx_calloc_buf(r->pool);
-    if (b == NULL) {
-        return NGX_ERROR;
-    }
-
-    b->pos = body;
-    b->last = body + len;
-    b->memory = 1;
-    b->last_buf = (r == r->main) ? 1 : 0;
-    b->last_in_chain = 1;
-
-    out.buf = b;
-    out.next = NULL;
-
-    return ngx_http_output_filter(r, &out);
-}
-
-
-/* name and value are literals: nothing of a client's gets into a header */
-
-static ngx_int_t
-ngx_http_payment_add_header(ngx_http_request_t *r, const char *name,
-    const char *value)
-{
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    h->hash = 1;
-    h->key.data = (u_char *) name;
-    h->key.len = ngx_strlen(name);
-    h->value.data = (u_char *) value;
-    h->value.len = ngx_strlen(value);
-
-    return NGX_OK;
+    return ngx_http_payment_answer_bytes(r, NGX_HTTP_OK,
+                                         &ngx_http_payment_answer_json, body,
+                                         len);
 }

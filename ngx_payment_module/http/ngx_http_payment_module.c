@@ -296,7 +296,7 @@ static ngx_command_t  ngx_http_payment_commands[] = {
       ngx_http_payment_api,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
-      NULL },
+      ngx_http_payment_api_handler },
 
     NGX_HTTP_PAYMENT_LOC("payment_merchant", NGX_CONF_TAKE1,
         ngx_http_set_complex_value_slot, merchant, NULL),
@@ -850,29 +850,38 @@ ngx_http_payment_exit_process(ngx_cycle_t *cycle)
 static char *
 ngx_http_payment_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
+    ngx_http_payment_loc_conf_t *plcf = conf;
+
     ngx_http_core_loc_conf_t      *clcf;
     ngx_http_payment_main_conf_t  *pmcf;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-    if (clcf->handler) {
-        return "is duplicate, or the location has another handler";
-    }
+    /* an exact, named or regular location has no prefix to go by */
 
-    clcf->handler = ngx_http_payment_api_handler;
+    if (!clcf->exact_match && !clcf->named
+#if (NGX_PCRE)
+        && clcf->regex == NULL
+#endif
+       )
+    {
+        plcf->prefix = clcf->name;
+    }
 
     pmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_payment_module);
     pmcf->api = 1;
 
-    return NGX_CONF_OK;
+    return ngx_http_payment_handler(cf, cmd, conf);
 }
 
 
-/* payment_status, payment_openapi, payment_outbox_admin: post is the handler */
+/* The directives that make a location one of ours; post is the handler. */
 
 static char *
 ngx_http_payment_handler(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
+    ngx_http_payment_loc_conf_t *plcf = conf;
+
     ngx_str_t                 *value;
     ngx_http_handler_pt        handler;
     ngx_http_core_loc_conf_t  *clcf;
@@ -900,6 +909,7 @@ ngx_http_payment_handler(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     clcf->handler = handler;
+    plcf->handler = handler;
 
     return NGX_CONF_OK;
 }

@@ -48,8 +48,11 @@ typedef struct {
 
 
 typedef struct {
+    ngx_http_handler_pt         handler;    /* NULL: not a location of ours */
+    ngx_str_t                   prefix;     /* of payment_api; may be empty */
+
     ngx_http_complex_value_t   *merchant;
-    ngx_uint_t                  replay;     /* NGX_HTTP_PAYMENT_REPLAY_* */
+    ngx_uint_t                  replay;     /* NGX_HTTP_PAYMENT_REPLAY etc. */
     ngx_uint_t                  unknown_members;
     ngx_str_t                   currencies; /* "KRWUSD"; empty: all */
     ngx_int_t                   max_amount;

@@ -8,6 +8,7 @@
  */
 
 #include "ngx_http_payment_counters.h"
+#include "ngx_http_payment_request.h"
 #include "ngx_http_payment_text.h"
 
 
@@ -47,17 +48,8 @@ ngx_http_payment_prometheus_handler(ngx_http_request_t *r)
     ngx_http_payment_text_t        t;
     ngx_http_payment_main_conf_t  *pmcf;
 
-    rc = ngx_http_discard_request_body(r);
-
-    if (rc != NGX_OK) {
+    if (ngx_http_payment_request_get(r, &rc) != NGX_OK) {
         return rc;
-    }
-
-    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
-        return ngx_http_payment_text_problem(r, PAYMENT_METHOD_NOT_ALLOWED,
-                                             NULL,
-                                             "the method must be GET or HEAD",
-                                             "GET, HEAD");
     }
 
     pmcf = ngx_http_get_module_main_conf(r, ngx_http_payment_module);
@@ -90,8 +82,7 @@ ngx_http_payment_prometheus_handler(ngx_http_request_t *r)
         }
     }
 
-    return ngx_http_payment_text_send(&t, NGX_HTTP_OK,
-                                      &ngx_http_payment_type_prometheus);
+    return ngx_http_payment_text_send(&t, &ngx_http_payment_type_prometheus);
 }
 
 

@@ -1,6 +1,6 @@
 /*
- * Answers of the operator's locations: text that grows as it is written, and
- * JSON problems.  Memory is the request's; a text is bounded by who writes it.
+ * An answer of the operator's locations: text that grows as it is written.
+ * Memory is the request's, and whoever writes the text bounds its length.
  */
 
 #ifndef NGX_HTTP_PAYMENT_TEXT_H
@@ -10,10 +10,8 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
-#include "payment.h"
 
-
-/* what one call can write at most */
+/* bytes that one call of ngx_http_payment_text_add() can write at most */
 #define NGX_HTTP_PAYMENT_TEXT_PIECE   8192
 
 
@@ -22,7 +20,7 @@ typedef struct {
     ngx_chain_t         *first;
     ngx_chain_t         *last;
     off_t                len;
-    unsigned             failed:1;      /* out of memory: see _send() */
+    unsigned             failed:1;      /* it cannot be sent */
 } ngx_http_payment_text_t;
 
 
@@ -37,15 +35,8 @@ void ngx_cdecl ngx_http_payment_text_add(ngx_http_payment_text_t *t,
 void ngx_http_payment_text_string(ngx_http_payment_text_t *t,
     ngx_str_t *value);
 
-/* Sends all of it; returns what a content handler returns. */
+/* Answers 200 with all of it; returns what a content handler returns. */
 ngx_int_t ngx_http_payment_text_send(ngx_http_payment_text_t *t,
-    ngx_uint_t status, ngx_str_t *type);
-
-/* A problem+json answer; allow: for 405, else NULL. */
-ngx_int_t ngx_http_payment_text_problem(ngx_http_request_t *r,
-    payment_outcome_e outcome, const char *field, const char *detail,
-    const char *allow);
-
-extern ngx_str_t  ngx_http_payment_type_json;
+    ngx_str_t *type);
 
 #endif /* NGX_HTTP_PAYMENT_TEXT_H */

@@ -121,23 +121,61 @@ static ngx_http_payment_ctx_t *
 ngx_http_payment_api_create_ctx(ngx_http_request_t *r)
 {
     ngx_http_cleanup_t      *cln;
+    ngx_pool_cleanup_t      *pool_cln;
     ngx_http_payment_ctx_t  *ctx;
 
-    ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_payment_ctx_t));
+    pool_cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_payment_ctx_t));
     cln = ngx_http_cleanup_add(r, 0);
 
-    if (ctx == NULL || cln == NULL) {
+    if (pool_cln == NULL || cln == NULL) {
         return NULL;
     }
 
+    ctx = pool_cln->data;
+    ngx_memzero(ctx, sizeof(ngx_http_payment_ctx_t));
+
+    /* the pool's cleanup is still there when the request is logged */
+
     cln->handler = ngx_http_payment_api_cleanup;
     cln->data = ctx;
+    pool_cln->handler = ngx_http_payment_api_cleanup;
 
     ctx->request = r;
     ctx->started_us = ngx_payment_now_us();
     ngx_http_set_ctx(r, ctx, ngx_http_payment_module);
 
     return ctx;
+}
+
+
+/*
+ * error_page and other internal redirects clear the contexts of a request, but
+ * the cleanup of its pool still has ours.  The newest one is the first there.
+ */
+
+ngx_http_payment_ctx_t *
+ngx_http_payment_api_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t      *cln;
+    ngx_http_payment_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
+
+    if (ctx || !r->internal) {
+        return ctx;
+    }
+
+    for (cln = r->pool->cleanup; cln; cln = cln->next) {
+        if (cln->handler == ngx_http_payment_api_cleanup) {
+            ctx = cln->data;
+
+            if (ctx->request == r) {
+                return ctx;
+            }
+        }
+    }
+
+    return NULL;
 }
 
 

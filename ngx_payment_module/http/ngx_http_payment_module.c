@@ -743,6 +743,25 @@ ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_payment_loc_conf_t *prev = parent;
     ngx_http_payment_loc_conf_t *conf = child;
 
+    ngx_http_core_loc_conf_t  *clcf;
+
+    /*
+     * limit_except and "if" are locations of their own, without a name: what
+     * the location around them is, they are, too.  nginx keeps the handler for
+     * an "if", but not for limit_except.
+     */
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->noname && conf->handler == NULL) {
+        conf->handler = prev->handler;
+        conf->prefix = prev->prefix;
+    }
+
+    if (clcf->lmt_excpt && clcf->handler == NULL) {
+        clcf->handler = conf->handler;
+    }
+
     ngx_conf_merge_ptr_value(conf->merchant, prev->merchant, NULL);
     ngx_conf_merge_uint_value(conf->replay, prev->replay,
                               NGX_HTTP_PAYMENT_REPLAY);

@@ -93,8 +93,12 @@ typedef struct {
 extern ngx_module_t  ngx_http_payment_module;
 
 
-/* ngx_http_payment_api.c: payment_api */
+/*
+ * ngx_http_payment_api.c: payment_api.  The context is NULL of a request that
+ * never came to such a location; it is found also after error_page.
+ */
 ngx_int_t ngx_http_payment_api_handler(ngx_http_request_t *r);
+ngx_http_payment_ctx_t *ngx_http_payment_api_ctx(ngx_http_request_t *r);
 
 /* ngx_http_payment_variables.c */
 ngx_int_t ngx_http_payment_add_variables(ngx_conf_t *cf);

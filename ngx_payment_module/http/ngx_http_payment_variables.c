@@ -70,7 +70,7 @@ ngx_http_payment_variable(ngx_http_request_t *r,
     u_char                  *p;
     ngx_http_payment_ctx_t  *ctx;
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
+    ctx = ngx_http_payment_api_ctx(r);
 
     if (ctx == NULL) {
         v->not_found = 1;

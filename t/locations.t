@@ -1,0 +1,374 @@
+# Where the module's five kinds of location may stand, and what nginx's own
+# directives may do with them: limit_except, if, internal, mirror, rewrite,
+# error_page. A location answers there as it does alone.
+
+use lib 't/lib';
+use PaymentTest;
+use Test::Nginx::Socket 'no_plan';
+
+our $json = 'Content-Type: application/json';
+
+# the five kinds; the words of the first argument stand inside each of them
+sub locations {
+    my ($inside) = @_;
+
+    return <<"END";
+    location /api/payments { payment_api; $inside }
+    location = /status { payment_status; $inside }
+    location = /metrics { payment_status prometheus; $inside }
+    location = /openapi { payment_openapi; $inside }
+    location = /admin { payment_outbox_admin; $inside }
+END
+}
+
+sub body {
+    my ($key) = @_;
+
+    return '{"merchantId":"M1","amount":1000,"currency":"KRW",'
+           . qq("idempotencyKey":"$key"});
+}
+
+# one request whose chunks are not chunks, and another that must not be read
+sub malformed {
+    my ($line, $type) = @_;
+
+    return "$line HTTP/1.1\r\nHost: localhost\r\n"
+           . "Content-Type: $type\r\nTransfer-Encoding: chunked\r\n\r\n"
+           . "nonsense\r\n"
+           . "GET /after HTTP/1.1\r\nHost: localhost\r\n"
+           . "Connection: close\r\n\r\n";
+}
+
+run_tests();
+
+__DATA__
+
+=== TEST 1: limit_except lets the methods through that it admits
+--- config eval
+main::locations('limit_except PATCH { allow all; }')
+--- request eval
+["POST /api/payments/authorize\n" . main::body('l1'),
+ 'GET /api/payments/01890000-0000-7000-8000-000000000000?merchantId=M1',
+ 'GET /status', 'GET /metrics', 'GET /openapi', 'GET /admin']
+--- more_headers eval
+[$main::json, ('X: y') x 5]
+--- error_code eval
+[200, 404, (200) x 4]
+--- response_headers_like eval
+["Content-Type: application/json", "Content-Type: application/problem\\+json",
+ "Content-Type: application/json", "Content-Type: text/plain.*",
+ "Content-Type: application/openapi\\+json", "Content-Type: application/json"]
+
+
+
+=== TEST 2: and refuses those that it does not
+--- config eval
+main::locations('limit_except POST { deny all; }')
+--- request eval
+["POST /api/payments/authorize\n" . main::body('l2'),
+ 'GET /api/payments/01890000-0000-7000-8000-000000000000?merchantId=M1',
+ 'GET /status', 'GET /metrics', 'GET /openapi', 'GET /admin']
+--- more_headers eval
+[$main::json, ('X: y') x 5]
+--- error_code eval
+[200, (403) x 5]
+--- response_headers_like eval
+[("Content-Type: .*") x 6]
+
+
+
+=== TEST 3: what limit_except says of payments counts in it
+--- config
+    location /api/payments {
+        payment_max_amount 5;
+        payment_api;
+        limit_except GET { allow all; }
+    }
+--- request eval
+["POST /api/payments/authorize\n" . main::body('l3')]
+--- error_code eval
+[400]
+
+
+
+=== TEST 4: an "if" changes nothing, whether it is true or not
+--- config eval
+main::locations('set $x ""; if ($request_method) { set $x 1; }'
+                . ' if ($request_method = PUT) { set $x 2; }')
+--- init
+PaymentTest::given(A => {});
+--- request eval
+["POST /api/payments/authorize\n" . main::body('l4'),
+ 'GET /api/payments/{A}?merchantId=M1',
+ 'GET /status', 'GET /metrics', 'GET /openapi', 'GET /admin']
+--- more_headers eval
+[$main::json, ('X: y') x 5]
+--- error_code eval
+[(200) x 6]
+--- response_headers_like eval
+[("Content-Type: .*") x 6]
+
+
+
+=== TEST 5: nor to what counts as a path below the location
+--- config
+    location /api/payments {
+        if ($request_method) { set $x 1; }
+        payment_api;
+    }
+    location /plain { payment_api; }
+--- init
+PaymentTest::given(A => {});
+--- request eval
+[map { ("POST $_/a/b/authorize\n" . main::body('l5'),
+        "GET $_/a/{A}?merchantId=M1") } '/api/payments', '/plain']
+--- error_code eval
+[(404) x 4]
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+[("404 NOT_FOUND\n") x 4]
+
+
+
+=== TEST 6: a location inside is not one of ours by that
+--- config
+    location /api/payments {
+        payment_api;
+        location /api/payments/inside { }
+        location ~ \.html$ { return 200 "html\n"; }
+    }
+--- request eval
+["GET /api/payments/inside/x?merchantId=M1", "GET /api/payments/x.html"]
+--- error_code eval
+[404, 200]
+--- response_headers_like eval
+[("Content-Type: text/.*") x 2]
+
+
+
+=== TEST 7: an URI that was rewritten has no prefix any more
+--- config
+    location /api/payments {
+        rewrite ^/api/payments/(.*)$ /v2/$1 break;
+        payment_api;
+    }
+--- init
+PaymentTest::given(A => {});
+--- request eval
+["POST /api/payments/authorize\n" . main::body('l7'),
+ "POST /api/payments/capture/{A}\n" . '{"merchantId":"M1"}',
+ "GET /api/payments/{A}?merchantId=M1"]
+--- error_code eval
+[200, 200, 200]
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+["P1 AUTHORIZED 1000 KRW, captured 0, refunded 0\n",
+ "A CAPTURED 1000 KRW, captured 1000, refunded 0\n",
+ "A CAPTURED 1000 KRW, captured 1000, refunded 0\n"]
+
+
+
+=== TEST 8: internal, and reached by rewrite, try_files and a named location
+--- config
+    location /in/ { internal; payment_api; }
+    location @named { payment_api; }
+    location /rewritten/ { rewrite ^/rewritten/(.*)$ /in/$1 last; }
+    location /tried/ { try_files /nothing @named; }
+    location /erred/ { error_page 418 = @named; return 418; }
+--- request eval
+[map { "POST $_\n" . main::body("l8-$_") }
+ '/in/authorize', '/rewritten/authorize', '/tried/authorize',
+ '/erred/authorize']
+--- error_code eval
+[404, 200, 200, 200]
+--- response_headers_like eval
+["Content-Type: text/html", ("Content-Type: application/json") x 3]
+
+
+
+=== TEST 9: a mirror has the body, and the payment is made once
+--- config
+    location /api/payments {
+        mirror /copy;
+        payment_api;
+    }
+    location = /copy { internal; return 204; }
+--- request eval
+"POST /api/payments/authorize\n" . main::body('l9')
+--- response_body_filters eval
+\&PaymentTest::told_and_kept
+--- response_body
+P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
+row: M1 AUTHORIZED 1000 KRW, captured 0, refunded 0, version 1
+events: authorized
+
+
+
+=== TEST 10: the variables outlive error_page
+--- http_config
+    log_format payment '[$payment_operation $payment_error $payment_replayed] $status';
+--- config
+    access_log logs/access.log payment;
+    error_page 400 404 /nice.html;
+    error_page 405 = @named;
+    location /api/payments {
+        payment_intercept_errors on;
+        payment_api;
+    }
+    location = /nice.html { internal; return 200 "nice\n"; }
+    location @named { return 200 "named\n"; }
+    location = /ok { access_log off; return 200 "ok\n"; }
+--- init
+PaymentTest::http('POST', '/api/payments/authorize', '{}');
+PaymentTest::http('GET', '/api/payments/x');
+PaymentTest::http('GET', '/api/payments/authorize');
+--- request
+GET /ok
+--- response_headers
+Content-Length: 3
+--- access_log eval
+[qr/^\[authorize INVALID_REQUEST 0\] 400$/,
+ qr/^\[get NOT_FOUND 0\] 404$/,
+ qr/^\[authorize METHOD_NOT_ALLOWED 0\] 200$/]
+
+
+
+=== TEST 11: of an error_page that is a payment_api, they tell the last word
+--- http_config
+    log_format payment '[$payment_operation $payment_error $payment_status] $status';
+--- config
+    error_page 400 = @generous;
+    location /api/payments {
+        payment_intercept_errors on;
+        payment_max_amount 10;
+        payment_api;
+        access_log logs/access.log payment;
+    }
+    location @generous {
+        payment_api;
+        access_log logs/access.log payment;
+    }
+    location = /ok { access_log off; return 200 "ok\n"; }
+--- init
+PaymentTest::http('POST', '/api/payments/authorize', main::body('l11'));
+--- request
+GET /ok
+--- response_headers
+Content-Length: 3
+--- access_log eval
+[qr/^\[authorize - AUTHORIZED\] 200$/]
+
+
+
+=== TEST 12: a malformed body of a request that is refused ends the connection
+--- config eval
+main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
+--- raw_request eval
+main::malformed('POST /api/payments/nothing/here', 'application/json')
+--- error_code: 400
+--- response_headers
+Connection: close
+Content-Type: application/problem+json
+--- response_body_like eval
+qr/"code":"INVALID_REQUEST"/
+--- response_body_unlike eval
+qr/AFTER/
+--- error_log
+client sent invalid chunked body
+
+
+
+=== TEST 13: the same with a method that is not allowed
+--- config eval
+main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
+--- raw_request eval
+main::malformed('PUT /api/payments/authorize', 'application/json')
+--- error_code: 400
+--- response_headers
+Connection: close
+Allow: POST
+--- response_body_unlike eval
+qr/AFTER/
+--- error_log
+client sent invalid chunked body
+
+
+
+=== TEST 14: with an id that is none
+--- config eval
+main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
+--- raw_request eval
+main::malformed('POST /api/payments/capture/x', 'application/json')
+--- error_code: 400
+--- response_headers
+Connection: close
+--- response_body_unlike eval
+qr/AFTER/
+--- error_log
+client sent invalid chunked body
+
+
+
+=== TEST 15: with a content type that is refused
+--- config eval
+main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
+--- raw_request eval
+main::malformed('POST /api/payments/authorize', 'text/plain')
+--- error_code: 400
+--- response_headers
+Connection: close
+--- response_body_unlike eval
+qr/AFTER/
+--- error_log
+client sent invalid chunked body
+
+
+
+=== TEST 16: with a GET
+--- config eval
+main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
+--- raw_request eval
+main::malformed('GET /api/payments/01890000-0000-7000-8000-000000000000',
+                'application/json')
+--- error_code: 400
+--- response_headers
+Connection: close
+Content-Type: application/problem+json
+--- response_body_unlike eval
+qr/AFTER/
+--- error_log
+client sent invalid chunked body
+
+
+
+=== TEST 17: of a location that is only read
+--- config eval
+main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
+--- raw_request eval
+main::malformed('GET /metrics', 'text/plain')
+--- error_code: 400
+--- response_headers
+Connection: close
+Content-Type: application/problem+json
+--- response_body_unlike eval
+qr/AFTER/
+--- error_log
+client sent invalid chunked body
+
+
+
+=== TEST 18: and of the outbox's administration
+--- config eval
+main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
+--- raw_request eval
+main::malformed('POST /admin', 'text/plain')
+--- error_code: 400
+--- response_headers
+Connection: close
+Content-Type: application/problem+json
+--- response_body_unlike eval
+qr/AFTER/
+--- error_log
+client sent invalid chunked body

@@ -15,6 +15,7 @@
 #   MARIADB_BUFFER_POOL   innodb_buffer_pool_size (1G)
 #   MARIADB_LOG_SIZE      innodb_log_file_size (512M)
 #   MARIADB_OPTIONS       more lines for the [mariadbd] section, \n between
+#   MARIADB_PRELOAD       a library that mariadbd loads before all others
 #   KAFKA_HEAP_MB         heap of the broker (512)
 #   KAFKA_PARTITIONS      partitions of a new topic (8)
 #   KAFKA_OPTIONS         more lines for server.properties, \n between
@@ -140,6 +141,7 @@ mariadb_start() {
     mariadb_config >"$dir/my.cnf"
 
     spawn "$dir/mariadb.pid" "$dir/mariadb.log" \
+        env LD_PRELOAD="${MARIADB_PRELOAD:-}" \
         "$server" "$(mariadb_text)" "${user[@]}"
 
     ready MariaDB "$dir/mariadb.pid" "$(mariadb_text)" "$dir/mariadb.log" \

@@ -89,6 +89,28 @@ def _second_mariadb(template):
     server.stop()
 
 
+@pytest.fixture
+def start_mariadb(template):
+    """start_mariadb(options, faulty_disk): a server of the test's own, with
+    these lines in its configuration."""
+
+    started = []
+
+    def start(options='', faulty_disk=False):
+        server = servers.MariaDB(f'db-own-{len(started) + 1}', options,
+                                 faulty_disk)
+        server.stop()                # of a session that was killed
+        started.append(server)
+        server.first_start(template)
+        return server
+
+    yield start
+
+    for server in started:
+        server.stop()
+        shutil.rmtree(server.dir)
+
+
 def _calm(server):
     """As it was before a test touched it."""
 

@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import time
 import zlib
@@ -57,21 +58,95 @@ def wait_for(condition, seconds=10, what='a condition'):
         time.sleep(0.01)
 
 
-class MariaDB:
-    """A private server, with as many databases as tests want."""
+def preload(name):
+    """Compiles t/fault/NAME.c into a library for LD_PRELOAD; its path."""
 
-    def __init__(self, name, options=''):
+    library = WORK / f'{name}.so'
+    subprocess.run(['gcc', '-shared', '-fPIC', '-Wall', '-Wextra', '-Werror',
+                    '-o', library, ROOT / 't' / 'fault' / f'{name}.c', '-ldl'],
+                   check=True)
+
+    return str(library)
+
+
+class Disk:
+    """What faulty_disk.c makes of a MariaDB's disk."""
+
+    # A COMMIT of statistics that waits would keep everybody from opening a
+    # table; and where the sync of each second waits, the log of a COMMIT is
+    # not even written.
+    OPTIONS = ('innodb_stats_auto_recalc = 0\n'
+               'innodb_flush_log_at_timeout = 2700')
+
+    def __init__(self, data):
+        self.data = data
+        self.dir = data.parent / 'disk'
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.stalled = self.dir / 'stalled'
+        self.environment = dict(FAULTY_DISK=str(self.dir),
+                                MARIADB_PRELOAD=preload('faulty_disk'))
+
+    def stall(self):
+        """From now on, nothing that is logged gets on disk."""
+        self.stalled.touch()
+
+    def resume(self):
+        self.stalled.unlink(missing_ok=True)
+
+    def lose(self):
+        """Takes back what the logs were not synced after; the number of
+        writes. For a server that is not running."""
+
+        return sum(self._undo(path) for path in self.dir.glob('*.undo'))
+
+    def _undo(self, path):
+        undo = path.read_bytes()
+        records = []
+        place = struct.unpack_from('q', undo)[0] if undo else 0
+
+        while place < len(undo):
+            offset, length, size = struct.unpack_from('qqq', undo, place)
+            place += struct.calcsize('qqq')
+            records.append((offset, undo[place:place + length], size))
+            place += length
+
+        if records:
+            log, = [log for log in self.data.iterdir()
+                     if log.stat().st_ino == int(path.stem)]
+
+            with open(log, 'r+b') as file:
+                for offset, old, size in reversed(records):
+                    file.seek(offset)
+                    file.write(old)
+                    file.truncate(size)
+
+        path.unlink()
+        return len(records)
+
+
+class MariaDB:
+    """A private server, with as many databases as tests want. With a faulty
+    disk it has a Disk, and can have its power cut."""
+
+    def __init__(self, name, options='', faulty_disk=False):
         self.dir = WORK / name
         self.socket = self.dir / 'mariadb.sock'
         self.port = free_port()
         self.options = options
+        self.faulty_disk = faulty_disk
+        self.disk = None
         self.count = 0
 
     def _tool(self, verb, *arguments, options=None):
         environment = dict(os.environ, MARIADB_BUFFER_POOL='64M',
                            MARIADB_LOG_SIZE='64M')
+
+        if self.disk:
+            environment.update(self.disk.environment)
+
         environment['MARIADB_OPTIONS'] = '\n'.join(
-            filter(None, (self.options, options))).replace('\n', '\\n')
+            filter(None, (self.disk and self.disk.OPTIONS, self.options,
+                          options))).replace('\n', '\\n')
 
         subprocess.run([ROOT / 'tools' / 'server.sh', 'mariadb', verb,
                         self.dir, *arguments], env=environment, check=True,
@@ -81,11 +156,23 @@ class MariaDB:
         self._tool('start', str(self.port), options=options)
 
     def stop(self):
+        if self.disk:
+            self.disk.resume()
+
         self._tool('stop')
 
     def kill(self):
         """SIGKILL; returns when the process is gone."""
         self._tool('kill')
+
+    def cut_power(self):
+        """SIGKILL, and what was not synced is lost; how many writes."""
+
+        self.kill()
+        lost = self.disk.lose()
+        self.disk.resume()
+
+        return lost
 
     def restart(self, options=None):
         self.stop()
@@ -99,6 +186,9 @@ class MariaDB:
 
         if template:
             shutil.copytree(template, self.dir / 'mariadb')
+
+        if self.faulty_disk:
+            self.disk = Disk(self.dir / 'mariadb')
 
         self.start()
 

@@ -4,7 +4,6 @@ in which a connection can be bad.
 
 import pathlib
 import re
-import subprocess
 import time
 
 import pytest
@@ -59,11 +58,6 @@ def test_a_slow_resolver(start_nginx, mariadb, database, work, journal):
     """Two shards have names that take three seconds to look up, one of them
     in vain; the third one's clients, on the same worker, do not notice."""
 
-    library = work / 'slow_names.so'
-    subprocess.run(['gcc', '-shared', '-fPIC', '-o', library,
-                    servers.ROOT / 't' / 'fault' / 'slow_names.c', '-ldl'],
-                   check=True)
-
     other = mariadb.new_database()
 
     nginx = start_nginx(
@@ -71,7 +65,7 @@ def test_a_slow_resolver(start_nginx, mariadb, database, work, journal):
          Shard('never', other, f'never.test:{mariadb.port}', '256-511'),
          Shard('quick', database, f'unix:{mariadb.socket}', '512-1023')],
         ready=False, workers=1,
-        environment=dict(LD_PRELOAD=str(library),
+        environment=dict(LD_PRELOAD=servers.preload('slow_names'),
                          ASAN_OPTIONS='verify_asan_link_order=0'))
     started = time.monotonic()
 

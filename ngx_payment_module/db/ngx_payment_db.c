@@ -271,8 +271,9 @@ ngx_payment_db_connect_failed(ngx_payment_db_t *db,
     db->failures++;
     ngx_payment_db_count(db, connect_failures, 1);
 
-    /* where others of us are at work, this one waits for its turn; but no work
-     * can be done on a server that is read-only */
+    /* While other connections of this process work on the server, one failed
+     * attempt is no reason to leave it; but nothing can be written to a server
+     * that is read-only. */
 
     if (shard->servers.nelts > 1 && shard->active == a->server
         && (shard->open == 0 || a->error == NGX_PAYMENT_DB_E_READ_ONLY))
@@ -396,7 +397,7 @@ ngx_payment_db_exchange(ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts,
     db->state = NGX_PAYMENT_DB_BUSY;
     db->requests++;
 
-    /* an exchange keeps a worker that was told to quit alive */
+    /* a worker that was told to quit does not end before the exchange has */
     if (db->timer.timer_set) {
         ngx_del_timer(&db->timer);
     }
@@ -445,8 +446,8 @@ ngx_payment_db_step(ngx_payment_db_t *db, int ready, ngx_uint_t *lost)
     mysql = db->mysql;
     ret = 0;
 
-    /* an error of another connection, left behind in OpenSSL's queue of this
-     * thread, would be taken for one of this connection */
+    /* OpenSSL has one queue of errors for this thread: an error of another
+     * connection would be taken for one of this connection */
 
     if (db->shard->ssl) {
         ERR_clear_error();
@@ -461,7 +462,8 @@ ngx_payment_db_step(ngx_payment_db_t *db, int ready, ngx_uint_t *lost)
             return NGX_OK;
         }
 
-        /* counted before: from the first byte on, the server may have it */
+        /* counted before it is sent: from the first byte on, the server may
+         * have the statement */
         s = &db->exchange[db->sent++];
 
         if (s->stmt) {
@@ -535,7 +537,7 @@ ngx_payment_db_step(ngx_payment_db_t *db, int ready, ngx_uint_t *lost)
                            (u_char *) mysql_error(mysql),
                            NGX_PAYMENT_DB_MESSAGE_LEN);
 
-        /* what the client library says, it says of the connection */
+        /* the client library's own errors are errors of the connection */
 
         if (s->error >= CR_MIN_ERROR && s->error <= CR_MYSQL_LAST_ERROR) {
             *lost = s->error;
@@ -592,7 +594,7 @@ ngx_payment_db_finish(ngx_payment_db_t *db, ngx_uint_t lost)
     done = db->done;
     n = db->n;
 
-    /* the handler may start an exchange with the same array */
+    /* the handler may start an exchange with the same array of statements */
     for (i = 0; i < n; i++) {
         results[i] = db->exchange[i].result;
     }
@@ -637,7 +639,8 @@ ngx_payment_db_finish(ngx_payment_db_t *db, ngx_uint_t lost)
 }
 
 
-/* An idle connection: does it go on, and for how long may it idle? */
+/* A connection has become idle: it is given up if it has had its time, or else
+ * its timer is set, which ends it when it stays idle for too long. */
 
 static void
 ngx_payment_db_rest(ngx_payment_db_t *db)
@@ -696,7 +699,8 @@ ngx_payment_db_read_handler(ngx_event_t *rev)
         return;
     }
 
-    /* closed, killed, or said what nobody asked for: not to be trusted */
+    /* The server has closed the connection, or said what nobody asked for:
+     * its session is not to be trusted. */
 
     ngx_log_error(NGX_LOG_INFO, db->log, 0,
                   "payment: shard \"%V\": idle connection %s by server",
@@ -768,7 +772,8 @@ ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort)
             (void) shutdown(c->fd, SHUT_RDWR);
         }
 
-        /* each resumption ends the call it resumes; the bound is a belt */
+        /* one resumption ends the call that it resumes; the bound only keeps
+         * a broken library from looping here */
 
         for (i = 0; i < 4 && db->wait; i++) {
             rc = ngx_payment_db_step(db, db->wait, &lost);
@@ -779,8 +784,9 @@ ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort)
     }
 
     if (c) {
-        /* on an error the library closes the socket; its number may be another
-         * connection's by now, and what is closed the kernel has forgotten */
+        /* On an error the library closes the socket itself.  The kernel has
+         * removed it from epoll then, and its number may be another
+         * connection's by now, so that epoll must not be asked about it. */
 
         flags = (mysql_get_socket(db->mysql) == c->fd) ? 0 : NGX_CLOSE_EVENT;
 
@@ -827,7 +833,8 @@ ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort)
     }
 
     if (db->shard->ssl) {
-        /* nor is it nginx's own */
+        /* an error of this connection may not stay in OpenSSL's queue either,
+         * for nginx's own connections would meet it there */
         ERR_clear_error();
     }
 
@@ -873,7 +880,8 @@ ngx_payment_db_classify(ngx_uint_t error)
         return NGX_PAYMENT_DB_UNFIT;
 
     case ER_UNKNOWN_STMT_HANDLER:       /* 1243 */
-    case ER_WRONG_ARGUMENTS:            /* 1210: it has forgotten their types */
+    case ER_WRONG_ARGUMENTS:            /* 1210: the server has lost the types
+                                           of a statement's parameters */
         return NGX_PAYMENT_DB_STALE;
 
     default:

@@ -56,7 +56,7 @@ typedef enum {
 } ngx_payment_db_state_e;
 
 
-/* data is db->data.  ready: became IDLE by connecting. */
+/* A connection has become IDLE by connecting, or an attempt has failed. */
 typedef void (*ngx_payment_db_state_pt)(ngx_payment_db_t *db);
 
 /*
@@ -139,11 +139,13 @@ void ngx_payment_db_exchange(ngx_payment_db_t *db,
     ngx_payment_db_stmt_t *stmts, ngx_uint_t n, ngx_msec_t timeout,
     ngx_payment_db_done_pt done);
 
-/* May an IDLE connection go on, or has it had its time, or a server that is not
- * the shard's active one any more?  Then: ngx_payment_db_reset(). */
+/* Is an IDLE connection to be used again?  Not when it has had its time or its
+ * number of exchanges, or when its server is not the shard's active one any
+ * more: the caller gives it up with ngx_payment_db_reset(). */
 ngx_uint_t ngx_payment_db_fit(ngx_payment_db_t *db);
 
-/* Gives up a connection whose session can't be trusted; reopens it at once. */
+/* Gives up an IDLE connection, whose session is not to be trusted or which has
+ * had its time, and reopens it at once. */
 void ngx_payment_db_reset(ngx_payment_db_t *db);
 
 
@@ -151,7 +153,7 @@ typedef enum {
     NGX_PAYMENT_DB_OK = 0,
     NGX_PAYMENT_DB_RETRY,          /* rolled back by the server: try again */
     NGX_PAYMENT_DB_DUPLICATE,      /* 1062 */
-    NGX_PAYMENT_DB_UNFIT,          /* this server can't: read-only, full */
+    NGX_PAYMENT_DB_UNFIT,          /* the server can not: read-only, full */
     NGX_PAYMENT_DB_STALE,          /* session is unusable: prepare anew */
     NGX_PAYMENT_DB_REFUSED         /* a statement or a row is to blame */
 } ngx_payment_db_error_e;
@@ -163,7 +165,8 @@ ngx_payment_db_stmt_t *ngx_payment_db_error_of(ngx_payment_db_stmt_t *stmts,
     ngx_uint_t n);
 
 
-/* Texts for SQL that holds no client's bytes: x'..' of binary. Returns end. */
+/* Writes binary as a hex literal, x'..', so that no client's byte becomes SQL.
+ * Returns the end of what it wrote. */
 u_char *ngx_payment_db_hex(u_char *p, const u_char *data, size_t len);
 
 #endif /* NGX_PAYMENT_DB_H */

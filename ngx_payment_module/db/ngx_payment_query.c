@@ -11,7 +11,7 @@ static void ngx_payment_query_post(ngx_payment_query_t *q, const char *error);
 static void ngx_payment_query_end(ngx_event_t *ev);
 
 
-/* the server gives up by itself what we no longer wait for */
+/* The server ends the query by itself when nobody waits for it any more. */
 
 static const char *const  ngx_payment_query_session[] = {
     "SET SESSION max_statement_time = 10, SESSION lock_wait_timeout = 2",
@@ -138,8 +138,8 @@ ngx_payment_query_timeout(ngx_event_t *ev)
 
 
 /*
- * The connection calls us and goes on with itself afterwards, so that it can't
- * be closed, let alone freed, from within: that is left to a posted event.
+ * The connection goes on working after it has called a handler, so that no
+ * handler may close it, let alone free it: that is left to a posted event.
  */
 
 static void

@@ -2,8 +2,8 @@
  * The counters of all processes, in one shared zone.
  *
  * Fixed size, atomics only, no lock: a process that dies in the middle of an
- * update leaves nothing behind.  The zone lives on through a reload.  What is
- * one process's alone (gauges of the helper) is overwritten by its successor.
+ * update leaves nothing behind.  The zone lives on through a reload.  Gauges of
+ * the helper are its own: the next helper overwrites them.
  */
 
 #ifndef NGX_PAYMENT_STATS_H
@@ -20,7 +20,8 @@
 #define NGX_PAYMENT_OWNER_LEN       64
 #define NGX_PAYMENT_LIVES           8
 
-/* bucket i counts what took <= 2^i * 62.5 us: 62.5 us .. 32 s, then the rest */
+/* Bucket i counts what took at most 2^i * 62.5 us; the last but one ends at
+ * 32 s, and the last has no end. */
 #define NGX_PAYMENT_BUCKETS         21
 
 
@@ -31,7 +32,7 @@ typedef struct {
 } ngx_payment_histogram_t;
 
 
-/* a worker's view of a shard, summed over workers by fetch_add */
+/* What the workers have done with a shard; they all add here. */
 
 typedef struct {
     ngx_atomic_t    batches;
@@ -68,7 +69,7 @@ typedef struct {
 } ngx_payment_gauges_t;
 
 
-/* the helper's view of a shard's outbox */
+/* What the helper has done with a shard's outbox. */
 
 typedef struct {
     ngx_atomic_t    lease_held;        /* gauge: 1 or 0 */
@@ -89,7 +90,8 @@ typedef struct {
 } ngx_payment_outbox_stats_t;
 
 
-/* a life of a helper process; a successor takes a dead one's leases over */
+/* The life of a helper.  A helper that starts takes over the leases of those
+ * that have died. */
 
 typedef struct {
     ngx_atomic_t    pid;               /* 0: ended in order */
@@ -136,7 +138,7 @@ typedef struct {
 
 
 typedef struct {
-    ngx_atomic_t    doorbell_armed;    /* the helper sleeps: ring */
+    ngx_atomic_t    doorbell_armed;    /* 1: the helper sleeps, so ring */
     ngx_atomic_t    requests[NGX_PAYMENT_OPERATIONS][NGX_PAYMENT_OUTCOMES];
     ngx_payment_histogram_t   request_time;
     ngx_payment_histogram_t   queue_time;

@@ -244,7 +244,7 @@ ngx_payment_columns_number(ngx_payment_column_t *col, ngx_uint_t row,
 }
 
 
-/* NULL, which takes no room, for what most rows have */
+/* What most rows have is stored as NULL, which takes no room. */
 
 static void
 ngx_payment_columns_number_or_null(ngx_payment_column_t *col, ngx_uint_t row,
@@ -318,7 +318,7 @@ ngx_payment_columns_add_key(ngx_payment_columns_t *columns,
     ngx_payment_columns_time(&col[8], row, &columns->second);
 
     if (r->operation == PAYMENT_AUTHORIZE) {
-        /* the payment's id says when */
+        /* the payment's id has the time of an authorization */
         col[8].indicators[row] = STMT_INDICATOR_NULL;
     }
 }

@@ -873,11 +873,14 @@ def test_links_lead_somewhere():
                 assert anchor in anchors, f"{path}: no heading #{anchor}"
 
 
-def test_make_targets_in_documents_exist():
-    targets = set(re.findall(r"^([\w-]+):", FILES["Makefile"], re.M))
+def test_make_targets_exist():
+    """In the documents and in what the CI runs."""
 
-    for path, text in sorted(DOCS.items()):
-        for target in re.findall(r"`make ([a-z][\w-]*)", text):
+    targets = set(re.findall(r"^([\w-]+):", FILES["Makefile"], re.M))
+    ci = ".github/workflows/ci.yml"
+
+    for path, text in sorted(DOCS.items()) + [(ci, FILES[ci])]:
+        for target in re.findall(r"(?:`|run:.*?)make ([a-z][\w-]*)", text):
             assert target in targets, f"{path}: there is no make {target}"
 
 

@@ -2,9 +2,10 @@
  * payment_outbox_admin: what an operator sees and does about the outbox.
  *
  * GET shows the state and the dead letters of the shards.  POST changes
- * something, and has a JSON object that names the action.  Only application/json
- * is taken, for no web page can make a browser send that to another site without
- * asking it first.  allow, deny and auth_* say who may come here.
+ * something, and has a JSON object that names the action.  Only
+ * application/json is taken, for no web page can make a browser send that to
+ * another site without asking it first.  allow, deny and auth_* say who may
+ * come here.
  *
  * Dead letters are read from each shard in turn, on a connection of its own.
  * Everything else is asked of the helper through the shared zone: see
@@ -735,7 +736,7 @@ ngx_http_payment_admin_command(ngx_http_payment_admin_t *a)
 
     h = &a->pmcf->writer.stats->helper;
 
-    if (!a->pmcf->outbox.enable || !ngx_http_payment_helper_up(h)) {
+    if (!a->pmcf->outbox.enable || !ngx_http_payment_counters_up(h)) {
         return ngx_http_payment_admin_fail(a, PAYMENT_UNAVAILABLE, NULL,
                                            "there is no helper process here");
     }

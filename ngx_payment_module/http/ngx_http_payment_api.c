@@ -566,7 +566,7 @@ ngx_http_payment_api_query_merchant(ngx_http_request_t *r,
 }
 
 
-/* A well-formed header of W3C's trace context, version 00, goes to the event. */
+/* A well-formed header of W3C's trace context, version 00, is the event's. */
 
 static void
 ngx_http_payment_api_traceparent(ngx_http_request_t *r, ngx_payment_op_t *op)

@@ -3,7 +3,7 @@
 #include "ngx_http_payment_counters.h"
 
 
-static uint64_t ngx_http_payment_process_start(ngx_pid_t pid);
+static uint64_t ngx_http_payment_counters_start(ngx_pid_t pid);
 
 
 #define ngx_http_payment_shard_counter(name, type, field, help)               \
@@ -150,7 +150,7 @@ const ngx_http_payment_timing_t  ngx_http_payment_calls[] = {
 
 
 uint64_t
-ngx_http_payment_counter(const void *stats,
+ngx_http_payment_counters_value(const void *stats,
     const ngx_http_payment_counter_t *counter)
 {
     const ngx_atomic_t  *value;
@@ -160,7 +160,7 @@ ngx_http_payment_counter(const void *stats,
     switch (counter->type) {
 
     case NGX_HTTP_PAYMENT_GAUGE:
-        return ngx_http_payment_gauge(value);
+        return ngx_http_payment_counters_gauge(value);
 
     case NGX_HTTP_PAYMENT_FLAG:
         return *value ? 1 : 0;
@@ -172,7 +172,7 @@ ngx_http_payment_counter(const void *stats,
 
 
 void
-ngx_http_payment_sum_gauges(ngx_payment_stats_t *stats, ngx_uint_t shards)
+ngx_http_payment_counters_sum(ngx_payment_stats_t *stats, ngx_uint_t shards)
 {
     ngx_uint_t             s, i;
     ngx_payment_gauges_t   sum, *gauges;
@@ -195,7 +195,7 @@ ngx_http_payment_sum_gauges(ngx_payment_stats_t *stats, ngx_uint_t shards)
 
 
 uint64_t
-ngx_http_payment_gauge(const ngx_atomic_t *value)
+ngx_http_payment_counters_gauge(const ngx_atomic_t *value)
 {
     ngx_atomic_int_t  n;
 
@@ -206,7 +206,7 @@ ngx_http_payment_gauge(const ngx_atomic_t *value)
 
 
 ngx_atomic_int_t
-ngx_http_payment_rate(const ngx_payment_helper_stats_t *h,
+ngx_http_payment_counters_rate(const ngx_payment_helper_stats_t *h,
     const ngx_atomic_t *rate)
 {
     /* a zone that no helper has written to yet holds zeros */
@@ -216,7 +216,7 @@ ngx_http_payment_rate(const ngx_payment_helper_stats_t *h,
 
 
 void
-ngx_http_payment_times(ngx_http_payment_times_t *t,
+ngx_http_payment_counters_times(ngx_http_payment_times_t *t,
     const ngx_payment_histogram_t *h)
 {
     uint64_t    sum;
@@ -236,7 +236,7 @@ ngx_http_payment_times(ngx_http_payment_times_t *t,
 /* the limits of ngx_payment_histogram_add() */
 
 uint64_t
-ngx_http_payment_bucket_us(ngx_uint_t i)
+ngx_http_payment_counters_bucket_us(ngx_uint_t i)
 {
     return i == 0 ? 63 : 125 * ((uint64_t) 1 << (i - 1));
 }
@@ -245,7 +245,7 @@ ngx_http_payment_bucket_us(ngx_uint_t i)
 /* Within a bucket the times are taken as spread evenly. */
 
 uint64_t
-ngx_http_payment_quantile_us(const ngx_http_payment_times_t *t,
+ngx_http_payment_counters_quantile(const ngx_http_payment_times_t *t,
     ngx_uint_t percent)
 {
     uint64_t    count, rank, before, lower, upper;
@@ -267,7 +267,7 @@ ngx_http_payment_quantile_us(const ngx_http_payment_times_t *t,
 
     for (i = 0; i < NGX_PAYMENT_BUCKETS - 1; i++) {
 
-        upper = ngx_http_payment_bucket_us(i);
+        upper = ngx_http_payment_counters_bucket_us(i);
 
         if (rank <= t->up_to[i]) {
             return lower + (uint64_t) ((double) (upper - lower)
@@ -286,7 +286,7 @@ ngx_http_payment_quantile_us(const ngx_http_payment_times_t *t,
 
 
 const char *
-ngx_http_payment_operation_name(ngx_uint_t operation)
+ngx_http_payment_counters_operation(ngx_uint_t operation)
 {
     /* 0: the path named no operation */
 
@@ -296,7 +296,7 @@ ngx_http_payment_operation_name(ngx_uint_t operation)
 
 
 const char *
-ngx_http_payment_outcome_name(ngx_uint_t outcome)
+ngx_http_payment_counters_outcome(ngx_uint_t outcome)
 {
     if (outcome == PAYMENT_REPLAYED) {
         return "REPLAYED";
@@ -311,7 +311,7 @@ ngx_http_payment_outcome_name(ngx_uint_t outcome)
 
 
 ngx_uint_t
-ngx_http_payment_helper_up(const ngx_payment_helper_stats_t *h)
+ngx_http_payment_counters_up(const ngx_payment_helper_stats_t *h)
 {
     ngx_pid_t  pid;
 
@@ -322,15 +322,15 @@ ngx_http_payment_helper_up(const ngx_payment_helper_stats_t *h)
 
 
 ngx_msec_t
-ngx_http_payment_uptime(void)
+ngx_http_payment_counters_uptime(void)
 {
     uint64_t         start, now;
     struct timespec  ts;
 
     /* both since the machine was started, whatever the wall clock did */
 
-    start = ngx_http_payment_process_start(ngx_process == NGX_PROCESS_SINGLE
-                                           ? ngx_pid : ngx_parent);
+    start = ngx_http_payment_counters_start(ngx_process == NGX_PROCESS_SINGLE
+                                            ? ngx_pid : ngx_parent);
 
     if (start == 0 || clock_gettime(CLOCK_BOOTTIME, &ts) == -1) {
         return 0;
@@ -345,7 +345,7 @@ ngx_http_payment_uptime(void)
 /* Field 22 of /proc/<pid>/stat, in milliseconds: see proc(5). */
 
 static uint64_t
-ngx_http_payment_process_start(ngx_pid_t pid)
+ngx_http_payment_counters_start(ngx_pid_t pid)
 {
     long        ticks;
     u_char     *p, *last;

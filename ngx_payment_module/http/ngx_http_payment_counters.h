@@ -64,40 +64,40 @@ extern const ngx_http_payment_timing_t   ngx_http_payment_timings[];
 extern const ngx_http_payment_timing_t   ngx_http_payment_calls[];
 
 
-uint64_t ngx_http_payment_counter(const void *stats,
+uint64_t ngx_http_payment_counters_value(const void *stats,
     const ngx_http_payment_counter_t *counter);
 
 /* brings the shards' gauges up to date, before they are shown */
-void ngx_http_payment_sum_gauges(ngx_payment_stats_t *stats,
+void ngx_http_payment_counters_sum(ngx_payment_stats_t *stats,
     ngx_uint_t shards);
 
 /* a gauge that a process's death can leave off by some: never below 0 */
-uint64_t ngx_http_payment_gauge(const ngx_atomic_t *value);
+uint64_t ngx_http_payment_counters_gauge(const ngx_atomic_t *value);
 
 /* of the breaker, in 1/100 %; negative: there are too few calls to say */
-ngx_atomic_int_t ngx_http_payment_rate(const ngx_payment_helper_stats_t *h,
-    const ngx_atomic_t *rate);
+ngx_atomic_int_t ngx_http_payment_counters_rate(
+    const ngx_payment_helper_stats_t *h, const ngx_atomic_t *rate);
 
-void ngx_http_payment_times(ngx_http_payment_times_t *t,
+void ngx_http_payment_counters_times(ngx_http_payment_times_t *t,
     const ngx_payment_histogram_t *h);
 
 /* the largest time that bucket i counts; the last has none */
-uint64_t ngx_http_payment_bucket_us(ngx_uint_t i);
+uint64_t ngx_http_payment_counters_bucket_us(ngx_uint_t i);
 
 /* an estimate, from the buckets; 0 if nothing was counted */
-uint64_t ngx_http_payment_quantile_us(const ngx_http_payment_times_t *t,
+uint64_t ngx_http_payment_counters_quantile(const ngx_http_payment_times_t *t,
     ngx_uint_t percent);
 
 /* text of an operation as it is counted; there are NGX_PAYMENT_OPERATIONS */
-const char *ngx_http_payment_operation_name(ngx_uint_t operation);
+const char *ngx_http_payment_counters_operation(ngx_uint_t operation);
 
 /* text of an outcome as it is counted: its code; NULL: no more outcomes */
-const char *ngx_http_payment_outcome_name(ngx_uint_t outcome);
+const char *ngx_http_payment_counters_outcome(ngx_uint_t outcome);
 
 /* the helper is there: it said so, and its process exists */
-ngx_uint_t ngx_http_payment_helper_up(const ngx_payment_helper_stats_t *h);
+ngx_uint_t ngx_http_payment_counters_up(const ngx_payment_helper_stats_t *h);
 
 /* since when nginx (its master, if it has one) runs; 0: not known */
-ngx_msec_t ngx_http_payment_uptime(void);
+ngx_msec_t ngx_http_payment_counters_uptime(void);
 
 #endif /* NGX_HTTP_PAYMENT_COUNTERS_H */

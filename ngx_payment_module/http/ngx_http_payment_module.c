@@ -351,7 +351,7 @@ static ngx_command_t  ngx_http_payment_commands[] = {
 
 
 static ngx_http_module_t  ngx_http_payment_module_ctx = {
-    ngx_http_payment_add_variables,        /* preconfiguration */
+    ngx_http_payment_variables_add,        /* preconfiguration */
     NULL,                                  /* postconfiguration */
 
     ngx_http_payment_create_main_conf,     /* create main configuration */

@@ -101,7 +101,7 @@ ngx_int_t ngx_http_payment_api_handler(ngx_http_request_t *r);
 ngx_http_payment_ctx_t *ngx_http_payment_api_ctx(ngx_http_request_t *r);
 
 /* ngx_http_payment_variables.c */
-ngx_int_t ngx_http_payment_add_variables(ngx_conf_t *cf);
+ngx_int_t ngx_http_payment_variables_add(ngx_conf_t *cf);
 
 /* ngx_http_payment_status.c: payment_status [json | prometheus] */
 ngx_int_t ngx_http_payment_status_handler(ngx_http_request_t *r);

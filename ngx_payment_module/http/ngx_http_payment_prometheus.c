@@ -54,7 +54,7 @@ ngx_http_payment_prometheus_handler(ngx_http_request_t *r)
 
     pmcf = ngx_http_get_module_main_conf(r, ngx_http_payment_module);
     stats = pmcf->writer.stats;
-    ngx_http_payment_sum_gauges(stats, pmcf->shards.nelts);
+    ngx_http_payment_counters_sum(stats, pmcf->shards.nelts);
 
     ngx_http_payment_text_init(&t, r);
 
@@ -106,7 +106,7 @@ ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t)
                               NGX_PAYMENT_VERSION "\",nginx=\""
                               NGINX_VERSION "\"} 1\n");
 
-    uptime = ngx_http_payment_uptime();
+    uptime = ngx_http_payment_counters_uptime();
 
     ngx_http_payment_prometheus_family(t, "payment_uptime_seconds", "gauge",
                                        "Time since nginx was started.");
@@ -127,10 +127,10 @@ ngx_http_payment_prometheus_requests(ngx_http_payment_text_t *t,
                                        "outcome and HTTP status.");
 
     for (op = 0; op < NGX_PAYMENT_OPERATIONS; op++) {
-        operation = ngx_http_payment_operation_name(op);
+        operation = ngx_http_payment_counters_operation(op);
 
         for (outcome = 0; /* void */ ; outcome++) {
-            code = ngx_http_payment_outcome_name(outcome);
+            code = ngx_http_payment_counters_outcome(outcome);
 
             if (code == NULL) {
                 break;
@@ -186,10 +186,10 @@ ngx_http_payment_prometheus_times(ngx_http_payment_text_t *t,
     ngx_uint_t                i;
     ngx_http_payment_times_t  times;
 
-    ngx_http_payment_times(&times, h);
+    ngx_http_payment_counters_times(&times, h);
 
     for (i = 0; i < NGX_PAYMENT_BUCKETS - 1; i++) {
-        us = ngx_http_payment_bucket_us(i);
+        us = ngx_http_payment_counters_bucket_us(i);
 
         ngx_http_payment_text_add(t, "%s_bucket{%sle=\"%uL.%06uL\"} %uL\n",
                                   name, labels, us / 1000000, us % 1000000,
@@ -243,7 +243,7 @@ ngx_http_payment_prometheus_counters(ngx_http_payment_text_t *t,
         for (i = 0; i < shards->nelts; i++) {
             ngx_http_payment_text_add(t, "%s{shard=\"%V\"} %uL\n", name,
                                       &shard[i]->name,
-                                      ngx_http_payment_counter(
+                                      ngx_http_payment_counters_value(
                                           (const u_char *) stats
                                           + shard[i]->index * size, c));
         }
@@ -262,7 +262,7 @@ ngx_http_payment_prometheus_helper(ngx_http_payment_text_t *t,
     ngx_http_payment_prometheus_family(t, "payment_outbox_up", "gauge",
                                        "1 while the helper process runs.");
     ngx_http_payment_text_add(t, "payment_outbox_up %ui\n",
-                              ngx_http_payment_helper_up(h));
+                              ngx_http_payment_counters_up(h));
 
     for (c = ngx_http_payment_helper_counters; c->name; c++) {
         rises = (c->type == NGX_HTTP_PAYMENT_COUNTER);
@@ -274,7 +274,7 @@ ngx_http_payment_prometheus_helper(ngx_http_payment_text_t *t,
                                            rises ? "counter" : "gauge",
                                            c->help);
         ngx_http_payment_text_add(t, "%s %uL\n", name,
-                                  ngx_http_payment_counter(h, c));
+                                  ngx_http_payment_counters_value(h, c));
     }
 }
 
@@ -312,18 +312,18 @@ ngx_http_payment_prometheus_breaker(ngx_http_payment_text_t *t,
     ngx_http_payment_prometheus_rate(t, NGX_HTTP_PAYMENT_R4J "failure_rate",
                                      "Failed calls in percent, -1 while there "
                                      "are too few calls.",
-                                     ngx_http_payment_rate(h,
+                                     ngx_http_payment_counters_rate(h,
                                                  &h->breaker_failure_rate));
     ngx_http_payment_prometheus_rate(t, NGX_HTTP_PAYMENT_R4J "slow_call_rate",
                                      "Slow calls in percent, -1 while there "
                                      "are too few calls.",
-                                     ngx_http_payment_rate(h,
+                                     ngx_http_payment_counters_rate(h,
                                                  &h->breaker_slow_rate));
 
-    buffered = ngx_http_payment_gauge(&h->breaker_buffered);
-    failed = ngx_http_payment_gauge(&h->breaker_failed);
-    slow = ngx_http_payment_gauge(&h->breaker_slow);
-    slow_failed = ngx_http_payment_gauge(&h->breaker_slow_failed);
+    buffered = ngx_http_payment_counters_gauge(&h->breaker_buffered);
+    failed = ngx_http_payment_counters_gauge(&h->breaker_failed);
+    slow = ngx_http_payment_counters_gauge(&h->breaker_slow);
+    slow_failed = ngx_http_payment_counters_gauge(&h->breaker_slow_failed);
 
     ngx_http_payment_prometheus_pair(t, NGX_HTTP_PAYMENT_R4J "buffered_calls",
                                      "Calls in the sliding window.",

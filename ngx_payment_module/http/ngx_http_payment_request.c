@@ -248,8 +248,8 @@ ngx_http_payment_request_header(ngx_http_request_t *r, const char *name,
 
 
 /*
- * A name may be written with escapes, like a value: "merchant%49d" is merchantId
- * to whoever else reads the query.
+ * A name may be written with escapes, like a value: "merchant%49d" is
+ * merchantId to whoever else reads the query.
  */
 
 ngx_int_t

@@ -15,9 +15,9 @@
 
 
 /*
- * For a location that is only read.  NGX_OK: it is a GET or a HEAD, and its body
- * is discarded.  NGX_DECLINED: the request was refused, and the content handler
- * has to return *rc.
+ * For a location that is only read.  NGX_OK: it is a GET or a HEAD, and its
+ * body is discarded.  NGX_DECLINED: the request was refused, and the content
+ * handler has to return *rc.
  */
 ngx_int_t ngx_http_payment_request_get(ngx_http_request_t *r, ngx_int_t *rc);
 

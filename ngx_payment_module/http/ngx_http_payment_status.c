@@ -41,7 +41,7 @@ ngx_http_payment_status_handler(ngx_http_request_t *r)
 
     pmcf = ngx_http_get_module_main_conf(r, ngx_http_payment_module);
     stats = pmcf->writer.stats;
-    ngx_http_payment_sum_gauges(stats, pmcf->shards.nelts);
+    ngx_http_payment_counters_sum(stats, pmcf->shards.nelts);
 
     ngx_http_payment_text_init(&t, r);
 
@@ -87,7 +87,7 @@ ngx_http_payment_status_nginx(ngx_http_payment_text_t *t)
                               "\",\"uptime_ms\":%M,\"workers\":%i,"
                               "\"pid\":%P,\"connections\":%ui,"
                               "\"connections_used\":%ui",
-                              ngx_http_payment_uptime(),
+                              ngx_http_payment_counters_uptime(),
                               ngx_process == NGX_PROCESS_SINGLE
                               ? 1 : ccf->worker_processes,
                               ngx_pid, ngx_cycle->connection_n,
@@ -126,10 +126,11 @@ ngx_http_payment_status_requests(ngx_http_payment_text_t *t,
         total = stats->requests[op][PAYMENT_OK];
 
         ngx_http_payment_text_add(t, "\"%s\":{\"OK\":%uL",
-                                  ngx_http_payment_operation_name(op), total);
+                                  ngx_http_payment_counters_operation(op),
+                                  total);
 
         for (outcome = PAYMENT_OK + 1; /* void */ ; outcome++) {
-            code = ngx_http_payment_outcome_name(outcome);
+            code = ngx_http_payment_counters_outcome(outcome);
 
             if (code == NULL) {
                 break;
@@ -176,15 +177,15 @@ ngx_http_payment_status_times(ngx_http_payment_text_t *t, const char *name,
 {
     ngx_http_payment_times_t  times;
 
-    ngx_http_payment_times(&times, h);
+    ngx_http_payment_counters_times(&times, h);
 
     ngx_http_payment_text_add(t, "\"%s\":{\"count\":%uL,\"sum_us\":%uL,"
                               "\"p50_us\":%uL,\"p95_us\":%uL,\"p99_us\":%uL}",
                               name, ngx_http_payment_times_count(&times),
                               times.sum_us,
-                              ngx_http_payment_quantile_us(&times, 50),
-                              ngx_http_payment_quantile_us(&times, 95),
-                              ngx_http_payment_quantile_us(&times, 99));
+                              ngx_http_payment_counters_quantile(&times, 50),
+                              ngx_http_payment_counters_quantile(&times, 95),
+                              ngx_http_payment_counters_quantile(&times, 99));
 }
 
 
@@ -250,7 +251,8 @@ ngx_http_payment_status_outbox(ngx_http_payment_text_t *t,
     ngx_http_payment_text_add(t, "\"outbox\":{\"enabled\":%s,\"up\":%s,"
                               "\"pid\":%uA,\"started_at_ms\":%uA,\"owner\":",
                               pmcf->outbox.enable ? "true" : "false",
-                              ngx_http_payment_helper_up(h) ? "true" : "false",
+                              ngx_http_payment_counters_up(h) ? "true"
+                                                              : "false",
                               h->pid, h->started_at);
 
     ngx_http_payment_text_string(t, &text);
@@ -282,7 +284,7 @@ ngx_http_payment_status_counters(ngx_http_payment_text_t *t,
     const ngx_http_payment_counter_t  *c;
 
     for (c = counters; c->name; c++) {
-        n = ngx_http_payment_counter(stats, c);
+        n = ngx_http_payment_counters_value(stats, c);
 
         if (c->type == NGX_HTTP_PAYMENT_FLAG) {
             ngx_http_payment_text_add(t, ",\"%s\":%s", c->name,
@@ -299,10 +301,16 @@ void
 ngx_http_payment_status_breaker(ngx_http_payment_text_t *t,
     const ngx_http_payment_main_conf_t *pmcf)
 {
+    uint64_t                           buffered, failed, slow, slow_failed;
     const ngx_http_payment_timing_t   *calls;
     const ngx_payment_helper_stats_t  *h;
 
     h = &pmcf->writer.stats->helper;
+
+    buffered = ngx_http_payment_counters_gauge(&h->breaker_buffered);
+    failed = ngx_http_payment_counters_gauge(&h->breaker_failed);
+    slow = ngx_http_payment_counters_gauge(&h->breaker_slow);
+    slow_failed = ngx_http_payment_counters_gauge(&h->breaker_slow_failed);
 
     ngx_http_payment_text_add(t, "\"breaker\":{\"name\":\""
                               NGX_HTTP_PAYMENT_BREAKER "\",\"enabled\":%s,"
@@ -313,10 +321,10 @@ ngx_http_payment_status_breaker(ngx_http_payment_text_t *t,
                               payment_breaker_state_name(h->breaker_state));
 
     ngx_http_payment_status_rate(t, "failure_rate",
-                                 ngx_http_payment_rate(h,
+                                 ngx_http_payment_counters_rate(h,
                                                  &h->breaker_failure_rate));
     ngx_http_payment_status_rate(t, "slow_call_rate",
-                                 ngx_http_payment_rate(h,
+                                 ngx_http_payment_counters_rate(h,
                                                  &h->breaker_slow_rate));
 
     ngx_http_payment_text_add(t, "\"buffered_calls\":%uL,"
@@ -324,10 +332,7 @@ ngx_http_payment_status_breaker(ngx_http_payment_text_t *t,
                               "\"slow_failed_calls\":%uL,"
                               "\"not_permitted_calls\":%uA,"
                               "\"transitions\":%uA,\"calls\":{",
-                              ngx_http_payment_gauge(&h->breaker_buffered),
-                              ngx_http_payment_gauge(&h->breaker_failed),
-                              ngx_http_payment_gauge(&h->breaker_slow),
-                              ngx_http_payment_gauge(&h->breaker_slow_failed),
+                              buffered, failed, slow, slow_failed,
                               h->breaker_not_permitted,
                               h->breaker_transitions);
 

@@ -42,7 +42,7 @@ static ngx_http_variable_t  ngx_http_payment_vars[] = {
 
 
 ngx_int_t
-ngx_http_payment_add_variables(ngx_conf_t *cf)
+ngx_http_payment_variables_add(ngx_conf_t *cf)
 {
     ngx_http_variable_t  *var, *v;
 

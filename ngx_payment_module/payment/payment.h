@@ -46,8 +46,8 @@
 
 /*
  * The longest answer; the longest payload of an event, without its metadata;
- * the longest problem.  A byte of text becomes at most the 6 bytes of an escape,
- * and the rest of each is less than PAYMENT_FIXED_SIZE.
+ * the longest problem.  A byte of text becomes at most the 6 bytes of an
+ * escape, and the rest of each is less than PAYMENT_FIXED_SIZE.
  */
 #define PAYMENT_FIXED_SIZE         512
 #define PAYMENT_RESPONSE_SIZE      (PAYMENT_FIXED_SIZE                        \

@@ -114,8 +114,8 @@ static payment_outcome_e payment_request_fault(payment_fault_t *fault,
 
 
 /*
- * By payment_member_e.  Of several faults the first in this order is told, after
- * that of an unknown member.
+ * By payment_member_e.  Of several faults the first in this order is told,
+ * after that of an unknown member.
  */
 
 static const payment_member_t  payment_members[PAYMENT_MEMBERS_N] = {
@@ -396,8 +396,9 @@ payment_request_json_fault(const json_error_t *error, const char *body,
 
 
 /*
- * Finds the member of the top object in which the first len bytes of a body end.
- * jansson has read these bytes before, so they are JSON up to the very end.
+ * Finds the member of the top object in which the first len bytes of a body
+ * end.  jansson has read these bytes before, so they are JSON up to the very
+ * end.
  */
 
 static payment_place_t
@@ -771,9 +772,9 @@ payment_request_key(payment_request_t *r, const json_t *value,
 
 /*
  * The header's value is a string of structured fields (RFC 9651), which is
- * printable ASCII in quotes, with a backslash before a quote or a backslash; or,
- * as many clients send it, a bare word.  A bare word with a comma may be two
- * headers that a proxy joined, and is refused.
+ * printable ASCII in quotes, with a backslash before a quote or a backslash;
+ * or, as many clients send it, a bare word.  A bare word with a comma may be
+ * two headers that a proxy joined, and is refused.
  */
 
 static payment_outcome_e
@@ -985,10 +986,11 @@ payment_request_pair(payment_pair_t *pair, const char *name,
 
 
 /*
- * The fingerprint is a hash of what the request means.  Each part has its length
- * before it, or a fixed length, so that two meanings never make the same bytes.
- * Neither the key nor white space nor the order of members is part of it.  As it
- * is stored, PAYMENT_FINGERPRINT_VERSION has to be raised with each change here.
+ * The fingerprint is a hash of what the request means.  Each part has its
+ * length before it, or a fixed length, so that two meanings never make the
+ * same bytes.  Neither the key nor white space nor the order of members is part
+ * of it.  As it is stored, PAYMENT_FINGERPRINT_VERSION has to be raised with
+ * each change here.
  */
 
 static void

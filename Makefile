@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := build
 
-.PHONY: help build static asan install-deps run run-two-nodes stop clean \
+.PHONY: help build static asan install install-deps run run-two-nodes stop clean \
         test test-unit test-fuzz test-nginx test-asan test-api \
         test-fault bench bench-k6 bench-k6-flow
 
@@ -17,6 +17,9 @@ PROVE  ?=
 PYTEST ?=
 export PROVE PYTEST
 
+# where `make install` puts what it installs; see tools/install.sh
+export DESTDIR PREFIX MODULES_DIR
+
 # seconds that the fuzzer searches for
 FUZZ ?= 20
 
@@ -29,6 +32,9 @@ static:                 ## build/static/nginx, with the module compiled in
 
 asan:                   ## build/asan/nginx, under Address- and UBSanitizer
 	@tools/build.sh asan && echo build/asan/nginx
+
+install: build          ## DESTDIR=, PREFIX=/usr: the module, migrate, docs
+	@tools/install.sh
 
 install-deps:           ## the Debian packages and Python packages needed
 	@tools/install-deps.sh all

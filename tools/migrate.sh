@@ -5,13 +5,36 @@
 #
 #   tools/migrate.sh DATABASE [options of the mariadb client ..]
 #   tools/migrate.sh payment --socket=/run/mysqld/mysqld.sock --user=root
+#
+# `make install` installs it as ngx-payment-migrate, with sql/ below share/. So
+# it uses nothing else of tools/.
 
 set -euo pipefail
-. "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-(( $# >= 1 )) || die "usage: tools/migrate.sh DATABASE [client option ..]"
+above=$(cd -- "$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/.." && pwd)
+sql=$above/sql
 
-need mariadb mariadb-client-core
+if [[ ! -d $sql ]]; then
+    sql=$above/share/ngx-payment/sql
+fi
+
+
+say() {
+    printf '%s\n' "$*" >&2
+}
+
+
+die() {
+    say "${0##*/}: $*"
+    exit 1
+}
+
+
+(( $# >= 1 )) && [[ $1 != -* ]] \
+    || die "usage: ${0##*/} DATABASE [client option ..]"
+
+command -v mariadb >/dev/null 2>&1 \
+    || die "mariadb is missing: install the Debian package mariadb-client-core"
 
 database=$1
 shift
@@ -48,7 +71,7 @@ version=$(current_version) \
 
 applied=0
 
-for file in "$ROOT"/sql/V[0-9]*__*.sql; do
+for file in "$sql"/V[0-9]*__*.sql; do
     number=${file##*/V}
     number=$((10#${number%%__*}))
 
@@ -57,7 +80,7 @@ for file in "$ROOT"/sql/V[0-9]*__*.sql; do
     fi
 
     if (( number != version + 1 )); then
-        die "the migration to version $((version + 1)) is not in sql/;" \
+        die "the migration to version $((version + 1)) is not in $sql;" \
             "found ${file##*/}"
     fi
 

@@ -206,13 +206,14 @@ class MariaDB:
 
         self.migrate('payment')
 
-    def _login(self):
+    def login(self):
+        """Options of the mariadb client, for the server's owner."""
         return ('--no-defaults', '--protocol=socket',
                 f'--socket={self.socket}', f'--user={_me()}')
 
     def migrate(self, database):
         subprocess.run([ROOT / 'tools' / 'migrate.sh', database,
-                        *self._login()], check=True,
+                        *self.login()], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def run_script(self, path, database, before=''):
@@ -223,7 +224,12 @@ class MariaDB:
         if before:
             script = script.partition('\n' + before)[0]
 
-        subprocess.run(['mariadb', *self._login(), database], input=script,
+        self.run(script, database)
+
+    def run(self, script, *database):
+        """What a person gives to the mariadb client."""
+
+        subprocess.run(['mariadb', *self.login(), *database], input=script,
                        text=True, check=True)
 
     def admin(self, database=None):

@@ -1,0 +1,27 @@
+-- What ngx_payment_module does with its tables, and no more: in particular, no
+-- payment can be deleted, and no table be made, changed or emptied. To be run
+-- in the payment's database, after ngx-payment-migrate, and again after each
+-- migration that adds a table; a right that is there already is kept.
+
+GRANT SELECT                          ON payment_schema_version
+    TO 'payment'@'10.0.0.%';
+
+-- the workers
+GRANT SELECT, INSERT, UPDATE          ON payment
+    TO 'payment'@'10.0.0.%';
+GRANT SELECT, INSERT, DELETE          ON idempotency_key
+    TO 'payment'@'10.0.0.%';
+GRANT SELECT, INSERT, DELETE          ON outbox_event
+    TO 'payment'@'10.0.0.%';
+
+-- the helper, which publishes what the workers put into outbox_event
+GRANT SELECT, INSERT, DELETE          ON outbox_dead
+    TO 'payment'@'10.0.0.%';
+GRANT SELECT, INSERT, UPDATE, DELETE  ON outbox_lease
+    TO 'payment'@'10.0.0.%';
+
+-- the archive of published events: `payment_outbox_archive on`
+GRANT INSERT                          ON outbox_archive
+    TO 'payment'@'10.0.0.%';
+GRANT EXECUTE  ON PROCEDURE outbox_archive_upkeep
+    TO 'payment'@'10.0.0.%';

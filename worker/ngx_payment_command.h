@@ -18,6 +18,8 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "ngx_payment_stats.h"
+
 
 typedef enum {
     NGX_PAYMENT_COMMAND_NONE = 0,
@@ -57,7 +59,20 @@ typedef enum {
      | (ngx_atomic_uint_t) (status))
 
 #define ngx_payment_result_status(result)    ((result) & 0xff)
-#define ngx_payment_result_op(result)        (((result) >> 8) & 0xff)
 #define ngx_payment_result_count(result)     ((result) >> 16)
+
+
+/* the helper's side of the word */
+
+typedef struct {
+    ngx_payment_helper_stats_t  *stats;
+    ngx_atomic_uint_t            word;    /* the command under way; 0: none */
+} ngx_payment_command_t;
+
+
+/* The next command, which is under way from now on; 0: there is none, or one
+ * is under way. */
+ngx_atomic_uint_t ngx_payment_command_take(ngx_payment_command_t *c);
+void ngx_payment_command_done(ngx_payment_command_t *c, ngx_uint_t status);
 
 #endif /* NGX_PAYMENT_COMMAND_H */

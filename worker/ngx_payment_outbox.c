@@ -1,37 +1,64 @@
 /*
- * The outbox as a guest on nginx's event loop: how it begins, its pulse, the
- * breaker between the relays and the producer, and how it ends.
+ * The outbox as a guest on nginx's event loop: how it begins, its pulse, and
+ * how it ends.
  *
- * Two hosts.  The helper process: the master starts nginx's cache manager for
- * our path's sake and calls ngx_payment_outbox_manager() there; it ends by
- * exit(), so that the drain is an atexit() handler.  And the single process,
- * when master_process is off: the module's init_process and exit_process hooks
- * call start and drain.
+ * There are two hosts.  One is the helper process: because the module has a
+ * path, the master starts nginx's cache manager, which calls
+ * ngx_payment_outbox_manager(); that process ends by exit(), so the drain is an
+ * atexit() handler.  The other is the single process, when master_process is
+ * off: the module's init_process and exit_process hooks call start and drain.
  *
  * Owner: one of these processes, recognised by its pid.
  * Limits: one outbox a process; a tick each poll interval; the drain ends
  * after payment_outbox_drain_timeout, or about 1 s when the master kills.
  */
 
+#include "ngx_payment_clock.h"
+#include "ngx_payment_operator.h"
+#include "ngx_payment_outbox.h"
 #include "ngx_payment_relay.h"
-#include "ngx_payment_producer_conf.h"
-#include "ngx_payment_command.h"
 
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
-#include <signal.h>
 
 
-#define NGX_PAYMENT_MANAGER_DELAY     (3600 * 1000)      /* ms: own timers */
-#define NGX_PAYMENT_TICK_MAX          100                /* ms */
-#define NGX_PAYMENT_DRAIN_TICK        10                 /* ms */
-#define NGX_PAYMENT_REPORT_PATIENCE   5000               /* ms */
-#define NGX_PAYMENT_OVERDUE_TICKS     20
-#define NGX_PAYMENT_TERMINATE_DRAIN   1000               /* ms */
+#define NGX_PAYMENT_OUTBOX_MANAGER_DELAY  (3600 * 1000)  /* ms: own timers */
+#define NGX_PAYMENT_OUTBOX_TICK_MAX       100            /* ms */
+#define NGX_PAYMENT_OUTBOX_DRAIN_TICK     10             /* ms */
+#define NGX_PAYMENT_OUTBOX_REPORT_PATIENCE  5000         /* ms */
+#define NGX_PAYMENT_OUTBOX_OVERDUE_TICKS  20
+#define NGX_PAYMENT_OUTBOX_TERMINATE_DRAIN  1000         /* ms */
+#define NGX_PAYMENT_OUTBOX_CLOSE_MIN      100            /* ms */
 
-#define NGX_PAYMENT_CRASH_PERIOD      30000              /* ms */
-#define NGX_PAYMENT_CRASHES_FREE      2
-#define NGX_PAYMENT_CRASH_DELAY       250                /* ms, doubled each */
+#define NGX_PAYMENT_OUTBOX_CRASH_PERIOD   30000          /* ms */
+#define NGX_PAYMENT_OUTBOX_CRASHES_FREE   2
+#define NGX_PAYMENT_OUTBOX_CRASH_DELAY    250            /* ms, doubled each */
+
+
+typedef enum {
+    NGX_PAYMENT_OUTBOX_WAITING = 0,  /* for initial_delay, or after crashes */
+    NGX_PAYMENT_OUTBOX_RUNNING,
+    NGX_PAYMENT_OUTBOX_DRAINING,
+    NGX_PAYMENT_OUTBOX_ENDED
+} ngx_payment_outbox_state_e;
+
+
+typedef struct {
+    ngx_payment_outbox_state_e   state;
+    ngx_payment_outbox_conf_t   *conf;
+    ngx_payment_stats_t         *stats;
+    ngx_cycle_t                 *cycle;
+    ngx_log_t                   *log;
+
+    ngx_payment_relays_t         relays;
+
+    ngx_uint_t                   overdue;         /* ticks without reports */
+    ngx_uint_t                   life;            /* index of stats' lives */
+    ngx_connection_t            *bell;
+    ngx_event_t                  tick;
+    ngx_event_t                  start;           /* after the delays */
+} ngx_payment_outbox_t;
 
 
 static ngx_int_t ngx_payment_outbox_begin(ngx_payment_outbox_conf_t *conf,
@@ -39,18 +66,13 @@ static ngx_int_t ngx_payment_outbox_begin(ngx_payment_outbox_conf_t *conf,
 static ngx_msec_t ngx_payment_outbox_enter(ngx_payment_outbox_t *o);
 static ngx_int_t ngx_payment_outbox_identity(ngx_payment_outbox_t *o);
 static void ngx_payment_outbox_run(ngx_event_t *ev);
-static ngx_int_t ngx_payment_outbox_init_breaker(ngx_payment_outbox_t *o);
 static ngx_int_t ngx_payment_outbox_init_relays(ngx_payment_outbox_t *o);
 static ngx_int_t ngx_payment_outbox_init_bell(ngx_payment_outbox_t *o);
 static void ngx_payment_outbox_ring(ngx_event_t *ev);
 static void ngx_payment_outbox_tick(ngx_event_t *ev);
 static void ngx_payment_outbox_watch(ngx_payment_outbox_t *o, uint64_t now_ns);
 
-static void ngx_payment_outbox_breaker_event(void *data,
-    const payment_breaker_event_t *event);
 static void ngx_payment_outbox_breaker_act(ngx_payment_outbox_t *o);
-static void ngx_payment_outbox_breaker_show(ngx_payment_outbox_t *o,
-    uint64_t now_ns);
 
 static void ngx_payment_outbox_report(void *data, payment_event_t *e,
     ngx_payment_verdict_e verdict, rd_kafka_resp_err_t err);
@@ -60,11 +82,13 @@ static void ngx_payment_outbox_down(void *data, rd_kafka_resp_err_t err);
 
 static void ngx_payment_outbox_exit(void);
 static void ngx_payment_outbox_end(ngx_payment_outbox_t *o);
+static uint64_t ngx_payment_outbox_await(ngx_payment_outbox_t *o);
 static ngx_msec_t ngx_payment_outbox_drain_time(ngx_payment_outbox_t *o);
 static ngx_uint_t ngx_payment_outbox_drained(ngx_payment_outbox_t *o);
 
 
-/* of this process; a child of a fork is no owner */
+/* The outbox belongs to the process with this pid, not to a child that it
+ * forks. */
 static ngx_payment_outbox_t  *ngx_payment_outbox;
 static ngx_pid_t              ngx_payment_outbox_pid;
 
@@ -86,10 +110,10 @@ ngx_payment_outbox_manager(void *data)
 
     ngx_cycle_t  *cycle;
 
-    /* the cache loader comes by, too, and a failed start is not repeated */
+    /* The cache loader calls this, too, and a failed start is not repeated. */
 
     if (ngx_payment_outbox_pid == ngx_pid) {
-        return NGX_PAYMENT_MANAGER_DELAY;
+        return NGX_PAYMENT_OUTBOX_MANAGER_DELAY;
     }
 
     ngx_payment_outbox_pid = ngx_pid;
@@ -97,7 +121,7 @@ ngx_payment_outbox_manager(void *data)
 
     ngx_setproctitle("payment outbox");
 
-    /* not before the user was changed, which clears it */
+    /* This comes after the change of the user, which would clear it. */
 
     if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) == -1) {
         ngx_log_error(NGX_LOG_ALERT, cycle->log, ngx_errno,
@@ -105,9 +129,9 @@ ngx_payment_outbox_manager(void *data)
     }
 
     if (getppid() != ngx_parent) {
-        /* the master died before it could have been told */
+        /* The master died before its death could be signalled. */
         ngx_terminate = 1;
-        return NGX_PAYMENT_MANAGER_DELAY;
+        return NGX_PAYMENT_OUTBOX_MANAGER_DELAY;
     }
 
     if (ngx_payment_db_init_process(cycle) != NGX_OK
@@ -116,7 +140,7 @@ ngx_payment_outbox_manager(void *data)
         ngx_log_error(NGX_LOG_ALERT, cycle->log, 0,
                       "payment outbox: could not start; events wait in the "
                       "database until a reload");
-        return NGX_PAYMENT_MANAGER_DELAY;
+        return NGX_PAYMENT_OUTBOX_MANAGER_DELAY;
     }
 
     if (atexit(ngx_payment_outbox_exit) != 0) {
@@ -125,7 +149,7 @@ ngx_payment_outbox_manager(void *data)
                       "given back");
     }
 
-    return NGX_PAYMENT_MANAGER_DELAY;
+    return NGX_PAYMENT_OUTBOX_MANAGER_DELAY;
 }
 
 
@@ -153,20 +177,22 @@ ngx_payment_outbox_begin(ngx_payment_outbox_conf_t *conf, ngx_cycle_t *cycle)
     o->stats = conf->stats;
     o->cycle = cycle;
     o->log = cycle->log;
-    o->producer_timeout = ngx_payment_producer_conf_timeout(conf);
+    o->relays.conf = conf;
+    o->relays.log = o->log;
+    o->relays.command.stats = &o->stats->helper;
 
     if (ngx_payment_outbox_identity(o) != NGX_OK
-        || ngx_payment_outbox_init_breaker(o) != NGX_OK
+        || ngx_payment_breaker_init(&o->relays.breaker, conf, o->log) != NGX_OK
         || ngx_payment_outbox_init_relays(o) != NGX_OK
         || ngx_payment_outbox_init_bell(o) != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    o->producer.conf = conf;
-    o->producer.log = o->log;
-    o->producer.handlers = &ngx_payment_outbox_handlers;
-    o->producer.data = o;
+    o->relays.producer.conf = conf;
+    o->relays.producer.log = o->log;
+    o->relays.producer.handlers = &ngx_payment_outbox_handlers;
+    o->relays.producer.data = o;
 
     o->tick.handler = ngx_payment_outbox_tick;
     o->tick.data = o;
@@ -188,9 +214,10 @@ ngx_payment_outbox_begin(ngx_payment_outbox_conf_t *conf, ngx_cycle_t *cycle)
 
 
 /*
- * Puts this life into shared memory, and learns of those before it: whose
- * leases are free for the taking, and how often they crashed.  The core starts
- * a dead helper again at once, however often; so we wait.
+ * Puts this life of the helper into shared memory, and looks at the lives
+ * before it: their leases can be taken at once when their processes are gone,
+ * and many short lives are crashes.  The master starts a dead helper again at
+ * once, however often, so the helper itself waits before it begins.
  */
 
 static ngx_msec_t
@@ -205,7 +232,7 @@ ngx_payment_outbox_enter(ngx_payment_outbox_t *o)
 
     helper = &o->stats->helper;
     now = ngx_payment_unix_us() / 1000;
-    p = o->predecessors;
+    p = o->relays.node.predecessors;
     crashes = 0;
 
     for (i = 0; i < NGX_PAYMENT_LIVES; i++) {
@@ -220,7 +247,7 @@ ngx_payment_outbox_enter(ngx_payment_outbox_t *o)
         life->owner[NGX_PAYMENT_OWNER_LEN - 1] = '\0';
         p = ngx_sprintf(p, ",'%s'", life->owner);
 
-        if (now - life->started_at < NGX_PAYMENT_CRASH_PERIOD) {
+        if (now - life->started_at < NGX_PAYMENT_OUTBOX_CRASH_PERIOD) {
             crashes++;
         }
     }
@@ -232,28 +259,29 @@ ngx_payment_outbox_enter(ngx_payment_outbox_t *o)
 
     life = &helper->lives[o->life];
     life->pid = 0;
-    (void) ngx_cpystrn(life->owner, (u_char *) o->uuid, NGX_PAYMENT_OWNER_LEN);
+    (void) ngx_cpystrn(life->owner, (u_char *) o->relays.node.rules.uuid,
+                       NGX_PAYMENT_OWNER_LEN);
     life->started_at = now;
     life->pid = ngx_pid;
 
-    (void) ngx_cpystrn(helper->owner, (u_char *) o->uuid,
+    (void) ngx_cpystrn(helper->owner, (u_char *) o->relays.node.rules.uuid,
                        NGX_PAYMENT_OWNER_LEN);
     helper->started_at = now;
     helper->pid = ngx_pid;
     helper->kafka_up = 0;
 
-    /* the first one of this nginx gives others time to come up */
+    /* The first helper of this nginx gives its servers time to come up. */
 
     delay = (starts == 0) ? o->conf->initial_delay : 0;
 
-    if (crashes > NGX_PAYMENT_CRASHES_FREE) {
-        delay = NGX_PAYMENT_CRASH_DELAY
-                << (crashes - NGX_PAYMENT_CRASHES_FREE - 1);
+    if (crashes > NGX_PAYMENT_OUTBOX_CRASHES_FREE) {
+        delay = NGX_PAYMENT_OUTBOX_CRASH_DELAY
+                << (crashes - NGX_PAYMENT_OUTBOX_CRASHES_FREE - 1);
 
         ngx_log_error(NGX_LOG_WARN, o->log, 0,
                       "payment outbox: %ui helpers died within %d s, starting "
-                      "in %M ms", crashes, NGX_PAYMENT_CRASH_PERIOD / 1000,
-                      delay);
+                      "in %M ms", crashes,
+                      NGX_PAYMENT_OUTBOX_CRASH_PERIOD / 1000, delay);
     }
 
     return delay;
@@ -265,10 +293,13 @@ ngx_payment_outbox_enter(ngx_payment_outbox_t *o)
 static ngx_int_t
 ngx_payment_outbox_identity(ngx_payment_outbox_t *o)
 {
-    char                 *p;
+    char                 *p, uuid[PAYMENT_LEASE_UUID_LEN + 1];
     u_char                random[16 + sizeof(uint64_t)], hex[32];
     uint64_t              seed;
+    ngx_payment_node_t   *node;
     payment_lease_conf_t  conf;
+
+    node = &o->relays.node;
 
     if (getrandom(random, sizeof(random), 0) != sizeof(random)) {
         ngx_log_error(NGX_LOG_ALERT, o->log, ngx_errno,
@@ -280,18 +311,18 @@ ngx_payment_outbox_identity(ngx_payment_outbox_t *o)
     random[8] = (random[8] & 0x3f) | 0x80;
 
     (void) ngx_hex_dump(hex, random, 16);
-    (void) ngx_sprintf((u_char *) o->uuid, "%*s-%*s-%*s-%*s-%*s%Z",
+    (void) ngx_sprintf((u_char *) uuid, "%*s-%*s-%*s-%*s-%*s%Z",
                        (size_t) 8, hex, (size_t) 4, hex + 8,
                        (size_t) 4, hex + 12, (size_t) 4, hex + 16,
                        (size_t) 12, hex + 20);
 
-    if (gethostname(o->host, sizeof(o->host)) == -1) {
-        o->host[0] = '\0';
+    if (gethostname(node->host, sizeof(node->host)) == -1) {
+        node->host[0] = '\0';
     }
 
-    o->host[sizeof(o->host) - 1] = '\0';
+    node->host[sizeof(node->host) - 1] = '\0';
 
-    for (p = o->host; *p; p++) {
+    for (p = node->host; *p; p++) {
         if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z')
               || (*p >= '0' && *p <= '9') || *p == '.' || *p == '-'))
         {
@@ -299,9 +330,9 @@ ngx_payment_outbox_identity(ngx_payment_outbox_t *o)
         }
     }
 
-    o->predecessors = ngx_calloc(NGX_PAYMENT_LIVES
-                                 * (NGX_PAYMENT_OWNER_LEN + 3) + 1, o->log);
-    if (o->predecessors == NULL) {
+    node->predecessors = ngx_calloc(NGX_PAYMENT_LIVES
+                                    * (NGX_PAYMENT_OWNER_LEN + 3) + 1, o->log);
+    if (node->predecessors == NULL) {
         return NGX_ERROR;
     }
 
@@ -309,50 +340,7 @@ ngx_payment_outbox_identity(ngx_payment_outbox_t *o)
     conf.at_least_ms = o->conf->lock_at_least_for;
 
     ngx_memcpy(&seed, random + 16, sizeof(uint64_t));
-    payment_lease_node_init(&o->node, &conf, o->uuid, seed);
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_payment_outbox_init_breaker(ngx_payment_outbox_t *o)
-{
-    size_t                   size;
-    uint64_t                 now;
-    payment_breaker_conf_t   conf;
-    payment_breaker_state_e  before;
-
-    conf = o->conf->breaker;
-    conf.handler = ngx_payment_outbox_breaker_event;
-    conf.data = o;
-
-    now = ngx_payment_clock_ns();
-    size = payment_breaker_memory(&conf);
-
-    o->breaker_on = (o->conf->breaker_enable != 0);
-    o->breaker_memory = ngx_alloc(size, o->log);
-
-    if (o->breaker_memory == NULL
-        || payment_breaker_init(&o->breaker, &conf, o->breaker_memory, size,
-                                now)
-           != 0)
-    {
-        return NGX_ERROR;
-    }
-
-    /* what an operator forced outlives a helper */
-
-    before = (payment_breaker_state_e) o->stats->helper.breaker_state;
-
-    if (o->breaker_on
-        && (before == PAYMENT_BREAKER_FORCED_OPEN
-            || before == PAYMENT_BREAKER_DISABLED))
-    {
-        (void) payment_breaker_force(&o->breaker, now, before);
-    }
-
-    o->breaker_state = o->breaker.state;
+    payment_lease_node_init(&node->rules, &conf, uuid, seed);
 
     return NGX_OK;
 }
@@ -363,18 +351,20 @@ ngx_payment_outbox_init_relays(ngx_payment_outbox_t *o)
 {
     ngx_uint_t             i;
     ngx_payment_shard_t  **shards;
+    ngx_payment_relays_t  *all;
 
+    all = &o->relays;
     shards = o->conf->shards->elts;
 
-    o->nrelays = o->conf->shards->nelts;
-    o->relays = ngx_calloc(o->nrelays * sizeof(ngx_payment_relay_t), o->log);
+    all->n = o->conf->shards->nelts;
+    all->relays = ngx_calloc(all->n * sizeof(ngx_payment_relay_t), o->log);
 
-    if (o->relays == NULL) {
+    if (all->relays == NULL) {
         return NGX_ERROR;
     }
 
-    for (i = 0; i < o->nrelays; i++) {
-        if (ngx_payment_relay_init(&o->relays[i], o, shards[i]) != NGX_OK) {
+    for (i = 0; i < all->n; i++) {
+        if (ngx_payment_relay_init(&all->relays[i], all, shards[i]) != NGX_OK) {
             return NGX_ERROR;
         }
     }
@@ -420,16 +410,16 @@ ngx_payment_outbox_run(ngx_event_t *ev)
     ngx_payment_outbox_t  *o;
 
     o = ev->data;
-    o->started = 1;
+    o->state = NGX_PAYMENT_OUTBOX_RUNNING;
 
     ngx_log_error(NGX_LOG_NOTICE, o->log, 0,
                   "payment outbox: started, %ui shard(s), owner %s",
-                  o->nrelays, o->uuid);
+                  o->relays.n, o->relays.node.rules.uuid);
 
-    ngx_payment_producer_open(&o->producer);
+    ngx_payment_producer_open(&o->relays.producer);
 
-    for (i = 0; i < o->nrelays; i++) {
-        ngx_payment_relay_open(&o->relays[i]);
+    for (i = 0; i < o->relays.n; i++) {
+        ngx_payment_relay_open(&o->relays.relays[i]);
     }
 
     ngx_add_timer(&o->tick, 1);
@@ -454,12 +444,12 @@ ngx_payment_outbox_ring(ngx_event_t *ev)
                       "payment outbox: read() of the doorbell failed");
     }
 
-    if (!o->started) {
+    if (o->state == NGX_PAYMENT_OUTBOX_WAITING) {
         return;
     }
 
-    for (i = 0; i < o->nrelays; i++) {
-        ngx_payment_reader_wake(&o->relays[i]);
+    for (i = 0; i < o->relays.n; i++) {
+        ngx_payment_relay_wake(&o->relays.relays[i]);
     }
 }
 
@@ -474,225 +464,94 @@ ngx_payment_outbox_tick(ngx_event_t *ev)
     o = ev->data;
     now = ngx_payment_clock_ns();
 
-    if (o->breaker_on) {
-        (void) payment_breaker_tick(&o->breaker, now);
+    ngx_payment_breaker_tick(&o->relays.breaker, now);
 
-        for (i = 0; i < o->nrelays; i++) {
-            ngx_payment_relay_tell_breaker(&o->relays[i], now, 0);
-        }
+    for (i = 0; i < o->relays.n; i++) {
+        ngx_payment_relay_tell_breaker(&o->relays.relays[i], now, 0);
     }
 
     ngx_payment_outbox_breaker_act(o);
     ngx_payment_outbox_watch(o, now);
 
-    if (!o->draining) {
-        ngx_payment_command_run(o);
+    if (o->state == NGX_PAYMENT_OUTBOX_RUNNING) {
+        ngx_payment_operator_run(&o->relays);
     }
 
-    for (i = 0; i < o->nrelays; i++) {
-        ngx_payment_relay_tick(&o->relays[i], now);
+    for (i = 0; i < o->relays.n; i++) {
+        ngx_payment_relay_tick(&o->relays.relays[i], now);
     }
 
-    ngx_payment_outbox_breaker_show(o, now);
+    ngx_payment_breaker_show(&o->relays.breaker, now);
 
-    ngx_add_timer(ev, o->draining ? NGX_PAYMENT_DRAIN_TICK
-                      : ngx_min(o->conf->poll_interval, NGX_PAYMENT_TICK_MAX));
+    ngx_add_timer(ev, o->state == NGX_PAYMENT_OUTBOX_RUNNING
+                      ? ngx_min(o->conf->poll_interval,
+                                NGX_PAYMENT_OUTBOX_TICK_MAX)
+                      : NGX_PAYMENT_OUTBOX_DRAIN_TICK);
 }
 
 
 /*
  * The library promises a report within its timeout.  Should it ever forget
- * one, publishing would stand still: then there is a new producer.  Several
- * ticks, since after a stop of this process reports may be waiting for us.
+ * one, publishing would stand still, so a new producer takes over.  Several
+ * ticks must agree, since after a stop of this process (SIGSTOP) the reports
+ * may be waiting in the queue.
  */
 
 static void
 ngx_payment_outbox_watch(ngx_payment_outbox_t *o, uint64_t now_ns)
 {
-    uint64_t          limit;
-    ngx_uint_t        i;
-    payment_event_t  *e;
+    uint64_t                 limit, oldest;
+    ngx_uint_t               i;
+    ngx_payment_producer_t  *producer;
 
-    limit = (o->producer_timeout + NGX_PAYMENT_REPORT_PATIENCE) * 1000000ULL;
+    producer = &o->relays.producer;
+    limit = (producer->timeout + NGX_PAYMENT_OUTBOX_REPORT_PATIENCE)
+            * 1000000ULL;
 
-    for (i = 0; i < o->nrelays; i++) {
-        e = payment_inflight_first(&o->relays[i].table, PAYMENT_EVENT_SENT);
+    for (i = 0; i < o->relays.n; i++) {
+        oldest = ngx_payment_relay_oldest(&o->relays.relays[i]);
 
-        if (e && now_ns - e->since_ns > limit) {
+        if (oldest && now_ns - oldest > limit) {
             break;
         }
     }
 
-    if (i == o->nrelays || o->producer.state != NGX_PAYMENT_PRODUCER_UP) {
+    if (i == o->relays.n || producer->state != NGX_PAYMENT_PRODUCER_UP) {
         o->overdue = 0;
         return;
     }
 
-    if (++o->overdue == NGX_PAYMENT_OVERDUE_TICKS) {
+    if (++o->overdue == NGX_PAYMENT_OUTBOX_OVERDUE_TICKS) {
         ngx_log_error(NGX_LOG_ALERT, o->log, 0,
                       "payment outbox: no delivery report for %M ms, the Kafka "
                       "producer is given up",
-                      o->producer_timeout + NGX_PAYMENT_REPORT_PATIENCE);
+                      producer->timeout + NGX_PAYMENT_OUTBOX_REPORT_PATIENCE);
 
-        ngx_payment_producer_abort(&o->producer, NGX_PAYMENT_REPORT_PATIENCE);
-    }
-}
-
-
-/* the breaker */
-
-ngx_uint_t
-ngx_payment_outbox_permit(ngx_payment_outbox_t *o, uint64_t now_ns,
-    payment_event_t *e)
-{
-    e->counted = 0;
-
-    return !o->breaker_on
-           || payment_breaker_acquire(&o->breaker, now_ns, &e->token);
-}
-
-
-void
-ngx_payment_outbox_unpermit(ngx_payment_outbox_t *o, payment_event_t *e)
-{
-    if (o->breaker_on && !e->counted) {
-        payment_breaker_release(&o->breaker, e->token);
-        e->counted = 1;
-    }
-}
-
-
-/* Once for an event: the breaker may have been told before its report. */
-
-void
-ngx_payment_outbox_result(ngx_payment_outbox_t *o, uint64_t now_ns,
-    payment_event_t *e, payment_breaker_outcome_e outcome)
-{
-    if (!o->breaker_on || e->counted) {
-        return;
-    }
-
-    e->counted = 1;
-
-    payment_breaker_on_result(&o->breaker, now_ns, e->token,
-                              now_ns - e->since_ns, outcome);
-}
-
-
-static void
-ngx_payment_outbox_breaker_event(void *data,
-    const payment_breaker_event_t *event)
-{
-    ngx_payment_outbox_t *o = data;
-
-    ngx_uint_t                   level;
-    ngx_payment_helper_stats_t  *helper;
-
-    helper = &o->stats->helper;
-
-    switch (event->type) {
-
-    case PAYMENT_BREAKER_EVENT_SUCCESS:
-        ngx_payment_histogram_add(&helper->calls_successful,
-                                  event->duration_ns / 1000);
-        break;
-
-    case PAYMENT_BREAKER_EVENT_ERROR:
-        ngx_payment_histogram_add(&helper->calls_failed,
-                                  event->duration_ns / 1000);
-        break;
-
-    case PAYMENT_BREAKER_EVENT_IGNORED_ERROR:
-        ngx_payment_histogram_add(&helper->calls_ignored,
-                                  event->duration_ns / 1000);
-        break;
-
-    case PAYMENT_BREAKER_EVENT_NOT_PERMITTED:
-        (void) ngx_atomic_fetch_add(&helper->breaker_not_permitted, 1);
-        break;
-
-    case PAYMENT_BREAKER_EVENT_STATE_TRANSITION:
-        level = (event->to == PAYMENT_BREAKER_OPEN
-                 || event->to == PAYMENT_BREAKER_FORCED_OPEN)
-                ? NGX_LOG_WARN : NGX_LOG_NOTICE;
-
-        ngx_log_error(level, o->log, 0,
-                      "payment outbox: circuit breaker %s -> %s",
-                      payment_breaker_state_name(event->from),
-                      payment_breaker_state_name(event->to));
-
-        (void) ngx_atomic_fetch_add(&helper->breaker_transitions, 1);
-        break;
-
-    case PAYMENT_BREAKER_EVENT_FAILURE_RATE_EXCEEDED:
-    case PAYMENT_BREAKER_EVENT_SLOW_CALL_RATE_EXCEEDED:
-        ngx_log_error(NGX_LOG_WARN, o->log, 0,
-                      "payment outbox: circuit breaker: %s, %.1f %%",
-                      payment_breaker_event_name(event->type),
-                      (double) event->rate);
-        break;
-
-    default:
-        break;
+        ngx_payment_producer_abort(producer,
+                                   NGX_PAYMENT_OUTBOX_REPORT_PATIENCE);
     }
 }
 
 
 /*
- * OPEN sends nothing, so what the producer has in its queue comes back.  Not
- * done in the breaker's own call, which reports are in the middle of.
+ * An open breaker sends nothing, so what the producer has in its queue comes
+ * back.  The breaker opens in the middle of reports, which is why this is not
+ * done there.
  */
 
 static void
 ngx_payment_outbox_breaker_act(ngx_payment_outbox_t *o)
 {
-    ngx_uint_t               i;
-    payment_breaker_state_e  state;
+    ngx_uint_t  i;
 
-    state = o->breaker.state;
-
-    if (state == o->breaker_state) {
+    if (!ngx_payment_breaker_opened(&o->relays.breaker)) {
         return;
     }
 
-    o->breaker_state = state;
+    ngx_payment_producer_abort(&o->relays.producer, 0);
 
-    if (state != PAYMENT_BREAKER_OPEN && state != PAYMENT_BREAKER_FORCED_OPEN) {
-        return;
-    }
-
-    ngx_payment_producer_abort(&o->producer, 0);
-
-    for (i = 0; i < o->nrelays; i++) {
-        ngx_payment_relay_rewind(&o->relays[i]);
-    }
-}
-
-
-static void
-ngx_payment_outbox_breaker_show(ngx_payment_outbox_t *o, uint64_t now_ns)
-{
-    ngx_uint_t                   i;
-    payment_breaker_snapshot_t   s;
-    ngx_payment_helper_stats_t  *helper;
-
-    payment_breaker_snapshot(&o->breaker, now_ns, &s);
-
-    helper = &o->stats->helper;
-
-    helper->breaker_state = o->breaker_on ? s.state
-                                          : PAYMENT_BREAKER_DISABLED;
-    helper->breaker_failure_rate = (ngx_atomic_uint_t)
-                                       (ngx_int_t) (s.failure_rate * 100);
-    helper->breaker_slow_rate = (ngx_atomic_uint_t)
-                                    (ngx_int_t) (s.slow_call_rate * 100);
-    helper->breaker_buffered = s.buffered;
-    helper->breaker_failed = s.failed;
-    helper->breaker_slow = s.slow;
-    helper->breaker_slow_failed = s.slow_failed;
-
-    for (i = 0; i < PAYMENT_BREAKER_OUTCOMES; i++) {
-        helper->breaker_max_us[i] = s.calls[i].max_ns / 1000;
+    for (i = 0; i < o->relays.n; i++) {
+        ngx_payment_relay_rewind(&o->relays.relays[i]);
     }
 }
 
@@ -714,8 +573,8 @@ ngx_payment_outbox_abandoned(void *data)
 
     ngx_uint_t  i;
 
-    for (i = 0; i < o->nrelays; i++) {
-        ngx_payment_relay_abandoned(&o->relays[i]);
+    for (i = 0; i < o->relays.n; i++) {
+        ngx_payment_relay_abandoned(&o->relays.relays[i]);
     }
 }
 
@@ -729,14 +588,14 @@ ngx_payment_outbox_room(void *data)
 
     ngx_payment_outbox_breaker_act(o);
 
-    for (i = 0; i < o->nrelays; i++) {
-        ngx_payment_relay_pump(&o->relays[i]);
+    for (i = 0; i < o->relays.n; i++) {
+        ngx_payment_relay_pump(&o->relays.relays[i]);
     }
 }
 
 
-/* What is in flight can't arrive as things are: no need to wait for it to be
- * slow. */
+/* No broker is reached, so nothing that is in flight can arrive: the breaker is
+ * told now, and not when the events have become slow. */
 
 static void
 ngx_payment_outbox_down(void *data, rd_kafka_resp_err_t err)
@@ -746,14 +605,10 @@ ngx_payment_outbox_down(void *data, rd_kafka_resp_err_t err)
     uint64_t    now;
     ngx_uint_t  i;
 
-    if (!o->breaker_on) {
-        return;
-    }
-
     now = ngx_payment_clock_ns();
 
-    for (i = 0; i < o->nrelays; i++) {
-        ngx_payment_relay_tell_breaker(&o->relays[i], now, 1);
+    for (i = 0; i < o->relays.n; i++) {
+        ngx_payment_relay_tell_breaker(&o->relays.relays[i], now, 1);
     }
 }
 
@@ -778,87 +633,42 @@ ngx_payment_outbox_drain(ngx_payment_outbox_conf_t *conf, ngx_cycle_t *cycle)
         return;
     }
 
-    /* the event loop goes on: nobody shall come in */
+    /* The event loop runs on while the outbox drains, and no client is to be
+     * accepted any more. */
     ngx_close_listening_sockets(cycle);
 
     ngx_payment_outbox_end(ngx_payment_outbox);
 }
 
 
-/*
- * Hand nothing out; wait for what is in flight, delete what was acknowledged,
- * give the leases back.  The last third of the time is for the latter two:
- * what was not reported by then is given up and published again by whoever
- * comes next.
- */
-
 static void
 ngx_payment_outbox_end(ngx_payment_outbox_t *o)
 {
-    uint64_t                     now, until, give_up_at;
-    ngx_uint_t                   i;
-    ngx_msec_t                   time;
+    uint64_t                     now, until;
+    ngx_uint_t                   i, running;
     ngx_payment_helper_stats_t  *helper;
 
-    if (o->draining) {
+    if (o->state >= NGX_PAYMENT_OUTBOX_DRAINING) {
         return;
     }
 
-    o->draining = 1;
+    running = (o->state == NGX_PAYMENT_OUTBOX_RUNNING);
+
+    o->state = NGX_PAYMENT_OUTBOX_DRAINING;
     o->stats->doorbell_armed = 0;
 
     if (o->start.timer_set) {
         ngx_del_timer(&o->start);
     }
 
-    time = ngx_payment_outbox_drain_time(o);
-    now = ngx_payment_clock_ms();
-    until = now + time;
-    give_up_at = now + time - time / 3;
-
-    if (o->started) {
-
-        for (i = 0; i < o->nrelays; i++) {
-            ngx_payment_relay_stop(&o->relays[i]);
-        }
-
-        ngx_add_timer(&o->tick, 0);
-    }
-
-    while (o->started && now < until && !ngx_payment_outbox_drained(o)) {
-
-        ngx_process_events_and_timers(o->cycle);
-
-        now = ngx_payment_clock_ms();
-
-        if (now >= give_up_at && o->producer.outstanding) {
-            ngx_log_error(NGX_LOG_WARN, o->log, 0,
-                          "payment outbox: %ui events were not acknowledged "
-                          "in time and will be published again",
-                          o->producer.outstanding);
-
-            /* the rest is for deletions and for the leases */
-
-            ngx_payment_producer_abort(&o->producer,
-                                       (ngx_msec_t) (until > now
-                                                     ? until - now : 0)
-                                       / 2 + 1);
-            give_up_at = until;
-        }
-
-        if (ngx_terminate && until > now + NGX_PAYMENT_TERMINATE_DRAIN) {
-            time = ngx_payment_outbox_drain_time(o);
-            until = ngx_min(until, now + time);
-            give_up_at = ngx_min(give_up_at, now + time - time / 3);
-        }
-    }
+    until = running ? ngx_payment_outbox_await(o) : 0;
 
     if (o->tick.timer_set) {
         ngx_del_timer(&o->tick);
     }
 
-    for (i = 0; i < o->nrelays; i++) {
-        ngx_payment_relay_close(&o->relays[i]);
+    for (i = 0; i < o->relays.n; i++) {
+        ngx_payment_relay_close(&o->relays.relays[i]);
     }
 
     helper = &o->stats->helper;
@@ -867,21 +677,82 @@ ngx_payment_outbox_end(ngx_payment_outbox_t *o)
 
     ngx_log_error(NGX_LOG_NOTICE, o->log, 0, "payment outbox: stopped");
 
-    now = ngx_payment_clock_ms();
+    o->state = NGX_PAYMENT_OUTBOX_ENDED;
 
-    if (o->started
-        && ngx_payment_producer_close(&o->producer,
-                                      (ngx_msec_t) (until > now + 100
-                                                    ? until - now : 100))
+    now = ngx_payment_clock_ms();
+    until = ngx_max(until, now + NGX_PAYMENT_OUTBOX_CLOSE_MIN);
+
+    if (running
+        && ngx_payment_producer_close(&o->relays.producer,
+                                      (ngx_msec_t) (until - now))
            != NGX_OK)
     {
-        /* its threads live on, and must not meet what exit() takes apart */
+        /* The library's threads live on, and exit() would take apart what they
+         * use. */
         _exit(0);
     }
 }
 
 
-/* TERM: the master kills after a second or two; if there is still one */
+/*
+ * Hands out nothing more, waits for what is in flight, deletes what was
+ * acknowledged and gives the leases back.  The last third of the time is for
+ * deletions and leases: what was not reported by then is given up, and the next
+ * holder of the lease publishes it again.  Returns when the time is over.
+ */
+
+static uint64_t
+ngx_payment_outbox_await(ngx_payment_outbox_t *o)
+{
+    uint64_t                 now, until, give_up_at;
+    ngx_uint_t               i;
+    ngx_msec_t               time;
+    ngx_payment_producer_t  *producer;
+
+    producer = &o->relays.producer;
+    time = ngx_payment_outbox_drain_time(o);
+    now = ngx_payment_clock_ms();
+    until = now + time;
+    give_up_at = now + time - time / 3;
+
+    for (i = 0; i < o->relays.n; i++) {
+        ngx_payment_relay_stop(&o->relays.relays[i]);
+    }
+
+    ngx_add_timer(&o->tick, 0);
+
+    while (now < until && !ngx_payment_outbox_drained(o)) {
+
+        ngx_process_events_and_timers(o->cycle);
+
+        now = ngx_payment_clock_ms();
+
+        if (now >= give_up_at && producer->outstanding) {
+            ngx_log_error(NGX_LOG_WARN, o->log, 0,
+                          "payment outbox: %ui events were not acknowledged "
+                          "in time and will be published again",
+                          producer->outstanding);
+
+            ngx_payment_producer_abort(producer,
+                                       (ngx_msec_t) (until > now
+                                                     ? until - now : 0)
+                                       / 2 + 1);
+            give_up_at = until;
+        }
+
+        if (ngx_terminate && until > now + NGX_PAYMENT_OUTBOX_TERMINATE_DRAIN) {
+            time = ngx_payment_outbox_drain_time(o);
+            until = ngx_min(until, now + time);
+            give_up_at = ngx_min(give_up_at, now + time - time / 3);
+        }
+    }
+
+    return until;
+}
+
+
+/* After a TERM the master, if it still lives, kills its children in a second
+ * or two. */
 
 static ngx_msec_t
 ngx_payment_outbox_drain_time(ngx_payment_outbox_t *o)
@@ -889,7 +760,8 @@ ngx_payment_outbox_drain_time(ngx_payment_outbox_t *o)
     if (ngx_terminate
         && (ngx_process == NGX_PROCESS_SINGLE || getppid() == ngx_parent))
     {
-        return ngx_min(o->conf->drain_timeout, NGX_PAYMENT_TERMINATE_DRAIN);
+        return ngx_min(o->conf->drain_timeout,
+                       NGX_PAYMENT_OUTBOX_TERMINATE_DRAIN);
     }
 
     return o->conf->drain_timeout;
@@ -901,8 +773,8 @@ ngx_payment_outbox_drained(ngx_payment_outbox_t *o)
 {
     ngx_uint_t  i;
 
-    for (i = 0; i < o->nrelays; i++) {
-        if (o->relays[i].state != NGX_PAYMENT_RELAY_ENDED) {
+    for (i = 0; i < o->relays.n; i++) {
+        if (!ngx_payment_relay_stopped(&o->relays.relays[i])) {
             return 0;
         }
     }

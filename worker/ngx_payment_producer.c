@@ -66,7 +66,8 @@ static ngx_payment_endings_t  ngx_payment_endings = {
 };
 
 
-/* the types that there are now; the topic of another is made when it comes */
+/* The types of events that there are now.  The topic of another type is looked
+ * up when its first event comes. */
 
 static ngx_str_t  ngx_payment_event_types[] = {
     ngx_string("authorized"),
@@ -81,6 +82,7 @@ void
 ngx_payment_producer_open(ngx_payment_producer_t *p)
 {
     p->state = NGX_PAYMENT_PRODUCER_NONE;
+    p->timeout = ngx_payment_producer_conf_timeout(p->conf);
     p->timer.handler = ngx_payment_producer_timer;
     p->timer.data = p;
     p->timer.log = p->log;
@@ -134,7 +136,7 @@ ngx_payment_producer_new(ngx_payment_producer_t *p)
     rd_kafka_conf_set_events(rkc, RD_KAFKA_EVENT_DR|RD_KAFKA_EVENT_ERROR
                                   |RD_KAFKA_EVENT_LOG|RD_KAFKA_EVENT_STATS);
 
-    /* the threads inherit the mask: signals are the event loop's */
+    /* The library's threads inherit the mask: signals are the event loop's. */
 
     (void) sigfillset(&all);
     (void) pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -164,8 +166,8 @@ ngx_payment_producer_new(ngx_payment_producer_t *p)
 }
 
 
-/* The queue of all that the library has to say writes to an eventfd of ours
- * whenever it stops being empty. */
+/* The library's queue of reports, errors and logs writes to an eventfd, which
+ * the event loop watches, whenever the queue stops being empty. */
 
 static ngx_int_t
 ngx_payment_producer_watch(ngx_payment_producer_t *p)
@@ -208,7 +210,8 @@ ngx_payment_producer_watch(ngx_payment_producer_t *p)
     p->queue = rd_kafka_queue_get_main(p->rk);
     rd_kafka_queue_io_event_enable(p->queue, fd, &one, sizeof(uint64_t));
 
-    /* its threads run already: what they have said by now rings no bell */
+    /* The library's threads run already, and what they put into the queue
+     * before this moment wrote to no eventfd: look once. */
 
     ngx_post_event(c->read, &ngx_posted_events);
 
@@ -216,8 +219,8 @@ ngx_payment_producer_watch(ngx_payment_producer_t *p)
 }
 
 
-/* A handle asks for its topic's metadata now, so that the first event doesn't
- * wait for it. */
+/* A handle asks for its topic's metadata when it is made, so that the first
+ * event of the topic does not wait for them. */
 
 static void
 ngx_payment_producer_warm_up(ngx_payment_producer_t *p)
@@ -320,7 +323,8 @@ ngx_payment_producer_send(ngx_payment_producer_t *p,
     }
 
     if (*err == RD_KAFKA_RESP_ERR__FATAL) {
-        /* its report in the queue makes a new producer */
+        /* The fatal error is in the queue, too, and there it leads to a new
+         * producer. */
         return NGX_PAYMENT_SEND_NO_PRODUCER;
     }
 
@@ -337,9 +341,9 @@ ngx_payment_producer_send(ngx_payment_producer_t *p,
 
 
 /*
- * id, eventId: the event's name, the same at every repetition.  ce_*: the
- * binary mode of CloudEvents.  version and epoch let a consumer see what is
- * stale or repeated.
+ * id and eventId are the event's name, the same at every repetition.  ce_* are
+ * the binary mode of CloudEvents.  By version and epoch a consumer sees what
+ * is stale or repeated.
  */
 
 static rd_kafka_headers_t *
@@ -441,7 +445,7 @@ ngx_payment_producer_handler(ngx_event_t *ev)
 
     c = ev->data;
 
-    /* edge-triggered or not, one read empties an eventfd */
+    /* One read empties an eventfd, also when its event is edge-triggered. */
 
     if (read(c->fd, &n, sizeof(uint64_t)) == -1 && ngx_errno != NGX_EAGAIN) {
         ngx_log_error(NGX_LOG_ALERT, ev->log, ngx_errno,
@@ -495,7 +499,8 @@ ngx_payment_producer_serve(ngx_payment_producer_t *p)
     }
 
     if (i == NGX_PAYMENT_PRODUCER_EVENTS) {
-        /* it tells only when it stops being empty: the rest in a moment */
+        /* The queue tells only when it stops being empty, and it is not: the
+         * rest is served after the other events of the loop. */
         ngx_post_event(p->connection->read, &ngx_posted_next_events);
     }
 
@@ -553,7 +558,7 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
         return;
     }
 
-    /* once for a reason, not once for each try */
+    /* An error is logged when it is another than the last, not at each try. */
 
     if (err != p->last_error) {
         ngx_log_error(NGX_LOG_ERR, p->log, 0,
@@ -572,7 +577,8 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 
     case RD_KAFKA_RESP_ERR__TRANSPORT:
     case RD_KAFKA_RESP_ERR__RESOLVE:
-        /* one broker's: if it was the last, the above follows */
+        /* The error is one broker's.  If that was the last one to be up,
+         * _ALL_BROKERS_DOWN follows. */
         if (p->last_error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
             p->last_error = err;
         }
@@ -603,7 +609,8 @@ ngx_payment_producer_up(ngx_payment_producer_t *p)
 }
 
 
-/* What the library logs is about its connections: ours say what it means. */
+/* What the library logs is about its connections.  What that means for events
+ * is logged by this module, so the library's lines are for debugging. */
 
 static void
 ngx_payment_producer_log(ngx_payment_producer_t *p, rd_kafka_event_t *event)
@@ -623,7 +630,7 @@ ngx_payment_producer_log(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 }
 
 
-/* Nothing tells when a broker is reached; the statistics show it. */
+/* No event says that a broker was reached, but the statistics show it. */
 
 static void
 ngx_payment_producer_stats(ngx_payment_producer_t *p, rd_kafka_event_t *event)
@@ -660,7 +667,7 @@ ngx_payment_producer_abort(ngx_payment_producer_t *p, ngx_msec_t patience)
     if (p->state == NGX_PAYMENT_PRODUCER_UP) {
         p->state = NGX_PAYMENT_PRODUCER_SPENT;
         p->give_up_at = ngx_payment_clock_ms()
-                        + ngx_payment_producer_conf_timeout(p->conf)
+                        + p->timeout
                         + NGX_PAYMENT_PRODUCER_PATIENCE;
     }
 
@@ -691,7 +698,8 @@ ngx_payment_producer_timer(ngx_event_t *ev)
 
     if (p->outstanding && ngx_payment_clock_ms() < p->give_up_at) {
 
-        /* a request that failed meanwhile is back in the queue */
+        /* The events of a request that failed meanwhile are in the library's
+         * queue again. */
 
         (void) rd_kafka_purge(p->rk, RD_KAFKA_PURGE_F_QUEUE
                                      |RD_KAFKA_PURGE_F_NON_BLOCKING);
@@ -765,7 +773,7 @@ ngx_payment_producer_close(ngx_payment_producer_t *p, ngx_msec_t timeout)
 }
 
 
-/* Hands what there is of a producer to a thread: destroying may block. */
+/* The library's destructor may block, so a thread of its own calls it. */
 
 static void
 ngx_payment_producer_end(ngx_payment_producer_t *p)

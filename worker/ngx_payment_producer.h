@@ -18,11 +18,12 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_event.h>
-#include <librdkafka/rdkafka.h>
 
 #include "ngx_payment_outbox_conf.h"
 #include "ngx_payment_row.h"
 #include "payment_inflight.h"
+
+#include <librdkafka/rdkafka.h>
 
 
 #define NGX_PAYMENT_PRODUCER_ENDING_MAX   4
@@ -80,6 +81,7 @@ typedef struct {
     void                              *data;
 
     ngx_payment_producer_state_e       state;
+    ngx_msec_t                         timeout;      /* of an event */
     rd_kafka_t                        *rk;
     rd_kafka_queue_t                  *queue;
     ngx_connection_t                  *connection;   /* the queue's eventfd */

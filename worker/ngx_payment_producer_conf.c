@@ -61,7 +61,7 @@ static const ngx_payment_preset_t  ngx_payment_preset_common[] = {
 };
 
 
-/* nothing lost, nothing twice, nothing out of order, as far as Kafka can */
+/* As far as Kafka can: nothing is lost, repeated or out of order. */
 
 static const ngx_payment_preset_t  ngx_payment_preset_safe[] = {
     { "enable.idempotence", "true" },
@@ -351,9 +351,9 @@ ngx_payment_producer_conf_reserved(ngx_str_t *name)
 
 
 /*
- * An event is handed out only as long as it must be delivered or given up
- * before the lease runs out: with more than half of the lease, the time left
- * between two extensions would be nothing.
+ * An event is handed out only while the lease has more time left than an event
+ * may take.  If that were more than half of the lease, no time would be left
+ * to hand out anything between two extensions.
  */
 
 static ngx_int_t
@@ -526,7 +526,8 @@ ngx_payment_producer_conf_ask_child(ngx_payment_outbox_conf_t *conf,
     if (rk == NULL) {
         len = ngx_strlen(errstr);
 
-        /* less than PIPE_BUF: all of it, or there is nobody to read it */
+        /* A text shorter than PIPE_BUF is written as a whole, or the parent is
+         * gone. */
 
         if (write(fd, errstr, len) != (ssize_t) len) {
             _exit(1);

@@ -10,12 +10,13 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include <librdkafka/rdkafka.h>
 
 #include "ngx_payment_outbox_conf.h"
 
+#include <librdkafka/rdkafka.h>
 
-#define NGX_PAYMENT_PRODUCER_TOPIC_LEN         249     /* the longest name of a topic */
+
+#define NGX_PAYMENT_PRODUCER_TOPIC_LEN  249   /* longest name of a topic */
 
 
 /*

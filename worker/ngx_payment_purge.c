@@ -1,190 +1,157 @@
 /*
- * Forgetting: idempotency keys older than their retention, and the archive's
- * oldest days.  Done by the holder of the lease, on the fence's connection
- * while that has nothing better to do.
- *
- * idempotency_key has no index by age, on purpose, so the old ones are found by
- * a walk along the primary key, a step of NGX_PAYMENT_PURGE_STEP keys at a
- * time.  The keys are hashes, so how far the walk has come is how much of the
- * table it has seen; it is paced to take an eighth of the retention.  A key is
- * forgotten at most that much later than it could be.
- *
- * Looking takes no lock.  Deletion names the keys one by one, at most
- * NGX_PAYMENT_PURGE_MAX, and so waits for nobody who inserts beside them.
- *
- * Owner: the helper process.
- * Limits: one step in flight; a fifth of the connection's time at most.
+ * The slow walk through idempotency_key; see ngx_payment_purge.h.
  */
 
-#include "ngx_payment_relay.h"
+#include "ngx_payment_purge.h"
+#include "ngx_payment_row.h"
 
 
-#define NGX_PAYMENT_PURGE_STEP        2000
-#define NGX_PAYMENT_PURGE_MAX         500
 #define NGX_PAYMENT_PURGE_WALKS       8         /* in a retention */
 #define NGX_PAYMENT_PURGE_WALK_MIN    1000      /* ms */
 #define NGX_PAYMENT_PURGE_WALK_MAX    (3 * 3600 * 1000)
 #define NGX_PAYMENT_PURGE_PAUSE_MAX   1000      /* ms between two steps */
 #define NGX_PAYMENT_PURGE_SHARE       5
 
-#define NGX_PAYMENT_ARCHIVE_INTERVAL  (3600 * 1000)     /* ms */
-#define NGX_PAYMENT_ARCHIVE_RETRY     (60 * 1000)
-
-
 #define NGX_PAYMENT_PURGE_KEY_LEN     (sizeof(",x''") - 1 + 32)
+#define NGX_PAYMENT_PURGE_SQL_SIZE                                            \
+    (NGX_PAYMENT_SQL_SIZE + NGX_PAYMENT_PURGE_MAX * NGX_PAYMENT_PURGE_KEY_LEN)
 
-/* without a time of its own a key is as old as its payment, whose id begins
- * with Unix milliseconds; takes the retention in seconds */
+/* a deletion of many keys must fit beside the fence's other texts */
+#if NGX_PAYMENT_PURGE_MAX * 36 > NGX_PAYMENT_FENCE_RANGES
+#error "a deletion of keys does not fit into the fence's text"
+#endif
+
+/* Without a time of its own a key is as old as its payment, whose id begins
+ * with Unix milliseconds.  Takes the retention in seconds. */
 #define NGX_PAYMENT_PURGE_IS_OLD                                              \
     "COALESCE(created_at, TIMESTAMP'1970-01-01 00:00:00' + INTERVAL "         \
     "CONV(HEX(LEFT(payment_id, 6)), 16, 10) DIV 1000 SECOND) "                \
     "< UTC_TIMESTAMP() - INTERVAL %T SECOND"
 
 
-static ngx_int_t ngx_payment_purge_look(ngx_payment_relay_t *r);
-static void ngx_payment_purge_looked(ngx_payment_relay_t *r, uint64_t now_ms);
-static void ngx_payment_purge_delete(ngx_payment_relay_t *r);
-static void ngx_payment_purge_pace(ngx_payment_relay_t *r, uint64_t now_ms);
-static uint64_t ngx_payment_purge_walk_ms(ngx_payment_relay_t *r);
+static ngx_int_t ngx_payment_purge_look(ngx_payment_purge_t *p);
+static void ngx_payment_purge_looked(ngx_payment_purge_t *p, uint64_t now_ms);
+static void ngx_payment_purge_pace(ngx_payment_purge_t *p, uint64_t now_ms);
+static uint64_t ngx_payment_purge_walk_ms(ngx_payment_purge_t *p);
 static double ngx_payment_purge_fraction(const u_char *key);
 static void ngx_payment_purge_unhex(u_char *key, const char *text);
 
 
 ngx_int_t
-ngx_payment_purge_init(ngx_payment_relay_t *r)
+ngx_payment_purge_init(ngx_payment_purge_t *p)
 {
-    r->purge.sql = ngx_alloc(NGX_PAYMENT_SQL_SIZE
-                             + NGX_PAYMENT_PURGE_MAX
-                               * NGX_PAYMENT_PURGE_KEY_LEN, r->log);
+    p->sql.data = ngx_alloc(NGX_PAYMENT_PURGE_SQL_SIZE, p->sh->log);
 
-    return r->purge.sql ? NGX_OK : NGX_ERROR;
+    return p->sql.data ? NGX_OK : NGX_ERROR;
 }
 
 
 ngx_int_t
-ngx_payment_purge_step(ngx_payment_relay_t *r, uint64_t now_ms)
+ngx_payment_purge_step(void *part, uint64_t now_ms)
 {
-    ngx_payment_purge_t  *p;
+    ngx_payment_purge_t *p = part;
 
-    p = &r->purge;
-
-    if (r->outbox->conf->idempotency_retention == 0 || now_ms < p->next_ms) {
+    if (p->sh->conf->idempotency_retention == 0 || now_ms < p->next_ms) {
         return NGX_DECLINED;
     }
 
     p->step_ms = now_ms;
 
-    if (p->n) {
-        ngx_payment_purge_delete(r);
-        return NGX_OK;
+    if (p->n == 0) {
+        return ngx_payment_purge_look(p);
     }
 
-    return ngx_payment_purge_look(r);
+    ngx_payment_fence_begin(p->fence);
+    p->old_stmt = ngx_payment_fence_add(p->fence, "%V", &p->sql);
+    ngx_payment_fence_send(p->fence);
+
+    return NGX_OK;
 }
 
 
 /* Two questions: where does the step end, and what in it is old? */
 
 static ngx_int_t
-ngx_payment_purge_look(ngx_payment_relay_t *r)
+ngx_payment_purge_look(ngx_payment_purge_t *p)
 {
-    u_char               *sql, *from, key[64];
-    ngx_payment_fence_t  *f;
+    u_char  *end, key[64];
 
-    f = &r->fence;
-    f->n = 0;
-
-    if (r->purge.walk_started_ms == 0) {
-        r->purge.walk_started_ms = r->purge.step_ms;
+    if (p->walk_started_ms == 0) {
+        p->walk_started_ms = p->step_ms;
     }
 
-    from = ngx_payment_db_hex(key, r->purge.position,
-                              sizeof(r->purge.position));
-    *from = '\0';
+    end = ngx_payment_db_hex(key, p->position, sizeof(p->position));
+    *end = '\0';
 
-    sql = ngx_sprintf(f->sql[0],
+    ngx_payment_fence_begin(p->fence);
+
+    p->end_stmt = ngx_payment_fence_add(p->fence,
             "SELECT HEX(MAX(key_hash)), COUNT(*) FROM (SELECT key_hash "
             "FROM idempotency_key WHERE key_hash > %s ORDER BY key_hash "
             "LIMIT %d) t", key, NGX_PAYMENT_PURGE_STEP);
-    ngx_payment_fence_statement(r, f->sql[0], sql);
 
-    sql = ngx_sprintf(f->sql[1],
+    p->old_stmt = ngx_payment_fence_add(p->fence,
             "SELECT HEX(key_hash) FROM (SELECT key_hash, payment_id, "
             "created_at FROM idempotency_key WHERE key_hash > %s "
             "ORDER BY key_hash LIMIT %d) t WHERE " NGX_PAYMENT_PURGE_IS_OLD
             " ORDER BY key_hash LIMIT %d",
             key, NGX_PAYMENT_PURGE_STEP,
-            r->outbox->conf->idempotency_retention, NGX_PAYMENT_PURGE_MAX);
-    ngx_payment_fence_statement(r, f->sql[1], sql);
+            p->sh->conf->idempotency_retention, NGX_PAYMENT_PURGE_MAX);
 
-    ngx_payment_fence_send(r, NGX_PAYMENT_FENCE_PURGE);
+    ngx_payment_fence_send(p->fence);
 
     return NGX_OK;
 }
 
 
 void
-ngx_payment_purge_done(ngx_payment_relay_t *r, ngx_uint_t lost)
+ngx_payment_purge_done(void *part, ngx_uint_t lost)
 {
-    uint64_t              now;
-    ngx_uint_t            i;
-    ngx_payment_fence_t  *f;
-    ngx_payment_purge_t  *p;
+    ngx_payment_purge_t *p = part;
 
-    f = &r->fence;
-    p = &r->purge;
+    uint64_t  now;
+
     now = ngx_payment_clock_ms();
 
-    for (i = 0; !lost && i < f->n; i++) {
-        if (f->stmts[i].error) {
-            ngx_payment_relay_db_error(r, "purging idempotency keys",
-                                       f->stmts[i].error, f->stmts[i].message);
-            lost = 1;
-        }
-    }
-
-    if (lost) {
+    if (ngx_payment_outbox_shard_check(p->sh, p->fence->stmts, p->fence->n,
+                                       lost, "purging idempotency keys")
+        != NGX_OK)
+    {
         /* the step once more, later */
-        (void) ngx_atomic_fetch_add(&r->stats->errors, 1);
         p->n = 0;
         p->next_ms = now + NGX_PAYMENT_PURGE_PAUSE_MAX;
         return;
     }
 
     if (p->n == 0) {
-        ngx_payment_purge_looked(r, now);
+        ngx_payment_purge_looked(p, now);
         return;
     }
 
-    (void) ngx_atomic_fetch_add(&r->stats->purged,
-                                (ngx_atomic_int_t) f->stmts[0].affected);
+    (void) ngx_atomic_fetch_add(&p->sh->stats->purged,
+                                (ngx_atomic_int_t) p->old_stmt->affected);
 
     ngx_memcpy(p->position, p->end, sizeof(p->position));
     p->n = 0;
 
-    ngx_payment_purge_pace(r, now);
+    ngx_payment_purge_pace(p, now);
 }
 
 
 static void
-ngx_payment_purge_looked(ngx_payment_relay_t *r, uint64_t now_ms)
+ngx_payment_purge_looked(ngx_payment_purge_t *p, uint64_t now_ms)
 {
-    u_char               *text;
-    ngx_uint_t            seen;
-    MYSQL_ROW             row;
-    ngx_payment_fence_t  *f;
-    ngx_payment_purge_t  *p;
+    u_char     *text, *end;
+    ngx_uint_t  seen;
+    MYSQL_ROW   row;
 
-    f = &r->fence;
-    p = &r->purge;
-
-    row = mysql_fetch_row(f->stmts[0].result);
+    row = mysql_fetch_row(p->end_stmt->result);
     seen = row ? (ngx_uint_t) ngx_payment_row_number(row[1]) : 0;
 
     if (seen == 0) {
         /* the end: the next walk begins when its time has come */
 
-        p->next_ms = ngx_max(p->walk_started_ms + ngx_payment_purge_walk_ms(r),
+        p->next_ms = ngx_max(p->walk_started_ms + ngx_payment_purge_walk_ms(p),
                              now_ms + NGX_PAYMENT_PURGE_WALK_MIN);
         p->walk_started_ms = 0;
         ngx_memzero(p->position, sizeof(p->position));
@@ -193,15 +160,17 @@ ngx_payment_purge_looked(ngx_payment_relay_t *r, uint64_t now_ms)
 
     ngx_payment_purge_unhex(p->end, row[0]);
 
-    /* what is old: the deletion is written now, and sent next */
+    /* The deletion is written now, while the result is there, and sent with
+     * the next step. */
 
-    text = ngx_sprintf(p->sql,
-            "DELETE FROM idempotency_key WHERE " NGX_PAYMENT_PURGE_IS_OLD
-            " AND key_hash IN (",
-            r->outbox->conf->idempotency_retention);
+    end = p->sql.data + NGX_PAYMENT_PURGE_SQL_SIZE;
+    text = ngx_slprintf(p->sql.data, end,
+                        "DELETE FROM idempotency_key WHERE "
+                        NGX_PAYMENT_PURGE_IS_OLD " AND key_hash IN (",
+                        p->sh->conf->idempotency_retention);
 
-    while ((row = mysql_fetch_row(f->stmts[1].result)) != NULL) {
-        text = ngx_sprintf(text, "%sx'%s'", p->n ? "," : "", row[0]);
+    while ((row = mysql_fetch_row(p->old_stmt->result)) != NULL) {
+        text = ngx_slprintf(text, end, "%sx'%s'", p->n ? "," : "", row[0]);
         p->n++;
 
         if (p->n == NGX_PAYMENT_PURGE_MAX) {
@@ -210,45 +179,37 @@ ngx_payment_purge_looked(ngx_payment_relay_t *r, uint64_t now_ms)
         }
     }
 
-    *text++ = ')';
-    p->sql_end = text;
+    text = ngx_slprintf(text, end, ")");
+
+    ngx_payment_assert(text < end);
+
+    p->sql.len = text - p->sql.data;
 
     if (p->n) {
-        /* at once: fence_next() comes back to it */
+        /* at once: the fence comes back to it */
         p->next_ms = now_ms;
         return;
     }
 
     ngx_memcpy(p->position, p->end, sizeof(p->position));
-    ngx_payment_purge_pace(r, now_ms);
+    ngx_payment_purge_pace(p, now_ms);
 }
 
 
-static void
-ngx_payment_purge_delete(ngx_payment_relay_t *r)
-{
-    r->fence.n = 0;
-
-    ngx_payment_fence_statement(r, r->purge.sql, r->purge.sql_end);
-    ngx_payment_fence_send(r, NGX_PAYMENT_FENCE_PURGE);
-}
-
-
-/* ahead of the plan: the longest pause; behind it: only as long as keeps our
- * share of the connection small */
+/*
+ * A walk that is ahead of its plan makes the longest pause; one that is behind
+ * pauses only so long that its share of the connection stays small.
+ */
 
 static void
-ngx_payment_purge_pace(ngx_payment_relay_t *r, uint64_t now_ms)
+ngx_payment_purge_pace(ngx_payment_purge_t *p, uint64_t now_ms)
 {
-    double                planned;
-    uint64_t              pause, took;
-    ngx_payment_purge_t  *p;
-
-    p = &r->purge;
+    double    planned;
+    uint64_t  pause, took;
 
     took = now_ms - p->step_ms;
     planned = (double) (now_ms - p->walk_started_ms)
-              / (double) ngx_payment_purge_walk_ms(r);
+              / (double) ngx_payment_purge_walk_ms(p);
 
     pause = (ngx_payment_purge_fraction(p->position) > planned)
             ? NGX_PAYMENT_PURGE_PAUSE_MAX : NGX_PAYMENT_PURGE_SHARE;
@@ -258,11 +219,11 @@ ngx_payment_purge_pace(ngx_payment_relay_t *r, uint64_t now_ms)
 
 
 static uint64_t
-ngx_payment_purge_walk_ms(ngx_payment_relay_t *r)
+ngx_payment_purge_walk_ms(ngx_payment_purge_t *p)
 {
     uint64_t  ms;
 
-    ms = (uint64_t) r->outbox->conf->idempotency_retention * 1000
+    ms = (uint64_t) p->sh->conf->idempotency_retention * 1000
          / NGX_PAYMENT_PURGE_WALKS;
 
     ms = ngx_max(ms, NGX_PAYMENT_PURGE_WALK_MIN);
@@ -296,49 +257,5 @@ ngx_payment_purge_unhex(u_char *key, const char *text)
 
     for (i = 0; i < 16; i++) {
         key[i] = (u_char) ngx_hextoi((u_char *) text + 2 * i, 2);
-    }
-}
-
-
-/* the archive: new days ahead, old days away; the database knows how many */
-
-ngx_int_t
-ngx_payment_archive_step(ngx_payment_relay_t *r, uint64_t now_ms)
-{
-    u_char               *sql;
-    ngx_payment_fence_t  *f;
-
-    if (!r->outbox->conf->archive || now_ms < r->purge.archive_ms) {
-        return NGX_DECLINED;
-    }
-
-    r->purge.archive_ms = now_ms + NGX_PAYMENT_ARCHIVE_INTERVAL;
-
-    f = &r->fence;
-    f->n = 0;
-
-    sql = ngx_sprintf(f->sql[0], "CALL outbox_archive_upkeep()");
-    ngx_payment_fence_statement(r, f->sql[0], sql);
-    ngx_payment_fence_send(r, NGX_PAYMENT_FENCE_ARCHIVE);
-
-    return NGX_OK;
-}
-
-
-void
-ngx_payment_archive_done(ngx_payment_relay_t *r, ngx_uint_t lost)
-{
-    if (!lost && r->fence.stmts[0].error == 0) {
-        return;
-    }
-
-    r->purge.archive_ms = ngx_payment_clock_ms() + NGX_PAYMENT_ARCHIVE_RETRY;
-
-    (void) ngx_atomic_fetch_add(&r->stats->errors, 1);
-
-    if (!lost) {
-        ngx_payment_relay_db_error(r, "keeping up the archive's partitions",
-                                   r->fence.stmts[0].error,
-                                   r->fence.stmts[0].message);
     }
 }

@@ -1,8 +1,5 @@
 /*
- * What becomes of the events of one shard: handed out in order, at most one of
- * a payment at a time; acknowledged, tried again, or given up.
- *
- * Owner: the helper process; one thread.
+ * What becomes of the events of one shard; see ngx_payment_relay.h.
  *
  * A failure that is not the event's own (an outage) ends the round: nothing
  * more is handed out, what is in flight reports, and reading begins again at
@@ -15,15 +12,27 @@
  */
 
 #include "ngx_payment_relay.h"
-#include "ngx_payment_command.h"
+#include "ngx_payment_clock.h"
 
 
-#define NGX_PAYMENT_BACKOFF_MIN_NS    (100 * 1000000ULL)
-#define NGX_PAYMENT_BACKOFF_MAX_NS    (2000 * 1000000ULL)
-#define NGX_PAYMENT_PROBES_MAX        64     /* at a time, in HALF_OPEN */
-#define NGX_PAYMENT_SUSPECTS_MAX      64     /* read again at a time */
-#define NGX_PAYMENT_ALONE_MAX         16     /* before others have a turn */
+#define NGX_PAYMENT_RELAY_BACKOFF_MIN_NS   (100 * 1000000ULL)
+#define NGX_PAYMENT_RELAY_BACKOFF_MAX_NS   (2000 * 1000000ULL)
+#define NGX_PAYMENT_RELAY_PROBES      64     /* at a time, in HALF_OPEN */
+#define NGX_PAYMENT_RELAY_SUSPECTS    64     /* read again at a time */
+#define NGX_PAYMENT_RELAY_ALONE       16     /* before others have a turn */
 
+
+static void ngx_payment_relay_init_jobs(ngx_payment_relay_t *r);
+
+static void ngx_payment_relay_connected(void *data, ngx_payment_db_t *db,
+    ngx_uint_t again);
+static void ngx_payment_relay_leased(void *data);
+static void ngx_payment_relay_unleased(void *data);
+static void ngx_payment_relay_read(void *data);
+static void ngx_payment_relay_overrun(void *data);
+static void ngx_payment_relay_deleted(void *data);
+static void ngx_payment_relay_moved(void *data, ngx_int_t moved);
+static void ngx_payment_relay_replayed(void *data, ngx_int_t replayed);
 
 static ngx_uint_t ngx_payment_relay_may_send(ngx_payment_relay_t *r,
     uint64_t now_ns);
@@ -32,53 +41,83 @@ static ngx_uint_t ngx_payment_relay_probed(ngx_payment_relay_t *r,
     payment_event_t *e);
 static ngx_int_t ngx_payment_relay_send(ngx_payment_relay_t *r,
     payment_event_t *e, uint64_t now_ns);
-static void ngx_payment_relay_delivered(ngx_payment_relay_t *r,
-    payment_event_t *e, uint64_t now_ns);
+static void ngx_payment_relay_acked(ngx_payment_relay_t *r,
+    payment_event_t *e);
 static void ngx_payment_relay_failed(ngx_payment_relay_t *r,
     payment_event_t *e, uint64_t now_ns);
 static void ngx_payment_relay_refused(ngx_payment_relay_t *r,
     payment_event_t *e, rd_kafka_resp_err_t err, uint64_t now_ns);
-static void ngx_payment_relay_follow(payment_event_t *e);
+static const char *ngx_payment_relay_reason(payment_event_t *e);
 static void ngx_payment_relay_forget_unsent(ngx_payment_relay_t *r);
 static void ngx_payment_relay_rewound(ngx_payment_relay_t *r);
 static void ngx_payment_relay_doubt(ngx_payment_relay_t *r);
 static void ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns);
-static void ngx_payment_relay_forget(ngx_payment_relay_t *r,
-    payment_event_t *e);
+static ngx_uint_t ngx_payment_relay_backlog(ngx_payment_relay_t *r);
+
+
+static const ngx_payment_outbox_shard_handlers_t  ngx_payment_relay_handlers = {
+    ngx_payment_relay_connected,
+    ngx_payment_relay_leased,
+    ngx_payment_relay_unleased,
+    ngx_payment_relay_read,
+    ngx_payment_relay_overrun,
+    ngx_payment_relay_deleted,
+    ngx_payment_relay_moved,
+    ngx_payment_relay_replayed
+};
 
 
 ngx_int_t
-ngx_payment_relay_init(ngx_payment_relay_t *r, ngx_payment_outbox_t *o,
+ngx_payment_relay_init(ngx_payment_relay_t *r, ngx_payment_relays_t *all,
     ngx_payment_shard_t *shard)
 {
-    size_t                      capacity;
-    ngx_payment_outbox_conf_t  *conf;
+    size_t                       capacity;
+    ngx_payment_outbox_conf_t   *conf;
+    ngx_payment_outbox_shard_t  *sh;
 
-    conf = o->conf;
+    conf = all->conf;
+    sh = &r->sh;
 
-    r->outbox = o;
-    r->shard = shard;
-    r->stats = &o->stats->helper.outbox[shard->index];
-    r->log = o->log;
-    r->state = NGX_PAYMENT_RELAY_STOPPED;
+    r->all = all;
+
+    sh->conf = conf;
+    sh->shard = shard;
+    sh->node = &all->node;
+    sh->stats = &conf->stats->helper.outbox[shard->index];
+    sh->log = all->log;
+    sh->handlers = &ngx_payment_relay_handlers;
+    sh->data = r;
+    sh->state = NGX_PAYMENT_RELAY_STOPPED;
 
     /* in flight; acknowledged and not yet deleted; read and not yet sent */
 
     capacity = 2 * conf->max_in_flight
-               + 2 * NGX_PAYMENT_BATCH_GROWTH * conf->batch_size
-               + 2 * NGX_PAYMENT_WANTED_MAX;
+               + 2 * NGX_PAYMENT_READER_GROWTH * conf->batch_size
+               + 2 * NGX_PAYMENT_READER_WANTED;
 
-    if (payment_inflight_create(&r->table, capacity, ngx_payment_row_free)
-        != 0)
-    {
-        return NGX_ERROR;
-    }
+    r->reader.sh = sh;
+    r->fence.sh = sh;
+    r->lease.sh = sh;
+    r->deletion.sh = sh;
+    r->dead.sh = sh;
+    r->archive.sh = sh;
+    r->purge.sh = sh;
 
-    r->table.owner = r;
+    r->lease.fence = &r->fence;
+    r->deletion.fence = &r->fence;
+    r->dead.fence = &r->fence;
+    r->archive.fence = &r->fence;
+    r->purge.fence = &r->fence;
 
-    if (ngx_payment_reader_init(r) != NGX_OK
-        || ngx_payment_fence_init(r) != NGX_OK
-        || ngx_payment_purge_init(r) != NGX_OK)
+    r->dead.reason = ngx_payment_relay_reason;
+
+    ngx_payment_relay_init_jobs(r);
+    ngx_payment_delete_init(&r->deletion);
+
+    if (ngx_payment_outbox_shard_init(sh, capacity) != NGX_OK
+        || ngx_payment_reader_init(&r->reader) != NGX_OK
+        || ngx_payment_fence_init(&r->fence) != NGX_OK
+        || ngx_payment_purge_init(&r->purge) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -87,13 +126,55 @@ ngx_payment_relay_init(ngx_payment_relay_t *r, ngx_payment_outbox_t *o,
 }
 
 
+static void
+ngx_payment_relay_init_jobs(ngx_payment_relay_t *r)
+{
+    /* the most urgent first */
+
+    ngx_payment_fence_job_t  jobs[] = {
+        { NGX_PAYMENT_FENCE_ANY, ngx_payment_lease_step,
+          ngx_payment_lease_done, &r->lease },
+
+        { NGX_PAYMENT_FENCE_OURS, ngx_payment_delete_step,
+          ngx_payment_delete_done, &r->deletion },
+
+        { NGX_PAYMENT_FENCE_OURS, ngx_payment_dead_step,
+          ngx_payment_dead_done, &r->dead },
+
+        { NGX_PAYMENT_FENCE_HELD, ngx_payment_dead_replay_step,
+          ngx_payment_dead_replay_done, &r->dead },
+
+        { NGX_PAYMENT_FENCE_HELD, ngx_payment_archive_step,
+          ngx_payment_archive_done, &r->archive },
+
+        { NGX_PAYMENT_FENCE_HELD, ngx_payment_purge_step,
+          ngx_payment_purge_done, &r->purge }
+    };
+
+    ngx_memcpy(r->jobs, jobs, sizeof(jobs));
+
+    r->fence.jobs = r->jobs;
+    r->fence.njobs = NGX_PAYMENT_RELAY_JOBS;
+}
+
+
 void
 ngx_payment_relay_open(ngx_payment_relay_t *r)
 {
-    ngx_payment_fence_open(r);
-    ngx_payment_reader_open(r);
+    ngx_payment_lease_open(&r->lease);
+    ngx_payment_fence_open(&r->fence);
+    ngx_payment_reader_open(&r->reader);
 }
 
+
+void
+ngx_payment_relay_wake(ngx_payment_relay_t *r)
+{
+    ngx_payment_reader_wake(&r->reader);
+}
+
+
+/* the news of the parts */
 
 /*
  * A server that crashed, or a replica that was promoted, may have lost rows
@@ -101,12 +182,14 @@ ngx_payment_relay_open(ngx_payment_relay_t *r)
  * at again before it is deleted, and the rest is read again anyway.
  */
 
-void
-ngx_payment_relay_connected(ngx_payment_relay_t *r, ngx_payment_db_t *db,
+static void
+ngx_payment_relay_connected(void *data, ngx_payment_db_t *db,
     ngx_uint_t again)
 {
+    ngx_payment_relay_t *r = data;
+
     if (r->server != db->server) {
-        r->anew = (again || r->state != NGX_PAYMENT_RELAY_STOPPED);
+        r->anew = (again || r->sh.state != NGX_PAYMENT_RELAY_STOPPED);
         r->server = db->server;
 
     } else if (!again) {
@@ -119,54 +202,122 @@ ngx_payment_relay_connected(ngx_payment_relay_t *r, ngx_payment_db_t *db,
 }
 
 
-void
-ngx_payment_relay_leased(ngx_payment_relay_t *r)
+static void
+ngx_payment_relay_leased(void *data)
 {
-    ngx_payment_fence_t  *f;
+    ngx_payment_relay_t *r = data;
 
-    f = &r->fence;
+    uint64_t  epoch;
+
+    epoch = r->sh.lease.epoch;
 
     /*
-     * With the next epoch nobody had it in between: what Kafka acknowledged
-     * then is still to be deleted.  Else our knowledge is stale.
+     * An epoch that follows our last one directly says that nobody had the
+     * lease in between: what Kafka acknowledged then is still to be deleted.
+     * Else what we know is stale.
      */
 
-    if (f->lease.epoch != f->last_epoch + 1) {
+    if (epoch != r->last_epoch + 1) {
         r->anew = 1;
     }
 
-    f->last_epoch = f->lease.epoch;
+    r->last_epoch = epoch;
 
-    /* whoever had it before may have left some */
-    ngx_payment_reader_dead(r);
+    /* whoever had the lease before may have left dead letters */
+    ngx_payment_reader_block(&r->reader);
 
-    r->stats->lease_held = 1;
+    r->sh.stats->lease_held = 1;
     r->failures = 0;
 
-    if (r->state == NGX_PAYMENT_RELAY_STOPPED) {
+    if (r->sh.state == NGX_PAYMENT_RELAY_STOPPED) {
         ngx_payment_relay_rewound(r);
     }
 }
 
 
-void
-ngx_payment_relay_unleased(ngx_payment_relay_t *r)
+static void
+ngx_payment_relay_unleased(void *data)
 {
-    r->stats->lease_held = 0;
-    r->stats->backlog = 0;
+    ngx_payment_relay_t *r = data;
 
-    if (r->fence.replay_id && r->fence.op != NGX_PAYMENT_FENCE_REPLAY) {
-        r->fence.replay_id = 0;
-        ngx_payment_command_done(r->outbox,
-                                        NGX_PAYMENT_COMMAND_NOT_HERE);
+    r->sh.stats->lease_held = 0;
+    r->sh.stats->backlog = 0;
+
+    if (ngx_payment_dead_cancel_replay(&r->dead) == NGX_OK) {
+        ngx_payment_command_done(&r->all->command,
+                                 NGX_PAYMENT_COMMAND_NOT_HERE);
     }
 
     ngx_payment_relay_rewind(r);
 
     /* another may be publishing already: what is queued must not leave */
 
-    if (payment_inflight_count(&r->table, PAYMENT_EVENT_SENT)) {
-        ngx_payment_producer_abort(&r->outbox->producer, 0);
+    if (payment_inflight_count(&r->sh.table, PAYMENT_EVENT_SENT)) {
+        ngx_payment_producer_abort(&r->all->producer, 0);
+    }
+}
+
+
+static void
+ngx_payment_relay_read(void *data)
+{
+    ngx_payment_relay_t *r = data;
+
+    ngx_payment_relay_pump(r);
+
+    if (payment_inflight_count(&r->sh.table, PAYMENT_EVENT_ACKED)) {
+        ngx_payment_delete_acked(&r->deletion);
+    }
+
+    if (payment_inflight_count(&r->sh.table, PAYMENT_EVENT_DEAD)) {
+        ngx_payment_fence_soon(&r->fence);
+    }
+}
+
+
+static void
+ngx_payment_relay_overrun(void *data)
+{
+    ngx_payment_relay_rewind(data);
+}
+
+
+static void
+ngx_payment_relay_deleted(void *data)
+{
+    ngx_payment_relay_t *r = data;
+
+    ngx_payment_reader_soon(&r->reader);
+}
+
+
+static void
+ngx_payment_relay_moved(void *data, ngx_int_t moved)
+{
+    ngx_payment_relay_t *r = data;
+
+    if (moved == NGX_OK) {
+        ngx_payment_reader_block(&r->reader);
+    }
+
+    ngx_payment_relay_pump(r);
+}
+
+
+static void
+ngx_payment_relay_replayed(void *data, ngx_int_t replayed)
+{
+    ngx_payment_relay_t *r = data;
+
+    ngx_payment_command_done(&r->all->command,
+                             replayed == NGX_OK ? NGX_PAYMENT_COMMAND_DONE
+                             : replayed == NGX_DECLINED
+                               ? NGX_PAYMENT_COMMAND_NOT_FOUND
+                               : NGX_PAYMENT_COMMAND_FAILED);
+
+    if (replayed == NGX_OK) {
+        /* what was read before knows nothing of the rows that came back */
+        ngx_payment_relay_rewind(r);
     }
 }
 
@@ -176,21 +327,18 @@ ngx_payment_relay_unleased(ngx_payment_relay_t *r)
 void
 ngx_payment_relay_pump(ngx_payment_relay_t *r)
 {
-    uint64_t               now;
-    ngx_int_t              rc;
-    payment_event_t       *e, *next, *occupant;
-    ngx_payment_outbox_t  *o;
+    uint64_t             now;
+    payment_event_t     *e, *next, *occupant;
+    payment_inflight_t  *table;
 
-    o = r->outbox;
+    table = &r->sh.table;
 
     if (ngx_payment_relay_suspects(r) == NGX_OK) {
         return;
     }
 
-    for (e = payment_inflight_first(&r->table, PAYMENT_EVENT_READY);
-         e;
-         e = next)
-    {
+    for (e = payment_inflight_first(table, PAYMENT_EVENT_READY); e; e = next) {
+
         next = e->next;
         now = ngx_payment_clock_ns();
 
@@ -198,12 +346,7 @@ ngx_payment_relay_pump(ngx_payment_relay_t *r)
             break;
         }
 
-        if (e->version > 1
-            && (e->gate > r->reader.heads_done
-                || payment_inflight_count(&r->table, PAYMENT_EVENT_WANTED)))
-        {
-            r->reader.head_wanted = (e->gate > r->reader.heads_done);
-            ngx_payment_reader_soon(r);
+        if (!ngx_payment_reader_gate(&r->reader, e)) {
             break;
         }
 
@@ -214,101 +357,105 @@ ngx_payment_relay_pump(ngx_payment_relay_t *r)
             continue;
         }
 
-        if (o->breaker.state == PAYMENT_BREAKER_HALF_OPEN && o->breaker_on
+        if (ngx_payment_breaker_probing(&r->all->breaker)
             && ngx_payment_relay_probed(r, e))
         {
             continue;
         }
 
-        rc = ngx_payment_relay_send(r, e, now);
-
-        if (rc != NGX_OK) {
+        if (ngx_payment_relay_send(r, e, now) != NGX_OK) {
             break;
         }
     }
 
-    r->stats->in_flight = payment_inflight_count(&r->table,
-                                                 PAYMENT_EVENT_SENT);
+    r->sh.stats->in_flight = payment_inflight_count(table, PAYMENT_EVENT_SENT);
 
-    if (r->reader.full) {
-        ngx_payment_reader_soon(r);
-    }
-}
-
-
-static ngx_uint_t
-ngx_payment_relay_may_send(ngx_payment_relay_t *r, uint64_t now_ns)
-{
-    ngx_payment_outbox_t  *o;
-
-    o = r->outbox;
-
-    return r->state == NGX_PAYMENT_RELAY_RUNNING
-           && !o->draining
-           && !o->stats->helper.paused
-           && now_ns >= r->resume_at_ns
-           && o->producer.state == NGX_PAYMENT_PRODUCER_UP
-           && payment_inflight_count(&r->table, PAYMENT_EVENT_SENT)
-              < o->conf->max_in_flight
-           && ngx_payment_lease_allows(r, now_ns);
+    ngx_payment_reader_more(&r->reader);
 }
 
 
 /*
- * NGX_OK: somebody sends, or waits to send, one event with nothing else on the
- * way, and we are not to disturb.
+ * An event that is handed out must be delivered or given up before the lease
+ * can have run out: hence the producer's timeout.
+ */
+
+static ngx_uint_t
+ngx_payment_relay_may_send(ngx_payment_relay_t *r, uint64_t now_ns)
+{
+    ngx_payment_relays_t       *all;
+    ngx_payment_outbox_conf_t  *conf;
+
+    all = r->all;
+    conf = all->conf;
+
+    return r->sh.state == NGX_PAYMENT_RELAY_RUNNING
+           && !conf->stats->helper.paused
+           && now_ns >= r->resume_at_ns
+           && all->producer.state == NGX_PAYMENT_PRODUCER_UP
+           && payment_inflight_count(&r->sh.table, PAYMENT_EVENT_SENT)
+              < conf->max_in_flight
+           && payment_lease_remaining(&r->sh.lease, now_ns / 1000000)
+              > all->producer.timeout;
+}
+
+
+/*
+ * Suspects are sent one at a time, with nothing else on the way, also of other
+ * relays.  NGX_OK: one is on its way, or waits until nothing else is, so the
+ * caller hands out nothing.  NGX_DECLINED: the caller may go on.
  */
 
 static ngx_int_t
 ngx_payment_relay_suspects(ngx_payment_relay_t *r)
 {
     uint64_t               now;
-    ngx_uint_t             me;
     payment_event_t       *e;
-    ngx_payment_outbox_t  *o;
+    ngx_payment_relays_t  *all;
 
-    o = r->outbox;
-    me = r - o->relays + 1;
+    all = r->all;
     now = ngx_payment_clock_ns();
-    e = payment_inflight_first(&r->table, PAYMENT_EVENT_SUSPECT);
+    e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_SUSPECT);
 
-    if (o->exclusive == 0 && e && r->alone < NGX_PAYMENT_ALONE_MAX
+    if (all->exclusive == NULL && e && r->alone < NGX_PAYMENT_RELAY_ALONE
         && ngx_payment_relay_may_send(r, now))
     {
-        o->exclusive = me;
+        all->exclusive = r;
     }
 
-    if (o->exclusive == 0) {
+    if (all->exclusive == NULL) {
         r->alone = 0;
         return NGX_DECLINED;
     }
 
-    if (o->exclusive != me || o->producer.outstanding) {
+    if (all->exclusive != r || all->producer.outstanding) {
         return NGX_OK;
     }
 
-    if (e && r->alone < NGX_PAYMENT_ALONE_MAX
+    if (e && r->alone < NGX_PAYMENT_RELAY_ALONE
         && ngx_payment_relay_may_send(r, now))
     {
         e->alone = 1;
         r->alone++;
 
         if (ngx_payment_relay_send(r, e, now) == NGX_OK
-            && o->producer.outstanding)
+            && all->producer.outstanding)
         {
             return NGX_OK;
         }
     }
 
-    /* nobody left, or no permit: let the others go on */
+    /* no suspect is left, or there is no permit: let the others go on */
 
-    o->exclusive = 0;
+    all->exclusive = NULL;
 
     return NGX_DECLINED;
 }
 
 
-/* Probes are of distinct keys, so that a key's order does not hang on them. */
+/*
+ * Probes are of distinct merchants, who are the messages' keys in Kafka: so a
+ * probe that fails can not turn the order of a key's events round.
+ */
 
 static ngx_uint_t
 ngx_payment_relay_probed(ngx_payment_relay_t *r, payment_event_t *e)
@@ -318,11 +465,11 @@ ngx_payment_relay_probed(ngx_payment_relay_t *r, payment_event_t *e)
 
     n = 0;
 
-    for (sent = payment_inflight_first(&r->table, PAYMENT_EVENT_SENT);
+    for (sent = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_SENT);
          sent;
          sent = sent->next)
     {
-        if (sent->merchant == e->merchant || ++n == NGX_PAYMENT_PROBES_MAX) {
+        if (sent->merchant == e->merchant || ++n == NGX_PAYMENT_RELAY_PROBES) {
             return 1;
         }
     }
@@ -331,7 +478,7 @@ ngx_payment_relay_probed(ngx_payment_relay_t *r, payment_event_t *e)
 }
 
 
-/* NGX_DECLINED: not now, and nor any other. */
+/* NGX_DECLINED: not now, and nor any other event. */
 
 static ngx_int_t
 ngx_payment_relay_send(ngx_payment_relay_t *r, payment_event_t *e,
@@ -339,16 +486,16 @@ ngx_payment_relay_send(ngx_payment_relay_t *r, payment_event_t *e,
 {
     ngx_payment_send_e     rc;
     rd_kafka_resp_err_t    err;
-    ngx_payment_outbox_t  *o;
+    ngx_payment_relays_t  *all;
 
-    o = r->outbox;
+    all = r->all;
 
-    if (!ngx_payment_outbox_permit(o, now_ns, e)) {
+    if (!ngx_payment_breaker_permit(&all->breaker, now_ns, e)) {
         return NGX_DECLINED;
     }
 
-    rc = ngx_payment_producer_send(&o->producer, e->data, e,
-                                   r->fence.lease.epoch, &err);
+    rc = ngx_payment_producer_send(&all->producer, e->data, e,
+                                   r->sh.lease.epoch, &err);
 
     switch (rc) {
 
@@ -363,13 +510,14 @@ ngx_payment_relay_send(ngx_payment_relay_t *r, payment_event_t *e,
         /* by the library, which looks at this event alone */
         e->since_ns = now_ns;
         e->alone = 1;
-        ngx_payment_outbox_result(o, now_ns, e, PAYMENT_BREAKER_IGNORED);
+        ngx_payment_breaker_result(&all->breaker, now_ns, e,
+                                   PAYMENT_BREAKER_IGNORED);
         payment_inflight_occupy(e);
         ngx_payment_relay_refused(r, e, err, now_ns);
         return NGX_OK;
 
     default:
-        ngx_payment_outbox_unpermit(o, e);
+        ngx_payment_breaker_unpermit(&all->breaker, e);
         return NGX_DECLINED;
     }
 }
@@ -381,30 +529,31 @@ void
 ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
     ngx_payment_verdict_e verdict, rd_kafka_resp_err_t err)
 {
-    uint64_t               now;
-    ngx_payment_outbox_t  *o;
+    uint64_t                now;
+    ngx_payment_breaker_t  *breaker;
 
-    o = r->outbox;
+    breaker = &r->all->breaker;
     now = ngx_payment_clock_ns();
 
     switch (verdict) {
 
     case NGX_PAYMENT_VERDICT_DELIVERED:
-        ngx_payment_outbox_result(o, now, e, PAYMENT_BREAKER_SUCCESS);
-        ngx_payment_relay_delivered(r, e, now);
+        ngx_payment_breaker_result(breaker, now, e, PAYMENT_BREAKER_SUCCESS);
+        ngx_payment_relay_acked(r, e);
         break;
 
     case NGX_PAYMENT_VERDICT_FAILED:
-        (void) ngx_atomic_fetch_add(&r->stats->failed, 1);
-        ngx_payment_outbox_result(o, now, e, PAYMENT_BREAKER_FAILURE);
+        (void) ngx_atomic_fetch_add(&r->sh.stats->failed, 1);
+        ngx_payment_breaker_result(breaker, now, e, PAYMENT_BREAKER_FAILURE);
 
-        if (r->state == NGX_PAYMENT_RELAY_RUNNING) {
+        if (r->sh.state == NGX_PAYMENT_RELAY_RUNNING) {
             r->failures++;
-            ngx_log_error(NGX_LOG_ERR, r->log, 0,
+            ngx_log_error(NGX_LOG_ERR, r->sh.log, 0,
                           "payment outbox: shard \"%V\": delivery failed: %s, "
                           "%ui events in flight; beginning again at event %uL "
-                          "or before", &r->shard->name, rd_kafka_err2name(err),
-                          payment_inflight_count(&r->table,
+                          "or before", &r->sh.shard->name,
+                          rd_kafka_err2name(err),
+                          payment_inflight_count(&r->sh.table,
                                                  PAYMENT_EVENT_SENT), e->id);
         }
 
@@ -412,19 +561,19 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
         break;
 
     case NGX_PAYMENT_VERDICT_FAILED_ITSELF:
-        (void) ngx_atomic_fetch_add(&r->stats->failed, 1);
-        ngx_payment_outbox_result(o, now, e, PAYMENT_BREAKER_IGNORED);
+        (void) ngx_atomic_fetch_add(&r->sh.stats->failed, 1);
+        ngx_payment_breaker_result(breaker, now, e, PAYMENT_BREAKER_IGNORED);
         ngx_payment_relay_refused(r, e, err, now);
         break;
 
     default: /* NGX_PAYMENT_VERDICT_UNSENT */
-        ngx_payment_outbox_unpermit(o, e);
+        ngx_payment_breaker_unpermit(breaker, e);
         ngx_payment_relay_failed(r, e, now);
         break;
     }
 
-    if (r->state == NGX_PAYMENT_RELAY_REWINDING
-        && payment_inflight_count(&r->table, PAYMENT_EVENT_SENT) == 0)
+    if (r->sh.state == NGX_PAYMENT_RELAY_REWINDING
+        && payment_inflight_count(&r->sh.table, PAYMENT_EVENT_SENT) == 0)
     {
         ngx_payment_relay_rewound(r);
     }
@@ -432,24 +581,23 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
 
 
 static void
-ngx_payment_relay_delivered(ngx_payment_relay_t *r, payment_event_t *e,
-    uint64_t now_ns)
+ngx_payment_relay_acked(ngx_payment_relay_t *r, payment_event_t *e)
 {
     uint64_t  us;
 
     us = ngx_payment_unix_us();
     us = (us > e->created_us) ? us - e->created_us : 0;
 
-    ngx_payment_histogram_add(&r->outbox->stats->helper.commit_to_ack, us);
+    ngx_payment_histogram_add(&r->all->conf->stats->helper.commit_to_ack, us);
 
-    (void) ngx_atomic_fetch_add(&r->stats->published, 1);
+    (void) ngx_atomic_fetch_add(&r->sh.stats->published, 1);
 
     r->failures = 0;
 
     (void) payment_inflight_vacate(e);
     payment_inflight_move(e, PAYMENT_EVENT_ACKED);
 
-    ngx_payment_fence_acked(r);
+    ngx_payment_delete_acked(&r->deletion);
 }
 
 
@@ -462,14 +610,14 @@ ngx_payment_relay_failed(ngx_payment_relay_t *r, payment_event_t *e,
     ngx_payment_relay_rewind(r);
 
     if (e->attempts) {
-        /* what it has against it is not forgotten */
+        /* that it was refused before is not forgotten */
         e->since_ns = now_ns;
         e->alone = 0;
         payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
         return;
     }
 
-    ngx_payment_relay_forget(r, e);
+    ngx_payment_outbox_shard_forget(&r->sh, e);
 }
 
 
@@ -485,14 +633,14 @@ ngx_payment_relay_refused(ngx_payment_relay_t *r, payment_event_t *e,
     e->reason = (uint16_t) (int16_t) err;
 
     if (e->attempts == 1) {
-        ngx_log_error(NGX_LOG_WARN, r->log, 0,
+        ngx_log_error(NGX_LOG_WARN, r->sh.log, 0,
                       "payment outbox: shard \"%V\": event %uL was refused: %s",
-                      &r->shard->name, e->id, rd_kafka_err2name(err));
+                      &r->sh.shard->name, e->id, rd_kafka_err2name(err));
     }
 
-    if (e->alone && e->attempts >= r->outbox->conf->max_retries) {
+    if (e->alone && e->attempts >= r->all->conf->max_retries) {
         payment_inflight_move(e, PAYMENT_EVENT_DEAD);
-        ngx_payment_fence_soon(r);
+        ngx_payment_fence_soon(&r->fence);
         return;
     }
 
@@ -502,85 +650,26 @@ ngx_payment_relay_refused(ngx_payment_relay_t *r, payment_event_t *e,
 }
 
 
-void
-ngx_payment_relay_buried(ngx_payment_relay_t *r, payment_event_t *e)
+/* why an event was refused, for its dead letter */
+
+static const char *
+ngx_payment_relay_reason(payment_event_t *e)
 {
-    uint64_t          payment;
-    payment_event_t  *other, *next;
-
-    payment = e->payment;
-
-    if (r->outbox->conf->dead_letter == NGX_PAYMENT_DEAD_DIVERT) {
-        ngx_payment_relay_forget(r, e);
-        return;
-    }
-
-    /* its payment's later events follow it: those that wait behind it .. */
-
-    for (other = e->occupies ? payment_inflight_vacate(e) : NULL;
-         other;
-         other = next)
-    {
-        next = payment_inflight_vacate(other);
-        ngx_payment_relay_follow(other);
-    }
-
-    ngx_payment_relay_forget(r, e);
-
-    /* .. those that were read and are ready .. */
-
-    for (other = payment_inflight_first(&r->table, PAYMENT_EVENT_READY);
-         other;
-         other = next)
-    {
-        next = other->next;
-
-        if (other->payment == payment) {
-            ngx_payment_relay_follow(other);
-        }
-    }
-
-    /* .. and those that are not read yet */
-
-    ngx_payment_reader_dead(r);
-}
-
-
-static void
-ngx_payment_relay_follow(payment_event_t *e)
-{
-    payment_inflight_free_data(e);
-    e->follower = 1;
-    payment_inflight_move(e, PAYMENT_EVENT_DEAD);
+    return rd_kafka_err2name((rd_kafka_resp_err_t) (int16_t) e->reason);
 }
 
 
 void
-ngx_payment_relay_vanished(ngx_payment_relay_t *r, payment_event_t *e)
+ngx_payment_relay_abandoned(ngx_payment_relay_t *r)
 {
-    ngx_log_error(NGX_LOG_INFO, r->log, 0,
-                  "payment outbox: shard \"%V\": event %uL is gone",
-                  &r->shard->name, e->id);
+    payment_event_t  *e;
 
-    ngx_payment_relay_forget(r, e);
-}
-
-
-/* An event's row may still be shown by the read that is under way. */
-
-static void
-ngx_payment_relay_forget(ngx_payment_relay_t *r, payment_event_t *e)
-{
-    if (e->occupies) {
-        (void) payment_inflight_vacate(e);
+    while ((e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_SENT))
+           != NULL)
+    {
+        ngx_payment_relay_report(r, e, NGX_PAYMENT_VERDICT_UNSENT,
+                                 RD_KAFKA_RESP_ERR__DESTROY);
     }
-
-    if (e->state == PAYMENT_EVENT_DELETING && r->reader.busy) {
-        payment_inflight_move(e, PAYMENT_EVENT_GONE);
-        return;
-    }
-
-    payment_inflight_remove(e);
 }
 
 
@@ -589,34 +678,35 @@ ngx_payment_relay_forget(ngx_payment_relay_t *r, payment_event_t *e)
 void
 ngx_payment_relay_rewind(ngx_payment_relay_t *r)
 {
-    if (r->state == NGX_PAYMENT_RELAY_STOPPED
-        || r->state == NGX_PAYMENT_RELAY_ENDED)
+    if (r->sh.state == NGX_PAYMENT_RELAY_STOPPED
+        || r->sh.state == NGX_PAYMENT_RELAY_ENDED)
     {
         return;
     }
 
-    if (r->state == NGX_PAYMENT_RELAY_RUNNING) {
-        (void) ngx_atomic_fetch_add(&r->stats->rewinds, 1);
-        r->state = NGX_PAYMENT_RELAY_REWINDING;
+    if (r->sh.state == NGX_PAYMENT_RELAY_RUNNING) {
+        (void) ngx_atomic_fetch_add(&r->sh.stats->rewinds, 1);
+        r->sh.state = NGX_PAYMENT_RELAY_REWINDING;
 
         ngx_payment_relay_forget_unsent(r);
-        ngx_payment_reader_rewind(r);
+        ngx_payment_reader_rewind(&r->reader);
     }
 
-    if (payment_inflight_count(&r->table, PAYMENT_EVENT_SENT) == 0) {
+    if (payment_inflight_count(&r->sh.table, PAYMENT_EVENT_SENT) == 0) {
         ngx_payment_relay_rewound(r);
     }
 }
 
+
+/* An event that was refused before is not forgotten, but waits for its retry
+ * again. */
 
 static void
 ngx_payment_relay_forget_unsent(ngx_payment_relay_t *r)
 {
     payment_event_t  *e, *next;
 
-    /* those that are to be tried again keep what they have against them */
-
-    for (e = payment_inflight_first(&r->table, PAYMENT_EVENT_WANTED);
+    for (e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_WANTED);
          e;
          e = next)
     {
@@ -628,17 +718,18 @@ ngx_payment_relay_forget_unsent(ngx_payment_relay_t *r)
         }
     }
 
-    payment_inflight_forget_unsent(&r->table);
+    payment_inflight_forget_unsent(&r->sh.table);
 }
 
 
 static void
 ngx_payment_relay_rewound(ngx_payment_relay_t *r)
 {
-    uint64_t  wait;
+    uint64_t               wait;
+    payment_lease_state_e  lease;
 
     if (r->anew) {
-        payment_inflight_forget(&r->table);
+        payment_inflight_forget(&r->sh.table);
 
     } else if (r->doubt) {
         ngx_payment_relay_doubt(r);
@@ -647,97 +738,52 @@ ngx_payment_relay_rewound(ngx_payment_relay_t *r)
     r->anew = 0;
     r->doubt = 0;
 
-    if (r->fence.lease.state != PAYMENT_LEASE_HELD
-        && r->fence.lease.state != PAYMENT_LEASE_DRAINING)
-    {
-        r->state = NGX_PAYMENT_RELAY_STOPPED;
+    lease = r->sh.lease.state;
+
+    if (lease != PAYMENT_LEASE_HELD && lease != PAYMENT_LEASE_DRAINING) {
+        r->sh.state = NGX_PAYMENT_RELAY_STOPPED;
         return;
     }
 
     wait = 0;
 
     if (r->failures) {
-        wait = NGX_PAYMENT_BACKOFF_MIN_NS << ngx_min(r->failures - 1, 5);
-        wait = ngx_min(wait, NGX_PAYMENT_BACKOFF_MAX_NS);
+        wait = NGX_PAYMENT_RELAY_BACKOFF_MIN_NS << ngx_min(r->failures - 1, 5);
+        wait = ngx_min(wait, NGX_PAYMENT_RELAY_BACKOFF_MAX_NS);
     }
 
     r->resume_at_ns = ngx_payment_clock_ns() + wait;
-    r->state = NGX_PAYMENT_RELAY_RUNNING;
+    r->sh.state = NGX_PAYMENT_RELAY_RUNNING;
 
-    ngx_payment_reader_rewind(r);
-    ngx_payment_reader_soon(r);
+    ngx_payment_reader_rewind(&r->reader);
+    ngx_payment_reader_soon(&r->reader);
 }
 
+
+/* Ids may mean other rows now: what was found out about events is forgotten,
+ * and what Kafka has is UNSURE until its row was seen again. */
 
 static void
 ngx_payment_relay_doubt(ngx_payment_relay_t *r)
 {
-    ngx_uint_t        i;
-    payment_event_t  *e;
+    ngx_uint_t           i;
+    payment_event_t     *e;
+    payment_inflight_t  *table;
 
     static const payment_event_state_e  troubled[] = {
         PAYMENT_EVENT_REFUSED, PAYMENT_EVENT_SUSPECT, PAYMENT_EVENT_DEAD
     };
 
+    table = &r->sh.table;
+
     for (i = 0; i < sizeof(troubled) / sizeof(troubled[0]); i++) {
-        while ((e = payment_inflight_first(&r->table, troubled[i])) != NULL) {
-            ngx_payment_relay_forget(r, e);
+        while ((e = payment_inflight_first(table, troubled[i])) != NULL) {
+            ngx_payment_outbox_shard_forget(&r->sh, e);
         }
     }
 
-    while ((e = payment_inflight_first(&r->table, PAYMENT_EVENT_ACKED))
-           != NULL)
-    {
+    while ((e = payment_inflight_first(table, PAYMENT_EVENT_ACKED)) != NULL) {
         payment_inflight_move(e, PAYMENT_EVENT_UNSURE);
-    }
-}
-
-
-ngx_int_t
-ngx_payment_relay_verify(ngx_payment_relay_t *r, payment_event_t *e,
-    uint64_t payment, uint32_t version)
-{
-    if (e->payment == payment && e->version == version) {
-        payment_inflight_move(e, PAYMENT_EVENT_ACKED);
-        ngx_payment_fence_acked(r);
-        return NGX_OK;
-    }
-
-    ngx_log_error(NGX_LOG_WARN, r->log, 0,
-                  "payment outbox: shard \"%V\": the database has lost event "
-                  "%uL, which was published, and given its id to another",
-                  &r->shard->name, e->id);
-
-    payment_inflight_remove(e);
-
-    return NGX_DECLINED;
-}
-
-
-void
-ngx_payment_relay_verified(ngx_payment_relay_t *r)
-{
-    payment_event_t  *e;
-
-    while ((e = payment_inflight_first(&r->table, PAYMENT_EVENT_UNSURE))
-           != NULL)
-    {
-        /* deleted by a transaction whose answer was lost, or lost itself */
-        payment_inflight_remove(e);
-    }
-}
-
-
-void
-ngx_payment_relay_abandoned(ngx_payment_relay_t *r)
-{
-    payment_event_t  *e;
-
-    while ((e = payment_inflight_first(&r->table, PAYMENT_EVENT_SENT))
-           != NULL)
-    {
-        ngx_payment_relay_report(r, e, NGX_PAYMENT_VERDICT_UNSENT,
-                                 RD_KAFKA_RESP_ERR__DESTROY);
     }
 }
 
@@ -747,28 +793,34 @@ ngx_payment_relay_abandoned(ngx_payment_relay_t *r)
 void
 ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns)
 {
-    payment_inflight_t  *t;
-
-    t = &r->table;
-
     ngx_payment_relay_retry(r, now_ns);
-
-    if (!r->reader.busy && !r->reader.timer.timer_set) {
-        ngx_payment_reader_next(r);
-    }
-
+    ngx_payment_reader_tick(&r->reader);
     ngx_payment_relay_pump(r);
-    ngx_payment_fence_next(r);
+    ngx_payment_fence_next(&r->fence);
 
-    if (r->state == NGX_PAYMENT_RELAY_RUNNING) {
-        r->stats->backlog = r->reader.beyond
-                            + payment_inflight_count(t, PAYMENT_EVENT_WANTED)
-                            + payment_inflight_count(t, PAYMENT_EVENT_READY)
-                            + payment_inflight_count(t, PAYMENT_EVENT_HELD)
-                            + payment_inflight_count(t, PAYMENT_EVENT_SENT)
-                            + payment_inflight_count(t, PAYMENT_EVENT_REFUSED)
-                            + payment_inflight_count(t, PAYMENT_EVENT_SUSPECT);
+    if (r->sh.state == NGX_PAYMENT_RELAY_RUNNING) {
+        r->sh.stats->backlog = ngx_payment_relay_backlog(r);
     }
+}
+
+
+static ngx_uint_t
+ngx_payment_relay_backlog(ngx_payment_relay_t *r)
+{
+    ngx_uint_t  i, n;
+
+    static const payment_event_state_e  unpublished[] = {
+        PAYMENT_EVENT_WANTED, PAYMENT_EVENT_READY, PAYMENT_EVENT_HELD,
+        PAYMENT_EVENT_SENT, PAYMENT_EVENT_REFUSED, PAYMENT_EVENT_SUSPECT
+    };
+
+    n = r->reader.beyond;
+
+    for (i = 0; i < sizeof(unpublished) / sizeof(unpublished[0]); i++) {
+        n += payment_inflight_count(&r->sh.table, unpublished[i]);
+    }
+
+    return n;
 }
 
 
@@ -777,18 +829,21 @@ ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns)
 static void
 ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns)
 {
-    payment_event_t  *e;
+    payment_event_t     *e;
+    payment_inflight_t  *table;
 
-    while (payment_inflight_count(&r->table, PAYMENT_EVENT_WANTED)
-           + payment_inflight_count(&r->table, PAYMENT_EVENT_SUSPECT)
-           < NGX_PAYMENT_SUSPECTS_MAX)
+    table = &r->sh.table;
+
+    while (payment_inflight_count(table, PAYMENT_EVENT_WANTED)
+           + payment_inflight_count(table, PAYMENT_EVENT_SUSPECT)
+           < NGX_PAYMENT_RELAY_SUSPECTS)
     {
-        e = payment_inflight_first(&r->table, PAYMENT_EVENT_REFUSED);
+        e = payment_inflight_first(table, PAYMENT_EVENT_REFUSED);
 
         if (e == NULL
             || now_ns - e->since_ns
-               < r->outbox->conf->retry_interval * 1000000ULL
-            || r->state != NGX_PAYMENT_RELAY_RUNNING)
+               < r->all->conf->retry_interval * 1000000ULL
+            || r->sh.state != NGX_PAYMENT_RELAY_RUNNING)
         {
             return;
         }
@@ -798,25 +853,47 @@ ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns)
 }
 
 
+uint64_t
+ngx_payment_relay_oldest(ngx_payment_relay_t *r)
+{
+    payment_event_t  *e;
+
+    e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_SENT);
+
+    return e ? e->since_ns : 0;
+}
+
+
 void
 ngx_payment_relay_tell_breaker(ngx_payment_relay_t *r, uint64_t now_ns,
     ngx_uint_t failed)
 {
-    uint64_t               slow;
-    payment_event_t       *e;
-    ngx_payment_outbox_t  *o;
+    uint64_t          slow;
+    payment_event_t  *e;
 
-    o = r->outbox;
-    slow = o->conf->breaker.slow_call_duration_threshold_ns;
+    slow = r->all->conf->breaker.slow_call_duration_threshold_ns;
 
-    for (e = payment_inflight_first(&r->table, PAYMENT_EVENT_SENT);
+    for (e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_SENT);
          e && (failed || now_ns - e->since_ns > slow);
          e = e->next)
     {
-        ngx_payment_outbox_result(o, now_ns, e, failed
-                                                ? PAYMENT_BREAKER_FAILURE
-                                                : PAYMENT_BREAKER_SUCCESS);
+        ngx_payment_breaker_result(&r->all->breaker, now_ns, e,
+                                   failed ? PAYMENT_BREAKER_FAILURE
+                                          : PAYMENT_BREAKER_SUCCESS);
     }
+}
+
+
+ngx_int_t
+ngx_payment_relay_replay(ngx_payment_relay_t *r, uint64_t id)
+{
+    if (r->sh.lease.state != PAYMENT_LEASE_HELD) {
+        return NGX_DECLINED;
+    }
+
+    ngx_payment_dead_want_replay(&r->dead, id);
+
+    return NGX_OK;
 }
 
 
@@ -826,58 +903,29 @@ void
 ngx_payment_relay_stop(ngx_payment_relay_t *r)
 {
     ngx_payment_relay_forget_unsent(r);
-    payment_lease_stop(&r->fence.lease, ngx_payment_clock_ms());
+    payment_lease_stop(&r->sh.lease, ngx_payment_clock_ms());
 
-    r->fence.delete_due = 1;
-    ngx_payment_fence_next(r);
+    ngx_payment_delete_all(&r->deletion);
+    ngx_payment_fence_next(&r->fence);
+}
+
+
+ngx_uint_t
+ngx_payment_relay_stopped(ngx_payment_relay_t *r)
+{
+    return payment_lease_gone(&r->sh.lease) != 0;
 }
 
 
 void
 ngx_payment_relay_close(ngx_payment_relay_t *r)
 {
-    r->state = NGX_PAYMENT_RELAY_ENDED;
-    r->stats->lease_held = 0;
-    r->stats->in_flight = 0;
+    r->sh.state = NGX_PAYMENT_RELAY_ENDED;
+    r->sh.stats->lease_held = 0;
+    r->sh.stats->in_flight = 0;
 
-    if (r->reader.timer.timer_set) {
-        ngx_del_timer(&r->reader.timer);
-    }
-
-    if (r->fence.timer.timer_set) {
-        ngx_del_timer(&r->fence.timer);
-    }
-
-    if (r->fence.delete_timer.timer_set) {
-        ngx_del_timer(&r->fence.delete_timer);
-    }
-
-    if (r->reader.kick.posted) {
-        ngx_delete_posted_event(&r->reader.kick);
-    }
-
-    if (r->fence.kick.posted) {
-        ngx_delete_posted_event(&r->fence.kick);
-    }
-
-    ngx_payment_db_close(&r->reader.db);
-    ngx_payment_db_close(&r->fence.db);
-
-    r->reader.busy = 0;
-}
-
-
-void
-ngx_payment_relay_db_error(ngx_payment_relay_t *r, const char *phase,
-    ngx_uint_t error, const char *message)
-{
-    if (r->last_error == error) {
-        return;
-    }
-
-    r->last_error = error;
-
-    ngx_log_error(NGX_LOG_ERR, r->log, 0,
-                  "payment outbox: shard \"%V\": %s failed: (%ui) %s",
-                  &r->shard->name, phase, error, message);
+    ngx_payment_lease_close(&r->lease);
+    ngx_payment_delete_close(&r->deletion);
+    ngx_payment_fence_close(&r->fence);
+    ngx_payment_reader_close(&r->reader);
 }

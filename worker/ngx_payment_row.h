@@ -11,9 +11,10 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include <mysql.h>
 
 #include "ngx_payment_clock.h"
+
+#include <mysql.h>
 
 
 /* What a SELECT must name, in this order, for ngx_payment_row_create(). */

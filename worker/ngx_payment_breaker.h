@@ -1,0 +1,60 @@
+/*
+ * The circuit breaker between the relays and the producer: the rules of
+ * payment_breaker.h with nginx's clock, the shared counters and the log.
+ *
+ * Owner: the helper process; one breaker for all shards.
+ */
+
+#ifndef NGX_PAYMENT_BREAKER_H
+#define NGX_PAYMENT_BREAKER_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_payment_outbox_conf.h"
+#include "payment_breaker.h"
+#include "payment_inflight.h"
+
+
+typedef struct {
+    ngx_log_t                   *log;
+    ngx_payment_helper_stats_t  *stats;
+
+    payment_breaker_t            rules;
+    void                        *memory;      /* of the rules */
+    payment_breaker_state_e      seen;        /* when it was last asked */
+    unsigned                     on:1;
+} ngx_payment_breaker_t;
+
+
+ngx_int_t ngx_payment_breaker_init(ngx_payment_breaker_t *b,
+    ngx_payment_outbox_conf_t *conf, ngx_log_t *log);
+
+/* 1 and a token: the event may be sent.  Whoever was permitted must tell the
+ * result, or give the permit back. */
+ngx_uint_t ngx_payment_breaker_permit(ngx_payment_breaker_t *b,
+    uint64_t now_ns, payment_event_t *e);
+void ngx_payment_breaker_unpermit(ngx_payment_breaker_t *b,
+    payment_event_t *e);
+
+/* An event's result counts once: it may be told before the event's report. */
+void ngx_payment_breaker_result(ngx_payment_breaker_t *b, uint64_t now_ns,
+    payment_event_t *e, payment_breaker_outcome_e outcome);
+
+/* Are permits for probes only? */
+ngx_uint_t ngx_payment_breaker_probing(ngx_payment_breaker_t *b);
+
+/* Did it open, or was it forced open, since this was asked the last time? */
+ngx_uint_t ngx_payment_breaker_opened(ngx_payment_breaker_t *b);
+
+void ngx_payment_breaker_tick(ngx_payment_breaker_t *b, uint64_t now_ns);
+
+/* Puts a snapshot into the shared counters. */
+void ngx_payment_breaker_show(ngx_payment_breaker_t *b, uint64_t now_ns);
+
+/* What an operator asks for: NGX_OK, or NGX_ERROR when it is off. */
+ngx_int_t ngx_payment_breaker_force(ngx_payment_breaker_t *b,
+    payment_breaker_state_e state);
+ngx_int_t ngx_payment_breaker_reset(ngx_payment_breaker_t *b);
+
+#endif /* NGX_PAYMENT_BREAKER_H */

@@ -1,0 +1,35 @@
+/*
+ * The lease of a shard: the statements of payment_lease_rules.h, sent and
+ * answered as a job of the fenced connection, so that they never run beside a
+ * fenced statement of our own.
+ *
+ * Owner: the helper process.
+ * Limits: one statement in flight, for times.statement_ms at most.
+ */
+
+#ifndef NGX_PAYMENT_LEASE_H
+#define NGX_PAYMENT_LEASE_H
+
+#include "ngx_payment_fence.h"
+
+
+typedef struct {
+    ngx_payment_outbox_shard_t  *sh;
+    ngx_payment_fence_t         *fence;
+
+    payment_lease_action_e       action;      /* the statement in flight */
+    ngx_payment_db_stmt_t       *change;      /* what it changes */
+    ngx_payment_db_stmt_t       *answer;      /* what is asked then */
+    ngx_event_t                  timer;       /* the next step is due */
+} ngx_payment_lease_t;
+
+
+/* Wants the lease from now on. */
+void ngx_payment_lease_open(ngx_payment_lease_t *l);
+void ngx_payment_lease_close(ngx_payment_lease_t *l);
+
+/* a job of the fence */
+ngx_int_t ngx_payment_lease_step(void *part, uint64_t now_ms);
+void ngx_payment_lease_done(void *part, ngx_uint_t lost);
+
+#endif /* NGX_PAYMENT_LEASE_H */

@@ -1,0 +1,121 @@
+/*
+ * What all parts of the outbox that work on one shard share: the directives,
+ * the shard, the table of known events, the lease, and where news go.
+ *
+ *   ngx_payment_relay.c    hands events out, and hears what became of them
+ *   ngx_payment_reader.c   reads committed events, in order
+ *   ngx_payment_fence.c    runs jobs under the lease, one after the other:
+ *     ngx_payment_lease.c    takes, extends and gives back the lease
+ *     ngx_payment_delete.c   deletes the rows of published events
+ *     ngx_payment_dead.c     moves dead letters, and replays them
+ *     ngx_payment_archive.c  keeps up the archive's partitions
+ *     ngx_payment_purge.c    forgets old idempotency keys
+ *
+ * No part but the relay knows another one of the first two lines, and none
+ * knows the relay: what a part has to tell, it tells through the handlers.
+ *
+ * Owner: the helper process, or the single one; one thread.
+ * Limits: two database connections, and a table of known events that is
+ * allocated at the start.
+ */
+
+#ifndef NGX_PAYMENT_OUTBOX_SHARD_H
+#define NGX_PAYMENT_OUTBOX_SHARD_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+
+#include "ngx_payment_clock.h"
+#include "ngx_payment_db.h"
+#include "ngx_payment_outbox_conf.h"
+#include "payment_inflight.h"
+#include "payment_lease_rules.h"
+
+
+#define NGX_PAYMENT_LEASE_NAME        "payment-outbox"
+
+#define NGX_PAYMENT_SQL_SIZE          2048     /* bytes of a short statement */
+
+
+/* this life of the helper, as the lease's table knows it */
+
+typedef struct {
+    payment_lease_node_t         rules;        /* has the owner's uuid */
+    char                         host[256];    /* as SQL may hold it */
+    u_char                      *predecessors; /* SQL: ,'uuid','uuid' */
+} ngx_payment_node_t;
+
+
+/* moved by the relay alone */
+
+typedef enum {
+    NGX_PAYMENT_RELAY_STOPPED = 0,   /* no lease */
+    NGX_PAYMENT_RELAY_RUNNING,
+    NGX_PAYMENT_RELAY_REWINDING,     /* waits for reports, then starts over */
+    NGX_PAYMENT_RELAY_ENDED          /* for good */
+} ngx_payment_relay_state_e;
+
+
+/* The news of a shard's parts; data is that of ngx_payment_outbox_shard_t. */
+
+typedef struct {
+    /* A connection was made; again: it is not the first of its part, so an id
+     * may mean another row than before. */
+    void   (*connected)(void *data, ngx_payment_db_t *db, ngx_uint_t again);
+
+    /* the lease came; or it went, by time, by another node, or given back */
+    void   (*leased)(void *data);
+    void   (*unleased)(void *data);
+
+    /* the reader: rows were read; what is read does not fit any more; an
+     * acknowledged event's row was found again, so it can be deleted */
+    void   (*read)(void *data);
+    void   (*overrun)(void *data);
+
+    /* deletions have ended, well or not */
+    void   (*deleted)(void *data);
+
+    /* dead letters were moved, moved: NGX_OK, or not */
+    void   (*moved)(void *data, ngx_int_t moved);
+
+    /* NGX_OK; NGX_DECLINED: there is no such dead letter; NGX_ERROR */
+    void   (*replayed)(void *data, ngx_int_t replayed);
+} ngx_payment_outbox_shard_handlers_t;
+
+
+typedef struct {
+    ngx_payment_outbox_conf_t   *conf;
+    ngx_payment_shard_t         *shard;
+    ngx_payment_node_t          *node;
+    ngx_payment_outbox_stats_t  *stats;
+    ngx_log_t                   *log;
+
+    const ngx_payment_outbox_shard_handlers_t  *handlers;
+    void                        *data;
+
+    ngx_payment_relay_state_e    state;
+    payment_inflight_t           table;
+    payment_lease_t              lease;
+
+    ngx_uint_t                   last_error;  /* of the database, logged */
+    unsigned                     reading:1;   /* rows may still be shown */
+} ngx_payment_outbox_shard_t;
+
+
+ngx_int_t ngx_payment_outbox_shard_init(ngx_payment_outbox_shard_t *sh,
+    size_t capacity);
+
+/*
+ * Did all statements of an exchange succeed?  NGX_OK; else NGX_ERROR, the
+ * failure is counted, and logged when it is another than the last one.
+ */
+ngx_int_t ngx_payment_outbox_shard_check(ngx_payment_outbox_shard_t *sh,
+    ngx_payment_db_stmt_t *stmts, ngx_uint_t n, ngx_uint_t lost,
+    const char *phase);
+
+/* Forgets an event; its row may be shown once more by the read under way. */
+void ngx_payment_outbox_shard_forget(ngx_payment_outbox_shard_t *sh,
+    payment_event_t *e);
+
+#endif /* NGX_PAYMENT_OUTBOX_SHARD_H */

@@ -1,0 +1,51 @@
+/*
+ * Forgets idempotency keys older than their retention.  Done by the holder of
+ * the lease, on the fenced connection while that has nothing better to do.
+ *
+ * idempotency_key has no index by age, on purpose, so the old ones are found by
+ * a walk along the primary key, a step of NGX_PAYMENT_PURGE_STEP keys at a
+ * time.  The keys are hashes, so how far the walk has come is how much of the
+ * table it has seen; it is paced to take an eighth of the retention.  A key is
+ * forgotten at most that much later than it could be.
+ *
+ * Looking takes no lock.  Deletion names the keys one by one, at most
+ * NGX_PAYMENT_PURGE_MAX, and so waits for nobody who inserts beside them.
+ *
+ * Owner: the helper process.
+ * Limits: one step in flight; a fifth of the connection's time at most.
+ */
+
+#ifndef NGX_PAYMENT_PURGE_H
+#define NGX_PAYMENT_PURGE_H
+
+#include "ngx_payment_fence.h"
+
+
+#define NGX_PAYMENT_PURGE_STEP        2000      /* keys */
+#define NGX_PAYMENT_PURGE_MAX         500       /* keys */
+
+
+typedef struct {
+    ngx_payment_outbox_shard_t  *sh;
+    ngx_payment_fence_t         *fence;
+
+    ngx_payment_db_stmt_t       *end_stmt;    /* a look: where it ends */
+    ngx_payment_db_stmt_t       *old_stmt;    /* a look: which are old */
+
+    u_char                       position[16];
+    u_char                       end[16];     /* of the step under way */
+    ngx_uint_t                   n;           /* keys to delete; 0: look */
+    ngx_str_t                    sql;         /* deletes them */
+    uint64_t                     step_ms;     /* when the step began */
+    uint64_t                     walk_started_ms;   /* 0: none is under way */
+    uint64_t                     next_ms;
+} ngx_payment_purge_t;
+
+
+ngx_int_t ngx_payment_purge_init(ngx_payment_purge_t *p);
+
+/* a job of the fence */
+ngx_int_t ngx_payment_purge_step(void *part, uint64_t now_ms);
+void ngx_payment_purge_done(void *part, ngx_uint_t lost);
+
+#endif /* NGX_PAYMENT_PURGE_H */

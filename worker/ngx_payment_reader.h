@@ -1,0 +1,140 @@
+/*
+ * Reads committed events of one shard, in order, each once.
+ *
+ * AUTO_INCREMENT order is not commit order, and its gaps last for ever.  So
+ * the reader goes on from a cursor, and besides looks again at all ids up to
+ * the cursor (the head): those that nobody knows were committed late, and
+ * their rows are read by id.
+ *
+ * A payment's earlier event is always committed before the row of a later one
+ * is written, so whoever sees the later row can see the earlier; but only if
+ * he looks.  Hence the gate: an event of a version above 1 may be handed out
+ * only after a look at the head that began after its row was seen.  A read
+ * that starts at the very beginning is such a look itself.
+ *
+ * A server shows a transaction to others a moment before it is on disk, and if
+ * it dies in that moment the transaction never was.  So a read that found rows
+ * commits something itself before they are handed out (the barrier): when that
+ * is on disk, so is all that was to be seen before.
+ *
+ * Owner: the helper process.
+ * Limits: one exchange in flight; as many rows as fit into the shard's table
+ * and NGX_PAYMENT_READER_HELD, and the one read that goes beyond it; looking
+ * at the head takes a twentieth of the time, less with a backlog, unless a
+ * gate waits for it.
+ *
+ * No busy loop and no delay: the doorbell, the poll interval, or the end of a
+ * short pause starts a read, and the pause is made only under load.
+ */
+
+#ifndef NGX_PAYMENT_READER_H
+#define NGX_PAYMENT_READER_H
+
+#include "ngx_payment_outbox_shard.h"
+
+
+/* bytes of rows that are read and can't be handed out yet: stop reading */
+#define NGX_PAYMENT_READER_HELD       (8 * 1024 * 1024)
+
+/* a read that is full is followed by one of twice its size, at most by one of
+ * so many times payment_outbox_batch_size, and of so many bytes */
+#define NGX_PAYMENT_READER_GROWTH     8
+#define NGX_PAYMENT_READER_BYTES      (4 * 1024 * 1024)
+
+#define NGX_PAYMENT_READER_WANTED     256      /* rows read by their ids */
+
+
+typedef enum {
+    NGX_PAYMENT_READER_IDLE = 0,
+    NGX_PAYMENT_READER_READING,
+    NGX_PAYMENT_READER_STALE       /* reading; the answer is to be dropped */
+} ngx_payment_reader_state_e;
+
+
+/* Are there dead letters, which later rows of their payments are to follow? */
+
+typedef enum {
+    NGX_PAYMENT_READER_DEAD_NONE = 0,
+    NGX_PAYMENT_READER_DEAD_MAYBE,
+    NGX_PAYMENT_READER_DEAD_NEWER  /* one was made since this was asked */
+} ngx_payment_reader_dead_e;
+
+
+/* the statements of an exchange, of which each is there once or not at all */
+
+typedef enum {
+    NGX_PAYMENT_READ_WANTED = 0,   /* rows by their ids */
+    NGX_PAYMENT_READ_NEXT,         /* rows after the cursor */
+    NGX_PAYMENT_READ_BARRIER,
+    NGX_PAYMENT_READ_HEAD,         /* ids up to the cursor */
+    NGX_PAYMENT_READ_MAX,          /* how far the table goes */
+    NGX_PAYMENT_READ_DEAD,         /* are there dead letters? */
+    NGX_PAYMENT_READ_STMTS
+} ngx_payment_read_e;
+
+
+typedef struct {
+    ngx_payment_outbox_shard_t  *sh;
+    ngx_payment_db_t             db;
+    ngx_payment_reader_state_e   state;
+
+    ngx_payment_db_stmt_t        stmts[NGX_PAYMENT_READ_STMTS];
+    ngx_uint_t                   n;
+    ngx_payment_db_stmt_t       *asked[NGX_PAYMENT_READ_STMTS]; /* NULL: not */
+    u_char                      *sql[NGX_PAYMENT_READ_STMTS];
+
+    uint64_t                     cursor;      /* all up to it were seen once */
+    ngx_uint_t                   limit;       /* rows of the next read */
+    ngx_uint_t                   asked_rows;  /* of the read under way */
+    ngx_uint_t                   head_limit;
+    uint64_t                     heads;       /* looks at the head, started */
+    uint64_t                     heads_done;  /* the latest that ended */
+    uint64_t                     started_ns;
+    uint64_t                     last_rows_ns;  /* when a read found some */
+    uint64_t                     head_at_ns;  /* the next look at the head */
+    uint64_t                     max_at_ns;   /* the next look at the end */
+    uint64_t                     dead_at_ns;  /* the next look at the dead */
+
+    ngx_event_t                  timer;       /* the end of a pause */
+    ngx_event_t                  kick;
+    ngx_msec_t                   not_before;  /* the end of the pause */
+
+    size_t                       row_size;    /* average */
+    uint64_t                     beyond;      /* rows after the cursor, about */
+    uint64_t                     density;     /* rows in 1024 ids, about */
+
+    ngx_payment_reader_dead_e    dead;
+    unsigned                     connected:1; /* once at least */
+    unsigned                     again:1;     /* the bell rang meanwhile */
+    unsigned                     full:1;      /* the last read came back full */
+    unsigned                     mixed:1;     /* it held later versions */
+    unsigned                     head_wanted:1;  /* a gate waits for a look */
+} ngx_payment_reader_t;
+
+
+ngx_int_t ngx_payment_reader_init(ngx_payment_reader_t *rd);
+void ngx_payment_reader_open(ngx_payment_reader_t *rd);
+void ngx_payment_reader_close(ngx_payment_reader_t *rd);
+
+/* The doorbell rang. */
+void ngx_payment_reader_wake(ngx_payment_reader_t *rd);
+
+/* Reads if there is reason and room, unless the end of a pause will; soon: not
+ * from within this call, and if there is more: when the last read was full. */
+void ngx_payment_reader_tick(ngx_payment_reader_t *rd);
+void ngx_payment_reader_soon(ngx_payment_reader_t *rd);
+void ngx_payment_reader_more(ngx_payment_reader_t *rd);
+
+/* Begin at the head; what is being read is dropped. */
+void ngx_payment_reader_rewind(ngx_payment_reader_t *rd);
+
+/* There may be dead letters: with "block", later rows of their payments are to
+ * follow them. */
+void ngx_payment_reader_block(ngx_payment_reader_t *rd);
+
+/* May an event of a later version be handed out?  If not, the look at the head
+ * that it waits for is made. */
+ngx_uint_t ngx_payment_reader_gate(ngx_payment_reader_t *rd,
+    payment_event_t *e);
+
+#endif /* NGX_PAYMENT_READER_H */

@@ -68,7 +68,7 @@ const uint64_t  payment_breaker_bucket_ns[PAYMENT_BREAKER_BUCKETS - 1] = {
 };
 
 
-/* by state: where it must not go */
+/* the states that each state must not be forced into, as bits */
 
 static const unsigned  payment_breaker_forbidden[PAYMENT_BREAKER_STATES] = {
     PAYMENT_BREAKER_STATE_BIT(PAYMENT_BREAKER_HALF_OPEN),      /* CLOSED */
@@ -119,7 +119,7 @@ payment_breaker_conf_check(const payment_breaker_conf_t *conf)
 {
     uint64_t  ns;
 
-    /* written so that NaN fails too */
+    /* The comparison is written so that NaN fails it, too. */
 
     if (!(conf->failure_rate_threshold > 0
           && conf->failure_rate_threshold <= 100))
@@ -246,8 +246,8 @@ payment_breaker_acquire(payment_breaker_t *b, uint64_t now_ns,
     payment_breaker_advance(b, now_ns);
 
     /*
-     * Strictly after the wait.  With automatic transition the timer, which
-     * needs no "strictly", has come first.
+     * The wait ends strictly after its last nanosecond.  With automatic
+     * transition the timer has come first, at the last nanosecond itself.
      */
 
     if (b->state == PAYMENT_BREAKER_OPEN && b->now_ns > b->wait_until_ns) {
@@ -578,7 +578,8 @@ payment_breaker_enter(payment_breaker_t *b, payment_breaker_state_e state)
 
     case PAYMENT_BREAKER_OPEN:
 
-        /* the metrics that led here stay, for late results and for the eye */
+        /* OPEN keeps the metrics that led to it: late results are recorded in
+         * them, and they show why it opened. */
 
         b->attempts++;
         b->wait_until_ns = b->now_ns + payment_breaker_open_wait(b);
@@ -685,7 +686,7 @@ payment_breaker_deny(payment_breaker_t *b)
 }
 
 
-/* a result was recorded: what follows from the rates */
+/* A result was recorded: do the rates ask for another state? */
 
 static void
 payment_breaker_evaluate(payment_breaker_t *b)
@@ -769,8 +770,9 @@ payment_breaker_publish_rate(payment_breaker_t *b,
 
 
 /*
- * The state it is in now decides whether it speaks.  The totals follow the
- * events, as they do in a metrics registry that listens to Resilience4j.
+ * Whether an event is published depends on the state that the breaker is in
+ * now.  The totals count published events only, as a metrics registry that
+ * listens to Resilience4j does.
  */
 
 static void
@@ -942,7 +944,7 @@ payment_breaker_window_advance(payment_breaker_window_t *w, uint64_t now_ns)
 
     w->second = second;
 
-    /* the places of the new seconds hold what is too old by now */
+    /* The new seconds take the places of seconds that are out of the window. */
 
     while (steps > 0) {
         steps--;
@@ -958,7 +960,8 @@ payment_breaker_window_advance(payment_breaker_window_t *w, uint64_t now_ns)
 }
 
 
-/* in float, as upstream, so that both round a threshold's edge alike */
+/* The rate is a float, as upstream's, so that both round alike at the edge of
+ * a threshold. */
 
 static payment_breaker_rates_t
 payment_breaker_window_rates(const payment_breaker_window_t *w)

@@ -108,7 +108,7 @@ typedef struct {
 } payment_breaker_event_t;
 
 
-/* must not call the breaker back */
+/* The handler must not call the breaker back. */
 
 typedef void (*payment_breaker_handler_pt)(void *data,
     const payment_breaker_event_t *event);

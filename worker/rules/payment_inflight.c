@@ -282,7 +282,8 @@ payment_inflight_forget_unsent(payment_inflight_t *t)
         PAYMENT_EVENT_WANTED, PAYMENT_EVENT_READY, PAYMENT_EVENT_HELD
     };
 
-    /* nobody waits any longer: first, so that no chain leads to a free one */
+    /* No event waits behind another any longer.  This comes first, so that no
+     * chain leads to an event that is free. */
 
     for (state = PAYMENT_EVENT_WANTED; state < PAYMENT_EVENT_STATES; state++) {
         for (e = t->lists[state].first; e; e = e->next) {
@@ -325,7 +326,7 @@ payment_inflight_forget(payment_inflight_t *t)
 }
 
 
-/* FNV-1a with a final mix: short texts that differ in their last digits */
+/* FNV-1a, with a final mix for texts that differ in their last digits only. */
 
 uint64_t
 payment_inflight_hash(const void *data, size_t len)
@@ -394,7 +395,7 @@ payment_inflight_sort_in(payment_event_list_t *list, payment_event_t *e)
     }
 
     for (after = list->first; after->id < e->id; after = after->next) {
-        /* ends at the last at the latest */
+        /* The last event of the list ends the loop at the latest. */
     }
 
     e->next = after;
@@ -437,7 +438,7 @@ payment_inflight_unlink(payment_event_list_t *list, payment_event_t *e)
 static payment_event_t **
 payment_inflight_id_bucket(payment_inflight_t *t, uint64_t id)
 {
-    /* ids are dense: as they are, they spread evenly */
+    /* Ids are dense: without any hash they spread evenly over the buckets. */
     return &t->ids[id & (t->buckets - 1)];
 }
 

@@ -12,11 +12,13 @@
 #include "payment_lease_rules.h"
 
 
-/* a poorer node that is dead but still vouched for must not block for long */
+/* A poorer node that has died, but whose row still vouches for it, must not
+ * keep others from the lease for long. */
 
 #define PAYMENT_LEASE_RANK_MAX       4
 
-/* one view may have caught the poorer node between two of its leases */
+/* One view may have seen the poorer node between giving up one lease and
+ * taking the next, so two views in a row must agree. */
 
 #define PAYMENT_LEASE_SURPLUS_VIEWS  2
 
@@ -148,7 +150,8 @@ payment_lease_next(payment_lease_t *lease, uint64_t now_ms,
 }
 
 
-/* in order of urgency: what we have, what we owe, who is there, our wishes */
+/* The most urgent first: to keep or release the lease that is ours, to leave,
+ * to tell that this node lives, and last to ask for a lease. */
 
 static payment_lease_action_e
 payment_lease_due(payment_lease_t *lease, uint64_t now_ms,
@@ -264,13 +267,13 @@ payment_lease_on_acquired(payment_lease_t *lease, uint64_t now_ms,
     if (lease->wanted) {
         payment_lease_set_state(lease, PAYMENT_LEASE_HELD);
 
-        /* the others should soon see what we have */
+        /* the other nodes should soon see that this one holds a lease more */
 
         lease->beat_at = now_ms;
         return;
     }
 
-    /* stopped while the statement was on its way */
+    /* The lease was stopped while its ACQUIRE was on the way: give it back. */
 
     payment_lease_set_state(lease, PAYMENT_LEASE_RELEASING);
     lease->release_at = now_ms;
@@ -292,7 +295,8 @@ payment_lease_on_extended(payment_lease_t *lease, uint64_t now_ms)
 {
     (void) now_ms;
 
-    /* if it was fenced meanwhile, the state stays FREE and that is that */
+    /* A lease that was fenced meanwhile has no EXTEND to be answered for, and
+     * stays FREE. */
 
     if (payment_lease_answered(lease) == PAYMENT_LEASE_EXTEND) {
         payment_lease_renew(lease, lease->sent_at);
@@ -327,7 +331,7 @@ payment_lease_lose(payment_lease_t *lease, uint64_t now_ms)
 
     payment_lease_set_state(lease, PAYMENT_LEASE_FREE);
 
-    /* it may have run out without anybody else there to take it */
+    /* The lease may have run out with nobody there to take it: ask at once. */
 
     lease->acquire_at = now_ms;
 }
@@ -345,7 +349,7 @@ payment_lease_on_released(payment_lease_t *lease, uint64_t now_ms)
     lease->acquire_at = now_ms
         + payment_lease_jitter(lease->node, lease->node->times.interval_ms);
 
-    /* the others should soon see what we gave away */
+    /* the other nodes should soon see that this one holds a lease less */
 
     lease->beat_at = now_ms;
 }
@@ -358,7 +362,8 @@ payment_lease_on_done(payment_lease_t *lease, uint64_t now_ms)
 
     case PAYMENT_LEASE_LEAVE:
 
-        /* started again meanwhile: the next BEAT puts the row back */
+        /* If the lease was started again meanwhile, the next BEAT puts the
+         * node's row back. */
 
         lease->announced = 0;
         break;
@@ -375,7 +380,7 @@ payment_lease_on_done(payment_lease_t *lease, uint64_t now_ms)
 }
 
 
-/* the statement failed, or nobody knows whether it did */
+/* The statement failed, or nobody knows whether it took effect. */
 
 void
 payment_lease_on_error(payment_lease_t *lease, uint64_t now_ms)
@@ -407,7 +412,8 @@ payment_lease_on_error(payment_lease_t *lease, uint64_t now_ms)
 
     case PAYMENT_LEASE_LEAVE:
 
-        /* the row runs out by itself; a shutdown should not hang on it */
+        /* The node's row runs out by itself: a shutdown does not wait for it
+         * to be deleted. */
 
         lease->announced = 0;
         break;
@@ -460,7 +466,8 @@ payment_lease_on_view(payment_lease_t *lease, uint64_t now_ms,
 
     lease->beat_at = now_ms + payment_lease_jitter(node, node->times.beat_ms);
 
-    /* as fresh as the statement, not as its answer; 0 is kept for "never" */
+    /* The view is as old as its statement, not as the answer; 0 means that
+     * there never was one. */
 
     lease->viewed_at = payment_lease_max(lease->sent_at, 1);
 
@@ -508,7 +515,8 @@ payment_lease_is_surplus(const payment_lease_t *lease, uint64_t now_ms)
         return 0;
     }
 
-    /* before that a release would free it for nobody */
+    /* Until at_least has passed, nobody else could acquire a lease that this
+     * node releases. */
 
     if (now_ms - lease->acquired_at < node->conf.at_least_ms) {
         return 0;
@@ -555,7 +563,7 @@ payment_lease_stop(payment_lease_t *lease, uint64_t now_ms)
 }
 
 
-/* a lease that is being given back goes all the way first */
+/* A lease that is being given back is released first, and wanted after. */
 
 void
 payment_lease_start(payment_lease_t *lease, uint64_t now_ms)
@@ -591,7 +599,7 @@ payment_lease_remaining(const payment_lease_t *lease, uint64_t now_ms)
 }
 
 
-/* the statement in flight is not any more; which it was */
+/* The statement in flight was answered, or given up.  Returns which it was. */
 
 static payment_lease_action_e
 payment_lease_answered(payment_lease_t *lease)
@@ -626,7 +634,8 @@ payment_lease_set_state(payment_lease_t *lease, payment_lease_state_e state)
 }
 
 
-/* counted from before the statement left, so that we never believe too much */
+/* The lease's time is counted from before the statement was sent, so that the
+ * holder never believes in more time than the database gave. */
 
 static void
 payment_lease_renew(payment_lease_t *lease, uint64_t sent_at)
@@ -640,7 +649,8 @@ payment_lease_renew(payment_lease_t *lease, uint64_t sent_at)
 }
 
 
-/* three to four quarters of it, so that nodes don't stay in step */
+/* Between three quarters of the time and all of it, so that nodes do not stay
+ * in step. */
 
 static uint64_t
 payment_lease_jitter(payment_lease_node_t *node, uint64_t ms)

@@ -142,17 +142,35 @@ listens() {
 
 
 # spawn PIDFILE LOG COMMAND..: a process of its own session that outlives us
-# and holds none of our files (a caller may wait for the end of a pipe).
+# and holds none of our files (a caller may wait for the end of a pipe). The
+# library $SPAWN_PRELOAD, if there is one, is loaded into it.
 
 spawn() {
-    local pidfile=$1 log=$2
+    local pidfile=$1 log=$2 pid
     shift 2
 
     # the inner shell writes its own pid and becomes the command
-    setsid bash -c 'echo $$ >"$1"; shift; exec "$@"' spawn "$pidfile" "$@" \
+    setsid bash -c 'echo $$ >"$1"; shift
+                    [[ -z ${SPAWN_PRELOAD:-} ]] \
+                        || export LD_PRELOAD=$SPAWN_PRELOAD
+                    exec "$@"' spawn "$pidfile" "$@" \
         </dev/null >>"$log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
 
     wait_until 5 test -s "$pidfile" || die "cannot start $1"
+
+    # until then its command line may be empty, as that of one that has ended
+    pid=$(<"$pidfile")
+    wait_until 5 became "$pid" "$1" || die "cannot start $1"
+}
+
+
+# became PID NAME: the process runs the program of that name, or has ended.
+
+became() {
+    local line
+
+    line=$(tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline") || return 0
+    [[ $line == "$2 "* ]] || gone "$1"
 }
 
 

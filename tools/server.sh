@@ -140,8 +140,8 @@ mariadb_start() {
 
     mariadb_config >"$dir/my.cnf"
 
-    spawn "$dir/mariadb.pid" "$dir/mariadb.log" \
-        env LD_PRELOAD="${MARIADB_PRELOAD:-}" \
+    SPAWN_PRELOAD=${MARIADB_PRELOAD:-} \
+        spawn "$dir/mariadb.pid" "$dir/mariadb.log" \
         "$server" "$(mariadb_text)" "${user[@]}"
 
     ready MariaDB "$dir/mariadb.pid" "$(mariadb_text)" "$dir/mariadb.log" \

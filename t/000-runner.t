@@ -11,7 +11,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: a request in one line, an answer from a file
+=== a request in one line, an answer from a file
 --- config
 --- user_files
 >>> a.txt
@@ -33,7 +33,7 @@ Content-Type: text/plain
 
 
 
-=== TEST 2: status, raw headers, patterns
+=== status, raw headers, patterns
 --- config
     location = /gone {
         add_header X-One first always;
@@ -51,7 +51,7 @@ X-One: first, second
 
 
 
-=== TEST 3: a pattern for the code, and for headers
+=== a pattern for the code, and for headers
 --- config
     location = /moved {
         return 302 http://127.0.0.1:$TEST_NGINX_SERVER_PORT/there;
@@ -65,7 +65,7 @@ Location: http://127\.0\.0\.1:\d+/there
 
 
 
-=== TEST 4: a body has its length, without the white space round it
+=== a body has its length, without the white space round it
 --- config
     location = /length {
         return 200 "$request_method $http_content_length $http_host\n";
@@ -80,7 +80,7 @@ POST 8 localhost
 
 
 
-=== TEST 5: more headers, HTTP/1.0
+=== more headers, HTTP/1.0
 --- config
     location = /headers {
         return 200 "$server_protocol [$http_x_first] [$http_x_second]\n";
@@ -95,7 +95,7 @@ HTTP/1.0 [1] [two words]
 
 
 
-=== TEST 6: several requests, each with its expectations
+=== several requests, each with its expectations
 --- config
     location /a { return 200 "a $http_x_n\n"; }
     location /b { return 404 "b $http_x_n\n"; }
@@ -112,7 +112,7 @@ HTTP/1.0 [1] [two words]
 
 
 
-=== TEST 7: pipelined requests on one connection
+=== pipelined requests on one connection
 --- config
     location /p/ { return 200 "$connection_requests $uri\n"; }
 --- pipelined_requests eval
@@ -122,7 +122,7 @@ HTTP/1.0 [1] [two words]
 
 
 
-=== TEST 8: a raw request, a chunked answer
+=== a raw request, a chunked answer
 --- config
     location = /page.txt {
         ssi on;
@@ -140,7 +140,7 @@ one two three
 
 
 
-=== TEST 9: a request in packets
+=== a request in packets
 --- config
     location = /outer {
         proxy_set_header X-Body $request_body;
@@ -154,7 +154,7 @@ one two three
 
 
 
-=== TEST 10: a raw request in packets, with a pause between them
+=== a raw request in packets, with a pause between them
 --- config
     location = /outer {
         proxy_set_header X-Body $request_body;
@@ -169,7 +169,7 @@ one two three
 
 
 
-=== TEST 11: chunked request
+=== chunked request
 --- config
     location = /len { return 200 "$http_transfer_encoding $http_content_length\n"; }
 --- request eval
@@ -181,7 +181,7 @@ Transfer-Encoding: chunked
 
 
 
-=== TEST 12: HEAD has the headers and no body
+=== HEAD has the headers and no body
 --- config
     location = /h { return 200 "twelve bytes"; }
 --- request
@@ -193,7 +193,7 @@ Content-Length: 12
 
 
 
-=== TEST 13: error.log and access.log
+=== error.log and access.log
 --- config
 --- request
 GET /missing.html
@@ -211,7 +211,7 @@ GET /other
 
 
 
-=== TEST 14: grep_error_log takes what the pattern matched
+=== grep_error_log takes what the pattern matched
 --- config
 --- request
 GET /nothing
@@ -224,7 +224,7 @@ qr/\(\d+: No such [a-z]+/
 
 
 
-=== TEST 15: init runs before the request
+=== init runs before the request
 --- config
 --- init
 open my $out, '>', Test::Nginx::Socket->can('html_dir')->() . '/by-init.txt';
@@ -237,7 +237,7 @@ made by init
 
 
 
-=== TEST 16: http_config, main_config, and filters of Test::Base
+=== http_config, main_config, and filters of Test::Base
 --- main_config
     timer_resolution 50ms;
 --- http_config
@@ -251,7 +251,7 @@ yes
 
 
 
-=== TEST 17: response_body_filters, by name and by sub
+=== response_body_filters, by name and by sub
 --- config
     location = /f { return 200 "at 12:34:56"; }
 --- request
@@ -263,7 +263,7 @@ AT N:N:N
 
 
 
-=== TEST 18: members of JSON in one order
+=== members of JSON in one order
 --- config
     location = /j { return 200 '{"b": 1, "a": [2]}'; }
 --- request
@@ -274,7 +274,7 @@ GET /j
 
 
 
-=== TEST 19: a configuration that nginx must refuse
+=== a configuration that nginx must refuse
 --- config
     root one;
     root two;
@@ -285,7 +285,7 @@ GET /j
 
 
 
-=== TEST 20: and with which exit code
+=== and with which exit code
 --- http_config
     no_such_directive on;
 --- config
@@ -295,7 +295,7 @@ GET /j
 
 
 
-=== TEST 21: a client that gives up is no failure where it is meant to
+=== a client that gives up is no failure where it is meant to
 --- config
     location = /slow {
         proxy_pass http://127.0.0.1:$TEST_NGINX_SERVER_PORT/;
@@ -311,7 +311,7 @@ GET /j
 
 
 
-=== TEST 22: a block that is skipped
+=== a block that is skipped
 --- SKIP
 --- config
 --- request

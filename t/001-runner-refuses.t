@@ -86,7 +86,7 @@ for my $case (@wrong) {
 
     $uri //= '/a';
 
-    my ($tap, $status) = run_file("=== TEST 1: $what\n$config"
+    my ($tap, $status) = run_file("=== $what\n$config"
                                   . "--- request\nGET $uri\n$sections\n");
 
     like($tap, qr/^not ok/m, "$what: a wrong expectation fails");
@@ -94,7 +94,7 @@ for my $case (@wrong) {
 }
 
 
-my ($tap, $status) = run_file("=== TEST 1: fine\n$config--- request\nGET /a\n"
+my ($tap, $status) = run_file("=== fine\n$config--- request\nGET /a\n"
                               . "--- response_body\none\n");
 
 is($status, 0, 'the same block with the right expectation passes')
@@ -104,37 +104,46 @@ ok(!-e "$dir/servroot/logs/nginx.pid", 'nginx is gone afterwards');
 ok(!IO::Socket::INET->new("127.0.0.1:$port"), 'and so is its port');
 
 
-($tap, $status) = run_file("=== TEST 1: quiet\n$config"
+($tap, $status) = run_file("=== quiet\n$config"
     . "--- raw_request eval\n\"POST /wait HTTP/1.0\\r\\nContent-Length: 9"
     . "\\r\\n\\r\\n\"\n--- ignore_response\n--- timeout: 50ms\n");
 
 like($tap, qr/^not ok .*timed out/m, 'silence of the server fails');
 
 
-($tap, $status) = run_file("=== TEST 1: fine\n$config--- request\nGET /a\n\n"
-                           . "=== TEST 2: other\n$config--- request\nGET /a\n"
+($tap, $status) = run_file("=== fine\n$config--- request\nGET /a\n\n"
+                           . "=== other\n$config--- request\nGET /a\n"
                            . "--- respons_body\none\n");
 
-like($tap, qr/^Bail out!.*TEST 2.*unknown section: respons_body/m,
+like($tap, qr/^Bail out!.*other.*unknown section: respons_body/m,
      'an unknown section stops the run');
 isnt($status, 0, 'which fails');
 unlike($tap, qr/^ok/m, 'before the first block has run');
 
 
 for my $section ('request eval', 'response_body eval') {
-    ($tap, $status) = run_file("=== TEST 1: bad\n$config--- request\nGET /a\n"
+    ($tap, $status) = run_file("=== twice\n$config--- request\nGET /a\n\n"
+                           . "=== other\n$config--- request\nGET /a\n\n"
+                           . "=== twice\n$config--- request\nGET /a\n");
+
+like($tap, qr/^Bail out!.*two blocks have this name/m,
+     'two blocks of one name stop the run');
+isnt($status, 0, 'and fail it');
+
+
+($tap, $status) = run_file("=== bad\n$config--- request\nGET /a\n"
                                . "--- $section\nno_such_function(1)\n");
 
     like($tap, qr/^Bail out!.*eval failed/m, "$section that dies stops it");
 }
 
-($tap, $status) = run_file("=== TEST 1: bad\n$config--- init\ndie 'oh';\n"
+($tap, $status) = run_file("=== bad\n$config--- init\ndie 'oh';\n"
                            . "--- request\nGET /a\n");
 
 like($tap, qr/^Bail out!.*init failed: oh/m, 'and so does init');
 
 
-($tap, $status) = run_file("=== TEST 1: bad\n--- config\n    no_such on;\n"
+($tap, $status) = run_file("=== bad\n--- config\n    no_such on;\n"
                            . "--- request\nGET /a\n");
 
 like($tap, qr/^Bail out!.*Cannot start nginx/m,
@@ -146,7 +155,7 @@ mkdir "$dir/mine" or die;
 open my $out, '>', "$dir/mine/precious" or die;
 close $out;
 
-($tap, $status) = run_file("=== TEST 1: fine\n$config--- request\nGET /a\n",
+($tap, $status) = run_file("=== fine\n$config--- request\nGET /a\n",
                            servroot => "$dir/mine");
 
 like($tap, qr/^Bail out!.*not empty/m, "somebody's directory is no servroot");
@@ -171,7 +180,7 @@ close $out;
 
 is($tap, "1..1\nok 1 - the real one\n", 'steps aside for the real one');
 
-($tap, $status) = run_file("=== TEST 1: fine\n$config--- request\nGET /a\n",
+($tap, $status) = run_file("=== fine\n$config--- request\nGET /a\n",
                            use => 'Test::Nginx::Socket');
 
 is($status, 0, 'and runs the file itself where there is none') or diag($tap);

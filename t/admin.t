@@ -194,7 +194,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: the state
+=== the state
 --- config eval: $main::config
 --- init
 main::forget_dead();
@@ -211,7 +211,7 @@ main: all
 
 
 
-=== TEST 2: other methods
+=== other methods
 --- config eval: $main::config
 --- request eval
 ["HEAD /outbox", "DELETE /outbox", "PUT /outbox\n{}"]
@@ -224,7 +224,7 @@ main: all
 
 
 
-=== TEST 3: access is nginx's to decide
+=== access is nginx's to decide
 --- config eval: $main::closed
 --- request eval
 ["GET /outbox", "POST /outbox\n{\"action\":\"pause\"}"]
@@ -237,7 +237,7 @@ access forbidden by rule
 
 
 
-=== TEST 4: a change comes as application/json
+=== a change comes as application/json
 --- config eval: $main::config
 --- request
 POST /outbox
@@ -252,7 +252,7 @@ Content-Type: application/x-www-form-urlencoded
 
 
 
-=== TEST 5: wrong bodies
+=== wrong bodies
 --- config eval: $main::config
 --- request eval
 [map { "POST /outbox\n$_" }
@@ -281,7 +281,7 @@ Content-Type: application/x-www-form-urlencoded
 
 
 
-=== TEST 6: no body, and too much of it
+=== no body, and too much of it
 --- config eval: $main::config
 --- request eval
 ["POST /outbox\n", "POST /outbox\n" . '{"action":"' . 'x' x 4096 . '"}']
@@ -294,7 +294,7 @@ Content-Type: application/x-www-form-urlencoded
 
 
 
-=== TEST 7: a chunked body
+=== a chunked body
 --- config eval: $main::config
 --- raw_request eval
 ["POST /outbox HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
@@ -308,7 +308,7 @@ CLOSED, not paused
 
 
 
-=== TEST 8: pause holds events back, resume lets them go
+=== pause holds events back, resume lets them go
 --- config eval: $main::config
 --- request
 GET /status
@@ -322,7 +322,7 @@ queued 0
 
 
 
-=== TEST 9: so does the breaker, forced open
+=== so does the breaker, forced open
 --- config eval: $main::config
 --- request
 GET /status
@@ -336,7 +336,7 @@ queued 0
 
 
 
-=== TEST 10: reset and disable
+=== reset and disable
 --- config eval: $main::config
 --- request
 GET /status
@@ -355,7 +355,7 @@ breaker-close: 200 CLOSED, not paused
 
 
 
-=== TEST 11: a change is in the log
+=== a change is in the log
 --- config eval: $main::config
 --- request
 POST /outbox
@@ -366,7 +366,7 @@ payment: outbox admin: breaker-reset done, client: 127.0.0.1
 
 
 
-=== TEST 12: pause outlives the process that it was said to
+=== pause outlives the process that it was said to
 --- config eval: $main::config
 --- request eval
 ["POST /outbox\n{\"action\":\"pause\"}", "GET /outbox",
@@ -380,7 +380,7 @@ payment: outbox admin: breaker-reset done, client: 127.0.0.1
 
 
 
-=== TEST 13: without an outbox: pause is for when there is one, the rest fails
+=== without an outbox: pause is for when there is one, the rest fails
 --- http_config eval: $main::off
 --- config eval: $main::config
 --- request eval
@@ -392,7 +392,7 @@ payment: outbox admin: breaker-reset done, client: 127.0.0.1
 
 
 
-=== TEST 14: without a breaker
+=== without a breaker
 --- http_config eval: $main::no_breaker
 --- config eval: $main::config
 --- request
@@ -406,7 +406,7 @@ POST /outbox
 
 
 
-=== TEST 15: dead letters, as they are shown
+=== dead letters, as they are shown
 --- config eval: $main::config
 --- init
 main::forget_dead();
@@ -433,7 +433,7 @@ version: 2
 
 
 
-=== TEST 16: dead letters, page by page
+=== dead letters, page by page
 --- config eval: $main::config
 --- init
 main::forget_dead();
@@ -456,7 +456,7 @@ main::dead('A', id => $main::far, versions => [2 .. 6]);
 
 
 
-=== TEST 17: wrong arguments
+=== wrong arguments
 --- config eval: $main::config
 --- request eval
 [map { "GET /outbox?$_" } qw( limit=0 limit=1001 limit=x after=-1 after=x
@@ -474,7 +474,7 @@ main::dead('A', id => $main::far, versions => [2 .. 6]);
 
 
 
-=== TEST 18: a dead letter is replayed, with the others of its payment, in order
+=== a dead letter is replayed, with the others of its payment, in order
 --- config eval: $main::config
 --- init
 main::forget_dead();
@@ -489,7 +489,7 @@ sub { main::replays('A', '{"action":"replay","shard":"main","id":1000000101}', 4
 
 
 
-=== TEST 19: one that is not there
+=== one that is not there
 --- config eval: $main::config
 --- init
 main::ready();
@@ -504,7 +504,7 @@ POST /outbox
 
 
 
-=== TEST 20: all of a shard's
+=== all of a shard's
 --- config eval: $main::config
 --- init
 main::forget_dead();
@@ -527,7 +527,7 @@ B: 1 2
 
 
 
-=== TEST 21: the database is away: the state is told all the same
+=== the database is away: the state is told all the same
 --- http_config eval: $main::away
 --- config eval: $main::config
 --- init
@@ -545,7 +545,7 @@ PaymentTest::database_away();
 
 
 
-=== TEST 22: two commands at once: each is carried out, or told to wait
+=== two commands at once: each is carried out, or told to wait
 --- config eval: $main::config
 --- request
 GET /status

@@ -9,7 +9,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: an authorization is answered, stored, and has its event
+=== an authorization is answered, stored, and has its event
 --- request
 POST /api/payments/authorize
 {"merchantId":"M1","amount":1000,"currency":"KRW","idempotencyKey":"a1"}
@@ -22,7 +22,7 @@ events: authorized
 
 
 
-=== TEST 2: the answer has the members that clients know
+=== the answer has the members that clients know
 --- request
 POST /api/payments/authorize
 {"merchantId":"M1","amount":1000,"currency":"KRW","idempotencyKey":"a2"}
@@ -44,7 +44,7 @@ Content-Type: application/json
 
 
 
-=== TEST 3: numbers are numbers, not strings
+=== numbers are numbers, not strings
 --- request
 POST /api/payments/authorize
 {"merchantId":"M1","amount":1000,"currency":"KRW","idempotencyKey":"a3"}
@@ -52,7 +52,7 @@ POST /api/payments/authorize
 
 
 
-=== TEST 4: createdAt is the row's, in UTC, and now
+=== createdAt is the row's, in UTC, and now
 --- request
 POST /api/payments/authorize
 {"merchantId":"M1","amount":1000,"currency":"KRW","idempotencyKey":"a4"}
@@ -72,7 +72,7 @@ same 1, recent 1
 
 
 
-=== TEST 5: the event's columns, as Debezium's outbox router reads them
+=== the event's columns, as Debezium's outbox router reads them
 --- request
 POST /api/payments/authorize
 {"merchantId":"M5","amount":2500,"currency":"USD","idempotencyKey":"a5"}
@@ -88,7 +88,7 @@ sub {
 
 
 
-=== TEST 6: the event's payload
+=== the event's payload
 --- request
 POST /api/payments/authorize
 {"merchantId":"M6","amount":2500,"currency":"USD","idempotencyKey":"a6"}
@@ -108,7 +108,7 @@ its own id, M6 AUTHORIZED 2500 USD, version 1, at createdAt
 
 
 
-=== TEST 7: the least and the largest amount
+=== the least and the largest amount
 --- request eval
 [qq[POST /api/payments/authorize
 {"merchantId":"M1","amount":1,"currency":"KRW","idempotencyKey":"a7-1"}],
@@ -129,7 +129,7 @@ events: authorized
 
 
 
-=== TEST 8: the longest merchant and the longest key, in characters
+=== the longest merchant and the longest key, in characters
 --- request eval
 my $merchant = "\xc3\x87\xed\x95\x9c" x 16;
 my $key = "\xf0\x9f\x92\xb6" x 64;
@@ -145,7 +145,7 @@ events: authorized
 
 
 
-=== TEST 9: what looks like SQL is a name
+=== what looks like SQL is a name
 --- request
 POST /api/payments/authorize
 {"merchantId":"O'Neil\"; -- \\' %s","amount":7,"currency":"EUR","idempotencyKey":"'); DROP TABLE payment; --"}
@@ -158,7 +158,7 @@ events: authorized
 
 
 
-=== TEST 10: white space, order and escapes do not matter
+=== white space, order and escapes do not matter
 --- request
 POST /api/payments/authorize
  {
@@ -175,7 +175,7 @@ events: authorized
 
 
 
-=== TEST 11: metadata goes into the event
+=== metadata goes into the event
 --- request
 POST /api/payments/authorize
 {"merchantId":"M1","amount":5,"currency":"KRW","idempotencyKey":"a11","metadata":{"order":"A-7","note":"한 \"quoted\" line\nand a second"}}
@@ -193,7 +193,7 @@ sub {
 
 
 
-=== TEST 12: as much metadata as is allowed
+=== as much metadata as is allowed
 --- request eval
 my $m = CORE::join ',', map { sprintf '"%040d":"%s"', $_, 'v' x 500 } 1 .. 14;
 qq[POST /api/payments/authorize
@@ -209,7 +209,7 @@ sub {
 
 
 
-=== TEST 13: the key may come in the header
+=== the key may come in the header
 --- request
 POST /api/payments/authorize
 {"merchantId":"M1","amount":3,"currency":"KRW"}
@@ -225,7 +225,7 @@ events: authorized
 
 
 
-=== TEST 14: a member that nobody knows is ignored
+=== a member that nobody knows is ignored
 --- request
 POST /api/payments/authorize
 {"merchantId":"M1","amount":3,"currency":"KRW","idempotencyKey":"a14","colour":["blue",{"dark":true}]}
@@ -236,7 +236,7 @@ P1 AUTHORIZED 3 KRW, captured 0, refunded 0
 
 
 
-=== TEST 15: content types that are JSON
+=== content types that are JSON
 --- request eval
 [map { qq[POST /api/payments/authorize
 {"merchantId":"M1","amount":3,"currency":"KRW","idempotencyKey":"a15-$_"}] } 1 .. 3]
@@ -249,7 +249,7 @@ P1 AUTHORIZED 3 KRW, captured 0, refunded 0
 
 
 
-=== TEST 16: ids are UUIDs of version 7, each larger than the one before
+=== ids are UUIDs of version 7, each larger than the one before
 --- request eval
 [map { qq[POST /api/payments/authorize
 {"merchantId":"M1","amount":3,"currency":"KRW","idempotencyKey":"a16-$_"}] } 1 .. 3]
@@ -269,7 +269,7 @@ sub {
 
 
 
-=== TEST 17: the id carries its merchant's slot (CRC-32 modulo 1024)
+=== the id carries its merchant's slot (CRC-32 modulo 1024)
 --- request
 POST /api/payments/authorize
 {"merchantId":"123456789","amount":3,"currency":"KRW","idempotencyKey":"a17"}
@@ -283,7 +283,7 @@ sub {
 
 
 
-=== TEST 18: another prefix
+=== another prefix
 --- config
     location /v2/pay {
         payment_api;
@@ -298,7 +298,7 @@ P1 AUTHORIZED 3 KRW, captured 0, refunded 0
 
 
 
-=== TEST 19: currencies of each exponent
+=== currencies of each exponent
 --- request eval
 [map { qq[POST /api/payments/authorize
 {"merchantId":"M1","amount":1234,"currency":"$_","idempotencyKey":"a19-$_"}] } qw( JPY USD KWD CLF )]

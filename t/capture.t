@@ -9,7 +9,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: the whole amount, with the body that clients send
+=== the whole amount, with the body that clients send
 --- init
 PaymentTest::given(A => { amount => 1000 });
 --- request
@@ -24,7 +24,7 @@ events: authorized, captured
 
 
 
-=== TEST 2: a part, another part, the rest
+=== a part, another part, the rest
 --- init
 PaymentTest::given(A => { amount => 1000 });
 --- request eval
@@ -50,7 +50,7 @@ events: authorized, captured, captured, captured
 
 
 
-=== TEST 3: parts that add up are the whole
+=== parts that add up are the whole
 --- init
 PaymentTest::given(A => { amount => 1000 }, capture => { amount => 400 });
 --- request
@@ -63,7 +63,7 @@ A CAPTURED 1000 KRW, captured 1000, refunded 0
 
 
 
-=== TEST 4: more than was authorized
+=== more than was authorized
 --- init
 PaymentTest::given(A => { amount => 1000 });
 --- request
@@ -79,7 +79,7 @@ events: authorized
 
 
 
-=== TEST 5: more than is left
+=== more than is left
 --- init
 PaymentTest::given(A => { amount => 1000 }, capture => { amount => 400 });
 --- request
@@ -95,7 +95,7 @@ events: authorized, captured
 
 
 
-=== TEST 6: twice, without a key: the state says no
+=== twice, without a key: the state says no
 --- init
 PaymentTest::given(A => { amount => 1000 });
 --- request eval
@@ -117,7 +117,7 @@ events: authorized, captured
 
 
 
-=== TEST 7: after a void
+=== after a void
 --- init
 PaymentTest::given(A => { amount => 1000 }, void => {});
 --- request
@@ -133,7 +133,7 @@ events: authorized, voided
 
 
 
-=== TEST 8: after a refund
+=== after a refund
 --- init
 PaymentTest::given(A => { amount => 1000 }, capture => { amount => 400 },
                    refund => { amount => 100 });
@@ -150,7 +150,7 @@ events: authorized, captured, refunded
 
 
 
-=== TEST 9: no such payment, of this merchant or of any
+=== no such payment, of this merchant or of any
 --- init
 PaymentTest::given(A => { amount => 1000, merchantId => 'M9' });
 --- request eval
@@ -172,7 +172,7 @@ events: authorized
 
 
 
-=== TEST 10: another merchant's payment is not told from none
+=== another merchant's payment is not told from none
 --- init
 PaymentTest::given(A => { amount => 1000, merchantId => 'M9' });
 --- request eval
@@ -189,7 +189,7 @@ PaymentTest::given(A => { amount => 1000, merchantId => 'M9' });
 
 
 
-=== TEST 11: an id that is none
+=== an id that is none
 --- request eval
 [map { qq[POST /api/payments/capture/$_
 {"merchantId":"M1"}] } '7', 'x' x 36, '01890000000070008000000000000000',
@@ -203,7 +203,7 @@ PaymentTest::given(A => { amount => 1000, merchantId => 'M9' });
 
 
 
-=== TEST 12: an id in capitals is the same id
+=== an id in capitals is the same id
 --- init
 PaymentTest::given(A => { amount => 1000 });
 $PaymentTest::block->set_value('request', "POST /api/payments/capture/"
@@ -217,7 +217,7 @@ A CAPTURED 1000 KRW, captured 1000, refunded 0
 
 
 
-=== TEST 13: members that are wrong
+=== members that are wrong
 --- init
 PaymentTest::given(A => { amount => 1000 });
 --- request eval
@@ -236,7 +236,7 @@ PaymentTest::given(A => { amount => 1000 });
 
 
 
-=== TEST 14: and change nothing
+=== and change nothing
 --- init
 PaymentTest::given(A => { amount => 1000 });
 --- request
@@ -252,7 +252,7 @@ events: authorized
 
 
 
-=== TEST 15: the event says how much, and the version
+=== the event says how much, and the version
 --- init
 PaymentTest::given(A => { amount => 1000 }, capture => { amount => 300 });
 --- request
@@ -274,7 +274,7 @@ sub {
 
 
 
-=== TEST 16: by 30 clients at once, without keys: never more than all
+=== by 30 clients at once, without keys: never more than all
 --- init
 PaymentTest::given(A => { amount => 1000 });
 --- request

@@ -49,7 +49,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: all directives at once, each with a good value
+=== all directives at once, each with a good value
 --- http_config eval
 main::shard('connections 3', 'connect_timeout 1500ms', 'read_timeout 4s', 'idle_timeout 5m',
             'max_age 1h', 'max_requests 100000') . '
@@ -131,7 +131,7 @@ main::shard('connections 3', 'connect_timeout 1500ms', 'read_timeout 4s', 'idle_
 
 
 
-=== TEST 2: what may be said otherwise
+=== what may be said otherwise
 --- http_config eval
 main::shards('0-99 200', '100-199 201-1023') . $main::kafka . '
     payment_kafka_topic payment.$event;
@@ -148,7 +148,7 @@ Content-Type: application/json.*
 
 
 
-=== TEST 3: nothing at all: the module in an nginx that does not use it
+=== nothing at all: the module in an nginx that does not use it
 --- http_config
     # payment_shard: not here
 --- config
@@ -162,7 +162,7 @@ ok
 
 
 
-=== TEST 4: a location inherits, and may say otherwise
+=== a location inherits, and may say otherwise
 --- http_config
     payment_max_amount 100;
 --- config
@@ -185,7 +185,7 @@ ok
 
 
 
-=== TEST 5: nginx -t asks no server: none of these is there
+=== nginx -t asks no server: none of these is there
 --- http_config eval
 main::shard('server 127.0.0.1:1', 'server unix:/nonexistent.sock') . '
     payment_kafka_brokers 127.0.0.1:1;
@@ -203,7 +203,7 @@ ok, soon
 
 
 
-=== TEST 6: payment_batch_size 0
+=== payment_batch_size 0
 --- http_config
     payment_batch_size 0;
 --- must_die
@@ -212,7 +212,7 @@ qr/\[emerg\] .*payment_batch_size/
 
 
 
-=== TEST 7: payment_batch_size -1
+=== payment_batch_size -1
 --- http_config
     payment_batch_size -1;
 --- must_die
@@ -221,7 +221,7 @@ qr/\[emerg\] .*payment_batch_size/
 
 
 
-=== TEST 8: payment_batch_size many
+=== payment_batch_size many
 --- http_config
     payment_batch_size many;
 --- must_die
@@ -230,7 +230,7 @@ qr/\[emerg\] .*payment_batch_size/
 
 
 
-=== TEST 9: payment_batch_size 1000000000
+=== payment_batch_size 1000000000
 --- http_config
     payment_batch_size 1000000000;
 --- must_die
@@ -239,7 +239,7 @@ qr/\[emerg\] .*payment_batch_size/
 
 
 
-=== TEST 10: payment_batch_bytes 0
+=== payment_batch_bytes 0
 --- http_config
     payment_batch_bytes 0;
 --- must_die
@@ -248,7 +248,7 @@ qr/\[emerg\] .*payment_batch_bytes/
 
 
 
-=== TEST 11: payment_batch_bytes x
+=== payment_batch_bytes x
 --- http_config
     payment_batch_bytes x;
 --- must_die
@@ -257,7 +257,7 @@ qr/\[emerg\] .*payment_batch_bytes/
 
 
 
-=== TEST 12: payment_batch_spare_delay x
+=== payment_batch_spare_delay x
 --- http_config
     payment_batch_spare_delay x;
 --- must_die
@@ -266,7 +266,7 @@ qr/\[emerg\] .*payment_batch_spare_delay/
 
 
 
-=== TEST 13: payment_queue_size 0
+=== payment_queue_size 0
 --- http_config
     payment_queue_size 0;
 --- must_die
@@ -275,7 +275,7 @@ qr/\[emerg\] .*payment_queue_size/
 
 
 
-=== TEST 14: payment_queue_size 4096k
+=== payment_queue_size 4096k
 --- http_config
     payment_queue_size 4096k;
 --- must_die
@@ -284,7 +284,7 @@ qr/\[emerg\] .*payment_queue_size/
 
 
 
-=== TEST 15: payment_queue_bytes 0
+=== payment_queue_bytes 0
 --- http_config
     payment_queue_bytes 0;
 --- must_die
@@ -293,7 +293,7 @@ qr/\[emerg\] .*payment_queue_bytes/
 
 
 
-=== TEST 16: payment_queue_bytes lots
+=== payment_queue_bytes lots
 --- http_config
     payment_queue_bytes lots;
 --- must_die
@@ -302,7 +302,7 @@ qr/\[emerg\] .*payment_queue_bytes/
 
 
 
-=== TEST 17: payment_queue_timeout 0
+=== payment_queue_timeout 0
 --- http_config
     payment_queue_timeout 0;
 --- must_die
@@ -311,7 +311,7 @@ qr/\[emerg\] .*payment_queue_timeout/
 
 
 
-=== TEST 18: payment_queue_timeout soon
+=== payment_queue_timeout soon
 --- http_config
     payment_queue_timeout soon;
 --- must_die
@@ -320,7 +320,7 @@ qr/\[emerg\] .*payment_queue_timeout/
 
 
 
-=== TEST 19: payment_retries -1
+=== payment_retries -1
 --- http_config
     payment_retries -1;
 --- must_die
@@ -329,7 +329,7 @@ qr/\[emerg\] .*payment_retries/
 
 
 
-=== TEST 20: payment_retries three
+=== payment_retries three
 --- http_config
     payment_retries three;
 --- must_die
@@ -338,7 +338,7 @@ qr/\[emerg\] .*payment_retries/
 
 
 
-=== TEST 21: payment_retry_interval 0
+=== payment_retry_interval 0
 --- http_config
     payment_retry_interval 0;
 --- must_die
@@ -347,7 +347,7 @@ qr/\[emerg\] .*payment_retry_interval/
 
 
 
-=== TEST 22: payment_retry_interval 10xs
+=== payment_retry_interval 10xs
 --- http_config
     payment_retry_interval 10xs;
 --- must_die
@@ -356,7 +356,7 @@ qr/\[emerg\] .*payment_retry_interval/
 
 
 
-=== TEST 23: payment_retry_max_interval 0
+=== payment_retry_max_interval 0
 --- http_config
     payment_retry_max_interval 0;
 --- must_die
@@ -365,7 +365,7 @@ qr/\[emerg\] .*payment_retry_max_interval/
 
 
 
-=== TEST 24: payment_retry_max_interval never
+=== payment_retry_max_interval never
 --- http_config
     payment_retry_max_interval never;
 --- must_die
@@ -374,7 +374,7 @@ qr/\[emerg\] .*payment_retry_max_interval/
 
 
 
-=== TEST 25: payment_idempotency_retention 0
+=== payment_idempotency_retention 0
 --- http_config
     payment_idempotency_retention 0;
 --- must_die
@@ -383,7 +383,7 @@ qr/\[emerg\] .*payment_idempotency_retention/
 
 
 
-=== TEST 26: payment_idempotency_retention day
+=== payment_idempotency_retention day
 --- http_config
     payment_idempotency_retention day;
 --- must_die
@@ -392,7 +392,7 @@ qr/\[emerg\] .*payment_idempotency_retention/
 
 
 
-=== TEST 27: payment_outbox yes
+=== payment_outbox yes
 --- http_config
     payment_outbox yes;
 --- must_die
@@ -401,7 +401,7 @@ qr/\[emerg\] .*payment_outbox/
 
 
 
-=== TEST 28: payment_outbox_poll_interval 0
+=== payment_outbox_poll_interval 0
 --- http_config
     payment_outbox_poll_interval 0;
 --- must_die
@@ -410,7 +410,7 @@ qr/\[emerg\] .*payment_outbox_poll_interval/
 
 
 
-=== TEST 29: payment_outbox_poll_interval often
+=== payment_outbox_poll_interval often
 --- http_config
     payment_outbox_poll_interval often;
 --- must_die
@@ -419,7 +419,7 @@ qr/\[emerg\] .*payment_outbox_poll_interval/
 
 
 
-=== TEST 30: payment_outbox_batch_size 0
+=== payment_outbox_batch_size 0
 --- http_config
     payment_outbox_batch_size 0;
 --- must_die
@@ -428,7 +428,7 @@ qr/\[emerg\] .*payment_outbox_batch_size/
 
 
 
-=== TEST 31: payment_outbox_batch_size all
+=== payment_outbox_batch_size all
 --- http_config
     payment_outbox_batch_size all;
 --- must_die
@@ -437,7 +437,7 @@ qr/\[emerg\] .*payment_outbox_batch_size/
 
 
 
-=== TEST 32: payment_outbox_max_in_flight 0
+=== payment_outbox_max_in_flight 0
 --- http_config
     payment_outbox_max_in_flight 0;
 --- must_die
@@ -446,7 +446,7 @@ qr/\[emerg\] .*payment_outbox_max_in_flight/
 
 
 
-=== TEST 33: payment_outbox_max_in_flight x
+=== payment_outbox_max_in_flight x
 --- http_config
     payment_outbox_max_in_flight x;
 --- must_die
@@ -455,7 +455,7 @@ qr/\[emerg\] .*payment_outbox_max_in_flight/
 
 
 
-=== TEST 34: payment_outbox_initial_delay -1s
+=== payment_outbox_initial_delay -1s
 --- http_config
     payment_outbox_initial_delay -1s;
 --- must_die
@@ -464,7 +464,7 @@ qr/\[emerg\] .*payment_outbox_initial_delay/
 
 
 
-=== TEST 35: payment_outbox_lock_at_most_for x
+=== payment_outbox_lock_at_most_for x
 --- http_config
     payment_outbox_lock_at_most_for x;
 --- must_die
@@ -473,7 +473,7 @@ qr/\[emerg\] .*payment_outbox_lock_at_most_for/
 
 
 
-=== TEST 36: payment_outbox_lock_at_least_for x
+=== payment_outbox_lock_at_least_for x
 --- http_config
     payment_outbox_lock_at_least_for x;
 --- must_die
@@ -482,7 +482,7 @@ qr/\[emerg\] .*payment_outbox_lock_at_least_for/
 
 
 
-=== TEST 37: payment_outbox_max_retries x
+=== payment_outbox_max_retries x
 --- http_config
     payment_outbox_max_retries x;
 --- must_die
@@ -491,7 +491,7 @@ qr/\[emerg\] .*payment_outbox_max_retries/
 
 
 
-=== TEST 38: payment_outbox_retry_interval 0
+=== payment_outbox_retry_interval 0
 --- http_config
     payment_outbox_retry_interval 0;
 --- must_die
@@ -500,7 +500,7 @@ qr/\[emerg\] .*payment_outbox_retry_interval/
 
 
 
-=== TEST 39: payment_outbox_dead_letter drop
+=== payment_outbox_dead_letter drop
 --- http_config
     payment_outbox_dead_letter drop;
 --- must_die
@@ -509,7 +509,7 @@ qr/\[emerg\] .*payment_outbox_dead_letter/
 
 
 
-=== TEST 40: payment_outbox_archive maybe
+=== payment_outbox_archive maybe
 --- http_config
     payment_outbox_archive maybe;
 --- must_die
@@ -518,7 +518,7 @@ qr/\[emerg\] .*payment_outbox_archive/
 
 
 
-=== TEST 41: payment_outbox_drain_timeout x
+=== payment_outbox_drain_timeout x
 --- http_config
     payment_outbox_drain_timeout x;
 --- must_die
@@ -527,7 +527,7 @@ qr/\[emerg\] .*payment_outbox_drain_timeout/
 
 
 
-=== TEST 42: payment_kafka_profile fast
+=== payment_kafka_profile fast
 --- http_config
     payment_kafka_profile fast;
 --- must_die
@@ -536,7 +536,7 @@ qr/\[emerg\] .*payment_kafka_profile/
 
 
 
-=== TEST 43: payment_kafka_property one
+=== payment_kafka_property one
 --- http_config
     payment_kafka_property one;
 --- must_die
@@ -545,7 +545,7 @@ qr/\[emerg\] .*payment_kafka_property/
 
 
 
-=== TEST 44: payment_breaker maybe
+=== payment_breaker maybe
 --- http_config
     payment_breaker maybe;
 --- must_die
@@ -554,7 +554,7 @@ qr/\[emerg\] .*payment_breaker/
 
 
 
-=== TEST 45: payment_breaker_failure_rate_threshold 0
+=== payment_breaker_failure_rate_threshold 0
 --- http_config
     payment_breaker_failure_rate_threshold 0;
 --- must_die
@@ -563,7 +563,7 @@ qr/\[emerg\] .*payment_breaker_failure_rate_threshold/
 
 
 
-=== TEST 46: payment_breaker_failure_rate_threshold 101
+=== payment_breaker_failure_rate_threshold 101
 --- http_config
     payment_breaker_failure_rate_threshold 101;
 --- must_die
@@ -572,7 +572,7 @@ qr/\[emerg\] .*payment_breaker_failure_rate_threshold/
 
 
 
-=== TEST 47: payment_breaker_failure_rate_threshold half
+=== payment_breaker_failure_rate_threshold half
 --- http_config
     payment_breaker_failure_rate_threshold half;
 --- must_die
@@ -581,7 +581,7 @@ qr/\[emerg\] .*payment_breaker_failure_rate_threshold/
 
 
 
-=== TEST 48: payment_breaker_slow_call_rate_threshold 0
+=== payment_breaker_slow_call_rate_threshold 0
 --- http_config
     payment_breaker_slow_call_rate_threshold 0;
 --- must_die
@@ -590,7 +590,7 @@ qr/\[emerg\] .*payment_breaker_slow_call_rate_threshold/
 
 
 
-=== TEST 49: payment_breaker_slow_call_rate_threshold 100.5
+=== payment_breaker_slow_call_rate_threshold 100.5
 --- http_config
     payment_breaker_slow_call_rate_threshold 100.5;
 --- must_die
@@ -599,7 +599,7 @@ qr/\[emerg\] .*payment_breaker_slow_call_rate_threshold/
 
 
 
-=== TEST 50: payment_breaker_slow_call_duration_threshold 0
+=== payment_breaker_slow_call_duration_threshold 0
 --- http_config
     payment_breaker_slow_call_duration_threshold 0;
 --- must_die
@@ -608,7 +608,7 @@ qr/\[emerg\] .*payment_breaker_slow_call_duration_threshold/
 
 
 
-=== TEST 51: payment_breaker_wait_duration_in_open_state 0
+=== payment_breaker_wait_duration_in_open_state 0
 --- http_config
     payment_breaker_wait_duration_in_open_state 0;
 --- must_die
@@ -617,7 +617,7 @@ qr/\[emerg\] .*payment_breaker_wait_duration_in_open_state/
 
 
 
-=== TEST 52: payment_breaker_permitted_number_of_calls_in_half_open_state 0
+=== payment_breaker_permitted_number_of_calls_in_half_open_state 0
 --- http_config
     payment_breaker_permitted_number_of_calls_in_half_open_state 0;
 --- must_die
@@ -626,7 +626,7 @@ qr/\[emerg\] .*payment_breaker_permitted_number_of_calls_in_half_open_state/
 
 
 
-=== TEST 53: payment_breaker_minimum_number_of_calls 0
+=== payment_breaker_minimum_number_of_calls 0
 --- http_config
     payment_breaker_minimum_number_of_calls 0;
 --- must_die
@@ -635,7 +635,7 @@ qr/\[emerg\] .*payment_breaker_minimum_number_of_calls/
 
 
 
-=== TEST 54: payment_breaker_sliding_window_type sum
+=== payment_breaker_sliding_window_type sum
 --- http_config
     payment_breaker_sliding_window_type sum;
 --- must_die
@@ -644,7 +644,7 @@ qr/\[emerg\] .*payment_breaker_sliding_window_type/
 
 
 
-=== TEST 55: payment_breaker_sliding_window_size 0
+=== payment_breaker_sliding_window_size 0
 --- http_config
     payment_breaker_sliding_window_size 0;
 --- must_die
@@ -653,7 +653,7 @@ qr/\[emerg\] .*payment_breaker_sliding_window_size/
 
 
 
-=== TEST 56: payment_breaker_max_wait_duration_in_half_open_state x
+=== payment_breaker_max_wait_duration_in_half_open_state x
 --- http_config
     payment_breaker_max_wait_duration_in_half_open_state x;
 --- must_die
@@ -662,7 +662,7 @@ qr/\[emerg\] .*payment_breaker_max_wait_duration_in_half_open_state/
 
 
 
-=== TEST 57: payment_breaker_automatic_transition_from_open_to_half_open_enabled 1
+=== payment_breaker_automatic_transition_from_open_to_half_open_enabled 1
 --- http_config
     payment_breaker_automatic_transition_from_open_to_half_open_enabled 1;
 --- must_die
@@ -671,7 +671,7 @@ qr/\[emerg\] .*payment_breaker_automatic_transition_from_open_to_half_open_enabl
 
 
 
-=== TEST 58: payment_idempotency_replay always
+=== payment_idempotency_replay always
 --- http_config
     payment_idempotency_replay always;
 --- must_die
@@ -680,7 +680,7 @@ qr/\[emerg\] .*payment_idempotency_replay/
 
 
 
-=== TEST 59: payment_unknown_members warn
+=== payment_unknown_members warn
 --- http_config
     payment_unknown_members warn;
 --- must_die
@@ -689,7 +689,7 @@ qr/\[emerg\] .*payment_unknown_members/
 
 
 
-=== TEST 60: payment_currencies krw
+=== payment_currencies krw
 --- http_config
     payment_currencies krw;
 --- must_die
@@ -698,7 +698,7 @@ qr/\[emerg\] .*payment_currencies/
 
 
 
-=== TEST 61: payment_currencies KRW XYZ
+=== payment_currencies KRW XYZ
 --- http_config
     payment_currencies KRW XYZ;
 --- must_die
@@ -707,7 +707,7 @@ qr/\[emerg\] .*payment_currencies/
 
 
 
-=== TEST 62: payment_currencies
+=== payment_currencies
 --- http_config
     payment_currencies;
 --- must_die
@@ -716,7 +716,7 @@ qr/\[emerg\] .*payment_currencies/
 
 
 
-=== TEST 63: payment_max_amount 0
+=== payment_max_amount 0
 --- http_config
     payment_max_amount 0;
 --- must_die
@@ -725,7 +725,7 @@ qr/\[emerg\] .*payment_max_amount/
 
 
 
-=== TEST 64: payment_max_amount -5
+=== payment_max_amount -5
 --- http_config
     payment_max_amount -5;
 --- must_die
@@ -734,7 +734,7 @@ qr/\[emerg\] .*payment_max_amount/
 
 
 
-=== TEST 65: payment_max_amount 9007199254740992
+=== payment_max_amount 9007199254740992
 --- http_config
     payment_max_amount 9007199254740992;
 --- must_die
@@ -743,7 +743,7 @@ qr/\[emerg\] .*payment_max_amount/
 
 
 
-=== TEST 66: payment_max_amount 1.5
+=== payment_max_amount 1.5
 --- http_config
     payment_max_amount 1.5;
 --- must_die
@@ -752,7 +752,7 @@ qr/\[emerg\] .*payment_max_amount/
 
 
 
-=== TEST 67: payment_max_body_size 0
+=== payment_max_body_size 0
 --- http_config
     payment_max_body_size 0;
 --- must_die
@@ -761,7 +761,7 @@ qr/\[emerg\] .*payment_max_body_size/
 
 
 
-=== TEST 68: payment_max_body_size big
+=== payment_max_body_size big
 --- http_config
     payment_max_body_size big;
 --- must_die
@@ -770,7 +770,7 @@ qr/\[emerg\] .*payment_max_body_size/
 
 
 
-=== TEST 69: payment_timeout 0
+=== payment_timeout 0
 --- http_config
     payment_timeout 0;
 --- must_die
@@ -779,7 +779,7 @@ qr/\[emerg\] .*payment_timeout/
 
 
 
-=== TEST 70: payment_timeout x
+=== payment_timeout x
 --- http_config
     payment_timeout x;
 --- must_die
@@ -788,7 +788,7 @@ qr/\[emerg\] .*payment_timeout/
 
 
 
-=== TEST 71: payment_intercept_errors maybe
+=== payment_intercept_errors maybe
 --- http_config
     payment_intercept_errors maybe;
 --- must_die
@@ -797,7 +797,7 @@ qr/\[emerg\] .*payment_intercept_errors/
 
 
 
-=== TEST 72: payment_merchant
+=== payment_merchant
 --- http_config
     payment_merchant;
 --- must_die
@@ -806,7 +806,7 @@ qr/\[emerg\] .*payment_merchant/
 
 
 
-=== TEST 73: payment_batch_size twice
+=== payment_batch_size twice
 --- http_config
     payment_batch_size 10;
     payment_batch_size 10;
@@ -816,7 +816,7 @@ qr/\[emerg\] .*"payment_batch_size" directive is duplicate/
 
 
 
-=== TEST 74: payment_outbox twice
+=== payment_outbox twice
 --- http_config
     payment_outbox off;
     payment_outbox off;
@@ -826,7 +826,7 @@ qr/\[emerg\] .*"payment_outbox" directive is duplicate/
 
 
 
-=== TEST 75: payment_currencies twice
+=== payment_currencies twice
 --- http_config
     payment_currencies KRW;
     payment_currencies KRW;
@@ -836,7 +836,7 @@ qr/\[emerg\] .*"payment_currencies" directive is duplicate/
 
 
 
-=== TEST 76: payment_max_amount twice
+=== payment_max_amount twice
 --- http_config
     payment_max_amount 5;
     payment_max_amount 5;
@@ -846,7 +846,7 @@ qr/\[emerg\] .*"payment_max_amount" directive is duplicate/
 
 
 
-=== TEST 77: payment_merchant twice
+=== payment_merchant twice
 --- http_config
     payment_merchant $arg_a;
     payment_merchant $arg_a;
@@ -856,7 +856,7 @@ qr/\[emerg\] .*"payment_merchant" directive is duplicate/
 
 
 
-=== TEST 78: payment_breaker_failure_rate_threshold twice
+=== payment_breaker_failure_rate_threshold twice
 --- http_config
     payment_breaker_failure_rate_threshold 50;
     payment_breaker_failure_rate_threshold 50;
@@ -866,7 +866,7 @@ qr/\[emerg\] .*"payment_breaker_failure_rate_threshold" directive is duplicate/
 
 
 
-=== TEST 79: the outbox without brokers
+=== the outbox without brokers
 --- http_config eval
 main::shard() . 'payment_outbox on;'
 --- must_die
@@ -875,7 +875,7 @@ qr/\[emerg\] .*(?:payment_kafka_brokers)/
 
 
 
-=== TEST 80: a lease of less than a second
+=== a lease of less than a second
 --- http_config eval
 main::shard() . $main::kafka . 'payment_outbox_lock_at_most_for 999ms;'
 --- must_die
@@ -884,7 +884,7 @@ qr/\[emerg\] .*(?:payment_outbox_lock_at_most_for)/
 
 
 
-=== TEST 81: a lease held for longer than it lasts
+=== a lease held for longer than it lasts
 --- http_config eval
 main::shard() . $main::kafka . 'payment_outbox_lock_at_most_for 2s; payment_outbox_lock_at_least_for 3s;'
 --- must_die
@@ -893,7 +893,7 @@ qr/\[emerg\] .*(?:payment_outbox_lock_at_least_for)/
 
 
 
-=== TEST 82: a broker that is no address
+=== a broker that is no address
 --- http_config eval
 main::shard() . 'payment_kafka_brokers 127.0.0.1:x;'
 --- must_die
@@ -902,7 +902,7 @@ qr/\[emerg\] .*(?:payment_kafka_brokers)/
 
 
 
-=== TEST 83: a topic that Kafka would not have
+=== a topic that Kafka would not have
 --- http_config eval
 main::shard() . $main::kafka . 'payment_kafka_topic "a b";'
 --- must_die
@@ -911,7 +911,7 @@ qr/\[emerg\] .*(?:payment_kafka_topic)/
 
 
 
-=== TEST 84: a topic with an unknown variable
+=== a topic with an unknown variable
 --- http_config eval
 main::shard() . $main::kafka . 'payment_kafka_topic payment.$nothing;'
 --- must_die
@@ -920,7 +920,7 @@ qr/\[emerg\] .*(?:payment_kafka_topic)/
 
 
 
-=== TEST 85: a property that librdkafka does not know
+=== a property that librdkafka does not know
 --- http_config eval
 main::shard() . $main::kafka . 'payment_kafka_property no.such.property 1;'
 --- must_die
@@ -929,7 +929,7 @@ qr/\[emerg\] .*(?:no\.such\.property)/
 
 
 
-=== TEST 86: a property with a bad value
+=== a property with a bad value
 --- http_config eval
 main::shard() . $main::kafka . 'payment_kafka_property linger.ms soon;'
 --- must_die
@@ -938,7 +938,7 @@ qr/\[emerg\] .*(?:linger\.ms)/
 
 
 
-=== TEST 87: properties that contradict each other
+=== properties that contradict each other
 --- http_config eval
 main::shard() . $main::kafka . 'payment_kafka_profile safe; payment_kafka_property acks 1;'
 --- must_die
@@ -947,7 +947,7 @@ qr/\[emerg\] .*(?:payment_kafka_property|acks)/
 
 
 
-=== TEST 88: a property that is not for its user
+=== a property that is not for its user
 --- http_config eval
 main::shard() . $main::kafka . 'payment_kafka_property bootstrap.servers other:9092;'
 --- must_die
@@ -956,7 +956,7 @@ qr/\[emerg\] .*(?:bootstrap\.servers)/
 
 
 
-=== TEST 89: payment_shard: a slot that nobody has
+=== payment_shard: a slot that nobody has
 --- http_config eval
 main::shards('0-511', '513-1023')
 --- must_die
@@ -965,7 +965,7 @@ qr/\[emerg\] .*(?:no payment_shard has slot 512)/
 
 
 
-=== TEST 90: payment_shard: a gap of many
+=== payment_shard: a gap of many
 --- http_config eval
 main::shards('0-99', '200-1023')
 --- must_die
@@ -974,7 +974,7 @@ qr/\[emerg\] .*(?:no payment_shard has slots 100-199)/
 
 
 
-=== TEST 91: payment_shard: the last slots missing
+=== payment_shard: the last slots missing
 --- http_config eval
 main::shards('0-1000')
 --- must_die
@@ -983,7 +983,7 @@ qr/\[emerg\] .*(?:no payment_shard has slots 1001-1023)/
 
 
 
-=== TEST 92: payment_shard: the first slot missing
+=== payment_shard: the first slot missing
 --- http_config eval
 main::shards('1-1023')
 --- must_die
@@ -992,7 +992,7 @@ qr/\[emerg\] .*(?:no payment_shard has slot 0)/
 
 
 
-=== TEST 93: payment_shard: an overlap
+=== payment_shard: an overlap
 --- http_config eval
 main::shards('0-512', '512-1023')
 --- must_die
@@ -1001,7 +1001,7 @@ qr/\[emerg\] .*(?:shard1.* and .*shard2.* both have slot 512)/
 
 
 
-=== TEST 94: payment_shard: a slot twice in one
+=== payment_shard: a slot twice in one
 --- http_config eval
 main::shards('0-1023 7')
 --- must_die
@@ -1010,7 +1010,7 @@ qr/\[emerg\] .*(?:slot 7 twice)/
 
 
 
-=== TEST 95: payment_shard: all slots twice
+=== payment_shard: all slots twice
 --- http_config eval
 main::shards('0-1023', '0-1023')
 --- must_die
@@ -1019,7 +1019,7 @@ qr/\[emerg\] .*(?:both have slot 0)/
 
 
 
-=== TEST 96: payment_shard: a slot that is none
+=== payment_shard: a slot that is none
 --- http_config eval
 main::shards('0-1024')
 --- must_die
@@ -1028,7 +1028,7 @@ qr/\[emerg\] .*(?:slots \"0-1024\")/
 
 
 
-=== TEST 97: payment_shard: a range the wrong way round
+=== payment_shard: a range the wrong way round
 --- http_config eval
 main::shards('512-0')
 --- must_die
@@ -1037,7 +1037,7 @@ qr/\[emerg\] .*(?:slots \"512-0\")/
 
 
 
-=== TEST 98: payment_shard: no number
+=== payment_shard: no number
 --- http_config eval
 main::shards('all')
 --- must_die
@@ -1046,7 +1046,7 @@ qr/\[emerg\] .*(?:slots \"all\")/
 
 
 
-=== TEST 99: payment_shard: several shards, one without slots
+=== payment_shard: several shards, one without slots
 --- http_config eval
 main::shards('0-1023') . main::shard('slots')
 --- must_die
@@ -1055,7 +1055,7 @@ qr/\[emerg\] .*(?:slots.*main|main.*slots)/
 
 
 
-=== TEST 100: payment_shard: one name twice
+=== payment_shard: one name twice
 --- http_config eval
 main::shard('slots 0-511') . main::shard('slots 512-1023')
 --- must_die
@@ -1064,7 +1064,7 @@ qr/\[emerg\] .*(?:payment_shard \"main\")/
 
 
 
-=== TEST 101: payment_shard: no server
+=== payment_shard: no server
 --- http_config eval
 main::shard('server')
 --- must_die
@@ -1073,7 +1073,7 @@ qr/\[emerg\] .*(?:server)/
 
 
 
-=== TEST 102: payment_shard: no database
+=== payment_shard: no database
 --- http_config eval
 main::shard('database')
 --- must_die
@@ -1082,7 +1082,7 @@ qr/\[emerg\] .*(?:database)/
 
 
 
-=== TEST 103: payment_shard: no user
+=== payment_shard: no user
 --- http_config eval
 main::shard('user')
 --- must_die
@@ -1091,7 +1091,7 @@ qr/\[emerg\] .*(?:user)/
 
 
 
-=== TEST 104: payment_shard: a server without a host
+=== payment_shard: a server without a host
 --- http_config eval
 main::shard('server :3306')
 --- must_die
@@ -1100,7 +1100,7 @@ qr/\[emerg\] .*(?:server \":3306\")/
 
 
 
-=== TEST 105: payment_shard: a server with a bad port
+=== payment_shard: a server with a bad port
 --- http_config eval
 main::shard('server 127.0.0.1:70000')
 --- must_die
@@ -1109,7 +1109,7 @@ qr/\[emerg\] .*(?:server \"127\.0\.0\.1:70000\")/
 
 
 
-=== TEST 106: payment_shard: a socket without a path
+=== payment_shard: a socket without a path
 --- http_config eval
 main::shard('server unix:')
 --- must_die
@@ -1118,7 +1118,7 @@ qr/\[emerg\] .*(?:server \"unix:\")/
 
 
 
-=== TEST 107: payment_shard: a server twice
+=== payment_shard: a server twice
 --- http_config eval
 main::shard('server 127.0.0.1:3306', 'server 127.0.0.1:3306')
 --- must_die
@@ -1127,7 +1127,7 @@ qr/\[emerg\] .*(?:server \"127\.0\.0\.1:3306\")/
 
 
 
-=== TEST 108: payment_shard: no connections
+=== payment_shard: no connections
 --- http_config eval
 main::shard('connections 0')
 --- must_die
@@ -1136,7 +1136,7 @@ qr/\[emerg\] .*(?:connections)/
 
 
 
-=== TEST 109: payment_shard: a bad time
+=== payment_shard: a bad time
 --- http_config eval
 main::shard('connect_timeout soon')
 --- must_die
@@ -1145,7 +1145,7 @@ qr/\[emerg\] .*(?:connect_timeout)/
 
 
 
-=== TEST 110: payment_shard: no time
+=== payment_shard: no time
 --- http_config eval
 main::shard('connect_timeout 0')
 --- must_die
@@ -1154,7 +1154,7 @@ qr/\[emerg\] .*(?:connect_timeout)/
 
 
 
-=== TEST 111: payment_shard: a bad flag
+=== payment_shard: a bad flag
 --- http_config eval
 main::shard('ssl maybe')
 --- must_die
@@ -1163,7 +1163,7 @@ qr/\[emerg\] .*(?:ssl)/
 
 
 
-=== TEST 112: payment_shard: a certificate without its key
+=== payment_shard: a certificate without its key
 --- http_config eval
 main::shard('ssl on', 'ssl_certificate nginx.conf')
 --- must_die
@@ -1172,7 +1172,7 @@ qr/\[emerg\] .*(?:ssl_certificate_key)/
 
 
 
-=== TEST 113: payment_shard: a CA that is not there
+=== payment_shard: a CA that is not there
 --- http_config eval
 main::shard('ssl on', 'ssl_ca /nonexistent.pem')
 --- must_die
@@ -1181,7 +1181,7 @@ qr/\[emerg\] .*(?:nonexistent\.pem)/
 
 
 
-=== TEST 114: payment_shard: verification without TLS
+=== payment_shard: verification without TLS
 --- http_config eval
 main::shard('ssl_verify on')
 --- must_die
@@ -1190,7 +1190,7 @@ qr/\[emerg\] .*(?:ssl_verify)/
 
 
 
-=== TEST 115: payment_shard: a password file that is not there
+=== payment_shard: a password file that is not there
 --- http_config eval
 main::shard('password', 'password_file /nonexistent')
 --- must_die
@@ -1199,7 +1199,7 @@ qr/\[emerg\] .*(?:nonexistent)/
 
 
 
-=== TEST 116: payment_shard: two passwords
+=== payment_shard: two passwords
 --- http_config eval
 main::shard('password a', 'password b')
 --- must_die
@@ -1208,7 +1208,7 @@ qr/\[emerg\] .*(?:password)/
 
 
 
-=== TEST 117: payment_shard: a directive that is none
+=== payment_shard: a directive that is none
 --- http_config eval
 main::shard('colour blue')
 --- must_die
@@ -1217,7 +1217,7 @@ qr/\[emerg\] .*(?:colour)/
 
 
 
-=== TEST 118: payment_api needs a shard
+=== payment_api needs a shard
 --- http_config
     # payment_shard: not here
 --- must_die
@@ -1226,7 +1226,7 @@ qr/\[emerg\] .*payment_shard/
 
 
 
-=== TEST 119: payment_api in a server
+=== payment_api in a server
 --- config
     payment_api;
 --- must_die
@@ -1235,7 +1235,7 @@ qr/\[emerg\] .*"payment_api" directive is not allowed here/
 
 
 
-=== TEST 120: payment_status in a server
+=== payment_status in a server
 --- config
     payment_status;
 --- must_die
@@ -1244,7 +1244,7 @@ qr/\[emerg\] .*"payment_status" directive is not allowed here/
 
 
 
-=== TEST 121: payment_shard in a server
+=== payment_shard in a server
 --- config
     payment_shard x { server 127.0.0.1; }
 --- must_die
@@ -1253,7 +1253,7 @@ qr/\[emerg\] .*"payment_shard" directive is not allowed here/
 
 
 
-=== TEST 122: payment_batch_size in a location
+=== payment_batch_size in a location
 --- config
     location /a { payment_batch_size 5; }
 --- must_die
@@ -1262,7 +1262,7 @@ qr/\[emerg\] .*"payment_batch_size" directive is not allowed here/
 
 
 
-=== TEST 123: payment_api with an argument
+=== payment_api with an argument
 --- config
     location /a { payment_api on; }
 --- must_die
@@ -1271,7 +1271,7 @@ qr/\[emerg\] .*payment_api/
 
 
 
-=== TEST 124: payment_api twice
+=== payment_api twice
 --- config
     location /a { payment_api; payment_api; }
 --- must_die
@@ -1280,7 +1280,7 @@ qr/\[emerg\] .*"payment_api" directive is duplicate/
 
 
 
-=== TEST 125: payment_status in an unknown format
+=== payment_status in an unknown format
 --- config
     location = /s { payment_status xml; }
 --- must_die
@@ -1289,7 +1289,7 @@ qr/\[emerg\] .*payment_status/
 
 
 
-=== TEST 126: payment_status where another handler is
+=== payment_status where another handler is
 --- config
     location = /s { payment_api; payment_status; }
 --- must_die
@@ -1298,7 +1298,7 @@ qr/\[emerg\] .*payment_status/
 
 
 
-=== TEST 127: payment_api where another handler is
+=== payment_api where another handler is
 --- config
     location = /s { payment_status; payment_api; }
 --- must_die
@@ -1307,7 +1307,7 @@ qr/\[emerg\] .*payment_api/
 
 
 
-=== TEST 128: a password is not in the log, whatever is wrong beside it
+=== a password is not in the log, whatever is wrong beside it
 --- http_config eval
 main::shard('password hunter2', 'connections 0')
 --- must_die

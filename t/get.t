@@ -8,7 +8,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: a payment
+=== a payment
 --- init
 PaymentTest::given(A => { amount => 1000 });
 --- request
@@ -20,7 +20,7 @@ A AUTHORIZED 1000 KRW, captured 0, refunded 0
 
 
 
-=== TEST 2: after each change
+=== after each change
 --- init
 PaymentTest::given(A => {}, capture => { amount => 400 });
 PaymentTest::given(B => {}, capture => {}, refund => { amount => 1 });
@@ -40,7 +40,7 @@ PaymentTest::given(D => {}, void => {});
 
 
 
-=== TEST 3: reading changes nothing
+=== reading changes nothing
 --- init
 PaymentTest::given(A => {});
 --- request eval
@@ -54,7 +54,7 @@ PaymentTest::given(A => {});
 
 
 
-=== TEST 4: without a merchant
+=== without a merchant
 --- init
 PaymentTest::given(A => {});
 --- request eval
@@ -69,7 +69,7 @@ PaymentTest::given(A => {});
 
 
 
-=== TEST 5: another merchant's, and nobody's
+=== another merchant's, and nobody's
 --- init
 PaymentTest::given(A => { merchantId => 'M9' });
 --- request eval
@@ -84,7 +84,7 @@ PaymentTest::given(A => { merchantId => 'M9' });
 
 
 
-=== TEST 6: an id that is none
+=== an id that is none
 --- request eval
 [map { "GET /api/payments/$_?merchantId=M1" } '1', 'x' x 36, '..%2f', '%00']
 --- error_code_like eval
@@ -94,7 +94,7 @@ PaymentTest::given(A => { merchantId => 'M9' });
 
 
 
-=== TEST 7: a merchant's name may be percent-encoded, and have a plus
+=== a merchant's name may be percent-encoded, and have a plus
 --- init
 PaymentTest::given(A => { merchantId => 'A & B+c' });
 --- request eval
@@ -109,7 +109,7 @@ PaymentTest::given(A => { merchantId => 'A & B+c' });
 
 
 
-=== TEST 8: HEAD has what GET has, but the body
+=== HEAD has what GET has, but the body
 --- init
 PaymentTest::given(A => {});
 --- request
@@ -123,7 +123,7 @@ Content-Length: [1-9]\d+
 
 
 
-=== TEST 9: a query with two merchants is refused, however they are written
+=== a query with two merchants is refused, however they are written
 --- init
 PaymentTest::given(A => {});
 --- request eval
@@ -140,7 +140,7 @@ PaymentTest::given(A => {});
 
 
 
-=== TEST 10: the name is merchantId to the letter; what is beside it is ignored
+=== the name is merchantId to the letter; what is beside it is ignored
 --- init
 PaymentTest::given(A => {});
 --- request eval
@@ -158,7 +158,7 @@ PaymentTest::given(A => {});
 
 
 
-=== TEST 11: a broken escape in it is refused
+=== a broken escape in it is refused
 --- request eval
 [map { "GET /api/payments/01890000-0000-7000-8000-000000000000?merchantId=$_" }
  'M%', 'M%4', 'M%4g', 'M%+1', '%00', '%ff']

@@ -26,7 +26,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: HEAD of an operation is a method that is not allowed, without a body
+=== HEAD of an operation is a method that is not allowed, without a body
 --- request
 HEAD /api/payments/authorize
 --- error_code: 405
@@ -38,7 +38,7 @@ Content-Type: application/problem+json
 
 
 
-=== TEST 2: OPTIONS is left to nginx's own directives, so not allowed by itself
+=== OPTIONS is left to nginx's own directives, so not allowed by itself
 --- request eval
 ["OPTIONS /api/payments/authorize",
  "OPTIONS /api/payments/01890000-0000-7000-8000-000000000000"]
@@ -49,7 +49,7 @@ Content-Type: application/problem+json
 
 
 
-=== TEST 3: CORS by nginx's own directives
+=== CORS by nginx's own directives
 --- config
     location /api/payments {
         add_header Access-Control-Allow-Origin "https://shop.example" always;
@@ -75,7 +75,7 @@ Content-Type: application/problem+json
 
 
 
-=== TEST 4: Expect: 100-continue
+=== Expect: 100-continue
 --- raw_request eval
 main::raw('/api/payments/authorize', "Connection: close\r\nExpect: 100-continue\r\n"
           . "Content-Length: " . length(main::body('h4')) . "\r\n", main::body('h4'))
@@ -85,7 +85,7 @@ qr/^HTTP\/1\.1 200 OK\r\n.*"status":"AUTHORIZED"/s
 
 
 
-=== TEST 5: Expect: 100-continue, and the body on its own
+=== Expect: 100-continue, and the body on its own
 --- raw_request eval
 [main::raw('/api/payments/authorize', "Connection: close\r\nExpect: 100-continue\r\n"
            . "Content-Length: " . length(main::body('h5')) . "\r\n", ''),
@@ -97,7 +97,7 @@ qr/^HTTP\/1\.1 200 OK\r\n.*"status":"AUTHORIZED"/s
 
 
 
-=== TEST 6: a body too large is refused before it is sent
+=== a body too large is refused before it is sent
 --- raw_request eval
 main::raw('/api/payments/authorize', "Connection: close\r\nExpect: 100-continue\r\n"
           . "Content-Length: 100000\r\n", '')
@@ -111,7 +111,7 @@ main::raw('/api/payments/authorize', "Connection: close\r\nExpect: 100-continue\
 
 
 
-=== TEST 7: a chunked body
+=== a chunked body
 --- request eval
 my $b = main::body('h7');
 "POST /api/payments/authorize\n" . CORE::join('', map { sprintf "%x\r\n%s\r\n", length, $_ }
@@ -128,7 +128,7 @@ events: authorized
 
 
 
-=== TEST 8: a body that comes in pieces
+=== a body that comes in pieces
 --- raw_request eval
 my $b = main::body('h8');
 my $r = main::raw('/api/payments/authorize', "Connection: close\r\nContent-Length: "
@@ -142,7 +142,7 @@ P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
 
 
 
-=== TEST 9: a body in a temporary file
+=== a body in a temporary file
 --- config
     location /api/payments {
         client_body_in_file_only clean;
@@ -157,7 +157,7 @@ P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
 
 
 
-=== TEST 10: a body larger than nginx's buffer
+=== a body larger than nginx's buffer
 --- config
     location /api/payments {
         client_body_buffer_size 128;
@@ -174,7 +174,7 @@ P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
 
 
 
-=== TEST 11: keep-alive and pipelining, good and bad in turn
+=== keep-alive and pipelining, good and bad in turn
 --- pipelined_requests eval
 ["POST /api/payments/authorize\n" . main::body('h11-1'),
  "POST /api/payments/authorize\n{}",
@@ -192,7 +192,7 @@ sub { my $t = PaymentTest::told(shift); $t =~ s/,.*//s; $t }
 
 
 
-=== TEST 12: the rest of a refused body is not taken for a request
+=== the rest of a refused body is not taken for a request
 --- pipelined_requests eval
 ["POST /api/payments/authorize\n" . '{"merchantId":"' . 'GET / ' x 2000 . '"}',
  "POST /api/payments/nothing/here\n" . main::body('h12'),
@@ -205,7 +205,7 @@ client sent invalid
 
 
 
-=== TEST 13: HTTP/1.0
+=== HTTP/1.0
 --- request eval
 "POST /api/payments/authorize HTTP/1.0\n" . main::body('h13')
 --- response_body_filters eval
@@ -215,7 +215,7 @@ P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
 
 
 
-=== TEST 14: HTTP/2
+=== HTTP/2
 --- config
     listen 127.0.0.1:$TEST_NGINX_PAYMENT_HTTP2_PORT http2;
     location /api/payments { payment_api; }
@@ -239,7 +239,7 @@ HTTP/2: P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
 
 
 
-=== TEST 15: our answers are ours: error_page does not touch them
+=== our answers are ours: error_page does not touch them
 --- config
     error_page 400 404 405 409 413 415 /nice.html;
     location /api/payments { payment_api; }
@@ -255,7 +255,7 @@ HTTP/2: P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
 
 
 
-=== TEST 16: unless payment_intercept_errors says so
+=== unless payment_intercept_errors says so
 --- config
     error_page 400 404 /nice.html;
     location /api/payments {
@@ -277,7 +277,7 @@ HTTP/2: P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
 
 
 
-=== TEST 17: nginx's own answers keep its error pages
+=== nginx's own answers keep its error pages
 --- config
     location /api/payments {
         client_max_body_size 50;
@@ -295,7 +295,7 @@ nginx says no
 
 
 
-=== TEST 18: allow and deny, satisfy any
+=== allow and deny, satisfy any
 --- config
     location /denied {
         deny all;
@@ -323,7 +323,7 @@ nginx says no
 
 
 
-=== TEST 19: a rewrite in front
+=== a rewrite in front
 --- config
     location /old/pay {
         rewrite ^/old/pay/(.*)$ /api/payments/$1 last;
@@ -338,7 +338,7 @@ P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
 
 
 
-=== TEST 20: locations of every kind
+=== locations of every kind
 --- config
     location = /exact/authorize { payment_api; }
     location ~ ^/re/v\d+/ { payment_api; }
@@ -352,7 +352,7 @@ P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
 
 
 
-=== TEST 21: and the operations in them
+=== and the operations in them
 --- config
     location /api/payments { payment_api; }
     location ~ ^/re/v\d+/ { payment_api; }
@@ -376,7 +376,7 @@ PaymentTest::given(A => {});
 
 
 
-=== TEST 22: gzip, and other filters, have the body too
+=== gzip, and other filters, have the body too
 --- config
     location /api/payments {
         gzip on;
@@ -397,7 +397,7 @@ qr/^\x1f\x8b/
 
 
 
-=== TEST 23: a client that goes away: the payment goes on
+=== a client that goes away: the payment goes on
 --- raw_request eval
 main::raw('/api/payments/authorize', "Content-Length: " . length(main::body('h23'))
           . "\r\n", main::body('h23'))
@@ -411,7 +411,7 @@ main::raw('/api/payments/authorize', "Content-Length: " . length(main::body('h23
 
 
 
-=== TEST 24: and its answer waits under its key
+=== and its answer waits under its key
 --- init
 PaymentTest::http('POST', '/api/payments/authorize', main::body('h24'));
 --- request eval
@@ -421,7 +421,7 @@ Idempotent-Replayed: true
 
 
 
-=== TEST 25: a client that sends half a body
+=== a client that sends half a body
 --- raw_request eval
 main::raw('/api/payments/authorize', "Content-Length: 500\r\n", '{"merchantId":')
 --- timeout: 200ms
@@ -433,7 +433,7 @@ main::raw('/api/payments/authorize', "Content-Length: 500\r\n", '{"merchantId":'
 
 
 
-=== TEST 26: what the access log can say of a payment
+=== what the access log can say of a payment
 --- http_config
     log_format payment '[$payment_operation $payment_status $payment_shard '
                        '$payment_replayed $payment_error] $payment_id '
@@ -454,7 +454,7 @@ main::raw('/api/payments/authorize', "Content-Length: 500\r\n", '{"merchantId":'
 
 
 
-=== TEST 27: each variable, as it is logged
+=== each variable, as it is logged
 --- http_config
     log_format payment '[$payment_operation $payment_status $payment_shard '
                        '$payment_replayed $payment_error] $payment_id '
@@ -483,7 +483,7 @@ my $time = '\d+\.\d{3,6}';
 
 
 
-=== TEST 28: in every other location the variables are empty
+=== in every other location the variables are empty
 --- http_config
     log_format payment '[$payment_operation $payment_status $payment_id]';
 --- config
@@ -500,7 +500,7 @@ Content-Length: 6
 
 
 
-=== TEST 29: identity is no encoding, and neither is an empty one
+=== identity is no encoding, and neither is an empty one
 --- request eval
 [map { "POST /api/payments/authorize\n" . main::body("h29-$_") } 1, 2]
 --- more_headers eval

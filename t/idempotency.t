@@ -24,7 +24,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: the same request again: the same answer, byte for byte
+=== the same request again: the same answer, byte for byte
 --- request eval
 [main::authorize('i1'), main::authorize('i1')]
 --- error_code eval
@@ -38,7 +38,7 @@ __DATA__
 
 
 
-=== TEST 2: and one row, one event
+=== and one row, one event
 --- request eval
 [map { main::authorize('i2') } 1 .. 3]
 --- error_code eval
@@ -53,7 +53,7 @@ events: authorized
 
 
 
-=== TEST 3: white space and the order of members are not part of a request
+=== white space and the order of members are not part of a request
 --- request eval
 [main::authorize('i3'), qq[POST /api/payments/authorize
 { "idempotencyKey":"i3", "currency" : "\\u004bRW",
@@ -67,7 +67,7 @@ events: authorized
 
 
 
-=== TEST 4: the key with another body
+=== the key with another body
 --- request eval
 [main::authorize('i4'), main::authorize('i4', 1001), main::authorize('i4')]
 --- error_code eval
@@ -82,7 +82,7 @@ events: authorized
 
 
 
-=== TEST 5: each member that makes it another request
+=== each member that makes it another request
 --- request eval
 my $m = sub { my %m = (merchantId => '"M1"', amount => 10, currency => '"KRW"', @_);
     "POST /api/payments/authorize\n{\"idempotencyKey\":\"i5\","
@@ -94,7 +94,7 @@ my $m = sub { my %m = (merchantId => '"M1"', amount => 10, currency => '"KRW"', 
 
 
 
-=== TEST 6: another merchant's key is another key
+=== another merchant's key is another key
 --- request eval
 [map { qq[POST /api/payments/authorize
 {"merchantId":"$_","amount":5,"currency":"KRW","idempotencyKey":"i6"}] } 'M1', 'M2']
@@ -110,7 +110,7 @@ my $m = sub { my %m = (merchantId => '"M1"', amount => 10, currency => '"KRW"', 
 
 
 
-=== TEST 7: neither a merchant's name nor its key can be read as the other's
+=== neither a merchant's name nor its key can be read as the other's
 --- request eval
 [map { qq[POST /api/payments/authorize
 {"merchantId":"$_->[0]","amount":5,"currency":"KRW","idempotencyKey":"$_->[1]"}] }
@@ -122,7 +122,7 @@ my $m = sub { my %m = (merchantId => '"M1"', amount => 10, currency => '"KRW"', 
 
 
 
-=== TEST 8: keys differ by case, and by white space
+=== keys differ by case, and by white space
 --- request eval
 [map { main::authorize($_) } 'i8', 'I8', 'i8 ']
 --- error_code eval
@@ -132,7 +132,7 @@ my $m = sub { my %m = (merchantId => '"M1"', amount => 10, currency => '"KRW"', 
 
 
 
-=== TEST 9: in the header as a string, as a bare token, or in the body: one key
+=== in the header as a string, as a bare token, or in the body: one key
 --- request eval
 [main::authorize(), main::authorize(), main::authorize('i9'), main::authorize('i9')]
 --- more_headers eval
@@ -147,7 +147,7 @@ my $m = sub { my %m = (merchantId => '"M1"', amount => 10, currency => '"KRW"', 
 
 
 
-=== TEST 10: a header's quotes and backslashes are escapes
+=== a header's quotes and backslashes are escapes
 --- request eval
 [main::authorize(), main::authorize('i\"1\\\\0')]
 --- more_headers eval
@@ -161,7 +161,7 @@ my $m = sub { my %m = (merchantId => '"M1"', amount => 10, currency => '"KRW"', 
 
 
 
-=== TEST 11: the longest header
+=== the longest header
 --- request eval
 [main::authorize(), main::authorize()]
 --- more_headers eval
@@ -176,7 +176,7 @@ my $key = 'k' x 255;
 
 
 
-=== TEST 12: pipelined in one packet
+=== pipelined in one packet
 --- pipelined_requests eval
 [map { main::authorize('i12') } 1 .. 8]
 --- error_code eval
@@ -188,7 +188,7 @@ my $key = 'k' x 255;
 
 
 
-=== TEST 13: by 40 clients at once: one payment, equal answers
+=== by 40 clients at once: one payment, equal answers
 --- request
 GET /status
 --- response_body_filters eval
@@ -208,7 +208,7 @@ sub {
 
 
 
-=== TEST 14: by 40 clients with different bodies: one wins, the rest hear 422
+=== by 40 clients with different bodies: one wins, the rest hear 422
 --- request
 GET /status
 --- response_body_filters eval
@@ -240,7 +240,7 @@ sub {
 
 
 
-=== TEST 15: in conflict mode a duplicate is 409, with the payment's id
+=== in conflict mode a duplicate is 409, with the payment's id
 --- http_config
     payment_idempotency_replay conflict;
 --- request eval
@@ -255,7 +255,7 @@ sub {
 
 
 
-=== TEST 16: and another body is 422 there too
+=== and another body is 422 there too
 --- http_config
     payment_idempotency_replay conflict;
 --- request eval
@@ -265,7 +265,7 @@ sub {
 
 
 
-=== TEST 17: a location chooses its mode
+=== a location chooses its mode
 --- config
     location /replay {
         payment_api;
@@ -283,7 +283,7 @@ my $b = (CORE::split /\n/, main::authorize('i17'), 2)[1];
 
 
 
-=== TEST 18: the key outlives the process that took it
+=== the key outlives the process that took it
 --- init
 PaymentTest::http('POST', '/api/payments/authorize',
     '{"merchantId":"M1","amount":1000,"currency":"KRW","idempotencyKey":"i18"}');
@@ -297,7 +297,7 @@ kill 'HUP', PaymentTest::master_pid();
 
 
 
-=== TEST 19: capture, refund and void replay too, as they were answered then
+=== capture, refund and void replay too, as they were answered then
 --- init
 PaymentTest::given(A => { amount => 1000 });
 --- request eval
@@ -327,7 +327,7 @@ events: authorized, captured, refunded
 
 
 
-=== TEST 20: a replayed capture is equal to the first byte for byte
+=== a replayed capture is equal to the first byte for byte
 --- init
 PaymentTest::given(A => { amount => 1000 });
 --- request eval
@@ -342,7 +342,7 @@ PaymentTest::given(A => { amount => 1000 });
 
 
 
-=== TEST 21: one key is one operation on one payment
+=== one key is one operation on one payment
 --- init
 PaymentTest::given(A => { amount => 1000, idempotencyKey => 'i21' });
 PaymentTest::given(B => { amount => 1000 });
@@ -358,7 +358,7 @@ PaymentTest::given(B => { amount => 1000 });
 
 
 
-=== TEST 22: a capture by 20 clients at once with one key happens once
+=== a capture by 20 clients at once with one key happens once
 --- init
 PaymentTest::given(A => { amount => 1000 });
 --- request
@@ -380,7 +380,7 @@ events: authorized, captured
 
 
 
-=== TEST 23: a conflict is not remembered under its key
+=== a conflict is not remembered under its key
 --- init
 PaymentTest::given(A => { amount => 1000 });
 --- request eval
@@ -400,7 +400,7 @@ PaymentTest::given(A => { amount => 1000 });
 
 
 
-=== TEST 24: what was refused was not remembered: the same key, done right
+=== what was refused was not remembered: the same key, done right
 --- request eval
 [main::authorize('i24', -1), main::authorize('i24', 1000)]
 --- error_code eval

@@ -43,7 +43,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: limit_except lets the methods through that it admits
+=== limit_except lets the methods through that it admits
 --- config eval
 main::locations('limit_except PATCH { allow all; }')
 --- request eval
@@ -61,7 +61,7 @@ main::locations('limit_except PATCH { allow all; }')
 
 
 
-=== TEST 2: and refuses those that it does not
+=== and refuses those that it does not
 --- config eval
 main::locations('limit_except POST { deny all; }')
 --- request eval
@@ -77,7 +77,7 @@ main::locations('limit_except POST { deny all; }')
 
 
 
-=== TEST 3: what limit_except says of payments counts in it
+=== what limit_except says of payments counts in it
 --- config
     location /api/payments {
         payment_max_amount 5;
@@ -91,7 +91,7 @@ main::locations('limit_except POST { deny all; }')
 
 
 
-=== TEST 4: an "if" changes nothing, whether it is true or not
+=== an "if" changes nothing, whether it is true or not
 --- config eval
 main::locations('set $x ""; if ($request_method) { set $x 1; }'
                 . ' if ($request_method = PUT) { set $x 2; }')
@@ -110,7 +110,7 @@ PaymentTest::given(A => {});
 
 
 
-=== TEST 5: nor to what counts as a path below the location
+=== nor to what counts as a path below the location
 --- config
     location /api/payments {
         if ($request_method) { set $x 1; }
@@ -131,7 +131,7 @@ PaymentTest::given(A => {});
 
 
 
-=== TEST 6: a location inside is not one of ours by that
+=== a location inside is not one of ours by that
 --- config
     location /api/payments {
         payment_api;
@@ -147,7 +147,7 @@ PaymentTest::given(A => {});
 
 
 
-=== TEST 7: an URI that was rewritten has no prefix any more
+=== an URI that was rewritten has no prefix any more
 --- config
     location /api/payments {
         rewrite ^/api/payments/(.*)$ /v2/$1 break;
@@ -170,7 +170,7 @@ PaymentTest::given(A => {});
 
 
 
-=== TEST 8: internal, and reached by rewrite, try_files and a named location
+=== internal, and reached by rewrite, try_files and a named location
 --- config
     location /in/ { internal; payment_api; }
     location @named { payment_api; }
@@ -188,7 +188,7 @@ PaymentTest::given(A => {});
 
 
 
-=== TEST 9: a mirror has the body, and the payment is made once
+=== a mirror has the body, and the payment is made once
 --- config
     location /api/payments {
         mirror /copy;
@@ -206,7 +206,7 @@ events: authorized
 
 
 
-=== TEST 10: the variables outlive error_page
+=== the variables outlive error_page
 --- http_config
     log_format payment '[$payment_operation $payment_error $payment_replayed] $status';
 --- config
@@ -235,7 +235,7 @@ Content-Length: 3
 
 
 
-=== TEST 11: of an error_page that is a payment_api, they tell the last word
+=== of an error_page that is a payment_api, they tell the last word
 --- http_config
     log_format payment '[$payment_operation $payment_error $payment_status] $status';
 --- config
@@ -262,7 +262,7 @@ Content-Length: 3
 
 
 
-=== TEST 12: a malformed body of a request that is refused ends the connection
+=== a malformed body of a request that is refused ends the connection
 --- config eval
 main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
 --- raw_request eval
@@ -280,7 +280,7 @@ client sent invalid chunked body
 
 
 
-=== TEST 13: the same with a method that is not allowed
+=== the same with a method that is not allowed
 --- config eval
 main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
 --- raw_request eval
@@ -296,7 +296,7 @@ client sent invalid chunked body
 
 
 
-=== TEST 14: with an id that is none
+=== with an id that is none
 --- config eval
 main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
 --- raw_request eval
@@ -311,7 +311,7 @@ client sent invalid chunked body
 
 
 
-=== TEST 15: with a content type that is refused
+=== with a content type that is refused
 --- config eval
 main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
 --- raw_request eval
@@ -326,7 +326,7 @@ client sent invalid chunked body
 
 
 
-=== TEST 16: with a GET
+=== with a GET
 --- config eval
 main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
 --- raw_request eval
@@ -343,7 +343,7 @@ client sent invalid chunked body
 
 
 
-=== TEST 17: of a location that is only read
+=== of a location that is only read
 --- config eval
 main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
 --- raw_request eval
@@ -359,7 +359,7 @@ client sent invalid chunked body
 
 
 
-=== TEST 18: and of the outbox's administration
+=== and of the outbox's administration
 --- config eval
 main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
 --- raw_request eval

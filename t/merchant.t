@@ -21,7 +21,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: the body agrees
+=== the body agrees
 --- config eval: $main::config
 --- request
 POST /api/payments/authorize
@@ -38,7 +38,7 @@ events: authorized
 
 
 
-=== TEST 2: the body does not say
+=== the body does not say
 --- config eval: $main::config
 --- request
 POST /api/payments/authorize
@@ -55,7 +55,7 @@ events: authorized
 
 
 
-=== TEST 3: the body names another merchant
+=== the body names another merchant
 --- config eval: $main::config
 --- request
 POST /api/payments/authorize
@@ -71,7 +71,7 @@ X-Merchant: M1
 
 
 
-=== TEST 4: nobody
+=== nobody
 --- config eval: $main::config
 --- request eval
 [qq[POST /api/payments/authorize
@@ -86,7 +86,7 @@ X-Merchant: M1
 
 
 
-=== TEST 5: a name that cannot be a merchant's
+=== a name that cannot be a merchant's
 --- config eval: $main::config
 --- request
 POST /api/payments/authorize
@@ -101,7 +101,7 @@ POST /api/payments/authorize
 
 
 
-=== TEST 6: nothing of these was stored
+=== nothing of these was stored
 --- config eval: $main::config
 --- request eval
 [map { qq[POST /api/payments/authorize
@@ -117,7 +117,7 @@ sub { PaymentTest::sql("SELECT COUNT(*) FROM payment WHERE merchant_id LIKE 'N%'
 
 
 
-=== TEST 7: GET knows the merchant
+=== GET knows the merchant
 --- config eval: $main::config
 --- init
 PaymentTest::given_at('/open/payments', A => { merchantId => 'M7' });
@@ -137,7 +137,7 @@ PaymentTest::given_at('/open/payments', A => { merchantId => 'M7' });
 
 
 
-=== TEST 8: operations on a payment, with no body but the key
+=== operations on a payment, with no body but the key
 --- config eval: $main::config
 --- init
 PaymentTest::given_at('/open/payments', A => { merchantId => 'M7' });
@@ -158,7 +158,7 @@ PaymentTest::given_at('/open/payments', B => { merchantId => 'M7' });
 
 
 
-=== TEST 9: an operation on another's payment
+=== an operation on another's payment
 --- config eval: $main::config
 --- init
 PaymentTest::given_at('/open/payments', A => { merchantId => 'M7' });
@@ -176,7 +176,7 @@ PaymentTest::given_at('/open/payments', A => { merchantId => 'M7' });
 
 
 
-=== TEST 10: behind auth_request
+=== behind auth_request
 --- config
     location /api/payments {
         auth_request /who;
@@ -209,7 +209,7 @@ PaymentTest::given_at('/open/payments', A => { merchantId => 'M7' });
 
 
 
-=== TEST 11: a map of API keys
+=== a map of API keys
 --- http_config
     map $http_authorization $merchant {
         default     "";
@@ -231,7 +231,7 @@ PaymentTest::given_at('/open/payments', A => { merchantId => 'M7' });
 
 
 
-=== TEST 12: a server's setting, and a location's own
+=== a server's setting, and a location's own
 --- config
     payment_merchant $http_x_merchant;
     location /inherited {
@@ -251,7 +251,7 @@ PaymentTest::given_at('/open/payments', A => { merchantId => 'M7' });
 
 
 
-=== TEST 13: the identity rules over an empty reading of the body
+=== the identity rules over an empty reading of the body
 --- config eval: $main::config
 --- request
 POST /api/payments/authorize
@@ -266,7 +266,7 @@ P1 AUTHORIZED 10 KRW, captured 0, refunded 0
 
 
 
-=== TEST 14: a rate limit by merchant, in our format
+=== a rate limit by merchant, in our format
 --- http_config
     limit_req_zone $http_x_merchant zone=merchant:1m rate=1r/m;
     limit_req_status 429;

@@ -243,7 +243,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: the format
+=== the format
 --- config eval: $main::config
 --- request
 GET /metrics
@@ -257,7 +257,7 @@ well-formed
 
 
 
-=== TEST 2: the format, after payments of every kind on two shards
+=== the format, after payments of every kind on two shards
 --- http_config eval: $main::two_shards
 --- config eval: $main::config
 --- init
@@ -275,7 +275,7 @@ well-formed
 
 
 
-=== TEST 3: promtool agrees
+=== promtool agrees
 --- config eval: $main::config
 --- init
 PaymentTest::given(A => {}, capture => {});
@@ -290,7 +290,7 @@ Content-Type: text/plain.*
 
 
 
-=== TEST 4: every family is documented, and every documented one is there
+=== every family is documented, and every documented one is there
 --- config eval: $main::config
 --- request
 GET /metrics
@@ -303,7 +303,7 @@ as documented
 
 
 
-=== TEST 6: each shard has its own series
+=== each shard has its own series
 --- http_config eval: $main::two_shards
 --- config eval: $main::config
 --- request
@@ -318,7 +318,7 @@ shard="low.1"
 
 
 
-=== TEST 7: Resilience4j's series, by their labels
+=== Resilience4j's series, by their labels
 --- config eval: $main::config
 --- request
 GET /metrics
@@ -349,7 +349,7 @@ resilience4j_circuitbreaker_calls_seconds_max name="kafka-publisher",kind="succe
 
 
 
-=== TEST 8: undefined rates are -1, as Resilience4j has it
+=== undefined rates are -1, as Resilience4j has it
 --- config eval: $main::config
 --- request
 GET /metrics
@@ -361,7 +361,7 @@ resilience4j_circuitbreaker_failure_rate\{name="kafka-publisher"\} -1
 
 
 
-=== TEST 9: without an outbox, nothing is said of one
+=== without an outbox, nothing is said of one
 --- http_config
     payment_outbox off;
 --- config eval: $main::config
@@ -380,7 +380,7 @@ silent
 
 
 
-=== TEST 10: without a breaker, nothing is said of one
+=== without a breaker, nothing is said of one
 --- http_config
     payment_kafka_brokers 127.0.0.1:$TEST_NGINX_PAYMENT_KAFKA_PORT;
     payment_kafka_topic $TEST_NGINX_PAYMENT_TOPIC;
@@ -403,7 +403,7 @@ outbox
 
 
 
-=== TEST 11: the length that HEAD tells
+=== the length that HEAD tells
 --- config eval: $main::config
 --- request
 HEAD /metrics

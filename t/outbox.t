@@ -27,7 +27,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: an authorization is in Kafka
+=== an authorization is in Kafka
 --- request
 POST /api/payments/authorize
 {"merchantId":"M1","amount":1000,"currency":"KRW","idempotencyKey":"o1"}
@@ -39,7 +39,7 @@ M1: authorized 1, AUTHORIZED 1000 KRW
 
 
 
-=== TEST 2: and not in the queue any more
+=== and not in the queue any more
 --- request
 POST /api/payments/authorize
 {"merchantId":"M1","amount":1000,"currency":"KRW","idempotencyKey":"o2"}
@@ -55,7 +55,7 @@ queued: 0
 
 
 
-=== TEST 3: a payment's life, in order, once
+=== a payment's life, in order, once
 --- init
 PaymentTest::given(A => { merchantId => 'M3' }, capture => { amount => 700 },
                    refund => { amount => 100 }, refund => { amount => 600 });
@@ -72,7 +72,7 @@ M3: refunded 4, REFUNDED 1000 KRW
 
 
 
-=== TEST 4: a replay has no second event
+=== a replay has no second event
 --- init
 PaymentTest::given(A => { idempotencyKey => 'o4', amount => 5 });
 --- request eval
@@ -93,7 +93,7 @@ M1: authorized 1, AUTHORIZED 5 KRW
 
 
 
-=== TEST 5: the event's headers
+=== the event's headers
 --- request
 POST /api/payments/authorize
 {"merchantId":"M1","amount":1000,"currency":"KRW","idempotencyKey":"o5"}
@@ -120,7 +120,7 @@ traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01$
 
 
 
-=== TEST 6: events that waited for a publisher are published when there is one
+=== events that waited for a publisher are published when there is one
 --- http_config
     payment_outbox off;
 --- request eval
@@ -140,7 +140,7 @@ sub {
 
 
 
-=== TEST 7: a topic for each kind of event
+=== a topic for each kind of event
 --- http_config
     payment_kafka_brokers 127.0.0.1:$TEST_NGINX_PAYMENT_KAFKA_PORT;
     payment_kafka_topic $TEST_NGINX_PAYMENT_TOPIC.$event;
@@ -165,7 +165,7 @@ voided: M7: voided 2, VOIDED 1000 KRW
 
 
 
-=== TEST 8: Kafka away: no client notices
+=== Kafka away: no client notices
 --- http_config
     payment_kafka_brokers 127.0.0.1:1;
     payment_outbox_initial_delay 0;
@@ -180,7 +180,7 @@ voided: M7: voided 2, VOIDED 1000 KRW
 
 
 
-=== TEST 9: a lease is held while publishing, by this database's rules
+=== a lease is held while publishing, by this database's rules
 --- request
 POST /api/payments/authorize
 {"merchantId":"M9","amount":1000,"currency":"KRW","idempotencyKey":"o9"}
@@ -197,7 +197,7 @@ sub {
 
 
 
-=== TEST 10: a new installation, by its defaults: the first event does not wait
+=== a new installation, by its defaults: the first event does not wait
 --- http_config
     payment_shard main {
         server unix:$TEST_NGINX_PAYMENT_DB_SOCKET;
@@ -220,7 +220,7 @@ M10: authorized 1, AUTHORIZED 1000 KRW
 
 
 
-=== TEST 11: Kafka away: QUIT ends all the same, by its deadline, and frees the lease
+=== Kafka away: QUIT ends all the same, by its deadline, and frees the lease
 --- http_config
     payment_kafka_brokers 127.0.0.1:1;
     payment_outbox_initial_delay 0;

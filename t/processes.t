@@ -61,7 +61,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: one helper, beside two workers
+=== one helper, beside two workers
 --- request
 GET /status
 --- response_body_filters eval
@@ -71,7 +71,7 @@ sub { main::count(1) }
 
 
 
-=== TEST 2: which is the master's child
+=== which is the master's child
 --- request
 GET /status
 --- response_body_filters eval
@@ -86,7 +86,7 @@ the master's
 
 
 
-=== TEST 3: its title
+=== its title
 --- request
 GET /status
 --- response_body_filters eval
@@ -95,7 +95,7 @@ sub { main::count(1); PaymentTest::helper_title() }
 
 
 
-=== TEST 4: it publishes
+=== it publishes
 --- request
 GET /status
 --- response_body_filters eval
@@ -105,7 +105,7 @@ sub { main::publishes() }
 
 
 
-=== TEST 5: it holds no listening socket
+=== it holds no listening socket
 --- request
 GET /status
 --- response_body_filters eval
@@ -123,7 +123,7 @@ sub {
 
 
 
-=== TEST 6: killed, it is there again, and publishes
+=== killed, it is there again, and publishes
 --- request
 GET /status
 --- response_body_filters eval
@@ -141,7 +141,7 @@ exited on signal 9
 
 
 
-=== TEST 7: five reloads, one helper, and it publishes
+=== five reloads, one helper, and it publishes
 --- request
 GET /status
 --- response_body_filters eval
@@ -161,7 +161,7 @@ sub {
 
 
 
-=== TEST 8: five reloads in a row, without waiting for one
+=== five reloads in a row, without waiting for one
 --- request
 GET /status
 --- response_body_filters eval
@@ -177,7 +177,7 @@ another helper
 
 
 
-=== TEST 9: a reload that fails leaves it alone
+=== a reload that fails leaves it alone
 --- request
 GET /status
 --- response_body_filters eval
@@ -202,7 +202,7 @@ unknown directive "nonsense"
 
 
 
-=== TEST 10: nginx -t makes none
+=== nginx -t makes none
 --- request
 GET /status
 --- response_body_filters eval
@@ -218,7 +218,7 @@ ok, the same helper
 
 
 
-=== TEST 11: USR1 reopens its log too
+=== USR1 reopens its log too
 --- request
 GET /status
 --- response_body_filters eval
@@ -238,7 +238,7 @@ reopened
 
 
 
-=== TEST 12: QUIT: gone, and the lease is given back
+=== QUIT: gone, and the lease is given back
 --- request
 GET /status
 --- response_body_filters eval
@@ -258,7 +258,7 @@ leases held: 0
 
 
 
-=== TEST 13: TERM: gone
+=== TERM: gone
 --- request
 GET /status
 --- response_body_filters eval
@@ -272,7 +272,7 @@ sub {
 
 
 
-=== TEST 14: a killed master takes it along
+=== a killed master takes it along
 --- request
 GET /status
 --- response_body_filters eval
@@ -293,7 +293,7 @@ sub {
 
 
 
-=== TEST 15: no outbox, no helper
+=== no outbox, no helper
 --- http_config
     payment_outbox off;
 --- request
@@ -305,7 +305,7 @@ sub { scalar(() = PaymentTest::helpers()) . " helpers\n" }
 
 
 
-=== TEST 16: beside a proxy cache, which has the same process
+=== beside a proxy cache, which has the same process
 --- http_config
     proxy_cache_path cache keys_zone=c:1m;
     payment_outbox on;
@@ -324,7 +324,7 @@ sub { main::count(1) . main::publishes() }
 
 
 
-=== TEST 17: counters live through a reload
+=== counters live through a reload
 --- request
 GET /status
 --- response_body_filters eval

@@ -9,7 +9,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: the whole, with the body that clients send
+=== the whole, with the body that clients send
 --- init
 PaymentTest::given(A => { amount => 1000 }, capture => {});
 --- request
@@ -24,7 +24,7 @@ events: authorized, captured, refunded
 
 
 
-=== TEST 2: a part, another part, the rest
+=== a part, another part, the rest
 --- init
 PaymentTest::given(A => { amount => 1000 }, capture => {});
 --- request eval
@@ -50,7 +50,7 @@ events: authorized, captured, refunded, refunded, refunded
 
 
 
-=== TEST 3: of a partial capture, all that was captured
+=== of a partial capture, all that was captured
 --- init
 PaymentTest::given(A => { amount => 1000 }, capture => { amount => 300 });
 --- request
@@ -63,7 +63,7 @@ A REFUNDED 1000 KRW, captured 300, refunded 300
 
 
 
-=== TEST 4: more than was captured
+=== more than was captured
 --- init
 PaymentTest::given(A => { amount => 1000 }, capture => { amount => 300 });
 --- request
@@ -79,7 +79,7 @@ events: authorized, captured
 
 
 
-=== TEST 5: more than is left
+=== more than is left
 --- init
 PaymentTest::given(A => { amount => 1000 }, capture => {}, refund => { amount => 700 });
 --- request
@@ -95,7 +95,7 @@ events: authorized, captured, refunded
 
 
 
-=== TEST 6: before anything was captured
+=== before anything was captured
 --- init
 PaymentTest::given(A => { amount => 1000 });
 --- request
@@ -111,7 +111,7 @@ events: authorized
 
 
 
-=== TEST 7: after all went back, and after a void
+=== after all went back, and after a void
 --- init
 PaymentTest::given(A => { amount => 1000 }, capture => {}, refund => {});
 PaymentTest::given(B => { amount => 1000 }, void => {});
@@ -127,7 +127,7 @@ PaymentTest::given(B => { amount => 1000 }, void => {});
 
 
 
-=== TEST 8: no such payment
+=== no such payment
 --- init
 PaymentTest::given(A => { amount => 1000, merchantId => 'M9' }, capture => {});
 --- request eval
@@ -143,7 +143,7 @@ PaymentTest::given(A => { amount => 1000, merchantId => 'M9' }, capture => {});
 
 
 
-=== TEST 9: the reason
+=== the reason
 --- init
 PaymentTest::given(A => { amount => 1000 }, capture => {});
 --- request eval
@@ -162,7 +162,7 @@ PaymentTest::given(A => { amount => 1000 }, capture => {});
 
 
 
-=== TEST 10: the longest reason, in characters, and in the event as it came
+=== the longest reason, in characters, and in the event as it came
 --- init
 PaymentTest::given(A => { amount => 1000 }, capture => {});
 --- request eval
@@ -184,7 +184,7 @@ sub {
 
 
 
-=== TEST 11: the other members
+=== the other members
 --- init
 PaymentTest::given(A => { amount => 1000 }, capture => {});
 --- request eval
@@ -201,7 +201,7 @@ PaymentTest::given(A => { amount => 1000 }, capture => {});
 
 
 
-=== TEST 12: by 30 clients at once, without keys: never more than was captured
+=== by 30 clients at once, without keys: never more than was captured
 --- init
 PaymentTest::given(A => { amount => 1000 }, capture => { amount => 500 });
 --- request

@@ -124,7 +124,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: JSON, by default and by name
+=== JSON, by default and by name
 --- config eval: $main::config
 --- request eval
 ["GET /status", "GET /status.json"]
@@ -139,7 +139,7 @@ sub { ref JSON::PP::decode_json(shift) }
 
 
 
-=== TEST 2: HEAD, and methods that are none
+=== HEAD, and methods that are none
 --- config eval: $main::config
 --- request eval
 ["HEAD /status", "POST /status\n{}", "DELETE /metrics"]
@@ -152,7 +152,7 @@ sub { ref JSON::PP::decode_json(shift) }
 
 
 
-=== TEST 3: requests by operation and outcome
+=== requests by operation and outcome
 --- config eval: $main::config
 --- request
 GET /status
@@ -188,7 +188,7 @@ requests.get.NOT_FOUND +1
 
 
 
-=== TEST 4: rows and batches of a shard, and times
+=== rows and batches of a shard, and times
 --- config eval: $main::config
 --- request
 GET /status
@@ -210,7 +210,7 @@ times.commit.count +4
 
 
 
-=== TEST 5: the outbox: what was published, deleted, and is left
+=== the outbox: what was published, deleted, and is left
 --- config eval: $main::config
 --- request
 GET /status
@@ -236,7 +236,7 @@ backlog 0, in flight 0
 
 
 
-=== TEST 6: the lease's holder and epoch are those of the database
+=== the lease's holder and epoch are those of the database
 --- config eval: $main::config
 --- request
 GET /status
@@ -259,7 +259,7 @@ its epoch, its owner, up
 
 
 
-=== TEST 7: what the database refuses is counted
+=== what the database refuses is counted
 --- http_config
     payment_shard main {
         server unix:$TEST_NGINX_PAYMENT_DB_LINK;
@@ -288,7 +288,7 @@ connect failures
 
 
 
-=== TEST 8: Prometheus
+=== Prometheus
 --- config eval: $main::config
 --- request
 GET /metrics
@@ -301,7 +301,7 @@ wrong lines: 0
 
 
 
-=== TEST 9: every metric has a type, and one place
+=== every metric has a type, and one place
 --- config eval: $main::config
 --- request
 GET /metrics
@@ -314,7 +314,7 @@ Content-Type: text/plain.*
 
 
 
-=== TEST 10: the breaker has Resilience4j's names
+=== the breaker has Resilience4j's names
 --- config eval: $main::config
 --- request
 GET /metrics
@@ -325,7 +325,7 @@ resilience4j_circuitbreaker_state\{[^}]*state="closed"[^}]*\} 1
 
 
 
-=== TEST 11: histograms are whole: buckets rise, and end in the count
+=== histograms are whole: buckets rise, and end in the count
 --- config eval: $main::config
 --- init
 main::authorize("s8-$_") for 1 .. 5;
@@ -340,7 +340,7 @@ histograms
 
 
 
-=== TEST 12: the same numbers in both forms
+=== the same numbers in both forms
 --- config eval: $main::config
 --- request
 GET /metrics
@@ -359,7 +359,7 @@ equal
 
 
 
-=== TEST 13: no secret is in it
+=== no secret is in it
 --- config eval: $main::config
 --- request eval
 ["GET /status", "GET /metrics"]

@@ -60,7 +60,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: away at the start: 503 at once, with Retry-After
+=== away at the start: 503 at once, with Retry-After
 --- http_config eval: main::shard()
 --- post_setup_server_root
 PaymentTest::database_away();
@@ -77,7 +77,7 @@ Content-Type: application/problem\+json
 
 
 
-=== TEST 2: which is said once in the log, not at every request
+=== which is said once in the log, not at every request
 --- http_config eval: main::shard()
 --- post_setup_server_root
 PaymentTest::database_away();
@@ -101,7 +101,7 @@ sub {
 
 
 
-=== TEST 3: and names what, where and why, and no secret
+=== and names what, where and why, and no secret
 --- http_config eval: main::shard(password => 'hunter2')
 --- post_setup_server_root
 PaymentTest::database_away();
@@ -115,7 +115,7 @@ hunter2
 
 
 
-=== TEST 4: away at the start, then there
+=== away at the start, then there
 --- http_config eval: main::shard()
 --- post_setup_server_root
 PaymentTest::database_away();
@@ -133,7 +133,7 @@ PaymentTest::database_away();
 
 
 
-=== TEST 5: gone in between, then there again, and nothing was lost
+=== gone in between, then there again, and nothing was lost
 --- http_config eval: main::shard()
 --- request eval
 [main::authorize('u5-a'), main::authorize('u5-b'), main::authorize('u5-a')]
@@ -153,7 +153,7 @@ PaymentTest::database_away();
 
 
 
-=== TEST 6: what was answered 503 was not done
+=== what was answered 503 was not done
 --- http_config eval: main::shard()
 --- init
 PaymentTest::database_away();
@@ -177,7 +177,7 @@ new
 
 
 
-=== TEST 7: every operation, not only authorize
+=== every operation, not only authorize
 --- http_config eval: main::shard()
 --- init
 PaymentTest::given(A => {});
@@ -195,7 +195,7 @@ PaymentTest::database_away();
 
 
 
-=== TEST 8: what is wrong with a request is told all the same
+=== what is wrong with a request is told all the same
 --- http_config eval: main::shard()
 --- post_setup_server_root
 PaymentTest::database_away();
@@ -206,7 +206,7 @@ PaymentTest::database_away();
 
 
 
-=== TEST 9: the status page is there, and says so
+=== the status page is there, and says so
 --- http_config eval: main::shard()
 --- post_setup_server_root
 PaymentTest::database_away();
@@ -215,7 +215,7 @@ GET /status
 
 
 
-=== TEST 10: a schema that is not ours: 503, and an error that says so
+=== a schema that is not ours: 503, and an error that says so
 --- http_config eval: main::shard(database => $main::wrong_version)
 --- post_setup_server_root
 main::spoil_schema();
@@ -235,7 +235,7 @@ Retry-After: [1-9]\d*
 
 
 
-=== TEST 11: put right, it is taken without a restart
+=== put right, it is taken without a restart
 --- http_config eval: main::shard(database => $main::wrong_version)
 --- post_setup_server_root
 main::spoil_schema();
@@ -255,7 +255,7 @@ recovered: 200
 
 
 
-=== TEST 12: a database without our tables
+=== a database without our tables
 --- http_config eval: main::shard(database => $main::empty)
 --- request eval
 main::authorize('u12')
@@ -267,7 +267,7 @@ main::authorize('u12')
 
 
 
-=== TEST 13: a database that is not there
+=== a database that is not there
 --- http_config eval: main::shard(database => 'payment_nowhere')
 --- request eval
 main::authorize('u13')
@@ -277,7 +277,7 @@ main::authorize('u13')
 
 
 
-=== TEST 14: a wrong password, which is not repeated
+=== a wrong password, which is not repeated
 --- http_config eval: main::shard(password => 'hunter2')
 --- request eval
 main::authorize('u14')
@@ -289,7 +289,7 @@ hunter2
 
 
 
-=== TEST 15: the second server of a shard, when the first is away
+=== the second server of a shard, when the first is away
 --- http_config eval: main::shard(server => 'unix:$TEST_NGINX_PAYMENT_DB_LINK; server 127.0.0.1:$TEST_NGINX_PAYMENT_DB_PORT')
 --- post_setup_server_root
 PaymentTest::database_away();
@@ -302,7 +302,7 @@ recovered: 200
 
 
 
-=== TEST 16: over TCP, by address and by name
+=== over TCP, by address and by name
 --- http_config eval
 (my $a = main::shard(server => '127.0.0.1:$TEST_NGINX_PAYMENT_DB_PORT', slots => '0-511')) =~ s/main/address/;
 (my $n = main::shard(server => 'localhost:$TEST_NGINX_PAYMENT_DB_PORT', slots => '512-1023')) =~ s/main/name/;
@@ -315,7 +315,7 @@ $a . $n
 
 
 
-=== TEST 17: one shard away: only its merchants are told so
+=== one shard away: only its merchants are told so
 --- http_config eval
 (my $there = main::shard(slots => '0-511', server => 'unix:$TEST_NGINX_PAYMENT_DB_SOCKET')) =~ s/main/there/;
 (my $away = main::shard(slots => '512-1023')) =~ s/main/away/;
@@ -331,7 +331,7 @@ PaymentTest::database_away();
 
 
 
-=== TEST 18: a commit that does not come: 504, and the key has the answer later
+=== a commit that does not come: 504, and the key has the answer later
 --- http_config eval
 main::shard(server => 'unix:$TEST_NGINX_PAYMENT_DB_SOCKET') . 'payment_timeout 500ms;'
 --- request eval

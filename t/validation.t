@@ -26,7 +26,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: every member that must be there
+=== every member that must be there
 --- request eval
 [map { main::with($_, undef) } qw( merchantId amount currency idempotencyKey )]
 --- error_code eval
@@ -38,7 +38,7 @@ __DATA__
 
 
 
-=== TEST 2: null is as good as nothing
+=== null is as good as nothing
 --- request eval
 [map { main::with($_, 'null') } qw( merchantId amount currency idempotencyKey )]
 --- error_code eval
@@ -50,7 +50,7 @@ __DATA__
 
 
 
-=== TEST 3: merchantId
+=== merchantId
 --- request eval
 [map { main::with('merchantId', $_) }
  '""', '"  "', '"' . 'm' x 33 . '"', '"' . "\xed\x95\x9c" x 33 . '"',
@@ -64,7 +64,7 @@ __DATA__
 
 
 
-=== TEST 4: amount
+=== amount
 --- request eval
 [map { main::with('amount', $_) }
  '0', '-1', '-0', '1.0', '1.5', '1e3', '1E3', '10e-1', '"1000"', '""', 'true',
@@ -80,7 +80,7 @@ __DATA__
 
 
 
-=== TEST 5: currency
+=== currency
 --- request eval
 [map { main::with('currency', $_) }
  '""', '"KR"', '"KRWX"', '"krw"', '"XYZ"', '"XXX"', '"XTS"', '"XAU"', '"K W"',
@@ -94,7 +94,7 @@ __DATA__
 
 
 
-=== TEST 6: idempotencyKey
+=== idempotencyKey
 --- request eval
 [map { main::with('idempotencyKey', $_) }
  '""', '"   "', '"' . 'k' x 65 . '"', '"' . "\xed\x95\x9c" x 65 . '"', '1',
@@ -108,7 +108,7 @@ __DATA__
 
 
 
-=== TEST 7: metadata
+=== metadata
 --- request eval
 [map { main::with('metadata', $_) }
  '"text"', '[]', '7', '{"a":1}', '{"a":null}', '{"a":{}}', '{"a":["b"]}',
@@ -124,7 +124,7 @@ __DATA__
 
 
 
-=== TEST 8: no object at all
+=== no object at all
 --- request eval
 [map { "POST $main::uri\n$_" }
  '[]', '"text"', '7', 'true', 'null', '{', '}', '{"merchantId"', 'merchantId=M1',
@@ -140,7 +140,7 @@ __DATA__
 
 
 
-=== TEST 9: an empty body, with a length and without
+=== an empty body, with a length and without
 --- request eval
 ["POST $main::uri", "POST $main::uri"]
 --- more_headers eval
@@ -155,7 +155,7 @@ __DATA__
 
 
 
-=== TEST 10: a member given twice, whatever its values
+=== a member given twice, whatever its values
 --- request eval
 [qq[POST $main::uri
 {"merchantId":"M1","amount":1,"currency":"KRW","idempotencyKey":"d1","amount":1}],
@@ -173,7 +173,7 @@ qq[POST $main::uri
 
 
 
-=== TEST 11: and inside metadata too
+=== and inside metadata too
 --- request
 POST /api/payments/authorize
 {"merchantId":"M1","amount":1,"currency":"KRW","idempotencyKey":"d5","metadata":{"a":"1","a":"2"}}
@@ -185,7 +185,7 @@ POST /api/payments/authorize
 
 
 
-=== TEST 12: nested beyond reason, finished or not
+=== nested beyond reason, finished or not
 --- request eval
 [main::with('more', '[' x 3500 . ']' x 3500), main::with('more', '[' x 7000)]
 --- error_code eval
@@ -197,7 +197,7 @@ POST /api/payments/authorize
 
 
 
-=== TEST 13: what is not UTF-8, in names and in values
+=== what is not UTF-8, in names and in values
 --- request eval
 [map { "POST $main::uri\n" . $_ }
  qq[{"merchantId":"M\xff","amount":1,"currency":"KRW","idempotencyKey":"u1"}],
@@ -216,7 +216,7 @@ POST /api/payments/authorize
 
 
 
-=== TEST 14: a NUL byte, wherever it is
+=== a NUL byte, wherever it is
 --- request eval
 [map { "POST $main::uri\n" . $_ }
  qq[{"merchantId":"M1\0","amount":1,"currency":"KRW","idempotencyKey":"n1"}],
@@ -232,7 +232,7 @@ POST /api/payments/authorize
 
 
 
-=== TEST 15: a body of more than 8 KiB
+=== a body of more than 8 KiB
 --- request eval
 [main::with('more', '"' . 'x' x 8192 . '"'), main::with('more', '"' . 'x' x 200000 . '"')]
 --- error_code eval
@@ -244,7 +244,7 @@ POST /api/payments/authorize
 
 
 
-=== TEST 16: a chunked body of more than 8 KiB
+=== a chunked body of more than 8 KiB
 --- request eval
 my $body = '{"merchantId":"' . 'x' x 9000 . '"}';
 "POST $main::uri\n" . sprintf("%x\r\n%s\r\n0\r\n\r\n", length $body, $body)
@@ -259,7 +259,7 @@ Transfer-Encoding: chunked
 
 
 
-=== TEST 17: methods
+=== methods
 --- request eval
 ["GET $main::uri", "PUT $main::uri\n{}", "DELETE $main::uri", "PATCH $main::uri\n{}"]
 --- error_code eval
@@ -273,7 +273,7 @@ Transfer-Encoding: chunked
 
 
 
-=== TEST 18: methods of a payment
+=== methods of a payment
 --- request eval
 my $p = '/api/payments/01890000-0000-7000-8000-000000000000';
 ["POST $p\n{}", "DELETE $p", "PUT $p\n{}"]
@@ -288,7 +288,7 @@ my $p = '/api/payments/01890000-0000-7000-8000-000000000000';
 
 
 
-=== TEST 19: methods of the operations on a payment
+=== methods of the operations on a payment
 --- request eval
 my $id = '01890000-0000-7000-8000-000000000000';
 [map { "GET /api/payments/$_/$id" } qw( capture refund void )]
@@ -303,7 +303,7 @@ my $id = '01890000-0000-7000-8000-000000000000';
 
 
 
-=== TEST 20: content types that are not JSON
+=== content types that are not JSON
 --- request eval
 [map { main::with('amount', 1) } 1 .. 5]
 --- more_headers eval
@@ -321,7 +321,7 @@ my $id = '01890000-0000-7000-8000-000000000000';
 
 
 
-=== TEST 21: the key in body and header, different
+=== the key in body and header, different
 --- request
 POST /api/payments/authorize
 {"merchantId":"M1","amount":1,"currency":"KRW","idempotencyKey":"one"}
@@ -336,7 +336,7 @@ Idempotency-Key: "two"
 
 
 
-=== TEST 22: an Idempotency-Key header that is none
+=== an Idempotency-Key header that is none
 --- request eval
 [map { main::with('idempotencyKey', undef) } 1 .. 7]
 --- more_headers eval
@@ -352,7 +352,7 @@ Idempotency-Key: "two"
 
 
 
-=== TEST 23: two Idempotency-Key headers
+=== two Idempotency-Key headers
 --- request
 POST /api/payments/authorize
 {"merchantId":"M1","amount":1,"currency":"KRW"}
@@ -368,7 +368,7 @@ Idempotency-Key: "two"
 
 
 
-=== TEST 24: a path that is none
+=== a path that is none
 --- request eval
 ["POST /api/payments/authorize/x\n{}", "POST /api/payments/capture/x/y\n{}",
  "POST /api/payments/cancel/x\n{}", "GET /api/payments", "GET /api/payments/"]
@@ -381,7 +381,7 @@ Idempotency-Key: "two"
 
 
 
-=== TEST 25: an unknown member, where they are refused
+=== an unknown member, where they are refused
 --- http_config
     payment_unknown_members refuse;
 --- request eval
@@ -395,7 +395,7 @@ Idempotency-Key: "two"
 
 
 
-=== TEST 26: a currency that is not accepted here
+=== a currency that is not accepted here
 --- http_config
     payment_currencies KRW USD;
 --- request
@@ -409,7 +409,7 @@ POST /api/payments/authorize
 
 
 
-=== TEST 27: more than the largest amount allowed here
+=== more than the largest amount allowed here
 --- http_config
     payment_max_amount 5000;
 --- request
@@ -423,7 +423,7 @@ POST /api/payments/authorize
 
 
 
-=== TEST 28: a body larger than allowed here
+=== a body larger than allowed here
 --- http_config
     payment_max_body_size 100;
 --- request eval
@@ -436,7 +436,7 @@ main::with('more', '"' . 'x' x 100 . '"')
 
 
 
-=== TEST 29: nothing of a refused body is in a log
+=== nothing of a refused body is in a log
 --- request
 POST /api/payments/authorize
 {"merchantId":"secret-merchant","amount":-77001,"currency":"KRW","idempotencyKey":"secret-key"}
@@ -451,7 +451,7 @@ secret-merchant
 
 
 
-=== TEST 30: a content encoding is refused by its name, whatever the body is
+=== a content encoding is refused by its name, whatever the body is
 --- request eval
 [(main::with('more', '1')) x 4]
 --- more_headers eval
@@ -468,7 +468,7 @@ secret-merchant
 
 
 
-=== TEST 31: two content types are none
+=== two content types are none
 --- request eval
 main::with('more', '1')
 --- more_headers

@@ -9,7 +9,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: an authorization
+=== an authorization
 --- init
 PaymentTest::given(A => { amount => 1000 });
 --- request
@@ -24,7 +24,7 @@ events: authorized, voided
 
 
 
-=== TEST 2: in every other state it is a conflict, and nothing changes
+=== in every other state it is a conflict, and nothing changes
 --- init
 PaymentTest::given(A => {}, capture => { amount => 10 });
 PaymentTest::given(B => {}, capture => {});
@@ -62,7 +62,7 @@ events: authorized, voided
 
 
 
-=== TEST 3: no such payment
+=== no such payment
 --- init
 PaymentTest::given(A => { amount => 1000, merchantId => 'M9' });
 --- request eval
@@ -78,7 +78,7 @@ PaymentTest::given(A => { amount => 1000, merchantId => 'M9' });
 
 
 
-=== TEST 4: members
+=== members
 --- init
 PaymentTest::given(A => {});
 --- request eval
@@ -93,7 +93,7 @@ PaymentTest::given(A => {});
 
 
 
-=== TEST 5: with a key, again: the same answer
+=== with a key, again: the same answer
 --- init
 PaymentTest::given(A => {});
 --- request eval
@@ -108,7 +108,7 @@ PaymentTest::given(A => {});
 
 
 
-=== TEST 6: a void and a capture at the same time: one of them
+=== a void and a capture at the same time: one of them
 --- init
 PaymentTest::given(A => {});
 --- request

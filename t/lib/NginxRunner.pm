@@ -114,6 +114,7 @@ sub run_tests {
     my @blocks = Test::Base::blocks();
 
     refuse_unknown_sections($_) for @blocks;
+    refuse_equal_names(@blocks);
 
     @blocks = shuffle @blocks if !$set{no_shuffle};
 
@@ -141,6 +142,17 @@ sub refuse_unknown_sections {
     for my $section (@{ $block->_section_order }) {
         bail_out($block->name, " - unknown section: $section\n")
             if !$known{$section};
+    }
+}
+
+
+# prove tells by its name alone which block failed.
+
+sub refuse_equal_names {
+    my %seen;
+
+    for my $name (map { $_->name } @_) {
+        bail_out("$name - two blocks have this name\n") if $seen{$name}++;
     }
 }
 

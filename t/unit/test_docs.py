@@ -370,9 +370,9 @@ def configurations():
             yield path, text
 
     for path in DOCS:
-        for block in re.findall(r"^```[a-z]*\n(.*?)^```", DOCS[path],
-                                re.S | re.M):
-            yield path, block
+        for block in re.findall(r"^```[a-z]*\n(.*?)^```|((?:^ {4}.*\n)+)",
+                                DOCS[path], re.S | re.M):
+            yield path, "".join(block)
 
 
 def settings(text):

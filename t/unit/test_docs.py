@@ -798,20 +798,17 @@ def test_headers_of_a_message_are_documented():
 
 # --- what documents name
 
-# Their files are being renamed just now.
+def plain_name(path):
+    """A file's, without the prefix that all files of its folder have."""
 
-UNDER_REPAIR = ("docs/development.md", "docs/ingest.md")
-
-
-def settled_documents():
-    return sorted((path, text) for path, text in DOCS.items()
-                  if path not in UNDER_REPAIR)
+    return re.sub(r"^(ngx_http_payment|ngx_payment|payment)_", "",
+                  path.rpartition("/")[2].rpartition(".")[0])
 
 
 def tokens():
     """All words of the sources, so that a document's can be looked up."""
 
-    words = set()
+    words = {plain_name(path) for path in C}
 
     for path, text in FILES.items():
         if not path.endswith(".md") and path != "CHANGES":
@@ -827,7 +824,7 @@ NAME = re.compile(r"\b((?:ngx_http_payment|ngx_payment|payment|outbox"
 def test_names_in_documents_exist():
     known = tokens() | set(series()) | set(metrics())
 
-    wrong = [f"{path}: {name}" for path, text in settled_documents()
+    wrong = [f"{path}: {name}" for path, text in sorted(DOCS.items())
              for name in sorted(set(NAME.findall(text)))
              if name not in known]
     assert not wrong, "\n".join(["nothing is called so:"] + wrong)
@@ -840,7 +837,7 @@ FILE = re.compile(r"`([\w./-]+\.(?:c|h|py|t|sh|conf|sql|json|yml|md|pm|js"
 def test_files_in_documents_exist():
     names = {path.rpartition("/")[2] for path in FILES}
 
-    for path, text in settled_documents():
+    for path, text in sorted(DOCS.items()):
         for name in FILE.findall(text):
             if name.startswith(("/", "run/", "build/")):
                 continue                # of a system, or made by a command
@@ -848,6 +845,32 @@ def test_files_in_documents_exist():
             assert (ROOT / name).exists() or name in names \
                 or (ROOT / path).parent.joinpath(name).exists(), (
                     f"{path}: there is no {name}")
+
+
+def test_the_tree_has_every_file():
+    """docs/development.md, The tree: each file stands in its folder."""
+
+    text = section(DOCS["docs/development.md"], "The tree")
+    text = re.search(r"^```\n(.*?)^```", text, re.S | re.M).group(1)
+    told, place = collections.defaultdict(set), []
+
+    for line in text.split("\n"):
+        indent, names = re.match(r"( *)(.*?)(?:  +\S.*)?$", line).groups()
+        depth = len(indent) // 2
+
+        if names.endswith("/"):
+            place = place[:depth] + [names.rstrip("/")]
+        elif indent:
+            told["/".join(place)] |= set(re.split(r",\s*", names))
+
+    there = collections.defaultdict(set)
+
+    for path in C:
+        there[path.rpartition("/")[0]].add(plain_name(path))
+
+    for folder in there:
+        assert told[folder] == there[folder], (
+            f"docs/development.md, The tree: {folder}/")
 
 
 def slug(heading):

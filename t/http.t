@@ -1,5 +1,5 @@
 # payment_api is an nginx handler like any other: methods, bodies in any shape,
-# keep-alive, HTTP/2, error pages and access rules behave as nginx's users
+# keep-alive, HTTP/2 and 3, error pages and access rules behave as nginx's users
 # expect.
 
 use lib 't/lib';
@@ -20,6 +20,22 @@ sub raw {
 
     return "POST $uri HTTP/1.1\r\nHost: localhost\r\n"
            . "Content-Type: application/json\r\n$headers\r\n$body";
+}
+
+# Filter of a response: what four authorizations and a GET are told.
+
+sub many {
+    my ($http, $key) = @_;
+
+    return sub {
+        my @a = map { [$http->('POST', '/api/payments/authorize', $_)] }
+                body($key), body($key), '{}', '';
+        my $get = JSON::PP::decode_json($a[0][2])->{paymentId};
+
+        push @a, [$http->('GET', "/api/payments/$get?merchantId=M1")];
+
+        return join '', map { "HTTP/$_->[1]: " . PaymentTest::told($_->[2]) } @a;
+    };
 }
 
 run_tests();
@@ -217,25 +233,38 @@ P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
 
 === HTTP/2
 --- config
-    listen 127.0.0.1:$TEST_NGINX_PAYMENT_HTTP2_PORT http2;
+    $TEST_NGINX_PAYMENT_HTTP2;
     location /api/payments { payment_api; }
     location = /status { payment_status; }
 --- request
 GET /status
 --- response_body_filters eval
-sub {
-    my @a = map { [PaymentTest::http2('POST', '/api/payments/authorize', $_)] }
-            main::body('h14'), main::body('h14'), '{}', '';
-    my $get = JSON::PP::decode_json($a[0][2])->{paymentId};
-    push @a, [PaymentTest::http2('GET', "/api/payments/$get?merchantId=M1")];
-    return CORE::join '', map { "HTTP/$_->[1]: " . PaymentTest::told($_->[2]) } @a;
-}
+main::many(\&PaymentTest::http2, "h14")
 --- response_body
 HTTP/2: P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
 HTTP/2: P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
 HTTP/2: 400 INVALID_REQUEST merchantId
 HTTP/2: 400 INVALID_REQUEST
 HTTP/2: P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
+
+
+
+=== HTTP/3
+--- skip_eval: 2: !PaymentTest::can_http3()
+--- config
+    $TEST_NGINX_PAYMENT_HTTP3;
+    location /api/payments { payment_api; }
+    location = /status { payment_status; }
+--- request
+GET /status
+--- response_body_filters eval
+main::many(\&PaymentTest::http3, "h15")
+--- response_body
+HTTP/3: P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
+HTTP/3: P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
+HTTP/3: 400 INVALID_REQUEST merchantId
+HTTP/3: 400 INVALID_REQUEST
+HTTP/3: P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
 
 
 

@@ -45,6 +45,15 @@ sub import {
     $ENV{TEST_NGINX_PAYMENT_DB_LINK} = tempdir(CLEANUP => 1) . '/db.sock';
     $ENV{TEST_NGINX_PAYMENT_TOPIC} = sprintf 't-%d-%d', time, $$;
     $ENV{TEST_NGINX_PAYMENT_HTTP2_PORT} = free_port();
+    $ENV{TEST_NGINX_PAYMENT_HTTP3_PORT} = free_port();
+    $ENV{TEST_NGINX_PAYMENT_HTTP2} =
+        listen_http2($ENV{TEST_NGINX_PAYMENT_HTTP2_PORT});
+
+    if (can_http3()) {
+        $ENV{TEST_NGINX_PAYMENT_HTTP3} =
+            listen_http3($ENV{TEST_NGINX_PAYMENT_HTTP3_PORT},
+                         tempdir(CLEANUP => 1));
+    }
 
     require Test::Nginx::Socket;
 

@@ -16,7 +16,8 @@ use Time::HiRes qw( sleep time );
 our @EXPORT = qw(
     await read_file sql new_database database_away database_back
     lock_tables unlock_tables
-    http http_at_once http2 events_in_kafka outbox_count
+    http http_at_once http2 http3 can_http3 listen_http2 listen_http3
+    events_in_kafka outbox_count
     master_pid is_alive helpers helper_title nginx_test status
 );
 
@@ -218,17 +219,28 @@ sub http_at_once {
 }
 
 
-# One request in HTTP/2, clear text, to a server that listens so at
-# $TEST_NGINX_PAYMENT_HTTP2_PORT. Returns code, version and body.
+# One request in HTTP/2, clear text, or in HTTP/3, to a server that has the lines
+# of $TEST_NGINX_PAYMENT_HTTP2 or of $TEST_NGINX_PAYMENT_HTTP3. Returns code,
+# version and body.
 
 sub http2 {
-    my ($method, $uri, $body) = @_;
-    my $port = $ENV{TEST_NGINX_PAYMENT_HTTP2_PORT};
+    return curl('--http2-prior-knowledge',
+                "http://127.0.0.1:$ENV{TEST_NGINX_PAYMENT_HTTP2_PORT}", @_);
+}
 
-    my @command = ('curl', '-s', '--http2-prior-knowledge', '--max-time', 5,
+
+sub http3 {
+    return curl('--http3-only',
+                "https://127.0.0.1:$ENV{TEST_NGINX_PAYMENT_HTTP3_PORT}", @_);
+}
+
+
+sub curl {
+    my ($option, $origin, $method, $uri, $body) = @_;
+
+    my @command = ('curl', '-s', '-k', $option, '--max-time', 5,
                    '-X', $method, '-H', 'Content-Type: application/json',
-                   '-w', '\n%{http_version} %{http_code}',
-                   "http://127.0.0.1:$port$uri");
+                   '-w', '\n%{http_version} %{http_code}', "$origin$uri");
 
     push @command, '--data-binary', $body if defined $body;
 
@@ -239,6 +251,40 @@ sub http2 {
     close $in;
 
     return $answer =~ /\A(.*)\n(\S+) (\d+)\z/s ? ($3, $2, $1) : ('', '', '');
+}
+
+
+# Debian 12 has neither a curl nor an nginx that can do it.
+
+sub can_http3 {
+    return `curl -V` =~ /\bHTTP3\b/
+           && `$ENV{TEST_NGINX_BINARY} -V 2>&1` =~ /--with-http_v3_module\b/;
+}
+
+
+# What a server{} says to listen for HTTP/2: the word changed in nginx 1.25.1.
+
+sub listen_http2 {
+    my ($port) = @_;
+    my ($minor, $patch) = `$ENV{TEST_NGINX_BINARY} -v 2>&1`
+                          =~ m{/1\.(\d+)\.(\d+)} or die "no nginx's version\n";
+
+    return $minor * 1000 + $patch >= 25001
+           ? "listen 127.0.0.1:$port; http2 on" : "listen 127.0.0.1:$port http2";
+}
+
+
+# And for HTTP/3, with a certificate that nobody signed, made in $dir.
+
+sub listen_http3 {
+    my ($port, $dir) = @_;
+
+    system("openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost"
+           . " -days 2 -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null")
+        == 0 or die "openssl makes no certificate\n";
+
+    return "listen 127.0.0.1:$port quic; ssl_certificate $dir/cert.pem;"
+           . " ssl_certificate_key $dir/key.pem; ssl_protocols TLSv1.3";
 }
 
 

@@ -11,6 +11,9 @@ my $nginx = $ENV{TEST_NGINX_BINARY} || 'nginx';
 my $module = $ENV{TEST_NGINX_LOAD_MODULES};
 my $dir = tempdir(CLEANUP => 1);
 
+# the workers' user has to reach what is in it
+chmod 0755, $dir;
+
 if (!defined $module) {
     chomp(my $root = `pwd`);
     $module = "$root/build/ngx_http_payment_module.so";

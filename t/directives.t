@@ -29,7 +29,7 @@ sub shard {
 }
 
 
-# Several shards, by their slots.
+# Several shards, by their slots; each has a database of its own.
 
 sub shards {
     my $n = 0;
@@ -38,6 +38,7 @@ sub shards {
         my $one = shard("slots $_");
         $n++;
         $one =~ s/main/shard$n/;
+        $one =~ s/database .*;/database none_$n;/ if $n > 1;
         $one
     } @_;
 }

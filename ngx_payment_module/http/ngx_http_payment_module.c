@@ -6,6 +6,7 @@
  * master_process off both run in the single process.
  */
 
+#include "ngx_http_payment_file.h"
 #include "ngx_http_payment_module.h"
 #include "ngx_payment_db.h"
 #include "ngx_payment_producer_conf.h"
@@ -29,6 +30,8 @@ static ngx_int_t ngx_http_payment_init_zone(ngx_shm_zone_t *zone, void *data);
 static void *ngx_http_payment_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
+static char *ngx_http_payment_check_timeouts(ngx_conf_t *cf,
+    ngx_http_payment_loc_conf_t *conf, ngx_http_core_loc_conf_t *clcf);
 
 static ngx_int_t ngx_http_payment_init_process(ngx_cycle_t *cycle);
 static void ngx_http_payment_exit_process(ngx_cycle_t *cycle);
@@ -88,6 +91,19 @@ static ngx_conf_enum_t  ngx_http_payment_windows[] = {
 };
 
 
+/* payment_kafka_property: the names whose values are names of files */
+
+static ngx_str_t  ngx_http_payment_property_files[] = {
+    ngx_string("ssl.ca.location"),
+    ngx_string("ssl.certificate.location"),
+    ngx_string("ssl.crl.location"),
+    ngx_string("ssl.key.location"),
+    ngx_string("ssl.keystore.location"),
+    ngx_string("sasl.kerberos.keytab"),
+    ngx_null_string
+};
+
+
 static ngx_conf_post_t  ngx_http_payment_positive = {
     ngx_http_payment_check_positive
 };
@@ -134,7 +150,7 @@ static ngx_command_t  ngx_http_payment_commands[] = {
 
     { ngx_string("payment_shard"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_BLOCK|NGX_CONF_TAKE1,
-      ngx_payment_shard_block,
+      ngx_http_payment_shard_block,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
       NULL },
@@ -262,7 +278,8 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         NGX_CONF_TAKE1,
         ngx_conf_set_msec_slot, breaker.wait_in_open, NULL),
 
-    NGX_HTTP_PAYMENT_MAIN("payment_breaker_max_wait_duration_in_half_open_state",
+    NGX_HTTP_PAYMENT_MAIN(
+        "payment_breaker_max_wait_duration_in_half_open_state",
         NGX_CONF_TAKE1,
         ngx_conf_set_msec_slot, breaker.max_wait_in_half_open, NULL),
 
@@ -483,7 +500,7 @@ ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf)
             return NGX_CONF_ERROR;
         }
 
-    } else if (ngx_payment_shards_init(cf, pmcf) != NGX_CONF_OK) {
+    } else if (ngx_http_payment_shard_init(cf, pmcf) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }
 
@@ -780,10 +797,58 @@ ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_ERROR;
     }
 
+    if (conf->handler == ngx_http_payment_api_handler && !clcf->noname
+        && ngx_http_payment_check_timeouts(cf, conf, clcf) != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
     conf->rules.max_amount = conf->max_amount;
     conf->rules.refuse_unknown = conf->unknown_members ? 1 : 0;
     conf->rules.currencies = (char *) conf->currencies.data;
     conf->rules.currencies_n = conf->currencies.len / 3;
+
+    return NGX_CONF_OK;
+}
+
+
+/* The shards are complete: all of http{} is read when locations are merged. */
+
+static char *
+ngx_http_payment_check_timeouts(ngx_conf_t *cf,
+    ngx_http_payment_loc_conf_t *conf, ngx_http_core_loc_conf_t *clcf)
+{
+    ngx_uint_t                     i;
+    ngx_payment_shard_t          **shards;
+    ngx_http_payment_main_conf_t  *pmcf;
+
+    pmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_payment_module);
+
+    /* a key may not be forgotten while its request can still be answered */
+
+    if (conf->timeout / 1000 >= (ngx_msec_t) pmcf->outbox.idempotency_retention)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"payment_idempotency_retention\" (%Ts) must be "
+                           "longer than \"payment_timeout\" (%Mms) of location "
+                           "\"%V\"", pmcf->outbox.idempotency_retention,
+                           conf->timeout, &clcf->name);
+        return NGX_CONF_ERROR;
+    }
+
+    shards = pmcf->shards.elts;
+
+    for (i = 0; i < pmcf->shards.nelts; i++) {
+        if (shards[i]->read_timeout >= conf->timeout) {
+            ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                               "\"read_timeout\" (%Mms) of payment_shard "
+                               "\"%V\" is not shorter than \"payment_timeout\" "
+                               "(%Mms) of location \"%V\": the outcome of a "
+                               "COMMIT whose answer is lost cannot be found "
+                               "out in time", shards[i]->read_timeout,
+                               &shards[i]->name, conf->timeout, &clcf->name);
+        }
+    }
 
     return NGX_CONF_OK;
 }
@@ -1010,7 +1075,7 @@ ngx_http_payment_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     char  *p = conf;
 
-    ngx_str_t                     *value;
+    ngx_str_t                     *value, *file;
     ngx_array_t                   *properties;
     ngx_payment_kafka_property_t  *property;
 
@@ -1024,6 +1089,20 @@ ngx_http_payment_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     value = cf->args->elts;             /* the parser terminates its words */
     property->name = value[1];
     property->value = value[2];
+
+    /* the helper opens these when it makes a producer */
+
+    for (file = ngx_http_payment_property_files; file->len; file++) {
+        if (property->name.len == file->len
+            && ngx_strcmp(property->name.data, file->data) == 0
+            && ngx_strcmp(property->value.data, "probe") != 0
+            && ngx_http_payment_file_readable(cf, &property->value,
+                                              (char *) file->data)
+               != NGX_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+    }
 
     return NGX_CONF_OK;
 }

@@ -114,8 +114,9 @@ ngx_int_t ngx_http_payment_admin_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_payment_openapi_handler(ngx_http_request_t *r);
 
 /* ngx_http_payment_shard.c: the payment_shard{} block, and the map of slots */
-char *ngx_payment_shard_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_payment_shards_init(ngx_conf_t *cf,
+char *ngx_http_payment_shard_block(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_payment_shard_init(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf);
 
 #endif /* NGX_HTTP_PAYMENT_MODULE_H */

@@ -9,117 +9,122 @@
  * a shard; every slot has exactly one shard.
  */
 
-#include <ngx_config.h>
-#include <ngx_core.h>
-#include <ngx_http.h>
-
+#include "ngx_http_payment_file.h"
 #include "ngx_http_payment_module.h"
 
 
-#define NGX_PAYMENT_PORT                3306
-#define NGX_PAYMENT_CONNECTIONS_MAX     64
+#define NGX_HTTP_PAYMENT_SHARD_PORT                3306
+#define NGX_HTTP_PAYMENT_SHARD_CONNECTIONS_MAX     64
 
-#define NGX_PAYMENT_SHARD_NAME_LEN      32
-#define NGX_PAYMENT_DATABASE_LEN        64
-#define NGX_PAYMENT_USER_LEN            128
-#define NGX_PAYMENT_PASSWORD_LEN        1024
-#define NGX_PAYMENT_HOST_LEN            255
+#define NGX_HTTP_PAYMENT_SHARD_NAME_LEN      32
+#define NGX_HTTP_PAYMENT_SHARD_DATABASE_LEN        64
+#define NGX_HTTP_PAYMENT_SHARD_USER_LEN            128
+#define NGX_HTTP_PAYMENT_SHARD_PASSWORD_LEN        1024
+#define NGX_HTTP_PAYMENT_SHARD_HOST_LEN            255
 
 
-static char *ngx_payment_shard_directive(ngx_conf_t *cf, ngx_command_t *dummy,
-    void *conf);
-static ngx_uint_t ngx_payment_shard_takes(ngx_command_t *cmd,
+static char *ngx_http_payment_shard_directive(ngx_conf_t *cf,
+    ngx_command_t *dummy, void *conf);
+static ngx_uint_t ngx_http_payment_shard_takes(ngx_command_t *cmd,
     ngx_uint_t nelts);
-static char *ngx_payment_shard_slots(ngx_conf_t *cf, ngx_command_t *cmd,
+static char *ngx_http_payment_shard_slots(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_payment_shard_server(ngx_conf_t *cf, ngx_command_t *cmd,
+static char *ngx_http_payment_shard_server(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_payment_shard_parse_server(ngx_conf_t *cf,
+static char *ngx_http_payment_shard_parse_server(ngx_conf_t *cf,
     ngx_payment_server_t *server);
-static char *ngx_payment_shard_parse_host(ngx_conf_t *cf,
+static char *ngx_http_payment_shard_parse_host(ngx_conf_t *cf,
     ngx_payment_server_t *server);
-static char *ngx_payment_shard_check_server(ngx_payment_shard_t *shard);
-static char *ngx_payment_shard_string(ngx_conf_t *cf, ngx_command_t *cmd,
+static char *ngx_http_payment_shard_check_host(u_char *first, u_char *last);
+static char *ngx_http_payment_shard_check_server(ngx_payment_shard_t *shard);
+static char *ngx_http_payment_shard_string(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_payment_shard_file(ngx_conf_t *cf, ngx_command_t *cmd,
+static char *ngx_http_payment_shard_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_payment_shard_password_file(ngx_conf_t *cf,
+static char *ngx_http_payment_shard_password_file(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
-static char *ngx_payment_shard_check_connections(ngx_conf_t *cf, void *post,
-    void *data);
-static char *ngx_payment_shard_check_timeout(ngx_conf_t *cf, void *post,
+static char *ngx_http_payment_shard_check_connections(ngx_conf_t *cf,
+    void *post, void *data);
+static char *ngx_http_payment_shard_check_timeout(ngx_conf_t *cf, void *post,
     void *data);
 
-static ngx_payment_shard_t *ngx_payment_shard_create(ngx_conf_t *cf,
+static ngx_payment_shard_t *ngx_http_payment_shard_create(ngx_conf_t *cf,
     ngx_str_t *name);
-static char *ngx_payment_shard_check_name(ngx_conf_t *cf,
+static char *ngx_http_payment_shard_check_name(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf, ngx_str_t *name);
-static char *ngx_payment_shard_finish(ngx_conf_t *cf,
+static char *ngx_http_payment_shard_finish(ngx_conf_t *cf,
     ngx_payment_shard_t *shard);
-static char *ngx_payment_shard_finish_ssl(ngx_conf_t *cf,
+static ngx_uint_t ngx_http_payment_shard_is_local(ngx_payment_shard_t *shard);
+static char *ngx_http_payment_shard_finish_ssl(ngx_conf_t *cf,
     ngx_payment_shard_t *shard);
 
-static char *ngx_payment_shard_take_slots(ngx_conf_t *cf,
+static char *ngx_http_payment_shard_take_slots(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf, ngx_payment_shard_t *shard);
-static char *ngx_payment_shards_gap(ngx_conf_t *cf,
+static char *ngx_http_payment_shard_gap(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf);
+static char *ngx_http_payment_shard_databases(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf);
+static ngx_payment_server_t *ngx_http_payment_shard_common_server(
+    ngx_payment_shard_t *one, ngx_payment_shard_t *other);
+static ngx_uint_t ngx_http_payment_shard_same_server(
+    ngx_payment_server_t *one, ngx_payment_server_t *other);
 
 
-static ngx_conf_post_t  ngx_payment_shard_connections = {
-    ngx_payment_shard_check_connections
+static ngx_conf_post_t  ngx_http_payment_shard_connections = {
+    ngx_http_payment_shard_check_connections
 };
 
-static ngx_conf_post_t  ngx_payment_shard_timeout = {
-    ngx_payment_shard_check_timeout
+static ngx_conf_post_t  ngx_http_payment_shard_timeout = {
+    ngx_http_payment_shard_check_timeout
 };
 
 
 /*
  * What may stand in the block.  The core's handler of directives knows modules
- * only, so that ngx_payment_shard_directive() does its work for these.
+ * only, so that ngx_http_payment_shard_directive() does its work for these.
  */
 
-static ngx_command_t  ngx_payment_shard_commands[] = {
+static ngx_command_t  ngx_http_payment_shard_commands[] = {
 
     { ngx_string("slots"),
       NGX_CONF_1MORE,
-      ngx_payment_shard_slots,
+      ngx_http_payment_shard_slots,
       0,
       offsetof(ngx_payment_shard_t, slots),
       NULL },
 
     { ngx_string("server"),
       NGX_CONF_1MORE,
-      ngx_payment_shard_server,
+      ngx_http_payment_shard_server,
       0,
       offsetof(ngx_payment_shard_t, servers),
       NULL },
 
     { ngx_string("database"),
       NGX_CONF_TAKE1,
-      ngx_payment_shard_string,
-      NGX_PAYMENT_DATABASE_LEN,
+      ngx_http_payment_shard_string,
+      NGX_HTTP_PAYMENT_SHARD_DATABASE_LEN,
       offsetof(ngx_payment_shard_t, database),
       NULL },
 
     { ngx_string("user"),
       NGX_CONF_TAKE1,
-      ngx_payment_shard_string,
-      NGX_PAYMENT_USER_LEN,
+      ngx_http_payment_shard_string,
+      NGX_HTTP_PAYMENT_SHARD_USER_LEN,
       offsetof(ngx_payment_shard_t, user),
       NULL },
 
     { ngx_string("password"),
       NGX_CONF_TAKE1,
-      ngx_payment_shard_string,
-      NGX_PAYMENT_PASSWORD_LEN,
+      ngx_http_payment_shard_string,
+      NGX_HTTP_PAYMENT_SHARD_PASSWORD_LEN,
       offsetof(ngx_payment_shard_t, password),
       NULL },
 
     { ngx_string("password_file"),
       NGX_CONF_TAKE1,
-      ngx_payment_shard_password_file,
-      NGX_PAYMENT_PASSWORD_LEN,
+      ngx_http_payment_shard_password_file,
+      NGX_HTTP_PAYMENT_SHARD_PASSWORD_LEN,
       offsetof(ngx_payment_shard_t, password),
       NULL },
 
@@ -132,21 +137,21 @@ static ngx_command_t  ngx_payment_shard_commands[] = {
 
     { ngx_string("ssl_ca"),
       NGX_CONF_TAKE1,
-      ngx_payment_shard_file,
+      ngx_http_payment_shard_file,
       0,
       offsetof(ngx_payment_shard_t, ssl_ca),
       NULL },
 
     { ngx_string("ssl_certificate"),
       NGX_CONF_TAKE1,
-      ngx_payment_shard_file,
+      ngx_http_payment_shard_file,
       0,
       offsetof(ngx_payment_shard_t, ssl_certificate),
       NULL },
 
     { ngx_string("ssl_certificate_key"),
       NGX_CONF_TAKE1,
-      ngx_payment_shard_file,
+      ngx_http_payment_shard_file,
       0,
       offsetof(ngx_payment_shard_t, ssl_certificate_key),
       NULL },
@@ -163,21 +168,21 @@ static ngx_command_t  ngx_payment_shard_commands[] = {
       ngx_conf_set_num_slot,
       0,
       offsetof(ngx_payment_shard_t, connections),
-      &ngx_payment_shard_connections },
+      &ngx_http_payment_shard_connections },
 
     { ngx_string("connect_timeout"),
       NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
       0,
       offsetof(ngx_payment_shard_t, connect_timeout),
-      &ngx_payment_shard_timeout },
+      &ngx_http_payment_shard_timeout },
 
     { ngx_string("read_timeout"),
       NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
       0,
       offsetof(ngx_payment_shard_t, read_timeout),
-      &ngx_payment_shard_timeout },
+      &ngx_http_payment_shard_timeout },
 
     { ngx_string("idle_timeout"),
       NGX_CONF_TAKE1,
@@ -205,7 +210,7 @@ static ngx_command_t  ngx_payment_shard_commands[] = {
 
 
 char *
-ngx_payment_shard_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_payment_shard_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_payment_main_conf_t *pmcf = conf;
 
@@ -219,18 +224,18 @@ ngx_payment_shard_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     value = cf->args->elts;
     name = value[1];
 
-    rv = ngx_payment_shard_check_name(cf, pmcf, &name);
+    rv = ngx_http_payment_shard_check_name(cf, pmcf, &name);
     if (rv != NGX_CONF_OK) {
         return rv;
     }
 
-    shard = ngx_payment_shard_create(cf, &name);
+    shard = ngx_http_payment_shard_create(cf, &name);
     if (shard == NULL) {
         return NGX_CONF_ERROR;
     }
 
     save = *cf;
-    cf->handler = ngx_payment_shard_directive;
+    cf->handler = ngx_http_payment_shard_directive;
     cf->handler_conf = (char *) shard;
 
     rv = ngx_conf_parse(cf, NULL);
@@ -241,7 +246,7 @@ ngx_payment_shard_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return rv;
     }
 
-    rv = ngx_payment_shard_finish(cf, shard);
+    rv = ngx_http_payment_shard_finish(cf, shard);
     if (rv != NGX_CONF_OK) {
         return rv;
     }
@@ -260,18 +265,18 @@ ngx_payment_shard_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 /* The name goes into metrics' labels, JSON, SQL and log lines as it is. */
 
 static char *
-ngx_payment_shard_check_name(ngx_conf_t *cf,
+ngx_http_payment_shard_check_name(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf, ngx_str_t *name)
 {
     u_char                 c;
     ngx_uint_t             i;
     ngx_payment_shard_t  **shards;
 
-    if (name->len == 0 || name->len > NGX_PAYMENT_SHARD_NAME_LEN) {
+    if (name->len == 0 || name->len > NGX_HTTP_PAYMENT_SHARD_NAME_LEN) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid name \"%V\" of payment_shard, it must have "
                            "1 to %d characters", name,
-                           NGX_PAYMENT_SHARD_NAME_LEN);
+                           NGX_HTTP_PAYMENT_SHARD_NAME_LEN);
         return NGX_CONF_ERROR;
     }
 
@@ -315,7 +320,7 @@ ngx_payment_shard_check_name(ngx_conf_t *cf,
 
 
 static ngx_payment_shard_t *
-ngx_payment_shard_create(ngx_conf_t *cf, ngx_str_t *name)
+ngx_http_payment_shard_create(ngx_conf_t *cf, ngx_str_t *name)
 {
     ngx_payment_shard_t  *shard;
 
@@ -363,7 +368,8 @@ ngx_payment_shard_create(ngx_conf_t *cf, ngx_str_t *name)
 
 
 static char *
-ngx_payment_shard_directive(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
+ngx_http_payment_shard_directive(ngx_conf_t *cf, ngx_command_t *dummy,
+    void *conf)
 {
     char           *rv;
     ngx_str_t      *value;
@@ -382,7 +388,7 @@ ngx_payment_shard_directive(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
         return ngx_conf_include(cf, dummy, conf);
     }
 
-    for (cmd = ngx_payment_shard_commands; cmd->name.len; cmd++) {
+    for (cmd = ngx_http_payment_shard_commands; cmd->name.len; cmd++) {
 
         if (value[0].len != cmd->name.len
             || ngx_strcmp(value[0].data, cmd->name.data) != 0)
@@ -390,7 +396,7 @@ ngx_payment_shard_directive(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
             continue;
         }
 
-        if (!ngx_payment_shard_takes(cmd, cf->args->nelts)) {
+        if (!ngx_http_payment_shard_takes(cmd, cf->args->nelts)) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid number of arguments in \"%V\" "
                                "directive", &value[0]);
@@ -416,14 +422,14 @@ ngx_payment_shard_directive(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
 
 
 static ngx_uint_t
-ngx_payment_shard_takes(ngx_command_t *cmd, ngx_uint_t nelts)
+ngx_http_payment_shard_takes(ngx_command_t *cmd, ngx_uint_t nelts)
 {
     return (cmd->type & NGX_CONF_1MORE) ? nelts >= 2 : nelts == 2;
 }
 
 
 static char *
-ngx_payment_shard_slots(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_payment_shard_slots(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_payment_shard_t *shard = conf;
 
@@ -490,7 +496,7 @@ ngx_payment_shard_slots(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static char *
-ngx_payment_shard_server(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_payment_shard_server(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_payment_shard_t *shard = conf;
 
@@ -521,10 +527,10 @@ ngx_payment_shard_server(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
         server->name = value[i];
 
-        rv = ngx_payment_shard_parse_server(cf, server);
+        rv = ngx_http_payment_shard_parse_server(cf, server);
 
         if (rv == NGX_CONF_OK) {
-            rv = ngx_payment_shard_check_server(shard);
+            rv = ngx_http_payment_shard_check_server(shard);
         }
 
         if (rv == NGX_CONF_OK) {
@@ -545,7 +551,8 @@ ngx_payment_shard_server(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static char *
-ngx_payment_shard_parse_server(ngx_conf_t *cf, ngx_payment_server_t *server)
+ngx_http_payment_shard_parse_server(ngx_conf_t *cf,
+    ngx_payment_server_t *server)
 {
     struct sockaddr_un  *sun;
 
@@ -555,7 +562,7 @@ ngx_payment_shard_parse_server(ngx_conf_t *cf, ngx_payment_server_t *server)
     if (server->name.len < 5
         || ngx_strncasecmp(server->name.data, (u_char *) "unix:", 5) != 0)
     {
-        return ngx_payment_shard_parse_host(cf, server);
+        return ngx_http_payment_shard_parse_host(cf, server);
     }
 
     /* a part of a terminated string that goes to its end is terminated */
@@ -582,12 +589,12 @@ ngx_payment_shard_parse_server(ngx_conf_t *cf, ngx_payment_server_t *server)
 /* host, host:port, [IPv6], [IPv6]:port */
 
 static char *
-ngx_payment_shard_parse_host(ngx_conf_t *cf, ngx_payment_server_t *server)
+ngx_http_payment_shard_parse_host(ngx_conf_t *cf, ngx_payment_server_t *server)
 {
+    char       *wrong;
     u_char     *p, *first, *last, *end, *port;
     u_char      address[16];
     ngx_int_t   n;
-    ngx_uint_t  letters;
 
     first = server->name.data;
     last = first + server->name.len;
@@ -632,33 +639,18 @@ ngx_payment_shard_parse_host(ngx_conf_t *cf, ngx_payment_server_t *server)
             return "no host";
         }
 
-        letters = 0;
+        wrong = ngx_http_payment_shard_check_host(first, end);
 
-        for (p = first; p < end; p++) {
-            if ((*p >= '0' && *p <= '9') || *p == '.') {
-                continue;
-            }
-
-            if ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z')
-                || *p == '-' || *p == '_')
-            {
-                letters = 1;
-                continue;
-            }
-
-            return "invalid host";
-        }
-
-        if (!letters && ngx_inet_addr(first, end - first) == INADDR_NONE) {
-            return "invalid IPv4 address";
+        if (wrong) {
+            return wrong;
         }
     }
 
-    if (end - first > NGX_PAYMENT_HOST_LEN) {
+    if (end - first > NGX_HTTP_PAYMENT_SHARD_HOST_LEN) {
         return "too long host";
     }
 
-    server->port = NGX_PAYMENT_PORT;
+    server->port = NGX_HTTP_PAYMENT_SHARD_PORT;
 
     if (port) {
         n = ngx_atoi(port, last - port);
@@ -683,10 +675,43 @@ ngx_payment_shard_parse_host(ngx_conf_t *cf, ngx_payment_server_t *server)
 }
 
 
+/* An address of IPv4, or a name; NULL if it is well-formed. */
+
+static char *
+ngx_http_payment_shard_check_host(u_char *first, u_char *last)
+{
+    u_char      *p;
+    ngx_uint_t   letters;
+
+    letters = 0;
+
+    for (p = first; p < last; p++) {
+        if ((*p >= '0' && *p <= '9') || *p == '.') {
+            continue;
+        }
+
+        if ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z')
+            || *p == '-' || *p == '_')
+        {
+            letters = 1;
+            continue;
+        }
+
+        return "invalid host";
+    }
+
+    if (!letters && ngx_inet_addr(first, last - first) == INADDR_NONE) {
+        return "invalid IPv4 address";
+    }
+
+    return NULL;
+}
+
+
 /* Is the last server one of those before it? */
 
 static char *
-ngx_payment_shard_check_server(ngx_payment_shard_t *shard)
+ngx_http_payment_shard_check_server(ngx_payment_shard_t *shard)
 {
     ngx_uint_t             i;
     ngx_payment_server_t  *servers, *last;
@@ -696,10 +721,7 @@ ngx_payment_shard_check_server(ngx_payment_shard_t *shard)
 
     for (i = 0; i < shard->servers.nelts - 1; i++) {
 
-        if (servers[i].port == last->port
-            && ngx_strcmp(servers[i].path.data, last->path.data) == 0
-            && ngx_strcasecmp(servers[i].host.data, last->host.data) == 0)
-        {
+        if (ngx_http_payment_shard_same_server(&servers[i], last)) {
             return "duplicate address";
         }
     }
@@ -711,7 +733,7 @@ ngx_payment_shard_check_server(ngx_payment_shard_t *shard)
 /* As ngx_conf_set_str_slot(), with the limit that is in cmd->conf. */
 
 static char *
-ngx_payment_shard_string(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_payment_shard_string(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     char  *p = conf;
 
@@ -739,14 +761,13 @@ ngx_payment_shard_string(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-/* A file that the client library will read, by name, with each connection. */
+/* The client library opens the file, by its name, with each connection. */
 
 static char *
-ngx_payment_shard_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_payment_shard_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     char  *p = conf;
 
-    ngx_fd_t    fd;
     ngx_str_t  *field, *value;
 
     field = (ngx_str_t *) (p + cmd->offset);
@@ -758,21 +779,11 @@ ngx_payment_shard_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     value = cf->args->elts;
     *field = value[1];
 
-    if (ngx_conf_full_name(cf->cycle, field, 1) != NGX_OK) {
+    if (ngx_conf_full_name(cf->cycle, field, 1) != NGX_OK
+        || ngx_http_payment_file_readable(cf, field, (char *) cmd->name.data)
+           != NGX_OK)
+    {
         return NGX_CONF_ERROR;
-    }
-
-    fd = ngx_open_file(field->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_open_file_n " \"%V\" failed", field);
-        return NGX_CONF_ERROR;
-    }
-
-    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
-        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
-                           ngx_close_file_n " \"%V\" failed", field);
     }
 
     return NGX_CONF_OK;
@@ -780,18 +791,12 @@ ngx_payment_shard_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static char *
-ngx_payment_shard_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
+ngx_http_payment_shard_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf)
 {
     ngx_payment_shard_t *shard = conf;
 
-    u_char      *p;
-    size_t       len;
-    ssize_t      n;
-    ngx_fd_t     fd;
-    ngx_str_t   *value, name;
-    /* a line's end, and one byte that shows that there is more */
-    u_char       buf[NGX_PAYMENT_PASSWORD_LEN + sizeof("\r\n")];
+    ngx_str_t  *value, name;
 
     if (shard->password.data) {
         return "is duplicate, or stands beside \"password\"";
@@ -800,90 +805,29 @@ ngx_payment_shard_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
     value = cf->args->elts;
     name = value[1];
 
-    if (ngx_conf_full_name(cf->cycle, &name, 1) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    fd = ngx_open_file(name.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_open_file_n " \"%V\" failed", &name);
-        return NGX_CONF_ERROR;
-    }
-
-    n = 0;
-
-    for (len = 0; len < sizeof(buf); len += n) {
-        n = ngx_read_fd(fd, buf + len, sizeof(buf) - len);
-
-        if (n == -1) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                               ngx_read_fd_n " \"%V\" failed", &name);
-            break;
-        }
-
-        if (n == 0) {
-            break;
-        }
-    }
-
-    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
-        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
-                           ngx_close_file_n " \"%V\" failed", &name);
-    }
-
-    if (n == -1) {
-        ngx_explicit_memzero(buf, sizeof(buf));
-        return NGX_CONF_ERROR;
-    }
-
-    if (len && buf[len - 1] == LF) {
-        len--;
-
-        if (len && buf[len - 1] == CR) {
-            len--;
-        }
-    }
-
-    if (len > cmd->conf || ngx_strlchr(buf, buf + len, '\0')
-        || ngx_strlchr(buf, buf + len, LF))
+    if (ngx_conf_full_name(cf->cycle, &name, 1) != NGX_OK
+        || ngx_http_payment_file_secret(cf, &name, &shard->password, cmd->conf)
+           != NGX_OK)
     {
-        ngx_explicit_memzero(buf, sizeof(buf));
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" must hold one line of at most %d bytes, "
-                           "without null characters", &name,
-                           NGX_PAYMENT_PASSWORD_LEN);
         return NGX_CONF_ERROR;
     }
 
-    p = ngx_pnalloc(cf->pool, len + 1);
-
-    if (p) {
-        *ngx_cpymem(p, buf, len) = '\0';
-
-        shard->password.len = len;
-        shard->password.data = p;
-    }
-
-    ngx_explicit_memzero(buf, sizeof(buf));
-
-    return p ? NGX_CONF_OK : NGX_CONF_ERROR;
+    return NGX_CONF_OK;
 }
 
 
 static char *
-ngx_payment_shard_check_connections(ngx_conf_t *cf, void *post, void *data)
+ngx_http_payment_shard_check_connections(ngx_conf_t *cf, void *post, void *data)
 {
     ngx_int_t  *n = data;
 
-    return (*n >= 1 && *n <= NGX_PAYMENT_CONNECTIONS_MAX)
+    return (*n >= 1 && *n <= NGX_HTTP_PAYMENT_SHARD_CONNECTIONS_MAX)
            ? NGX_CONF_OK : "must be between 1 and 64";
 }
 
 
 static char *
-ngx_payment_shard_check_timeout(ngx_conf_t *cf, void *post, void *data)
+ngx_http_payment_shard_check_timeout(ngx_conf_t *cf, void *post, void *data)
 {
     ngx_msec_t  *timeout = data;
 
@@ -892,7 +836,7 @@ ngx_payment_shard_check_timeout(ngx_conf_t *cf, void *post, void *data)
 
 
 static char *
-ngx_payment_shard_finish(ngx_conf_t *cf, ngx_payment_shard_t *shard)
+ngx_http_payment_shard_finish(ngx_conf_t *cf, ngx_payment_shard_t *shard)
 {
     char  *missing;
 
@@ -915,7 +859,7 @@ ngx_payment_shard_finish(ngx_conf_t *cf, ngx_payment_shard_t *shard)
         return NGX_CONF_ERROR;
     }
 
-    if (ngx_payment_shard_finish_ssl(cf, shard) != NGX_CONF_OK) {
+    if (ngx_http_payment_shard_finish_ssl(cf, shard) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }
 
@@ -923,6 +867,15 @@ ngx_payment_shard_finish(ngx_conf_t *cf, ngx_payment_shard_t *shard)
 
     if (shard->password.data == NULL) {
         ngx_str_set(&shard->password, "");
+
+        if (shard->ssl_certificate.data == NULL
+            && !ngx_http_payment_shard_is_local(shard))
+        {
+            ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                               "no \"password\", \"password_file\" or "
+                               "\"ssl_certificate\" in payment_shard \"%V\"",
+                               &shard->name);
+        }
     }
 
     if (shard->ssl_ca.data == NULL) {
@@ -945,10 +898,30 @@ ngx_payment_shard_finish(ngx_conf_t *cf, ngx_payment_shard_t *shard)
 }
 
 
-/* Who writes a word about TLS must not get a connection without it. */
+/* A unix socket's other end may know the user by its process. */
+
+static ngx_uint_t
+ngx_http_payment_shard_is_local(ngx_payment_shard_t *shard)
+{
+    ngx_uint_t             i;
+    ngx_payment_server_t  *servers;
+
+    servers = shard->servers.elts;
+
+    for (i = 0; i < shard->servers.nelts; i++) {
+        if (servers[i].path.len == 0) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* A directive about TLS means that there is to be no connection without it. */
 
 static char *
-ngx_payment_shard_finish_ssl(ngx_conf_t *cf, ngx_payment_shard_t *shard)
+ngx_http_payment_shard_finish_ssl(ngx_conf_t *cf, ngx_payment_shard_t *shard)
 {
     char  *word;
 
@@ -988,6 +961,24 @@ ngx_payment_shard_finish_ssl(ngx_conf_t *cf, ngx_payment_shard_t *shard)
 
     ngx_conf_init_value(shard->ssl_verify, shard->ssl);
 
+    if (shard->ssl_ca.data
+        && ngx_http_payment_file_certificates(cf, &shard->ssl_ca, "ssl_ca")
+           != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    if (shard->ssl_certificate.data
+        && (ngx_http_payment_file_certificates(cf, &shard->ssl_certificate,
+                                               "ssl_certificate")
+            != NGX_OK
+            || ngx_http_payment_file_key(cf, &shard->ssl_certificate,
+                                         &shard->ssl_certificate_key)
+               != NGX_OK))
+    {
+        return NGX_CONF_ERROR;
+    }
+
     return NGX_CONF_OK;
 }
 
@@ -998,7 +989,7 @@ ngx_payment_shard_finish_ssl(ngx_conf_t *cf, ngx_payment_shard_t *shard)
  */
 
 char *
-ngx_payment_shards_init(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
+ngx_http_payment_shard_init(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
 {
     ngx_uint_t             i;
     ngx_payment_slots_t   *slots;
@@ -1033,19 +1024,23 @@ ngx_payment_shards_init(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
             slots->last = PAYMENT_SLOTS - 1;
         }
 
-        if (ngx_payment_shard_take_slots(cf, pmcf, shards[i])
+        if (ngx_http_payment_shard_take_slots(cf, pmcf, shards[i])
             != NGX_CONF_OK)
         {
             return NGX_CONF_ERROR;
         }
     }
 
-    return ngx_payment_shards_gap(cf, pmcf);
+    if (ngx_http_payment_shard_gap(cf, pmcf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_payment_shard_databases(cf, pmcf);
 }
 
 
 static char *
-ngx_payment_shard_take_slots(ngx_conf_t *cf,
+ngx_http_payment_shard_take_slots(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf, ngx_payment_shard_t *shard)
 {
     ngx_uint_t            i, slot;
@@ -1081,7 +1076,7 @@ ngx_payment_shard_take_slots(ngx_conf_t *cf,
 
 
 static char *
-ngx_payment_shards_gap(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
+ngx_http_payment_shard_gap(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
 {
     ngx_uint_t  first, last;
 
@@ -1111,4 +1106,77 @@ ngx_payment_shards_gap(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
     }
 
     return NGX_CONF_ERROR;
+}
+
+
+/* Shards that share a database would each delete the other's events. */
+
+static char *
+ngx_http_payment_shard_databases(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf)
+{
+    ngx_uint_t             i, k;
+    ngx_payment_shard_t  **shards;
+    ngx_payment_server_t  *server;
+
+    shards = pmcf->shards.elts;
+
+    for (i = 0; i < pmcf->shards.nelts; i++) {
+        for (k = 0; k < i; k++) {
+
+            if (ngx_strcmp(shards[i]->database.data, shards[k]->database.data)
+                != 0)
+            {
+                continue;
+            }
+
+            server = ngx_http_payment_shard_common_server(shards[k], shards[i]);
+
+            if (server) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "payment_shard \"%V\" and payment_shard "
+                                   "\"%V\" have the same database \"%V\" of "
+                                   "server \"%V\"",
+                                   &shards[k]->name, &shards[i]->name,
+                                   &shards[i]->database, &server->name);
+                return NGX_CONF_ERROR;
+            }
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* NULL: as far as the configuration says, they have none in common. */
+
+static ngx_payment_server_t *
+ngx_http_payment_shard_common_server(ngx_payment_shard_t *one,
+    ngx_payment_shard_t *other)
+{
+    ngx_uint_t             i, k;
+    ngx_payment_server_t  *a, *b;
+
+    a = one->servers.elts;
+    b = other->servers.elts;
+
+    for (i = 0; i < one->servers.nelts; i++) {
+        for (k = 0; k < other->servers.nelts; k++) {
+            if (ngx_http_payment_shard_same_server(&a[i], &b[k])) {
+                return &a[i];
+            }
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_uint_t
+ngx_http_payment_shard_same_server(ngx_payment_server_t *one,
+    ngx_payment_server_t *other)
+{
+    return one->port == other->port
+           && ngx_strcmp(one->path.data, other->path.data) == 0
+           && ngx_strcasecmp(one->host.data, other->host.data) == 0;
 }

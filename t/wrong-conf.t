@@ -1,0 +1,332 @@
+# `nginx -t` against configurations that are wrong: what it says to each. What
+# would be an outage after a green `nginx -t` is an error, what may be meant so a
+# warning, and each names what to look at. No server is needed, nor touched.
+
+use strict;
+use warnings;
+
+use File::Temp qw( tempdir );
+use Test::More;
+
+my $nginx = $ENV{TEST_NGINX_BINARY} || 'nginx';
+my $module = $ENV{TEST_NGINX_LOAD_MODULES};
+my $dir = tempdir(CLEANUP => 1);
+
+# the workers' user, where the master is root and this user is not
+my $user = $> == 0 ? 'nobody ' . getgrgid((getpwnam 'nobody')[3]) : '';
+
+if (!defined $module) {
+    chomp(my $root = `pwd`);
+    $module = "$root/build/ngx_http_payment_module.so";
+}
+
+chmod 0755, $dir;
+mkdir "$dir/logs";
+
+
+sub write_file {
+    my ($name, $text, $mode) = @_;
+
+    open my $file, '>', "$dir/$name" or die "$name: $!";
+    print $file $text;
+    close $file or die "$name: $!";
+    chmod $mode // 0644, "$dir/$name";
+}
+
+
+sub openssl {
+    my $said = `openssl @_ 2>&1`;
+    die "openssl @_: $said" if $? != 0;
+}
+
+
+sub make_files {
+    for my $name (qw( good other )) {
+        openssl('req -x509 -newkey rsa:2048 -nodes -batch -days 2',
+                "-subj /CN=$name -keyout $dir/$name.key -out $dir/$name.pem");
+        chmod 0644, "$dir/$name.key";
+    }
+
+    openssl("rsa -aes128 -passout pass:secret -in $dir/good.key",
+            "-out $dir/locked.key");
+    openssl("x509 -in $dir/good.pem -out $dir/private.pem");
+    openssl("rsa -in $dir/good.key -out $dir/private.key");
+    chmod 0644, "$dir/locked.key";
+    chmod 0600, "$dir/private.pem", "$dir/private.key";
+
+    mkdir "$dir/closed", 0700;
+    openssl("x509 -in $dir/good.pem -out $dir/closed/good.pem");
+
+    write_file('hello', "hello\n");
+    write_file('empty', '');
+    write_file('newline', "\n");
+    write_file('bom', "\xef\xbb\xbfsecret\n");
+    write_file('two-lines', "secret\nmore\n");
+    write_file('long', 'x' x 1025);
+    write_file('nul', "sec\0ret\n");
+    write_file('password', "secret\r\n", 0600);
+}
+
+
+# A whole configuration. These lines stand instead of the shard's own of the same
+# name; a line that begins with "-" only takes one away.
+
+sub shard {
+    my (@lines) = @_;
+    my %usual = (server => '127.0.0.1:3306', database => 'payment',
+                 user => 'payment', password => 'secret');
+    my @more;
+
+    for (@lines) {
+        my ($without, $name) = /^(-?)(\w+)/;
+        delete $usual{$name};
+        push @more, $_ if !$without;
+    }
+
+    return join ' ', 'payment_shard main {',
+           (map { "$_ $usual{$_};" } sort keys %usual),
+           (map { "$_;" } @more), '}';
+}
+
+
+sub config_test {
+    my ($http, $location) = @_;
+    my $load = $module eq '' ? '' : "load_module $module;";
+    my $as = $user eq '' ? '' : "user $user;";
+    my $paths = join ' ', map { "${_}_temp_path $dir/$_;" }
+                              qw( client_body proxy fastcgi uwsgi scgi );
+
+    $http =~ s/\bDIR\b/$dir/g;
+    write_file('nginx.conf', <<"END");
+$load
+$as
+pid $dir/nginx.pid;
+events { }
+http {
+    $paths
+    payment_outbox_path $dir/outbox_temp;
+    $http
+    server {
+        listen unix:$dir/listen;
+        location /api/payments { payment_api; @{[$location // '']} }
+    }
+}
+END
+
+    my $said = `$nginx -t -p $dir/ -c $dir/nginx.conf -e $dir/logs/e.log 2>&1`;
+    return ($?, $said);
+}
+
+
+make_files();
+
+my $kafka = 'payment_kafka_brokers 127.0.0.1:9092;';
+my $ssl = 'ssl on';
+
+# what is wrong, what it says, http{}, and what else stands in the location
+my @errors = (
+
+    # --- files that are there, but not for the workers
+    ['a CA that only root reads',
+     qr/"\S+private\.pem" of "ssl_ca" failed for the workers' user, nobody \(13:/,
+     shard($ssl, 'ssl_ca DIR/private.pem')],
+    ['a CA in a directory that only root enters',
+     qr/"\S+closed\/good\.pem" of "ssl_ca" failed for the workers' user/,
+     shard($ssl, 'ssl_ca DIR/closed/good.pem')],
+    ['a certificate that only root reads',
+     qr/"\S+private\.pem" of "ssl_certificate" failed for the workers' user/,
+     shard($ssl, 'ssl_certificate DIR/private.pem',
+           'ssl_certificate_key DIR/good.key')],
+    ['a key that only root reads',
+     qr/"\S+private\.key" of "ssl_certificate_key" failed for the workers' user/,
+     shard($ssl, 'ssl_certificate DIR/good.pem',
+           'ssl_certificate_key DIR/private.key')],
+    ['a CA of Kafka that only root reads',
+     qr/"\S+private\.pem" of "ssl\.ca\.location" failed for the workers' user/,
+     shard() . "$kafka payment_kafka_property security.protocol SSL;"
+             . 'payment_kafka_property ssl.ca.location DIR/private.pem;'],
+    ['a key of Kafka that only root reads',
+     qr/"\S+private\.key" of "ssl\.key\.location" failed for the workers' user/,
+     shard() . "$kafka payment_kafka_property security.protocol SSL;"
+             . 'payment_kafka_property ssl.certificate.location DIR/good.pem;'
+             . 'payment_kafka_property ssl.key.location DIR/private.key;'],
+
+    # --- files that are not what they should be
+    ['a CA that is not there',
+     qr/"\S+nothing" of "ssl_ca" failed.*\(2: No such file/,
+     shard($ssl, 'ssl_ca DIR/nothing')],
+    ['a CA of Kafka that is not there',
+     qr/"\S+nothing" of "ssl\.ca\.location" failed.*\(2: No such file/,
+     shard() . "$kafka payment_kafka_property security.protocol SSL;"
+             . 'payment_kafka_property ssl.ca.location DIR/nothing;'],
+    ['a CA that is a word',
+     qr/no certificate in PEM in file "\S+hello" of "ssl_ca"/,
+     shard($ssl, 'ssl_ca DIR/hello')],
+    ['a CA that is a key',
+     qr/no certificate in PEM in file "\S+good\.key" of "ssl_ca"/,
+     shard($ssl, 'ssl_ca DIR/good.key')],
+    ['a CA that is empty',
+     qr/no certificate in PEM in file "\S+empty" of "ssl_ca"/,
+     shard($ssl, 'ssl_ca DIR/empty')],
+    ['a certificate that is none',
+     qr/no certificate in PEM in file "\S+hello" of "ssl_certificate"/,
+     shard($ssl, 'ssl_certificate DIR/hello',
+           'ssl_certificate_key DIR/good.key')],
+    ['a key that is none',
+     qr/no key in PEM that needs no passphrase in file "\S+hello"/,
+     shard($ssl, 'ssl_certificate DIR/good.pem',
+           'ssl_certificate_key DIR/hello')],
+    ['a key that needs a passphrase',
+     qr/no key in PEM that needs no passphrase in file "\S+locked\.key"/,
+     shard($ssl, 'ssl_certificate DIR/good.pem',
+           'ssl_certificate_key DIR/locked.key')],
+    ['a key of another certificate',
+     qr/key in file "\S+other\.key" is not that of the certificate in file "\S+good\.pem"/,
+     shard($ssl, 'ssl_certificate DIR/good.pem',
+           'ssl_certificate_key DIR/other.key')],
+    ['a password file that is not there',
+     qr/"\S+nothing" failed \(2: No such file/,
+     shard('-password', 'password_file DIR/nothing')],
+    ['a password file that is empty',
+     qr/file "\S+empty" is empty/,
+     shard('-password', 'password_file DIR/empty')],
+    ['a password file with a line end only',
+     qr/file "\S+newline" is empty/,
+     shard('-password', 'password_file DIR/newline')],
+    ['a password file with a byte order mark',
+     qr/file "\S+bom" begins with a byte order mark/,
+     shard('-password', 'password_file DIR/bom')],
+    ['a password file with two lines',
+     qr/file "\S+two-lines" has more than one line/,
+     shard('-password', 'password_file DIR/two-lines')],
+    ['a password file that is too long',
+     qr/file "\S+long" is too long/,
+     shard('-password', 'password_file DIR/long')],
+    ['a password file with a NUL',
+     qr/file "\S+nul" has a null character/,
+     shard('-password', 'password_file DIR/nul')],
+
+    # --- what does not go together
+    ['TLS without "ssl on"', qr/"ssl_ca" without "ssl on"/,
+     shard('ssl_ca DIR/good.pem')],
+    ['a certificate without its key', qr/"ssl_certificate" and .* go together/,
+     shard($ssl, 'ssl_certificate DIR/good.pem')],
+    ['two passwords', qr/"password_file" directive is duplicate/,
+     shard('password x', 'password_file DIR/password')],
+    ['a retention shorter than a request may take',
+     qr/"payment_idempotency_retention" \(1s\) must be longer than "payment_timeout" \(5000ms\) of location "\/api\/payments"/,
+     shard() . 'payment_idempotency_retention 1s;'],
+    ['a request that may take as long as the retention',
+     qr/must be longer than "payment_timeout"/,
+     shard() . 'payment_idempotency_retention 1m;', 'payment_timeout 60s;'],
+    ['two shards in one database',
+     qr/payment_shard "main" and payment_shard "b" have the same database "payment" of server "127\.0\.0\.1:3306"/,
+     shard('slots 0-511')
+     . (shard('slots 512-1023') =~ s/main/b/r)],
+    ['two shards in one database, of the second server of one of them',
+     qr/have the same database "payment" of server "db2"/,
+     shard('slots 0-511', 'server db1 db2')
+     . (shard('slots 512-1023', 'server DB2:3306') =~ s/main/b/r)],
+    ['slots that nobody has', qr/no payment_shard has slots 1001-1023/,
+     shard('slots 0-1000')],
+    ['a slot that two have', qr/both have slot 500/,
+     shard('slots 0-500')
+     . (shard('slots 500-1023', 'database b') =~ s/main/b/r)],
+    ['two shards of one name', qr/duplicate payment_shard "main"/,
+     shard('slots 0-511') . shard('slots 512-1023', 'database b')],
+    ['no server', qr/no "server" in payment_shard "main"/, shard('-server')],
+    ['one server twice', qr/duplicate address in server "LOCALHOST:3306"/,
+     shard('server localhost LOCALHOST:3306')],
+    ['no database', qr/no "database" in payment_shard "main"/,
+     shard('-database')],
+    ['no user', qr/no "user" in payment_shard "main"/, shard('-user')],
+    ['no shard', qr/no "payment_shard" is defined, but "payment_api" needs one/,
+     ''],
+    ['a server that is a URL', qr/in server "mysql:\/\/db" of payment_shard/,
+     shard('server mysql://db')],
+    ['an IPv6 address without brackets', qr/an IPv6 address needs brackets/,
+     shard('server ::1')],
+    ['a port that is none', qr/invalid port in server "db:99999"/,
+     shard('server db:99999')],
+    ['a directive that there is not',
+     qr/unknown directive "hostname" in payment_shard/,
+     shard('hostname x')],
+    ['a currency that there is not', qr/"EURO" in "payment_currencies"/,
+     shard(), 'payment_currencies EURO;'],
+    ['a word that is no choice',
+     qr/"maybe" in "payment_idempotency_replay" directive, it must be "replay" or "conflict"/,
+     shard(), 'payment_idempotency_replay maybe;'],
+    ['two handlers', qr/is duplicate, or the location has another handler/,
+     shard(), 'payment_status;'],
+    ['an outbox without brokers',
+     qr/"payment_outbox on" needs "payment_kafka_brokers"/,
+     shard() . 'payment_outbox on;'],
+    ['a property that there is not', qr/no property "sasl\.usernam"/,
+     shard() . "$kafka payment_kafka_property sasl.usernam x;"],
+    ['a broker that is none', qr/invalid broker "" in/,
+     shard() . 'payment_kafka_brokers a:9092,;'],
+    ['a lease that is longer at least than at most',
+     qr/"payment_outbox_lock_at_least_for" must not be longer/,
+     shard() . "$kafka payment_outbox_lock_at_least_for 60s;"],
+    ['a batch of none', qr/"payment_batch_size" must be between 1 and 1024/,
+     shard() . 'payment_batch_size 0;'],
+);
+
+for (@errors) {
+    my ($what, $says, $http, $location) = @$_;
+
+    SKIP: {
+        skip 'root alone has files that others may not read', 2
+            if $user eq '' && $says =~ /workers' user/;
+
+        my ($status, $said) = config_test($http, $location);
+
+        isnt($status, 0, "nginx -t refuses $what");
+        like($said, qr/\[emerg\] [^\n]*$says/, '.. and says so')
+            or diag($said);
+    }
+}
+
+my @warnings = (
+    ['a database that answers later than the client gives up',
+     qr/"read_timeout" \(6000ms\) of payment_shard "main" is not shorter than "payment_timeout" \(5000ms\) of location "\/api\/payments"/,
+     shard('read_timeout 6s')],
+    ['the same by a short payment_timeout',
+     qr/is not shorter than "payment_timeout" \(2000ms\)/,
+     shard(), 'payment_timeout 2s;'],
+    ['nothing to prove who we are',
+     qr/no "password", "password_file" or "ssl_certificate" in payment_shard "main"/,
+     shard('-password')],
+);
+
+for (@warnings) {
+    my ($what, $says, $http, $location) = @$_;
+    my ($status, $said) = config_test($http, $location);
+
+    is($status, 0, "nginx -t takes $what") or diag($said);
+    like($said, qr/\[warn\] [^\n]*$says/, '.. with a warning') or diag($said);
+}
+
+# what is right is taken without a word
+for (
+    ['a password file that only root reads',
+     shard('-password', 'password_file DIR/password')],
+    ['a unix socket that needs no password',
+     shard('server unix:/run/mysqld.sock', '-password')],
+    ['an empty password that was meant', shard('password ""')],
+    ['a certificate for a password',
+     shard('-password', $ssl, 'ssl_ca DIR/good.pem',
+           'ssl_certificate DIR/good.pem', 'ssl_certificate_key DIR/good.key')],
+    ['shards that have databases of one name on two servers',
+     shard('slots 0-511', 'server db1')
+     . (shard('slots 512-1023', 'server db2') =~ s/main/b/r)],
+) {
+    my ($what, $http) = @$_;
+    my ($status, $said) = config_test($http);
+
+    is($status, 0, "nginx -t takes $what") or diag($said);
+    unlike($said, qr/\[(warn|error|crit|alert|emerg)\]/, '.. without a word')
+        or diag($said);
+}
+
+done_testing();

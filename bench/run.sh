@@ -9,7 +9,7 @@ set -euo pipefail
 
 dir=$BUILD/bench
 
-"$ROOT/tools/venv.sh"
+"$ROOT/tools/fetch.sh" venv
 need wrk wrk
 mkdir -p "$dir"
 

@@ -254,7 +254,8 @@ def start(options):
     tool('server.sh', 'kafka', 'start', DIR, str(KAFKA_PORT))
 
     for database in (OURS, BARE):
-        tool('database.sh', DIR, database, USER, PASSWORD)
+        tool('server.sh', 'mariadb', 'database', DIR, database, USER,
+             PASSWORD)
 
     with open(f'{DIR}/nginx.conf', 'w') as conf:
         conf.write(CONFIG.format(

@@ -138,8 +138,10 @@ is   'test-env sees that, too'       says "is not that of mariadb" \
 elsewhere $port
 is   'test-env wants it elsewhere'   says "mariadb runs on port $port" \
                                      test_env 1
-is   'a database is made'            tools/database.sh "$dir" payment u p
-is   'and can be made again'         tools/database.sh "$dir" payment u p
+is   'a database is made'            tools/server.sh mariadb database \
+                                     "$dir" payment u p
+is   'and can be made again'         tools/server.sh mariadb database \
+                                     "$dir" payment u p
 is   'it answers'                    answers yes
 is   'its user comes in by TCP'      quiet mariadb --no-defaults -h127.0.0.1 \
                                      -P$port -uu -pp payment -e 'DO 1'

@@ -84,7 +84,7 @@ exec 9>"$tree/lock"
 flock 9
 
 if [[ $source == "$BUILD/nginx-source" ]]; then
-    "$ROOT/tools/nginx-source.sh" 9>&-
+    "$ROOT/tools/fetch.sh" nginx 9>&-
 fi
 
 

@@ -67,7 +67,8 @@ start_mariadb() {
     PORT_VARIABLE=PAYMENT_DB_PORT \
         "$ROOT/tools/server.sh" mariadb start "$dir" "$db_port" || return 1
 
-    "$ROOT/tools/database.sh" "$dir" "$database" "$user" "$password" \
+    "$ROOT/tools/server.sh" mariadb database "$dir" \
+        "$database" "$user" "$password" \
         2>"$dir/migrate.log" || {
             last_lines "$dir/migrate.log"
             return 1
@@ -249,7 +250,7 @@ start() {
 
     say "building the module"
     "$ROOT/tools/build.sh" dynamic
-    "$ROOT/tools/kafka-libs.sh"
+    "$ROOT/tools/fetch.sh" kafka
 
     say "starting MariaDB on port $db_port and Kafka on port $kafka_port"
 

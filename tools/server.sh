@@ -5,11 +5,16 @@
 #   tools/server.sh kafka   start DIR PORT     broker PORT, controller PORT+1
 #   tools/server.sh nginx   start DIR CONF     prefix DIR, CONF inside it
 #   tools/server.sh SERVER  stop | kill | status | port DIR
+#   tools/server.sh mariadb database DIR NAME USER PASSWORD
 #
 # `start` returns when the server answers; on one that runs already it does
 # nothing. Data stays in DIR over a stop. `kill` is SIGKILL, for fault tests;
 # `status` prints the pid or fails; `port` prints the port at which that process
 # itself listens. Everything listens on loopback only.
+#
+# `database` makes the database, with the schema of sql/, and its user; one that
+# is there is brought up to date. The user may do what the module does and no
+# more, on the databases whose name starts with NAME.
 #
 # Settings, from the environment:
 #   MARIADB_BUFFER_POOL   innodb_buffer_pool_size (1G)
@@ -149,6 +154,31 @@ mariadb_start() {
 }
 
 
+mariadb_database() {
+    local database=$1 user=$2 password=$3
+    local client=(--no-defaults --protocol=socket
+                  --socket="$dir/mariadb.sock" --user="$(id -un)")
+
+    [[ $database$user =~ ^[A-Za-z0-9_]+$ ]] \
+        || die "the names of database and user are letters, digits and _"
+    [[ $password =~ ^[A-Za-z0-9_.-]+$ ]] \
+        || die "the password is letters, digits, '_', '.' and '-'"
+
+    # a client of the loopback port is not 'localhost' to the server
+    mariadb "${client[@]}" <<EOF
+CREATE DATABASE IF NOT EXISTS $database;
+
+CREATE USER IF NOT EXISTS '$user'@'localhost' IDENTIFIED BY '$password';
+CREATE USER IF NOT EXISTS '$user'@'127.0.0.1' IDENTIFIED BY '$password';
+
+GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE
+    ON \`$database%\`.* TO '$user'@'localhost', '$user'@'127.0.0.1';
+EOF
+
+    "$ROOT/tools/migrate.sh" "$database" "${client[@]}"
+}
+
+
 # --- Kafka
 
 kafka_text() {
@@ -214,7 +244,7 @@ kafka_start() {
 
     need java openjdk-17-jre-headless
     need kcat kcat
-    "$ROOT/tools/kafka-libs.sh"
+    "$ROOT/tools/fetch.sh" kafka
 
     port_free "$port" Kafka "${PORT_VARIABLE:-}"
     port_free "$((port + 1))" "Kafka's controller" "${PORT_VARIABLE:-}"
@@ -326,6 +356,11 @@ case $verb in
 
     status)
         pid_of "$pidfile" "$text"
+        ;;
+
+    database)
+        [[ $server == mariadb ]] && (( $# == 6 )) || usage
+        mariadb_database "${@:4}"
         ;;
 
     port)

@@ -164,7 +164,8 @@ start_mariadb() {
     PORT_VARIABLE=PAYMENT_TEST_DB_PORT \
         "$ROOT/tools/server.sh" mariadb start "$dir" "$db_port" || return 1
 
-    "$ROOT/tools/database.sh" "$dir" "$database" "$user" "$password" \
+    "$ROOT/tools/server.sh" mariadb database "$dir" \
+        "$database" "$user" "$password" \
         2>"$dir/migrate.log" || {
             last_lines "$dir/migrate.log"
             return 1

@@ -38,7 +38,7 @@ own_make() {
 
 
 run_unit() {
-    own_make -C t/unit PYTEST="$BUILD/venv/bin/python -m pytest"
+    own_make -C t/unit PYTHON="$BUILD/venv/bin/python"
 }
 
 
@@ -117,7 +117,7 @@ finish() {
              "[fault]"
 
 tools/install-deps.sh all
-tools/venv.sh
+tools/fetch.sh venv
 
 if [[ " $* " == *\ @(nginx|asan|api|fault)\ * ]]; then
     tools/build.sh dynamic

@@ -87,7 +87,7 @@ start() {
 
     "$ROOT/tools/install-deps.sh" run
     "$ROOT/tools/build.sh" dynamic
-    "$ROOT/tools/kafka-libs.sh"
+    "$ROOT/tools/fetch.sh" kafka
     mkdir -p "$dir"
 
     say "starting MariaDB, Kafka, two nodes and a balancer"
@@ -96,7 +96,8 @@ start() {
         "$ROOT/tools/server.sh" mariadb start "$dir" "$db_port"
 
     for database in payment_1 payment_2; do
-        "$ROOT/tools/database.sh" "$dir" $database payment payment \
+        "$ROOT/tools/server.sh" mariadb database "$dir" \
+            $database payment payment \
             2>"$dir/migrate.log" || {
                 last_lines "$dir/migrate.log"
                 die "the schema of $database could not be applied"

@@ -14,7 +14,7 @@ set -a
 eval "$settings"
 set +a
 
-"$ROOT/tools/venv.sh"
-"$ROOT/tools/install-k6.sh"
+"$ROOT/tools/fetch.sh" venv
+"$ROOT/tools/fetch.sh" k6
 
 exec "$BUILD/venv/bin/python" "$ROOT/bench/k6/run.py" "$@"

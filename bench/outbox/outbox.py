@@ -316,7 +316,7 @@ def main():
     tool('build.sh', 'dynamic')
     os.makedirs(f'{DIR}/logs', exist_ok=True)
     tool('server.sh', 'mariadb', 'start', DIR, str(DB_PORT))
-    tool('database.sh', DIR, DATABASE, USER, PASSWORD)
+    tool('server.sh', 'mariadb', 'database', DIR, DATABASE, USER, PASSWORD)
     tool('server.sh', 'kafka', 'start', DIR, str(KAFKA_PORT))
 
     with connect() as db, db.cursor() as cursor:

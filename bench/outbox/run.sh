@@ -9,7 +9,7 @@ set -euo pipefail
 
 dir=$BUILD/bench-outbox
 
-"$ROOT/tools/venv.sh"
+"$ROOT/tools/fetch.sh" venv
 mkdir -p "$dir"
 
 cleanup() {

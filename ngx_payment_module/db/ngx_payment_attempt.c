@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <errmsg.h>
 #include <mysqld_error.h>
+#include <mysql/plugin_auth.h>
 
 
 /* the migrations that this code was written for: sql/V*.sql */
@@ -20,6 +21,35 @@
 #define NGX_PAYMENT_ATTEMPT_STACK        (512 * 1024)
 
 
+/*
+ * A method of authentication, as the library's mysql/client_plugin.h has it.
+ * That header can not be included: it includes one that is not installed.
+ */
+
+#define NGX_PAYMENT_ATTEMPT_METHOD          2       /* a plugin's type */
+#define NGX_PAYMENT_ATTEMPT_METHOD_VERSION  0x01ff  /* 1, with all minor ones */
+
+typedef struct {
+    int            type;
+    unsigned int   interface_version;
+    const char    *name;
+    const char    *author;
+    const char    *desc;
+    unsigned int   version[3];
+    const char    *license;
+    void          *mysql_api;
+    int          (*init)(char *, size_t, int, va_list);
+    int          (*deinit)(void);
+    int          (*options)(const char *option, const void *value);
+    int          (*authenticate_user)(MYSQL_PLUGIN_VIO *vio, MYSQL *mysql);
+    int          (*hash_password_bin)(MYSQL *mysql, unsigned char *hash,
+                                      size_t *len);
+} ngx_payment_attempt_method_t;
+
+
+static ngx_int_t ngx_payment_attempt_load_methods(ngx_log_t *log);
+static int ngx_payment_attempt_tls_first(MYSQL_PLUGIN_VIO *vio,
+    MYSQL *mysql);
 static void ngx_payment_attempt_leave(int status, void *data);
 static char *ngx_payment_attempt_copy(u_char **p, const ngx_str_t *text);
 static void *ngx_payment_attempt_thread(void *data);
@@ -30,6 +60,41 @@ static ngx_uint_t ngx_payment_attempt_session(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_fail_by_library(
     ngx_payment_attempt_t *a);
 static void ngx_payment_attempt_pipe_handler(ngx_event_t *rev);
+
+
+/*
+ * How a server may ask for the password: only by methods that do not hand it
+ * over.  A server that nobody has verified could ask for it by any other one,
+ * behind TLS, too.
+ */
+
+#define NGX_PAYMENT_ATTEMPT_NATIVE     "mysql_native_password"
+#define NGX_PAYMENT_ATTEMPT_ED25519    "client_ed25519"
+#define NGX_PAYMENT_ATTEMPT_PARSEC     "parsec"
+#define NGX_PAYMENT_ATTEMPT_TLS_FIRST  "ngx_payment_tls_first"
+
+#define NGX_PAYMENT_ATTEMPT_METHODS                                           \
+    NGX_PAYMENT_ATTEMPT_NATIVE "," NGX_PAYMENT_ATTEMPT_ED25519 ","            \
+    NGX_PAYMENT_ATTEMPT_PARSEC "," NGX_PAYMENT_ATTEMPT_TLS_FIRST
+
+
+/*
+ * Without verification the library does without TLS where the server has none,
+ * and has sent the login by then.  A method of our own comes first, which sends
+ * nothing without TLS; behind TLS it says that it is not the user's method, and
+ * the server asks by that one, in one more round trip.
+ */
+
+static ngx_payment_attempt_method_t  ngx_payment_attempt_tls_first_method = {
+    .type = NGX_PAYMENT_ATTEMPT_METHOD,
+    .interface_version = NGX_PAYMENT_ATTEMPT_METHOD_VERSION,
+    .name = NGX_PAYMENT_ATTEMPT_TLS_FIRST,
+    .author = "",
+    .desc = "no login without TLS",
+    .version = { 1, 0, 0 },
+    .license = "",
+    .authenticate_user = ngx_payment_attempt_tls_first
+};
 
 
 static ngx_connection_t  *ngx_payment_attempt_pipe;
@@ -45,6 +110,10 @@ ngx_payment_attempt_init_process(ngx_cycle_t *cycle)
 
     if (ngx_payment_attempt_pipe) {
         return NGX_OK;
+    }
+
+    if (ngx_payment_attempt_load_methods(cycle->log) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     if (pipe2(fds, O_CLOEXEC) == -1) {
@@ -107,6 +176,67 @@ ngx_payment_attempt_exit_process(ngx_cycle_t *cycle)
     if (ngx_payment_attempt_threads) {
         (void) on_exit(ngx_payment_attempt_leave, NULL);
     }
+}
+
+
+/*
+ * The library loads a method at its first use.  Where two threads need it then,
+ * it fails in one of them, and what is logged is that access is denied.  So all
+ * are loaded before the first thread; one that is not installed may be missing.
+ */
+
+static ngx_int_t
+ngx_payment_attempt_load_methods(ngx_log_t *log)
+{
+    MYSQL       *mysql;
+    ngx_uint_t   i;
+
+    static const char *const  methods[] = {
+        NGX_PAYMENT_ATTEMPT_NATIVE,
+        NGX_PAYMENT_ATTEMPT_ED25519,
+        NGX_PAYMENT_ATTEMPT_PARSEC,
+        NULL
+    };
+
+    mysql = mysql_init(NULL);
+
+    if (mysql == NULL
+        || mysql_client_register_plugin(mysql,
+                                        (struct st_mysql_client_plugin *)
+                                        &ngx_payment_attempt_tls_first_method)
+           == NULL)
+    {
+        ngx_log_error(NGX_LOG_EMERG, log, 0,
+                      "payment: registering \"" NGX_PAYMENT_ATTEMPT_TLS_FIRST
+                      "\" failed: %s", mysql ? mysql_error(mysql) : "");
+        return NGX_ERROR;
+    }
+
+    for (i = 0; methods[i]; i++) {
+        (void) mysql_client_find_plugin(mysql, methods[i],
+                                        NGX_PAYMENT_ATTEMPT_METHOD);
+    }
+
+    mysql_close(mysql);
+
+    return NGX_OK;
+}
+
+
+/* In the thread of an attempt: see ngx_payment_attempt_tls_first_method. */
+
+static int
+ngx_payment_attempt_tls_first(MYSQL_PLUGIN_VIO *vio, MYSQL *mysql)
+{
+    /* where the server has TLS, the library begins it before it writes */
+
+    if (!(mysql->server_capabilities & CLIENT_SSL)
+        || vio->write_packet(vio, (const unsigned char *) "", 0) != 0)
+    {
+        return CR_ERROR;
+    }
+
+    return CR_OK;
 }
 
 
@@ -282,13 +412,20 @@ ngx_payment_attempt_connect(ngx_payment_attempt_t *a)
                            a->password, a->database, a->port, a->path, 0)
         == NULL)
     {
+        if (a->ssl && mysql_errno(a->mysql) == CR_UNKNOWN_ERROR
+            && !(a->mysql->server_capabilities & CLIENT_SSL))
+        {
+            /* our own method, which has no way to say why */
+            return ngx_payment_attempt_fail(a, CR_SSL_CONNECTION_ERROR,
+                                            "the server has no TLS");
+        }
+
         return ngx_payment_attempt_fail_by_library(a);
     }
 
     if (a->ssl && mysql_get_ssl_cipher(a->mysql) == NULL) {
-        /* without verification the library would do without TLS, too */
         return ngx_payment_attempt_fail(a, CR_SSL_CONNECTION_ERROR,
-                                        "the server has no TLS");
+                                        "the connection has no TLS");
     }
 
     if (ngx_payment_attempt_check(a) != 0) {
@@ -302,12 +439,12 @@ ngx_payment_attempt_connect(ngx_payment_attempt_t *a)
 static void
 ngx_payment_attempt_options(ngx_payment_attempt_t *a)
 {
-    my_bool       verify, yes;
+    my_bool       ssl, verify;
     unsigned int  protocol, infile;
 
-    yes = 1;
     infile = 0;
-    verify = a->ssl_verify;
+    ssl = a->ssl;
+    verify = a->ssl && a->ssl_verify;
     protocol = a->path ? MYSQL_PROTOCOL_SOCKET : MYSQL_PROTOCOL_TCP;
 
     (void) mysql_options(a->mysql, MYSQL_OPT_NONBLOCK, NULL);
@@ -318,12 +455,21 @@ ngx_payment_attempt_options(ngx_payment_attempt_t *a)
     (void) mysql_options(a->mysql, MYSQL_OPT_LOCAL_INFILE, &infile);
     (void) mysql_options(a->mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");
 
-    if (!a->ssl) {
+    (void) mysql_options(a->mysql, MARIADB_OPT_RESTRICTED_AUTH,
+                         NGX_PAYMENT_ATTEMPT_METHODS);
+
+    /* "off" is said, too: both are on by default since Connector/C 3.4 */
+    (void) mysql_options(a->mysql, MYSQL_OPT_SSL_ENFORCE, &ssl);
+    (void) mysql_options(a->mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
+
+    if (!ssl) {
         return;
     }
 
-    (void) mysql_options(a->mysql, MYSQL_OPT_SSL_ENFORCE, &yes);
-    (void) mysql_options(a->mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
+    if (!verify) {
+        (void) mysql_options(a->mysql, MYSQL_DEFAULT_AUTH,
+                             NGX_PAYMENT_ATTEMPT_TLS_FIRST);
+    }
 
     if (a->ssl_ca) {
         (void) mysql_options(a->mysql, MYSQL_OPT_SSL_CA, a->ssl_ca);

@@ -63,6 +63,19 @@ static void ngx_payment_attempt_pipe_handler(ngx_event_t *rev);
 
 
 /*
+ * Every session says itself what its server could have other defaults for (or
+ * an init_connect): what texts and times mean, that a value which does not fit
+ * is an error, that a result has all its rows, and that COMMIT is nothing else.
+ */
+
+static const char  ngx_payment_attempt_defaults[] =
+    "SET NAMES utf8mb4, SESSION time_zone = '+00:00',"
+    " SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',"
+    " SESSION sql_select_limit = 18446744073709551615,"
+    " SESSION sql_safe_updates = 0, SESSION completion_type = 0";
+
+
+/*
  * How a server may ask for the password: only by methods that do not hand it
  * over.  A server that nobody has verified could ask for it by any other one,
  * behind TLS, too.
@@ -556,9 +569,9 @@ ngx_payment_attempt_session(ngx_payment_attempt_t *a)
 
     a->phase = "setting the session up";
 
-    for (i = 0; a->session[i]; i++) {
-        sql = a->session[i];
+    sql = ngx_payment_attempt_defaults;
 
+    for (i = 0; sql; sql = a->session[i++]) {
         if (mysql_real_query(a->mysql, sql, strlen(sql))) {
             return ngx_payment_attempt_fail_by_library(a);
         }

@@ -118,9 +118,7 @@ static void ngx_payment_transaction_log(ngx_payment_transaction_t *t,
  */
 
 const char *const  ngx_payment_transaction_session[] = {
-    "SET SESSION time_zone = '+00:00',"
-    " sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',"
-    " innodb_lock_wait_timeout = 1, lock_wait_timeout = 1,"
+    "SET SESSION innodb_lock_wait_timeout = 1, lock_wait_timeout = 1,"
     " idle_transaction_timeout = 2, autocommit = 0",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     NULL

@@ -38,7 +38,7 @@ install: build          ## DESTDIR=, PREFIX=/usr: the module, migrate, docs
 
 install-deps:           ## the Debian packages and Python packages needed
 	@tools/install-deps.sh all
-	@tools/fetch.sh venv
+	@tools/fetch.sh venv promtool plugins
 
 run:                    ## everything on this machine, and one payment
 	@tools/run.sh start

@@ -2,7 +2,7 @@
 # names metrics (the dashboard, the alerts, the documentation) names these.
 #
 # status.t looks at the numbers; this file at the format and at the names.
-# promtool, which tools/install-deps.sh puts into build/bin, has its say too.
+# promtool, which tools/fetch.sh puts into build/bin, has its say too.
 # t/unit/test_docs.py goes on from here: it holds the dashboard, the alerts and
 # the documents to the table of docs/operations.md.
 

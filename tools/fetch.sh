@@ -1,5 +1,5 @@
 #!/bin/bash
-# Fetches what neither the project nor a Debian package of it has, into build/.
+# Fetches what the project neither has nor gets installed, into build/.
 #
 #   tools/fetch.sh kafka    build/kafka/libs     the jars that
 #                                                tools/kafka/pom.xml names
@@ -10,8 +10,10 @@
 #                                                PyPI if there is none
 #   tools/fetch.sh nginx    build/nginx-source   the distribution's, for builds
 #                                                that need more than nginx-dev
+#   tools/fetch.sh promtool build/bin/promtool   without Debian's service
+#   tools/fetch.sh plugins  build/plugins        MariaDB's, without its service
 #
-# The version of each is pinned. What is there in that version is left alone;
+# Several can be named at once. The version of each is pinned. What is there in that version is left alone;
 # otherwise one process fetches, and others wait for it. Nothing is printed
 # unless there is something to do.
 
@@ -27,6 +29,8 @@ declare -A product=(
     [venv]=$BUILD/venv/bin/python
     [k6]=$BUILD/bin/k6
     [nginx]=$BUILD/nginx-source/configure
+    [promtool]=$BUILD/bin/promtool
+    [plugins]=$BUILD/plugins
 )
 
 # where it is written down which version that is
@@ -35,6 +39,8 @@ declare -A record=(
     [venv]=$BUILD/venv/requirements.txt
     [k6]=$BUILD/bin/k6.version
     [nginx]=$BUILD/nginx-source/for
+    [promtool]=$BUILD/bin/promtool.version
+    [plugins]=$BUILD/plugins/version
 )
 
 
@@ -168,9 +174,11 @@ k6_fetch() {
 # The very version that is installed, where the archive still has its source
 # package; else the same upstream version of the release.
 
-installed_nginx() {
-    dpkg-query -W -f '${source:Version}' nginx 2>/dev/null \
-        || die "the Debian package nginx is not installed: run" \
+# installed PACKAGE: the version of its source package
+
+installed() {
+    dpkg-query -W -f '${source:Version}' "$1" 2>/dev/null \
+        || die "the Debian package $1 is not installed: run" \
                "'make install-deps'"
 }
 
@@ -178,7 +186,7 @@ installed_nginx() {
 nginx_wanted() {
     local version
 
-    version=$(installed_nginx) || exit 1
+    version=$(installed nginx) || exit 1
     printf '%s\n' "${version%-*}"
 }
 
@@ -197,13 +205,13 @@ apt_get() {
 
 nginx_fetch() {
     local dir=$BUILD/nginx-source work=$BUILD/nginx-source.new
-    local installed upstream codename
+    local version upstream codename
 
     need apt-get apt
     need dpkg-source dpkg-dev
 
-    installed=$(installed_nginx)
-    upstream=${installed%-*}
+    version=$(installed nginx)
+    upstream=${version%-*}
     codename=$(. /etc/os-release && printf '%s' "$VERSION_CODENAME")
 
     rm -rf -- "$dir" "$work"
@@ -221,7 +229,7 @@ nginx_fetch() {
     logged "$work/log" "apt-get cannot read the lists of source packages" \
         apt_get update
 
-    apt_get source --download-only "nginx=$installed" >>"$work/log" 2>&1 \
+    apt_get source --download-only "nginx=$version" >>"$work/log" 2>&1 \
         || logged "$work/log" "apt-get cannot fetch nginx's source package" \
             apt_get source --download-only "nginx/$codename"
 
@@ -234,12 +242,76 @@ nginx_fetch() {
 }
 
 
+# --- parts of Debian packages that would bring a service with them
+
+# unpack PACKAGE[=VERSION] DIR: into the directory, which is made
+
+unpack() {
+    local package=$1 dir=$2
+
+    rm -rf -- "$dir"
+    mkdir -p "$dir"
+
+    (cd "$dir" && logged log \
+        "apt-get cannot download $package; run 'apt-get update'" \
+        apt-get -qq -o APT::Sandbox::User="$(id -un)" download "$package")
+
+    dpkg-deb --extract "$dir"/*.deb "$dir"
+}
+
+
+# it only reads rules and metrics: any version will do
+
+promtool_wanted() {
+    printf 'any\n'
+}
+
+
+promtool_fetch() {
+    local work=$BUILD/promtool.new
+
+    say "unpacking promtool into build/bin"
+
+    unpack prometheus "$work"
+    mkdir -p "$BUILD/bin"
+    mv -- "$work/usr/bin/promtool" "$BUILD/bin/promtool"
+    rm -rf -- "$work"
+}
+
+
+plugins_wanted() {
+    installed mariadb-server-core
+}
+
+
+plugins_fetch() {
+    local work=$BUILD/plugins.new version
+
+    version=$(dpkg-query -W -f '${Version}' mariadb-server-core)
+    say "unpacking MariaDB's plugins into build/plugins"
+
+    unpack "mariadb-server=$version" "$work"
+    rm -rf -- "$BUILD/plugins"
+    mv -- "$work/usr/lib/mysql/plugin" "$BUILD/plugins"
+    rm -rf -- "$work"
+}
+
+
 # --- all of them
+
+if (( $# > 1 )); then
+    for what in "$@"; do
+        "${BASH_SOURCE[0]}" "$what"
+    done
+
+    exit
+fi
 
 what=${1:-}
 
 [[ -n $what && -n ${record[$what]:-} ]] \
-    || die "usage: tools/fetch.sh kafka | venv | k6 | nginx"
+    || die "usage: tools/fetch.sh kafka | venv | k6 | nginx | promtool |" \
+           "plugins .."
 
 # a comment makes no other version
 without_comments() {

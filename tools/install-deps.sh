@@ -102,29 +102,6 @@ install() {
 }
 
 
-# Of Debian's package prometheus the tests want one program, which reads rules,
-# and no server: the package is unpacked into build/, not installed.
-
-unpack_promtool() {
-    local work=$BUILD/promtool.$$
-
-    say "unpacking promtool into build/bin"
-    mkdir -p "$work" "$BUILD/bin"
-
-    (cd "$work" && apt-get -qq -o APT::Sandbox::User="$(id -un)" \
-        download prometheus) >"$work/log" 2>&1 || {
-            last_lines "$work/log"
-            rm -rf -- "$work"
-            die "apt-get cannot download the package prometheus;" \
-                "run 'apt-get update'"
-        }
-
-    dpkg-deb --extract "$work"/prometheus_*.deb "$work/tree"
-    mv -- "$work/tree/usr/bin/promtool" "$BUILD/bin/promtool"
-    rm -rf -- "$work"
-}
-
-
 command -v dpkg-query >/dev/null 2>&1 \
     || die "this is not a Debian system; install the equivalents of:" \
            "${run_packages[*]}"
@@ -146,8 +123,4 @@ fi
 
 if (( ${#wanted[@]} )); then
     install "${wanted[@]}"
-fi
-
-if [[ ${1:-all} == all && ! -x $BUILD/bin/promtool ]]; then
-    unpack_promtool
 fi

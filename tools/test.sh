@@ -117,7 +117,7 @@ finish() {
              "[fault]"
 
 tools/install-deps.sh all
-tools/fetch.sh venv
+tools/fetch.sh venv promtool plugins
 
 if [[ " $* " == *\ @(nginx|asan|api|fault)\ * ]]; then
     tools/build.sh dynamic

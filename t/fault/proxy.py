@@ -10,6 +10,11 @@ server has it, after the server has answered it, or in the middle.
     ...
     strike.wait()
 
+A proxy can also make the server look like one of another version:
+
+    proxy.version = '12.1.2-MariaDB'
+    proxy.rewrite('@@global.read_only', "'OFF'")
+
 Links that are TLS are forwarded unread.
 """
 
@@ -116,6 +121,7 @@ class Link:
         self.tls = False
         self.preparing = None
         self.statements = {}        # by their ids
+        self.greeted = False
 
     async def serve(self):
         proxy = self.proxy
@@ -217,6 +223,12 @@ class Link:
             await self._forward(self.server, packet)
             return True
 
+        if payload[0] in (COM_QUERY, COM_STMT_PREPARE):
+            for old, new in self.proxy.rewrites:
+                payload = payload.replace(old, new)
+
+            packet = len(payload).to_bytes(3, 'little') + b'\0' + payload
+
         if payload[0] == COM_STMT_PREPARE:
             self.preparing = payload[1:]
 
@@ -273,6 +285,10 @@ class Link:
             if not data:
                 break
 
+            if not self.greeted:
+                self.greeted = True
+                data = self._greeting(data)
+
             if self.preparing and data[4] == 0:
                 self.statements[data[5:9]] = self.preparing
                 self.preparing = None
@@ -299,6 +315,19 @@ class Link:
             await self._forward(self.client, data)
 
 
+    def _greeting(self, data):
+        """The server's first packet: one byte, its version, a zero byte, and
+        what stays as it is."""
+
+        if self.proxy.version is None:
+            return data
+
+        rest = data[data.index(b'\0', 5):]
+        payload = data[4:5] + b'5.5.5-' + self.proxy.version.encode() + rest
+
+        return len(payload).to_bytes(3, 'little') + b'\0' + payload
+
+
 class Proxy:
     """target: a path, or (host, port). Listens at host, port."""
 
@@ -308,6 +337,8 @@ class Proxy:
         self.port = free_port(host=host)
         self.links = set()
         self.strikes = []
+        self.version = None
+        self.rewrites = []
         self.delay = 0
         self.listener = None
         self.flow = None
@@ -317,6 +348,10 @@ class Proxy:
     def address(self):
         return f'[{self.host}]:{self.port}' if ':' in self.host \
             else f'{self.host}:{self.port}'
+
+    def rewrite(self, old, new):
+        """Every statement that has the one gets the other in its place."""
+        self.rewrites.append((old.encode(), new.encode()))
 
     async def _open(self):
         if self.flow is None:

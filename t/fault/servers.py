@@ -36,6 +36,9 @@ MODULES = os.environ.get('TEST_NGINX_LOAD_MODULES',
 USER = 'payment'
 PASSWORD = 'pay-ment-secret'
 
+# lines of a MariaDB's configuration, before plugin-load-add
+PLUGINS = f"plugin-dir = {ROOT / 'build' / 'plugins'}\n"
+
 TABLES = ('payment', 'idempotency_key', 'outbox_event', 'outbox_dead',
           'outbox_lease')
 
@@ -280,6 +283,32 @@ class MariaDB:
     def drop_database(self, name):
         with self.admin() as db:
             db.execute(f'DROP DATABASE {name}')
+
+    def replicate(self, primary):
+        """From where the primary is now; the data must be equal until there.
+        Returns when the replica has asked for it."""
+
+        log, position = primary.query('SHOW MASTER STATUS')[0][:2]
+
+        with primary.admin() as db:
+            db.execute("GRANT REPLICATION SLAVE ON *.* TO"
+                       " 'replica'@'127.0.0.1' IDENTIFIED BY 'replica'")
+
+        with self.admin() as db:
+            db.execute("CHANGE MASTER TO MASTER_HOST = '127.0.0.1',"
+                       f" MASTER_PORT = {primary.port},"
+                       " MASTER_USER = 'replica', MASTER_PASSWORD = 'replica',"
+                       f" MASTER_LOG_FILE = '{log}',"
+                       f" MASTER_LOG_POS = {position},"
+                       " MASTER_CONNECT_RETRY = 1")
+            db.execute('START SLAVE')
+
+        wait_for(lambda: self.status('Slave_running') == 'ON',
+                 what='the replica runs')
+
+    def status(self, name):
+        """The value of one status variable."""
+        return self.query(f"SHOW GLOBAL STATUS LIKE '{name}'")[0][1]
 
     def connections(self, database, db=None):
         """Ids of the module's connections to the database."""

@@ -5,12 +5,15 @@
 
 .PHONY: help build static asan install install-deps run run-two-nodes stop clean \
         test test-unit test-fuzz test-nginx test-asan test-api \
-        test-fault bench bench-k6 bench-k6-flow
+        test-fault bench bench-pair bench-k6 bench-k6-flow
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
 RATE     ?= 1000
 FLOWS    ?= 300
+
+# the commit that bench-pair compares with
+BASE ?= HEAD~1
 
 # what prove and pytest are given, e.g. PROVE="-v t/authorize.t"
 PROVE  ?=
@@ -77,6 +80,9 @@ test-fault:             ## faults on purpose; PYTEST="t/fault -k name" for some
 
 bench:                  ## saturation, beside what the machine can do
 	@bench/run.sh
+
+bench-pair:             ## this build beside an older one; BASE=COMMIT
+	@bench/pair.sh '$(BASE)'
 
 bench-k6:               ## 1000 authorisations a second; DURATION=60s RATE=1000
 	@bench/k6/run.sh authorize '$(DURATION)' '$(RATE)'

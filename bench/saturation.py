@@ -117,8 +117,9 @@ def wait_for(what, condition, seconds=60):
         time.sleep(0.005)
 
 
-def outbox_empty():
-    return not sql('SELECT EXISTS (SELECT 1 FROM outbox_event)')[0][0]
+def outbox_empty(database=OURS):
+    return not sql('SELECT EXISTS (SELECT 1 FROM outbox_event)',
+                   database)[0][0]
 
 
 class Cpu:
@@ -191,11 +192,11 @@ def bare(connections, rows, seconds, published=False):
     return run
 
 
-def ours(clients, seconds):
+def ours(clients, seconds, database=OURS):
     """One run of wrk, with what the servers did meanwhile."""
 
     before = status()['shards']
-    last = sql('SELECT HEX(MAX(id)) FROM payment')[0][0] or '00'
+    last = sql('SELECT HEX(MAX(id)) FROM payment', database)[0][0] or '00'
     cpu = Cpu()
     samples, over = [], threading.Event()
 
@@ -216,7 +217,7 @@ def ours(clients, seconds):
     over.set()
     sampler.join()
 
-    wait_for('the outbox coming empty', outbox_empty)
+    wait_for('the outbox coming empty', lambda: outbox_empty(database))
     empty_ms = (time.monotonic() - ended) * 1000
 
     line = next(l for l in output.splitlines() if l.startswith('RESULT'))
@@ -228,8 +229,8 @@ def ours(clients, seconds):
     cpu_us = cpu.per_payment_us(committed)
 
     # not by all of the table: that would empty the buffer pool of all else
-    new_rows = sql(f'SELECT COUNT(*) FROM payment WHERE id > X\'{last}\''
-                   )[0][0]
+    new_rows = sql(f'SELECT COUNT(*) FROM payment WHERE id > X\'{last}\'',
+                   database)[0][0]
 
     run.update(
         clients=clients, seconds=seconds, batch=round(committed / batches, 1),
@@ -247,26 +248,36 @@ def ours(clients, seconds):
     return run
 
 
-def start(options):
+def start_servers():
     os.makedirs(f'{DIR}/logs', exist_ok=True)
     tool('server.sh', 'mariadb', 'start', DIR, str(DB_PORT),
          MARIADB_BUFFER_POOL='1G', MARIADB_LOG_SIZE='2G')
     tool('server.sh', 'kafka', 'start', DIR, str(KAFKA_PORT))
 
-    for database in (OURS, BARE):
-        tool('server.sh', 'mariadb', 'database', DIR, database, USER,
-             PASSWORD)
+
+def start_nginx(workers, root=ROOT, database=OURS):
+    """nginx with the module that was built in root, and its helper at work."""
 
     with open(f'{DIR}/nginx.conf', 'w') as conf:
         conf.write(CONFIG.format(
-            root=ROOT, dir=DIR, database=OURS, db_user=USER,
+            root=root, dir=DIR, database=database, db_user=USER,
             db_password=PASSWORD, kafka_port=KAFKA_PORT, http_port=HTTP_PORT,
-            workers=options.workers,
+            workers=workers,
             user='user root;' if os.geteuid() == 0 else ''))
 
     tool('server.sh', 'nginx', 'start', DIR, 'nginx.conf')
     wait_for('the lease', lambda: any(s['lease_held'] for s in
                                       status()['outbox']['shards']))
+
+
+def start(options):
+    start_servers()
+
+    for database in (OURS, BARE):
+        tool('server.sh', 'mariadb', 'database', DIR, database, USER,
+             PASSWORD)
+
+    start_nginx(options.workers)
 
 
 def preload(rows):
@@ -343,6 +354,25 @@ def table(results):
     return '\n'.join(lines)
 
 
+def commit_of(root):
+    return subprocess.run(['git', '-C', root, 'rev-parse', '--short', 'HEAD'],
+                          check=True, capture_output=True,
+                          text=True).stdout.strip()
+
+
+def keep(name, results):
+    """Writes raw numbers to bench/results, and says where."""
+
+    path = os.path.join(HERE, 'results', name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+
+    with open(path, 'w') as out:
+        json.dump(results, out, indent=1)
+        out.write('\n')
+
+    print(f'raw numbers: {os.path.relpath(path, ROOT)}')
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('dir')
@@ -377,22 +407,13 @@ def main():
         for number in range(options.rounds):
             results['preloaded'].append(ours(64, options.seconds))
 
-    commit = subprocess.run(['git', '-C', ROOT, 'rev-parse', '--short', 'HEAD'],
-                            check=True, capture_output=True,
-                            text=True).stdout.strip()
+    commit = commit_of(ROOT)
     results['commit'] = commit
     results['options'] = {'rounds': options.rounds, 'seconds': options.seconds,
                           'workers': options.workers,
                           'preload': options.preload}
-    path = os.path.join(HERE, 'results', f'saturation-{commit}.json')
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-
-    with open(path, 'w') as out:
-        json.dump(results, out, indent=1)
-        out.write('\n')
-
     print(table(results))
-    print(f'raw numbers: {os.path.relpath(path, ROOT)}')
+    keep(f'saturation-{commit}.json', results)
 
 
 if __name__ == '__main__':

@@ -5,21 +5,11 @@
 #   bench/outbox/run.sh [--rows N,N..] [--rounds N] [--rate N] [--outage SECONDS]
 
 set -euo pipefail
-. "$(dirname -- "${BASH_SOURCE[0]}")/../../tools/lib.sh"
+. "$(dirname -- "${BASH_SOURCE[0]}")/../lib.sh"
 
 dir=$BUILD/bench-outbox
 
 "$ROOT/tools/fetch.sh" venv
-mkdir -p "$dir"
-
-cleanup() {
-    "$ROOT/tools/server.sh" nginx stop "$dir"
-    "$ROOT/tools/server.sh" kafka stop "$dir"
-    "$ROOT/tools/server.sh" mariadb stop "$dir"
-    rm -rf -- "$dir/mariadb" "$dir/kafka"
-}
-
-trap cleanup EXIT
-trap 'exit 130' INT TERM
+own_servers "$dir"
 
 "$BUILD/venv/bin/python" "$ROOT/bench/outbox/outbox.py" "$dir" "$@"

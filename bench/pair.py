@@ -1,0 +1,142 @@
+"""Two builds in turns, in one run: is the new one as fast as the one before?
+
+Called by pair.sh with the directory for its servers and the other checkout,
+which is built already. Both builds meet the same MariaDB and the same Kafka,
+each with a database of its own that its own migrations made; nginx is started
+anew for each run. In every round each build runs once with 64 clients and
+once with 256; which of them is first alternates.
+
+The machine's speed changes from minute to minute, so what counts is the ratio
+of the two runs of one round, and of those the median. CPU and memory of a
+worker and the helper are from the same runs.
+
+Raw numbers go to bench/results/pair-COMMIT-COMMIT.json.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+
+import saturation
+from saturation import ROOT, commit_of, keep, ours, start_nginx, tool
+
+CLIENTS = (64, 256)
+WARM_UP = 1                         # seconds, for a fresh nginx
+
+# what is compared, and the column's head
+FIGURES = (('rps', 'payments/s'), ('p50_ms', 'p50'), ('p99_ms', 'p99'),
+           ('worker0 us', 'worker us'), ('helper us', 'helper us'),
+           ('mariadbd us', 'mariadbd us'), ('kafka us', 'kafka us'),
+           ('worker0 MiB', 'worker MiB'), ('helper MiB', 'helper MiB'))
+
+
+def make_database(root, name):
+    """Its schema comes from the migrations of the checkout that is measured;
+    its user may do all that any version of the module does."""
+
+    client = ['mariadb', '--no-defaults', '--protocol=socket',
+              f'--socket={saturation.DIR}/mariadb.sock', '--user=root']
+    user, password = saturation.USER, saturation.PASSWORD
+
+    subprocess.run(client, check=True, text=True, input=f"""
+        CREATE DATABASE {name};
+        CREATE USER IF NOT EXISTS '{user}'@'localhost'
+            IDENTIFIED BY '{password}';
+        GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE ON {name}.*
+            TO '{user}'@'localhost';""")
+    subprocess.run([f'{root}/tools/migrate.sh', name, *client[1:]], check=True,
+                   stderr=subprocess.DEVNULL)
+
+
+def measure(root, database, clients, seconds):
+    start_nginx(1, root, database)
+
+    try:
+        ours(clients, WARM_UP, database)
+        run = ours(clients, seconds, database)
+    finally:
+        tool('server.sh', 'nginx', 'stop', saturation.DIR)
+
+    for name, value in run['cpu_us'].items():
+        run[f'{name} us'] = value
+
+    for name, value in run['resident_mib'].items():
+        run[f'{name} MiB'] = value
+
+    return run
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def table(rounds, names):
+    lines = [f'{"":24}' + ''.join(f'{head:>12}' for _, head in FIGURES)]
+
+    for clients in CLIENTS:
+        for name in names:
+            runs = [r[name] for r in rounds if r['clients'] == clients]
+            lines.append(f'{clients} clients, {name:12}' + ''.join(
+                f'{median([run[figure] for run in runs]):12.1f}'
+                for figure, _ in FIGURES))
+
+        new, base = names
+        lines.append(f'{"  ratio, median of pairs":24}' + ''.join(
+            f'{ratio(rounds, clients, figure, new, base):12.3f}'
+            for figure, _ in FIGURES))
+
+    return '\n'.join(lines)
+
+
+def ratio(rounds, clients, figure, new, base):
+    return median([r[new][figure] / r[base][figure] for r in rounds
+                   if r['clients'] == clients and r[base][figure]] or [1])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('dir')
+    parser.add_argument('base')
+    parser.add_argument('--rounds', type=int, default=6)
+    parser.add_argument('--seconds', type=int, default=8)
+    options = parser.parse_args()
+
+    saturation.DIR = options.dir
+    names = (commit_of(ROOT), commit_of(options.base))
+
+    if names[0] == names[1]:
+        raise SystemExit('bench: both builds are of the same commit')
+
+    builds = {names[0]: (ROOT, 'payment_new'),
+              names[1]: (options.base, 'payment_base')}
+
+    saturation.start_servers()
+
+    for root, database in builds.values():
+        make_database(root, database)
+
+    measure(*builds[names[1]], 64, saturation.WARM_UP)     # not counted
+
+    rounds = []
+
+    for number in range(options.rounds):
+        for clients in CLIENTS:
+            one = {'clients': clients, 'load': os.getloadavg()[0]}
+
+            for name in names if number % 2 else reversed(names):
+                one[name] = measure(*builds[name], clients, options.seconds)
+
+            rounds.append(one)
+            print(f'round {number + 1} of {options.rounds}, {clients} clients:'
+                  f' {one[names[0]]["rps"] / one[names[1]]["rps"]:.3f}',
+                  flush=True)
+
+    print(table(rounds, names))
+    keep(f'pair-{names[1]}-{names[0]}.json',
+         {'new': names[0], 'base': names[1], 'rounds': rounds,
+          'seconds': options.seconds})
+
+
+if __name__ == '__main__':
+    main()

@@ -316,13 +316,12 @@ def test_the_limits_of_the_description_are_the_apis(nginx):
 # --- and what nobody thought of
 
 def test_schemathesis(nginx, tmp_path):
-    shutil.copy(os.path.join(HOOKS, 'hooks.py'), tmp_path)
-    shutil.copy(os.path.join(os.path.dirname(__file__),
-                             'schemathesis_hooks.py'), tmp_path)
+    for name in ('hooks.py', 'fresh_keys.py'):
+        shutil.copy(os.path.join(HOOKS, name), tmp_path)
 
     settings = read(os.path.join(HOOKS, 'schemathesis.toml'))
     (tmp_path / 'schemathesis.toml').write_text(
-        settings.replace('hooks = "hooks"', 'hooks = "schemathesis_hooks"'))
+        settings.replace('hooks = "hooks"', 'hooks = "fresh_keys"'))
 
     workers = nginx.workers()
     log = os.path.join(nginx.prefix, 'logs', 'codes.log')

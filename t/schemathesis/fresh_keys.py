@@ -1,4 +1,4 @@
-"""Beside the hooks of t/schemathesis: new keys for most requests.
+"""The hooks of hooks.py, and new keys for most requests: what t/api runs.
 
 The description's own examples, and most of what is drawn, have few different
 keys: nearly every request would be another one with a key that was used, and

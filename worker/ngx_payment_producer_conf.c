@@ -35,6 +35,8 @@ static ngx_int_t ngx_payment_producer_conf_set(rd_kafka_conf_t *rkc,
 static ngx_int_t ngx_payment_producer_conf_set_number(rd_kafka_conf_t *rkc,
     const char *name, ngx_uint_t value, u_char *text, size_t size);
 static const char *ngx_payment_producer_conf_reserved(ngx_str_t *name);
+static ngx_int_t ngx_payment_producer_conf_check_values(rd_kafka_conf_t *rkc,
+    u_char *text, size_t size);
 static ngx_int_t ngx_payment_producer_conf_check_timeout(rd_kafka_conf_t *rkc,
     ngx_payment_outbox_conf_t *conf, u_char *text, size_t size);
 static ngx_int_t ngx_payment_producer_conf_check_topic(
@@ -97,8 +99,13 @@ ngx_payment_producer_conf_check(ngx_conf_t *cf, ngx_payment_outbox_conf_t *conf)
     rkc = ngx_payment_producer_conf_create(conf, text, sizeof(text));
 
     if (rkc) {
-        (void) ngx_payment_producer_conf_check_timeout(rkc, conf, text,
-                                                  sizeof(text));
+        if (ngx_payment_producer_conf_check_values(rkc, text, sizeof(text))
+            == NGX_OK)
+        {
+            (void) ngx_payment_producer_conf_check_timeout(rkc, conf, text,
+                                                           sizeof(text));
+        }
+
         rd_kafka_conf_destroy(rkc);
     }
 
@@ -347,6 +354,61 @@ ngx_payment_producer_conf_reserved(ngx_str_t *name)
     }
 
     return NULL;
+}
+
+
+/*
+ * A row is deleted because its delivery was reported.  So a report must mean
+ * that Kafka has the event, and there must be a way to Kafka at all.  What
+ * counts is the value that the library ends up with, under whichever of its
+ * names it was set.
+ */
+
+static ngx_int_t
+ngx_payment_producer_conf_check_values(rd_kafka_conf_t *rkc, u_char *text,
+    size_t size)
+{
+    char        value[64];
+    size_t      len;
+    ngx_uint_t  i;
+
+    static const struct {
+        const char  *name;
+        const char  *value;
+        const char  *why;
+    } refused[] = {
+        { "request.required.acks", "0",
+          "would report events as delivered that no broker has" },
+        { "test.mock.num.brokers", NULL,
+          "would report events as delivered that no broker has" },
+        { "partitioner", "random",
+          "would scatter a payment's events over partitions, out of order" },
+        { "sasl.mechanisms", "OAUTHBEARER",
+          "is not supported: librdkafka's own refresh of tokens ends the "
+          "process, and there is no other source of tokens" }
+    };
+
+    for (i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+
+        len = sizeof(value);
+
+        if (rd_kafka_conf_get(rkc, refused[i].name, value, &len)
+            != RD_KAFKA_CONF_OK)
+        {
+            continue;
+        }
+
+        if (refused[i].value ? ngx_strcasecmp((u_char *) value,
+                                              (u_char *) refused[i].value) == 0
+                             : ngx_strcmp(value, "0") != 0)
+        {
+            (void) ngx_snprintf(text, size, "\"%s\" of %s %s%Z",
+                                refused[i].name, value, refused[i].why);
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
 }
 
 

@@ -208,6 +208,22 @@ def test_properties(start_outbox, mariadb, database, kafka, topic):
           ), None),
     (dict(kafka_property=['security.protocol ssl',
                           'ssl.ca.location /no/such/file']), 'ssl'),
+    # what would report events as delivered that Kafka does not have
+    (dict(kafka_profile='reference', kafka_property='acks 0'), 'acks'),
+    (dict(kafka_profile='reference',
+          kafka_property='request.required.acks 0'), 'acks'),
+    (dict(kafka_profile='reference',
+          kafka_property=['acks 1', 'acks 0']), 'acks'),
+    (dict(kafka_profile='reference', kafka_property='acks 1'), None),
+    (dict(kafka_property='test.mock.num.brokers 1'), 'test.mock'),
+    (dict(kafka_property='partitioner random'), 'partitioner'),
+    # what can never reach Kafka, or ends the helper
+    (dict(kafka_property=['security.protocol sasl_ssl',
+                          'sasl.mechanisms OAUTHBEARER']), 'OAUTHBEARER'),
+    (dict(kafka_property=['security.protocol sasl_ssl',
+                          'sasl.mechanism OAUTHBEARER',
+                          'enable.sasl.oauthbearer.unsecure.jwt true']),
+     'OAUTHBEARER'),
     (dict(kafka_topic='"a b"'), 'payment_kafka_topic'),
     (dict(kafka_topic='x.$event'), None),
 ])

@@ -17,7 +17,7 @@ ngx_payment_breaker_init(ngx_payment_breaker_t *b,
     size_t                   size;
     uint64_t                 now;
     payment_breaker_conf_t   rules;
-    payment_breaker_state_e  before;
+    payment_breaker_state_e  forced;
 
     b->log = log;
     b->stats = &conf->stats->helper;
@@ -37,14 +37,13 @@ ngx_payment_breaker_init(ngx_payment_breaker_t *b,
         return NGX_ERROR;
     }
 
-    /* what an operator forced outlives a helper */
+    /* What an operator forced outlives a helper, but not what was shown: a
+     * breaker that is off is shown as DISABLED. */
 
-    before = (payment_breaker_state_e) b->stats->breaker_state;
+    forced = (payment_breaker_state_e) b->stats->breaker_forced;
 
-    if (b->on && (before == PAYMENT_BREAKER_FORCED_OPEN
-                  || before == PAYMENT_BREAKER_DISABLED))
-    {
-        (void) payment_breaker_force(&b->rules, now, before);
+    if (b->on && forced != PAYMENT_BREAKER_CLOSED) {
+        (void) payment_breaker_force(&b->rules, now, forced);
     }
 
     b->seen = b->rules.state;
@@ -57,8 +56,6 @@ ngx_uint_t
 ngx_payment_breaker_permit(ngx_payment_breaker_t *b, uint64_t now_ns,
     payment_event_t *e)
 {
-    e->counted = 0;
-
     return !b->on || payment_breaker_acquire(&b->rules, now_ns, &e->token);
 }
 
@@ -66,9 +63,8 @@ ngx_payment_breaker_permit(ngx_payment_breaker_t *b, uint64_t now_ns,
 void
 ngx_payment_breaker_unpermit(ngx_payment_breaker_t *b, payment_event_t *e)
 {
-    if (b->on && !e->counted) {
+    if (b->on) {
         payment_breaker_release(&b->rules, e->token);
-        e->counted = 1;
     }
 }
 
@@ -77,14 +73,55 @@ void
 ngx_payment_breaker_result(ngx_payment_breaker_t *b, uint64_t now_ns,
     payment_event_t *e, payment_breaker_outcome_e outcome)
 {
-    if (!b->on || e->counted) {
+    if (b->on) {
+        payment_breaker_on_result(&b->rules, now_ns, e->token,
+                                  now_ns - e->since_ns, outcome);
+    }
+}
+
+
+void
+ngx_payment_breaker_count(ngx_payment_breaker_t *b, uint64_t now_ns,
+    payment_inflight_t *table, uint64_t vain_ns,
+    ngx_payment_breaker_presumed_t *presumed)
+{
+    uint64_t          slow_ns, age;
+    payment_event_t  *e;
+
+    if (!b->on) {
         return;
     }
 
-    e->counted = 1;
+    slow_ns = b->rules.conf.slow_call_duration_threshold_ns;
 
-    payment_breaker_on_result(&b->rules, now_ns, e->token,
-                              now_ns - e->since_ns, outcome);
+    for (e = payment_inflight_first(table, PAYMENT_EVENT_SENT);
+         e;
+         e = e->next)
+    {
+        age = now_ns - e->since_ns;
+
+        if (age <= slow_ns && age <= vain_ns) {
+            break;
+        }
+
+        if (!payment_breaker_is_current(&b->rules, e->token)) {
+            continue;
+        }
+
+        presumed->slow += (age > slow_ns);
+        presumed->failed += (age > vain_ns);
+    }
+}
+
+
+void
+ngx_payment_breaker_presume(ngx_payment_breaker_t *b, uint64_t now_ns,
+    ngx_payment_breaker_presumed_t *presumed)
+{
+    if (presumed->slow || presumed->failed) {
+        payment_breaker_presume(&b->rules, now_ns, presumed->slow,
+                                presumed->failed);
+    }
 }
 
 
@@ -216,8 +253,13 @@ ngx_payment_breaker_force(ngx_payment_breaker_t *b,
         return NGX_ERROR;
     }
 
-    return payment_breaker_force(&b->rules, ngx_payment_clock_ns(), state) == 0
-           ? NGX_OK : NGX_ERROR;
+    if (payment_breaker_force(&b->rules, ngx_payment_clock_ns(), state) != 0) {
+        return NGX_ERROR;
+    }
+
+    b->stats->breaker_forced = state;
+
+    return NGX_OK;
 }
 
 
@@ -229,6 +271,7 @@ ngx_payment_breaker_reset(ngx_payment_breaker_t *b)
     }
 
     payment_breaker_reset(&b->rules, ngx_payment_clock_ns());
+    b->stats->breaker_forced = PAYMENT_BREAKER_CLOSED;
 
     return NGX_OK;
 }

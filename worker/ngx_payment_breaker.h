@@ -27,6 +27,12 @@ typedef struct {
 } ngx_payment_breaker_t;
 
 
+typedef struct {
+    uint32_t                     slow;
+    uint32_t                     failed;
+} ngx_payment_breaker_presumed_t;
+
+
 ngx_int_t ngx_payment_breaker_init(ngx_payment_breaker_t *b,
     ngx_payment_outbox_conf_t *conf, ngx_log_t *log);
 
@@ -37,9 +43,19 @@ ngx_uint_t ngx_payment_breaker_permit(ngx_payment_breaker_t *b,
 void ngx_payment_breaker_unpermit(ngx_payment_breaker_t *b,
     payment_event_t *e);
 
-/* An event's result counts once: it may be told before the event's report. */
 void ngx_payment_breaker_result(ngx_payment_breaker_t *b, uint64_t now_ns,
     payment_event_t *e, payment_breaker_outcome_e outcome);
+
+/*
+ * Counts the events of a table whose outcome is known before their report:
+ * those that are slow already, and those that are in flight for vain_ns, when
+ * that was in vain.  Then the breaker is told of all of them at once.
+ */
+void ngx_payment_breaker_count(ngx_payment_breaker_t *b, uint64_t now_ns,
+    payment_inflight_t *table, uint64_t vain_ns,
+    ngx_payment_breaker_presumed_t *presumed);
+void ngx_payment_breaker_presume(ngx_payment_breaker_t *b, uint64_t now_ns,
+    ngx_payment_breaker_presumed_t *presumed);
 
 /* Are permits for probes only? */
 ngx_uint_t ngx_payment_breaker_probing(ngx_payment_breaker_t *b);

@@ -28,6 +28,7 @@
 #define NGX_PAYMENT_OUTBOX_DRAIN_TICK     10             /* ms */
 #define NGX_PAYMENT_OUTBOX_REPORT_PATIENCE  5000         /* ms */
 #define NGX_PAYMENT_OUTBOX_OVERDUE_TICKS  20
+#define NGX_PAYMENT_OUTBOX_VAIN           2000           /* ms */
 #define NGX_PAYMENT_OUTBOX_TERMINATE_DRAIN  1000         /* ms */
 #define NGX_PAYMENT_OUTBOX_CLOSE_MIN      100            /* ms */
 
@@ -72,13 +73,14 @@ static void ngx_payment_outbox_ring(ngx_event_t *ev);
 static void ngx_payment_outbox_tick(ngx_event_t *ev);
 static void ngx_payment_outbox_watch(ngx_payment_outbox_t *o, uint64_t now_ns);
 
+static void ngx_payment_outbox_presume(ngx_payment_outbox_t *o,
+    uint64_t now_ns);
 static void ngx_payment_outbox_breaker_act(ngx_payment_outbox_t *o);
 
 static void ngx_payment_outbox_report(void *data, payment_event_t *e,
     ngx_payment_verdict_e verdict, rd_kafka_resp_err_t err);
 static void ngx_payment_outbox_abandoned(void *data);
 static void ngx_payment_outbox_room(void *data);
-static void ngx_payment_outbox_down(void *data, rd_kafka_resp_err_t err);
 
 static void ngx_payment_outbox_exit(void);
 static void ngx_payment_outbox_end(ngx_payment_outbox_t *o);
@@ -96,8 +98,7 @@ static ngx_pid_t              ngx_payment_outbox_pid;
 static const ngx_payment_producer_handlers_t  ngx_payment_outbox_handlers = {
     ngx_payment_outbox_report,
     ngx_payment_outbox_abandoned,
-    ngx_payment_outbox_room,
-    ngx_payment_outbox_down
+    ngx_payment_outbox_room
 };
 
 
@@ -465,11 +466,7 @@ ngx_payment_outbox_tick(ngx_event_t *ev)
     now = ngx_payment_clock_ns();
 
     ngx_payment_breaker_tick(&o->relays.breaker, now);
-
-    for (i = 0; i < o->relays.n; i++) {
-        ngx_payment_relay_tell_breaker(&o->relays.relays[i], now, 0);
-    }
-
+    ngx_payment_outbox_presume(o, now);
     ngx_payment_outbox_breaker_act(o);
     ngx_payment_outbox_watch(o, now);
 
@@ -534,6 +531,37 @@ ngx_payment_outbox_watch(ngx_payment_outbox_t *o, uint64_t now_ns)
 
 
 /*
+ * Waiting for reports would take as long as an event may take.  So the breaker
+ * learns at once of events that are slow, and of those that are in flight while
+ * no broker can be reached; but a connection that is cut and made again within
+ * NGX_PAYMENT_OUTBOX_VAIN is no failure, for the library sends again what was
+ * on it.
+ */
+
+static void
+ngx_payment_outbox_presume(ngx_payment_outbox_t *o, uint64_t now_ns)
+{
+    uint64_t                        down, vain;
+    ngx_uint_t                      i;
+    ngx_payment_breaker_presumed_t  presumed;
+
+    down = o->relays.producer.down_since_ns;
+    vain = NGX_PAYMENT_OUTBOX_VAIN * 1000000ULL;
+    vain = (down && now_ns - down > vain) ? vain : UINT64_MAX;
+
+    ngx_memzero(&presumed, sizeof(ngx_payment_breaker_presumed_t));
+
+    for (i = 0; i < o->relays.n; i++) {
+        ngx_payment_breaker_count(&o->relays.breaker, now_ns,
+                                  &o->relays.relays[i].sh.table, vain,
+                                  &presumed);
+    }
+
+    ngx_payment_breaker_presume(&o->relays.breaker, now_ns, &presumed);
+}
+
+
+/*
  * An open breaker sends nothing, so what the producer has in its queue comes
  * back.  The breaker opens in the middle of reports, which is why this is not
  * done there.
@@ -590,25 +618,6 @@ ngx_payment_outbox_room(void *data)
 
     for (i = 0; i < o->relays.n; i++) {
         ngx_payment_relay_pump(&o->relays.relays[i]);
-    }
-}
-
-
-/* No broker is reached, so nothing that is in flight can arrive: the breaker is
- * told now, and not when the events have become slow. */
-
-static void
-ngx_payment_outbox_down(void *data, rd_kafka_resp_err_t err)
-{
-    ngx_payment_outbox_t *o = data;
-
-    uint64_t    now;
-    ngx_uint_t  i;
-
-    now = ngx_payment_clock_ns();
-
-    for (i = 0; i < o->relays.n; i++) {
-        ngx_payment_relay_tell_breaker(&o->relays.relays[i], now, 1);
     }
 }
 

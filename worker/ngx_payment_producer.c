@@ -106,6 +106,7 @@ ngx_payment_producer_start(ngx_payment_producer_t *p)
     p->state = NGX_PAYMENT_PRODUCER_UP;
     p->outstanding = 0;
     p->full = 0;
+    p->down_since_ns = 0;
 
     (void) ngx_atomic_fetch_add(&p->conf->stats->helper.producers, 1);
 
@@ -572,7 +573,11 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
         p->last_error = err;
         p->conf->stats->helper.kafka_up = 0;
-        p->handlers->down(p->data, err);
+
+        if (p->down_since_ns == 0) {
+            p->down_since_ns = ngx_payment_clock_ns();
+        }
+
         break;
 
     case RD_KAFKA_RESP_ERR__TRANSPORT:
@@ -594,6 +599,8 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 static void
 ngx_payment_producer_up(ngx_payment_producer_t *p)
 {
+    p->down_since_ns = 0;
+
     if (p->conf->stats->helper.kafka_up && p->last_error == 0) {
         return;
     }

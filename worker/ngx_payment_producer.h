@@ -62,9 +62,6 @@ typedef struct {
 
     /* after reports, or there is a new producer: go on sending */
     void   (*room)(void *data);
-
-    /* no broker can be reached */
-    void   (*down)(void *data, rd_kafka_resp_err_t err);
 } ngx_payment_producer_handlers_t;
 
 
@@ -92,6 +89,7 @@ typedef struct {
 
     ngx_event_t                        timer;        /* NONE, SPENT */
     uint64_t                           give_up_at;   /* SPENT: ms */
+    uint64_t                           down_since_ns;  /* 0: not known */
     rd_kafka_resp_err_t                last_error;   /* said in the log */
     unsigned                           closing:1;
     unsigned                           full:1;

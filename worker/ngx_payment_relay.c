@@ -864,26 +864,6 @@ ngx_payment_relay_oldest(ngx_payment_relay_t *r)
 }
 
 
-void
-ngx_payment_relay_tell_breaker(ngx_payment_relay_t *r, uint64_t now_ns,
-    ngx_uint_t failed)
-{
-    uint64_t          slow;
-    payment_event_t  *e;
-
-    slow = r->all->conf->breaker.slow_call_duration_threshold_ns;
-
-    for (e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_SENT);
-         e && (failed || now_ns - e->since_ns > slow);
-         e = e->next)
-    {
-        ngx_payment_breaker_result(&r->all->breaker, now_ns, e,
-                                   failed ? PAYMENT_BREAKER_FAILURE
-                                          : PAYMENT_BREAKER_SUCCESS);
-    }
-}
-
-
 ngx_int_t
 ngx_payment_relay_replay(ngx_payment_relay_t *r, uint64_t id)
 {

@@ -95,10 +95,6 @@ void ngx_payment_relay_abandoned(ngx_payment_relay_t *r);
 /* What time brings: retries, slow calls, gauges. */
 void ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns);
 
-/* Tells the breaker of those that are in flight for too long, or of all. */
-void ngx_payment_relay_tell_breaker(ngx_payment_relay_t *r, uint64_t now_ns,
-    ngx_uint_t failed);
-
 /* Since when the oldest event is in flight, in monotonic ns; 0: none is. */
 uint64_t ngx_payment_relay_oldest(ngx_payment_relay_t *r);
 

@@ -114,6 +114,7 @@ typedef struct {
 
     /* the breaker's snapshot; rates in 1/100 %, -100 = undefined */
     ngx_atomic_t    breaker_state;
+    ngx_atomic_t    breaker_forced;    /* by an operator; CLOSED: not */
     ngx_atomic_t    breaker_failure_rate;
     ngx_atomic_t    breaker_slow_rate;
     ngx_atomic_t    breaker_buffered;

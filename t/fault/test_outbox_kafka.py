@@ -10,6 +10,7 @@ import pytest
 
 from client import Load
 from conftest import LONG
+from kafka_proxy import KafkaProxy
 from outbox import (ADMIN, COLUMNS, Kafka, Writer, _kafka, admin,  # noqa: F401
                     committed, fill, helper, judge, kafka, outbox, pending,
                     relay, settings, start_outbox, topic, wait_empty,
@@ -176,6 +177,79 @@ def test_open_sends_nothing(start_outbox, mariadb, database, kafka, topic):
     wait_state(nginx, 'DISABLED')
     admin(nginx, 'breaker-reset')
     wait_state(nginx, 'CLOSED')
+
+
+def test_off_is_not_disabled(start_outbox, mariadb, database, kafka, topic):
+    """What is shown while there is no breaker is not what an operator said:
+    switched on by a reload, the breaker begins CLOSED."""
+
+    nginx = start_outbox(breaker='off')
+    wait_leased(nginx)
+    wait_state(nginx, 'DISABLED')
+
+    (nginx.dir / 'nginx.conf').write_text(
+        nginx.config().replace('payment_breaker off', 'payment_breaker on'))
+    old = helper(nginx)
+    nginx.reload()
+    wait_for(lambda: helper(nginx) != old and relay(nginx)['lease_held'], 10,
+             'the new helper')
+
+    wait_state(nginx, 'CLOSED', seconds=5)
+    expected = fill(mariadb, database, 20)
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected, 0, 8)
+
+
+def test_slow_and_then_failed(start_outbox, mariadb, database, kafka, topic):
+    """An event that is slow opens the breaker before its report comes; and
+    what the report says is what is counted."""
+
+    nginx = start_outbox(kafka_property='message.timeout.ms 3000',
+                         breaker_slow_call_duration_threshold='1s',
+                         breaker_wait_duration_in_open_state='30s')
+    wait_leased(nginx)
+    kafka.freeze()
+    fill(mariadb, database, 60)
+    wait_state(nginx, 'OPEN', seconds=3)
+
+    wait_for(lambda: relay(nginx)['in_flight'] == 0, 15, 'the reports')
+    seen = wait_for(lambda: breaker(nginx)['buffered_calls'] and breaker(nginx), 5,
+                    'the results')
+    assert seen['failed_calls'] == seen['buffered_calls'], seen
+    assert seen['failure_rate'] in (-1, 100), seen
+
+
+@pytest.fixture
+def proxy(kafka):
+    proxy = KafkaProxy(kafka)
+    yield proxy
+    proxy.close()
+
+
+def test_a_cut_connection_is_no_outage(start_outbox, mariadb, database, kafka,
+                                       topic, proxy):
+    """A connection that is reset with events on it, as brokers do hourly to
+    renew a login: made again, nothing twice, and the breaker hears nothing."""
+
+    nginx = start_outbox(kafka_brokers=proxy.address)
+    wait_leased(nginx)
+    expected = fill(mariadb, database, 100)
+    wait_empty(mariadb, database)
+    accepted = proxy.accepted
+
+    for _ in range(5):
+        proxy.held.set()
+        expected.update(fill(mariadb, database, 100))
+        wait_for(lambda: relay(nginx)['in_flight'] == 100, 10, 'a full line')
+        proxy.cut()
+        proxy.held.clear()
+        wait_empty(mariadb, database, 10)
+
+    assert proxy.accepted >= accepted + 5
+    assert transitions(nginx) == []
+    assert breaker(nginx)['state'] == 'CLOSED'
+    assert outbox(nginx)['producers'] == 1
+    judge(kafka.messages(topic), expected, 0, 8)
 
 
 def test_probes_are_of_distinct_keys(start_outbox, mariadb, database, kafka,

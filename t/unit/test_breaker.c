@@ -190,6 +190,111 @@ assert_transition(payment_breaker_event_t *e, payment_breaker_state_e from,
 
 /* a duration of the slow-call threshold is not slow, one over it is */
 
+/* calls that are slow, or fail, before their result has come */
+
+static void
+test_what_is_presumed_opens_and_is_not_recorded(void **state)
+{
+    fixture_t                  *f;
+    unsigned                    i;
+    payment_breaker_token_t     token[60];
+    payment_breaker_snapshot_t  s;
+
+    f = *state;
+
+    for (i = 0; i < 60; i++) {
+        token[i] = permitted(f);
+        assert_true(payment_breaker_is_current(&f->b, token[i]));
+    }
+
+    /* below the minimum, and below the threshold, nothing follows */
+
+    payment_breaker_presume(&f->b, f->now, 4, 4);
+    assert_int_equal(f->b.state, PAYMENT_BREAKER_CLOSED);
+
+    calls(f, 61, PAYMENT_BREAKER_SUCCESS, FAST);
+    payment_breaker_presume(&f->b, f->now, 60, 0);
+    assert_int_equal(f->b.state, PAYMENT_BREAKER_OPEN);
+
+    assert_int_equal(event(f, 1)->type,
+                     PAYMENT_BREAKER_EVENT_SLOW_CALL_RATE_EXCEEDED);
+
+    /* the window keeps the newest hundred: 60 are slow, and 40 were fast */
+
+    assert_float_equal(event(f, 1)->rate, 60.0, 0.01);
+
+    s = look(f);
+    assert_int_equal(s.slow, 0);
+    assert_int_equal(s.buffered, 61);
+
+    /* the results are what they are */
+
+    f->now += 3 * SECOND;
+
+    for (i = 0; i < 60; i++) {
+        result(f, token[i], PAYMENT_BREAKER_FAILURE, SLOW);
+    }
+
+    s = look(f);
+    assert_int_equal(s.buffered, 100);
+    assert_int_equal(s.failed, 60);
+    assert_int_equal(s.slow_failed, 60);
+    assert_int_equal(s.calls[PAYMENT_BREAKER_SUCCESS].count, 61);
+    assert_int_equal(s.calls[PAYMENT_BREAKER_FAILURE].count, 60);
+    assert_float_equal(s.failure_rate, 60.0, 0.01);
+}
+
+
+static void
+test_what_is_presumed_closes_nothing(void **state)
+{
+    fixture_t                *f;
+    payment_breaker_token_t   token;
+
+    f = *state;
+
+    trip_to_half_open(f);
+    token = permitted(f);
+    assert_true(payment_breaker_is_current(&f->b, token));
+
+    (void) permitted(f);
+    (void) permitted(f);
+
+    payment_breaker_presume(&f->b, f->now, 1, 0);
+    assert_int_equal(f->b.state, PAYMENT_BREAKER_HALF_OPEN);
+
+    payment_breaker_presume(&f->b, f->now, 3, 3);
+    assert_int_equal(f->b.state, PAYMENT_BREAKER_OPEN);
+
+    /* states without a window presume nothing */
+
+    payment_breaker_force(&f->b, f->now, PAYMENT_BREAKER_DISABLED);
+    assert_false(payment_breaker_is_current(&f->b, token));
+    payment_breaker_presume(&f->b, f->now, 100, 100);
+    assert_int_equal(f->b.state, PAYMENT_BREAKER_DISABLED);
+}
+
+
+static void
+test_what_is_presumed_in_a_window_of_seconds(void **state)
+{
+    fixture_t  *f;
+
+    f = *state;
+
+    f->conf.sliding_window_type = PAYMENT_BREAKER_TIME_BASED;
+    f->conf.sliding_window_size = 10;
+    fixture_start(f);
+
+    calls(f, 10, PAYMENT_BREAKER_SUCCESS, FAST);
+    payment_breaker_presume(&f->b, f->now, 0, 9);
+    assert_int_equal(f->b.state, PAYMENT_BREAKER_CLOSED);
+
+    payment_breaker_presume(&f->b, f->now, 0, 10);
+    assert_int_equal(f->b.state, PAYMENT_BREAKER_OPEN);
+}
+
+
 static void
 test_rates_are_undefined_below_the_minimum(void **state)
 {
@@ -1195,6 +1300,9 @@ int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
+        unit(test_what_is_presumed_opens_and_is_not_recorded),
+        unit(test_what_is_presumed_closes_nothing),
+        unit(test_what_is_presumed_in_a_window_of_seconds),
         unit(test_rates_are_undefined_below_the_minimum),
         unit(test_trips_at_the_threshold_not_above_it),
         unit(test_slow_successes_trip),

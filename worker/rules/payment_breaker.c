@@ -34,7 +34,8 @@ static uint64_t payment_breaker_open_wait(payment_breaker_t *b);
 static void payment_breaker_fresh_metrics(payment_breaker_t *b,
     payment_breaker_window_e type, uint32_t size);
 static int payment_breaker_deny(payment_breaker_t *b);
-static void payment_breaker_evaluate(payment_breaker_t *b);
+static void payment_breaker_evaluate(payment_breaker_t *b,
+    payment_breaker_rates_t rates, int presumed);
 static void payment_breaker_publish_rate(payment_breaker_t *b,
     payment_breaker_event_e type, float rate);
 static void payment_breaker_publish(payment_breaker_t *b,
@@ -49,6 +50,8 @@ static void payment_breaker_window_advance(payment_breaker_window_t *w,
     uint64_t now_ns);
 static payment_breaker_rates_t payment_breaker_window_rates(
     const payment_breaker_window_t *w);
+static payment_breaker_rates_t payment_breaker_window_presume(
+    const payment_breaker_window_t *w, uint32_t slow, uint32_t failed);
 
 
 const uint64_t  payment_breaker_bucket_ns[PAYMENT_BREAKER_BUCKETS - 1] = {
@@ -332,7 +335,24 @@ payment_breaker_on_result(payment_breaker_t *b, uint64_t now_ns,
     }
 
     payment_breaker_window_record(&b->window, b->now_ns, flags);
-    payment_breaker_evaluate(b);
+    payment_breaker_evaluate(b, payment_breaker_window_rates(&b->window), 0);
+}
+
+
+void
+payment_breaker_presume(payment_breaker_t *b, uint64_t now_ns, uint32_t slow,
+    uint32_t failed)
+{
+    payment_breaker_advance(b, now_ns);
+
+    if (b->window.size == 0) {
+        return;
+    }
+
+    payment_breaker_window_advance(&b->window, b->now_ns);
+
+    payment_breaker_evaluate(b,
+             payment_breaker_window_presume(&b->window, slow, failed), 1);
 }
 
 
@@ -686,15 +706,13 @@ payment_breaker_deny(payment_breaker_t *b)
 }
 
 
-/* A result was recorded: do the rates ask for another state? */
+/* Do the rates, recorded or presumed, ask for another state? */
 
 static void
-payment_breaker_evaluate(payment_breaker_t *b)
+payment_breaker_evaluate(payment_breaker_t *b, payment_breaker_rates_t rates,
+    int presumed)
 {
-    unsigned                 failure, slow;
-    payment_breaker_rates_t  rates;
-
-    rates = payment_breaker_window_rates(&b->window);
+    unsigned  failure, slow;
 
     if (rates.failure_rate < 0) {
         return;
@@ -725,9 +743,13 @@ payment_breaker_evaluate(payment_breaker_t *b)
         break;
 
     case PAYMENT_BREAKER_HALF_OPEN:
-        payment_breaker_transition(b, (failure || slow)
-                                      ? PAYMENT_BREAKER_OPEN
-                                      : PAYMENT_BREAKER_CLOSED);
+        if (failure || slow) {
+            payment_breaker_transition(b, PAYMENT_BREAKER_OPEN);
+
+        } else if (!presumed) {
+            payment_breaker_transition(b, PAYMENT_BREAKER_CLOSED);
+        }
+
         break;
 
     case PAYMENT_BREAKER_METRICS_ONLY:
@@ -979,4 +1001,44 @@ payment_breaker_window_rates(const payment_breaker_window_t *w)
     rates.slow_call_rate = (float) w->slow * 100.0f / (float) w->calls;
 
     return rates;
+}
+
+
+/* The rates of a window into which some more results have come, of which a
+ * window of calls keeps the newest. */
+
+static payment_breaker_rates_t
+payment_breaker_window_presume(const payment_breaker_window_t *w,
+    uint32_t slow, uint32_t failed)
+{
+    uint32_t                  i, n, kept;
+    payment_breaker_window_t  then;
+
+    then = *w;
+
+    if (w->type == PAYMENT_BREAKER_COUNT_BASED) {
+
+        slow = slow < w->size ? slow : w->size;
+        failed = failed < w->size ? failed : w->size;
+        n = slow > failed ? slow : failed;
+
+        kept = w->size - n;
+        kept = kept < w->calls ? kept : (uint32_t) w->calls;
+
+        then.calls = kept;
+        then.failed = 0;
+        then.slow = 0;
+
+        for (i = 1; i <= kept; i++) {
+            n = w->ring.calls[(w->head + w->size - i) % w->size];
+            then.failed += (n & PAYMENT_BREAKER_CALL_FAILED) != 0;
+            then.slow += (n & PAYMENT_BREAKER_CALL_SLOW) != 0;
+        }
+    }
+
+    then.calls += slow > failed ? slow : failed;
+    then.failed += failed;
+    then.slow += slow;
+
+    return payment_breaker_window_rates(&then);
 }

@@ -24,6 +24,11 @@
  *   timed, but not recorded.  OPEN keeps the metrics of the state before, so
  *   late results of that state are recorded there, as upstream does.
  * - A permit can be given back only to the HALF_OPEN that granted it.
+ * - A call that is slow already is known to be slow before its result comes,
+ *   and so is one that fails because nobody can be reached.  Upstream waits for
+ *   the result; here payment_breaker_presume() opens the breaker as if it had
+ *   come.  The result itself is recorded, published and timed once, as what it
+ *   was.
  * - A timer dies with its state.  Upstream's reset() leaves the timer of OPEN
  *   running, which can cut short a later OPEN.
  * - DISABLED and FORCED_OPEN have no window, also when OPEN follows them.
@@ -283,6 +288,25 @@ int payment_breaker_acquire(payment_breaker_t *b, uint64_t now_ns,
 void payment_breaker_on_result(payment_breaker_t *b, uint64_t now_ns,
     payment_breaker_token_t token, uint64_t duration_ns,
     payment_breaker_outcome_e outcome);
+
+/*
+ * Judges the rates as if the results of some calls had come that are still on
+ * their way: so many that are slow, so many that fail.  It may open the breaker
+ * and never closes it; nothing is recorded.  Only calls whose token is current
+ * may be counted.
+ */
+
+void payment_breaker_presume(payment_breaker_t *b, uint64_t now_ns,
+    uint32_t slow, uint32_t failed);
+
+
+static inline int
+payment_breaker_is_current(const payment_breaker_t *b,
+    payment_breaker_token_t token)
+{
+    return token == b->generation;
+}
+
 
 /* the call was not made: purged, queue full */
 

@@ -63,7 +63,6 @@ struct payment_event_s {
     uint16_t                 reason;        /* the caller's: why REFUSED */
     uint8_t                  state;         /* payment_event_state_e */
     unsigned                 follower:1;    /* DEAD only for its payment's */
-    unsigned                 counted:1;     /* the breaker has its result */
     unsigned                 asked:1;       /* WANTED: the read is under way */
     unsigned                 occupies:1;
     unsigned                 alone:1;       /* sent with nothing else */

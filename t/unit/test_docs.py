@@ -669,6 +669,7 @@ SHOWN_OTHERWISE = {
     "pid": "payment_outbox_up", "started_at": "the status",
     "command": "an operator's word to the helper",
     "command_result": "the helper's answer",
+    "breaker_forced": "an operator's word to the breaker: see breaker_state",
 }
 
 

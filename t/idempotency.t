@@ -409,3 +409,71 @@ PaymentTest::given(A => { amount => 1000 });
 \&PaymentTest::told
 --- response_body eval
 ["400 INVALID_REQUEST amount\n", "P1 AUTHORIZED 1000 KRW, captured 0, refunded 0\n"]
+
+
+
+=== rules that became tighter do not refuse the repeat of what was done
+--- config
+    location /api/payments { payment_api; }
+    location /strict {
+        payment_max_amount 5;
+        payment_currencies USD;
+        payment_unknown_members refuse;
+        payment_api;
+    }
+--- request eval
+my $more = '"order":{"id":1}}';
+my @all = map { my $m = main::authorize('i25'); $m =~ s/}$/,$more/;
+                $m =~ s/payments/$_/r } 'payments', 'strict';
+s!/api/strict!/strict! for @all;
+my $other = main::authorize('i25', 1001) =~ s!/api/payments!/strict!r;
+my $new = main::authorize('i26') =~ s!/api/payments!/strict!r;
+[@all, $other, $new, main::authorize('i26'), $new]
+--- error_code eval
+[200, 200, 422, 400, 200, 200]
+--- response_headers eval
+["! Idempotent-Replayed", "Idempotent-Replayed: true",
+ ("! Idempotent-Replayed") x 3, "Idempotent-Replayed: true"]
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+[("P1 AUTHORIZED 1000 KRW, captured 0, refunded 0\n") x 2,
+ "422 IDEMPOTENCY_KEY_REUSED\n", "400 INVALID_REQUEST amount\n",
+ ("P2 AUTHORIZED 1000 KRW, captured 0, refunded 0\n") x 2]
+
+
+
+=== nor the repeat of a change, and without a key there is no repeat
+--- config
+    location /api/payments { payment_api; }
+    location /strict { payment_unknown_members refuse; payment_api; }
+--- init
+PaymentTest::given(A => { amount => 1000 });
+--- request eval
+my $change = qq[capture/{A}\n{"merchantId":"M1","amount":1,"x":1];
+["POST /api/payments/$change,\"idempotencyKey\":\"i27\"}",
+ "POST /strict/$change,\"idempotencyKey\":\"i27\"}",
+ "POST /strict/$change,\"idempotencyKey\":\"i28\"}",
+ "POST /strict/$change}",
+ "GET /api/payments/{A}?merchantId=M1"]
+--- error_code eval
+[200, 200, 400, 400, 200]
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+[("A PARTIALLY_CAPTURED 1000 KRW, captured 1, refunded 0\n") x 2,
+ ("400 INVALID_REQUEST x\n") x 2,
+ "A PARTIALLY_CAPTURED 1000 KRW, captured 1, refunded 0\n"]
+
+
+
+=== beside others in one batch, and twice in one packet
+--- config
+    location /api/payments { payment_api; }
+    location /strict { payment_max_amount 5; payment_api; }
+--- pipelined_requests eval
+my $strict = sub { main::authorize(@_) =~ s!/api/payments!/strict!r };
+[main::authorize('i29'), $strict->('i29'), $strict->('i30'),
+ main::authorize('i30'), $strict->('i30'), main::authorize('i31')]
+--- error_code eval
+[200, 200, 400, 200, 200, 200]

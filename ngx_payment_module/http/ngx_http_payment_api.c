@@ -508,6 +508,12 @@ ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
         return NGX_ERROR;
     }
 
+    /* the writer has to look whether the key was used under other rules */
+
+    if (request->forbidden) {
+        op->fault = *fault;
+    }
+
     /*
      * An operation without a key gets a random one: by its row the outcome can
      * be found out if the answer to COMMIT is lost.

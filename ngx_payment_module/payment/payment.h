@@ -136,6 +136,7 @@ typedef struct {
     uint8_t   key_hash[PAYMENT_KEY_HASH_SIZE];
     uint8_t   fingerprint[PAYMENT_FINGERPRINT_SIZE];
     unsigned  has_key;               /* 0: parsing did not set key_hash */
+    unsigned  forbidden;             /* by a rule: see payment_request_parse() */
 
     int64_t   amount;                /* 0: not given (the whole of it) */
     char      currency[4];           /* terminated; "": not given */
@@ -195,6 +196,11 @@ typedef struct {
  * Returns PAYMENT_OK, or fills in *fault and returns its outcome: INVALID,
  * UNAUTHORIZED, MERCHANT_MISMATCH, or UNAVAILABLE without memory.  After
  * PAYMENT_OK the caller owns r->metadata: payment_request_free().
+ *
+ * A request with a key that breaks nothing but a rule is PAYMENT_OK, too, with
+ * r->forbidden, and *fault says which rule.  It may repeat what was done before
+ * the rules became tighter, and is answered then; what is new is refused with
+ * *fault.
  */
 
 payment_outcome_e payment_request_parse(payment_request_t *r,

@@ -72,16 +72,18 @@ static payment_outcome_e payment_request_load(json_t **json,
 static payment_outcome_e payment_request_json_fault(const json_error_t *error,
     const char *body, size_t body_len, payment_fault_t *fault);
 static payment_place_t payment_request_place(const char *body, size_t len);
-static payment_outcome_e payment_request_members(payment_request_t *r,
+static void payment_request_members(payment_request_t *r,
     const payment_rules_t *rules, const json_t *json, const json_t **members,
-    payment_fault_t *fault);
+    payment_fault_t *rule);
 static payment_outcome_e payment_request_merchant(payment_request_t *r,
     const json_t *value, const char *identity, payment_fault_t *fault);
 static payment_outcome_e payment_request_amount(payment_request_t *r,
-    const payment_rules_t *rules, const json_t *value,
+    const payment_rules_t *rules, const json_t *value, payment_fault_t *rule,
     payment_fault_t *fault);
+static payment_outcome_e payment_request_amount_fault(payment_fault_t *fault,
+    int64_t max);
 static payment_outcome_e payment_request_currency(payment_request_t *r,
-    const payment_rules_t *rules, const json_t *value,
+    const payment_rules_t *rules, const json_t *value, payment_fault_t *rule,
     payment_fault_t *fault);
 static payment_outcome_e payment_request_reason(payment_request_t *r,
     const json_t *value, payment_fault_t *fault);
@@ -114,8 +116,8 @@ static payment_outcome_e payment_request_fault(payment_fault_t *fault,
 
 
 /*
- * By payment_member_e.  Of several faults the first in this order is told,
- * after that of an unknown member.
+ * By payment_member_e.  Of several faults the first in this order is told, but a
+ * rule that forbids the request before any of them; unknown members come first.
  */
 
 static const payment_member_t  payment_members[PAYMENT_MEMBERS_N] = {
@@ -136,9 +138,11 @@ payment_request_parse(payment_request_t *r, const payment_rules_t *rules,
 {
     json_t             *json;
     const json_t       *members[PAYMENT_MEMBERS_N];
+    payment_fault_t     rule;
     payment_outcome_e   outcome;
 
     r->has_key = 0;
+    r->forbidden = 0;
     r->amount = 0;
     memset(r->currency, 0, sizeof(r->currency));
     r->reason_len = 0;
@@ -172,16 +176,16 @@ payment_request_parse(payment_request_t *r, const payment_rules_t *rules,
         return outcome;
     }
 
-    if ((outcome = payment_request_members(r, rules, json, members, fault))
-        == PAYMENT_OK
-        && (outcome = payment_request_merchant(r,
-                          members[PAYMENT_MEMBER_MERCHANT], identity, fault))
+    payment_request_members(r, rules, json, members, &rule);
+
+    if ((outcome = payment_request_merchant(r,
+                       members[PAYMENT_MEMBER_MERCHANT], identity, fault))
         == PAYMENT_OK
         && (outcome = payment_request_amount(r, rules,
-                          members[PAYMENT_MEMBER_AMOUNT], fault))
+                          members[PAYMENT_MEMBER_AMOUNT], &rule, fault))
         == PAYMENT_OK
         && (outcome = payment_request_currency(r, rules,
-                          members[PAYMENT_MEMBER_CURRENCY], fault))
+                          members[PAYMENT_MEMBER_CURRENCY], &rule, fault))
         == PAYMENT_OK
         && (outcome = payment_request_reason(r,
                           members[PAYMENT_MEMBER_REASON], fault))
@@ -198,7 +202,19 @@ payment_request_parse(payment_request_t *r, const payment_rules_t *rules,
 
     json_decref(json);
 
-    return outcome;
+    if (!r->forbidden || outcome == PAYMENT_UNAVAILABLE) {
+        return outcome;
+    }
+
+    *fault = rule;
+
+    if (outcome == PAYMENT_OK && r->has_key) {
+        return PAYMENT_OK;
+    }
+
+    payment_request_free(r);
+
+    return fault->outcome;
 }
 
 
@@ -471,9 +487,11 @@ payment_request_place(const char *body, size_t len)
 }
 
 
-static payment_outcome_e
+/* *rule is filled in, with r->forbidden, if a member must not be there. */
+
+static void
 payment_request_members(payment_request_t *r, const payment_rules_t *rules,
-    const json_t *json, const json_t **members, payment_fault_t *fault)
+    const json_t *json, const json_t **members, payment_fault_t *rule)
 {
     void        *iter;
     json_t      *object;
@@ -511,10 +529,11 @@ payment_request_members(payment_request_t *r, const payment_rules_t *rules,
             continue;
         }
 
-        if (rules->refuse_unknown) {
+        if (rules->refuse_unknown && !r->forbidden) {
             payment_text_show(show, name, strlen(name));
 
-            return payment_request_fault(fault, PAYMENT_INVALID, show,
+            r->forbidden = 1;
+            (void) payment_request_fault(rule, PAYMENT_INVALID, show,
                                          i < PAYMENT_MEMBERS_N
                                          ? "%s means nothing in this request"
                                          : "%s is not a known member",
@@ -522,8 +541,6 @@ payment_request_members(payment_request_t *r, const payment_rules_t *rules,
                                                          : "the empty name");
         }
     }
-
-    return PAYMENT_OK;
 }
 
 
@@ -574,9 +591,9 @@ payment_request_merchant(payment_request_t *r, const json_t *value,
 
 static payment_outcome_e
 payment_request_amount(payment_request_t *r, const payment_rules_t *rules,
-    const json_t *value, payment_fault_t *fault)
+    const json_t *value, payment_fault_t *rule, payment_fault_t *fault)
 {
-    int64_t  max;
+    int64_t  amount, max;
 
     if (value == NULL) {
 
@@ -598,23 +615,35 @@ payment_request_amount(payment_request_t *r, const payment_rules_t *rules,
                                      "an exponent");
     }
 
-    if (!json_is_integer(value)
-        || json_integer_value(value) < 1 || json_integer_value(value) > max)
-    {
-        return payment_request_fault(fault, PAYMENT_INVALID, "amount",
-                                     "amount must be a positive integer of "
-                                     "minor units, at most %" PRId64, max);
+    amount = json_is_integer(value) ? json_integer_value(value) : 0;
+
+    if (amount < 1 || amount > PAYMENT_AMOUNT_MAX) {
+        return payment_request_amount_fault(fault, max);
     }
 
-    r->amount = json_integer_value(value);
+    if (amount > max && !r->forbidden) {
+        r->forbidden = 1;
+        (void) payment_request_amount_fault(rule, max);
+    }
+
+    r->amount = amount;
 
     return PAYMENT_OK;
 }
 
 
 static payment_outcome_e
+payment_request_amount_fault(payment_fault_t *fault, int64_t max)
+{
+    return payment_request_fault(fault, PAYMENT_INVALID, "amount",
+                                 "amount must be a positive integer of "
+                                 "minor units, at most %" PRId64, max);
+}
+
+
+static payment_outcome_e
 payment_request_currency(payment_request_t *r, const payment_rules_t *rules,
-    const json_t *value, payment_fault_t *fault)
+    const json_t *value, payment_fault_t *rule, payment_fault_t *fault)
 {
     size_t       i;
     const char  *code;
@@ -651,9 +680,14 @@ payment_request_currency(payment_request_t *r, const payment_rules_t *rules,
         }
     }
 
-    return payment_request_fault(fault, PAYMENT_INVALID, "currency",
-                                 "currency %s is not accepted here",
-                                 r->currency);
+    if (!r->forbidden) {
+        r->forbidden = 1;
+        (void) payment_request_fault(rule, PAYMENT_INVALID, "currency",
+                                     "currency %s is not accepted here",
+                                     r->currency);
+    }
+
+    return PAYMENT_OK;
 }
 
 

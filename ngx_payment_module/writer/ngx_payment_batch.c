@@ -96,10 +96,15 @@ ngx_payment_batch_count(ngx_payment_batch_t *b)
     ngx_uint_t  i;
 
     b->changes = 0;
+    b->forbidden = 0;
 
     for (i = 0; i < b->n; i++) {
         if (b->ops[i]->request.operation != PAYMENT_AUTHORIZE) {
             b->changes++;
+        }
+
+        if (b->ops[i]->request.forbidden) {
+            b->forbidden++;
         }
     }
 }

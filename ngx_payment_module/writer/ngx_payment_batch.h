@@ -50,6 +50,7 @@ struct ngx_payment_batch_s {
     ngx_payment_op_t         **ops;         /* in order of arrival */
     ngx_uint_t                 n;
     ngx_uint_t                 changes;     /* those that are not authorize */
+    ngx_uint_t                 forbidden;   /* those that only a key may save */
 
     ngx_payment_op_t         **keys;        /* room for those that a transaction
                                                writes, by key hash */

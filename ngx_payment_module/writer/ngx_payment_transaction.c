@@ -173,7 +173,7 @@ ngx_payment_transaction_run(ngx_payment_transaction_t *t,
     if (b->kind == NGX_PAYMENT_BATCH_READS) {
         ngx_payment_transaction_get(t);
 
-    } else if (b->changes) {
+    } else if (b->changes || b->forbidden) {
         ngx_payment_transaction_read(t);
 
     } else {
@@ -192,19 +192,31 @@ ngx_payment_transaction_run(ngx_payment_transaction_t *t,
 static void
 ngx_payment_transaction_read(ngx_payment_transaction_t *t)
 {
+    ngx_uint_t   n;
     const char  *tail;
 
     tail = (t->batch->kind == NGX_PAYMENT_BATCH_WAITER)
            ? ") ORDER BY id FOR UPDATE"
            : ") ORDER BY id FOR UPDATE SKIP LOCKED";
 
-    ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
+    /* with forbidden operations the keys are locked, and so waited for if they
+     * are about to be committed: the INSERT that would wait is never made */
+
+    n = t->batch->forbidden ? 4 : 3;
+
+    ngx_memzero(t->stmts, n * sizeof(ngx_payment_db_stmt_t));
 
     if (ngx_payment_transaction_sql(t, &t->stmts[0].sql,
                                     ngx_payment_transaction_sql_payments,
                                     tail, 1)
         != NGX_OK
-        || ngx_payment_transaction_sql(t, &t->stmts[1].sql,
+        || (t->batch->forbidden
+            && ngx_payment_transaction_sql(t, &t->stmts[1].sql,
+                                           "SELECT 1 FROM idempotency_key"
+                                           " WHERE key_hash IN (",
+                                           ") LOCK IN SHARE MODE", 0)
+               != NGX_OK)
+        || ngx_payment_transaction_sql(t, &t->stmts[n - 2].sql,
                                        ngx_payment_transaction_sql_keys,
                                        ")", 0)
            != NGX_OK)
@@ -213,9 +225,9 @@ ngx_payment_transaction_read(ngx_payment_transaction_t *t)
         return;
     }
 
-    ngx_str_set(&t->stmts[2].sql, NGX_PAYMENT_TRANSACTION_IS_REPLICA);
+    ngx_str_set(&t->stmts[n - 1].sql, NGX_PAYMENT_TRANSACTION_IS_REPLICA);
 
-    ngx_payment_transaction_exchange(t, 3, ngx_payment_transaction_read_done);
+    ngx_payment_transaction_exchange(t, n, ngx_payment_transaction_read_done);
 }
 
 
@@ -248,13 +260,13 @@ ngx_payment_transaction_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
-    s = ngx_payment_db_error_of(t->stmts, 3);
+    s = ngx_payment_db_error_of(t->stmts, db->n);
     if (s) {
         ngx_payment_transaction_failed(t, "reading", s);
         return;
     }
 
-    if (!ngx_payment_transaction_is_primary(&t->stmts[2])) {
+    if (!ngx_payment_transaction_is_primary(&t->stmts[db->n - 1])) {
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_UNFIT);
         return;
     }
@@ -264,7 +276,7 @@ ngx_payment_transaction_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
-    (void) ngx_payment_transaction_found(t, t->stmts[1].result);
+    (void) ngx_payment_transaction_found(t, t->stmts[db->n - 2].result);
 
     if (ngx_payment_transaction_mark_missing(t)) {
         ngx_payment_transaction_look(t);
@@ -494,7 +506,8 @@ ngx_payment_transaction_payment(ngx_payment_transaction_t *t,
 }
 
 
-/* Does the changes, one after the other, on the payments in memory. */
+/* Does the changes, one after the other, on the payments in memory.  What the
+ * rules forbid, and no key has saved, has the outcome that was kept for it. */
 
 static void
 ngx_payment_transaction_apply(ngx_payment_transaction_t *t)
@@ -508,6 +521,10 @@ ngx_payment_transaction_apply(ngx_payment_transaction_t *t)
 
     for (i = 0; i < b->n; i++) {
         op = b->ops[i];
+
+        if (op->request.forbidden && op->outcome == PAYMENT_OK) {
+            op->outcome = op->fault.outcome;
+        }
 
         if (op->request.operation == PAYMENT_AUTHORIZE
             || op->outcome != PAYMENT_OK)
@@ -1103,6 +1120,11 @@ ngx_payment_transaction_sql(ngx_payment_transaction_t *t, ngx_str_t *sql,
 
         p = ngx_payment_db_hex(p, by_payment ? r->payment_id : r->key_hash,
                                16);
+    }
+
+    if (n == 0) {
+        /* no list may be empty, and nothing is equal to NULL */
+        p = ngx_cpymem(p, "NULL", 4);
     }
 
     p = ngx_cpymem(p, tail, ngx_strlen(tail));

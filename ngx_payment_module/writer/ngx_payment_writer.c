@@ -414,7 +414,10 @@ ngx_payment_writer_settle(ngx_payment_writer_t *w, ngx_payment_op_t *op)
         follower->followers = NULL;
         follower->batch_size = op->batch_size;
 
-        if (ngx_payment_op_same_request(follower, op)) {
+        if (ngx_payment_op_same_request(follower, op)
+            && (op->outcome <= PAYMENT_REPLAYED
+                || op->request.forbidden == follower->request.forbidden))
+        {
             follower->payment = op->payment;
             follower->fault = op->fault;
             follower->outcome = (op->outcome == PAYMENT_OK) ? PAYMENT_REPLAYED

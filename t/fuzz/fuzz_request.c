@@ -170,6 +170,13 @@ fuzz_parse(payment_request_t *r, const fuzz_setting_t *s, const char *body,
     outcome = payment_request_parse(r, &s->rules, body, len, s->header,
                                     s->header_len, s->identity,
                                     s->identity_len, fault);
+    if (outcome == PAYMENT_OK && r->forbidden) {
+        /* to be refused, unless its key was used under other rules */
+        check(r->has_key);
+        payment_request_free(r);
+        outcome = PAYMENT_INVALID;
+    }
+
     check(outcome == fault->outcome);
 
     return outcome;

@@ -102,6 +102,15 @@ parse(unsigned operation, const char *text, size_t len, const char *header,
     free(exact);
     free(key);
 
+    assert_int_equal(r.forbidden && !r.has_key && outcome == PAYMENT_OK, 0);
+
+    if (outcome == PAYMENT_OK && r.forbidden) {
+        /* refused, unless its key was used under other rules */
+        payment_request_free(&r);
+        outcome = fault.outcome;
+        assert_int_equal(outcome, PAYMENT_INVALID);
+    }
+
     assert_int_equal(fault.outcome, outcome);
     assert_non_null(memchr(fault.field, '\0', sizeof(fault.field)));
     assert_non_null(memchr(fault.detail, '\0', sizeof(fault.detail)));
@@ -414,6 +423,7 @@ amounts(void **state)
 static void
 rules_of_authorize(void **state)
 {
+    uint8_t   print[PAYMENT_FINGERPRINT_SIZE];
     unsigned  op;
 
     (void) state;
@@ -431,6 +441,26 @@ rules_of_authorize(void **state)
     refused(PAYMENT_AUTHORIZE, "currency", "\"EUR\"", "currency EUR is not "
             "accepted here");
     refused(PAYMENT_AUTHORIZE, "currency", "\"RWU\"", "ISO 4217");
+
+    /* the request is read whole all the same, to be compared with its key's */
+
+    refused(PAYMENT_AUTHORIZE, "amount", "20001", "at most 20000");
+    assert_int_equal(r.forbidden, 1);
+    memcpy(print, r.fingerprint, sizeof(print));
+
+    rules.max_amount = PAYMENT_AMOUNT_MAX;
+    accepted(PAYMENT_AUTHORIZE, "amount", "20001");
+    assert_int_equal(r.forbidden, 0);
+    assert_memory_equal(r.fingerprint, print, sizeof(print));
+    payment_request_free(&r);
+    rules.max_amount = 20000;
+
+    /* what can never have been taken is no matter of rules */
+
+    refused(PAYMENT_AUTHORIZE, "amount", "0", "at most 20000");
+    assert_int_equal(r.forbidden, 0);
+    refused(PAYMENT_AUTHORIZE, "amount", "9007199254740992", "at most 20000");
+    assert_int_equal(r.forbidden, 0);
 
     for (op = PAYMENT_CAPTURE; op <= PAYMENT_REFUND; op++) {
         accepted(op, "amount", "20001");

@@ -627,8 +627,9 @@ OTHER_WRITERS = {
     ("ngx_payment_shard_stats_t", "open"): "ngx_payment_module/http/",
     ("ngx_payment_shard_stats_t", "busy"): "ngx_payment_module/http/",
     ("ngx_payment_shard_stats_t", "queued"): "ngx_payment_module/http/",
-    # an operator's word to the helper
+    # an operator's words to the helper, which may not be there yet
     ("ngx_payment_helper_stats_t", "command"): "ngx_payment_module/http/",
+    ("ngx_payment_helper_stats_t", "paused"): "ngx_payment_module/http/",
 }
 
 # Gauges of the helper that outlive it.
@@ -698,18 +699,18 @@ WRITE = re.compile(r"(?:fetch_add|cmp_set|histogram_add)\(\s*&([\w.>\[\]-]+)"
 def struct_of(path, pointer, field):
     """The struct that a pointer of this name leads to."""
 
-    if pointer == "gauges":
-        return "ngx_payment_gauges_t"
+    helper = "ngx_payment_helper_stats_t"
+    structs = {
+        "gauges": ["ngx_payment_gauges_t"],
+        "helper": [helper],
+        "h": [helper],
+        "stats": ["ngx_payment_outbox_stats_t", helper]
+                 if path.startswith("worker/")
+                 else ["ngx_payment_shard_stats_t"],
+    }
 
-    if pointer == "helper":
-        return "ngx_payment_helper_stats_t"
-
-    if pointer == "stats":
-        found = "ngx_payment_outbox_stats_t" if path.startswith("worker/") \
-            else "ngx_payment_shard_stats_t"
-        return found if field in fields(found) else None
-
-    return None
+    return next((struct for struct in structs.get(pointer, [])
+                 if field in fields(struct)), None)
 
 
 @functools.cache

@@ -31,7 +31,8 @@
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-readonly start_seconds=60
+# long, for machines that are busy: the server's end would be seen at once
+readonly start_seconds=180
 readonly stop_seconds=20
 
 

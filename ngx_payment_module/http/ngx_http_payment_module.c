@@ -42,6 +42,8 @@ static char *ngx_http_payment_handler(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_currencies(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_payment_amount(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 static char *ngx_http_payment_percent(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_property(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -329,7 +331,7 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         ngx_http_payment_currencies, currencies, NULL),
 
     NGX_HTTP_PAYMENT_LOC("payment_max_amount", NGX_CONF_TAKE1,
-        ngx_conf_set_num_slot, max_amount, &ngx_http_payment_positive),
+        ngx_http_payment_amount, max_amount, NULL),
 
     NGX_HTTP_PAYMENT_LOC("payment_max_body_size", NGX_CONF_TAKE1,
         ngx_conf_set_size_slot, max_body_size, &ngx_http_payment_positive),
@@ -1036,6 +1038,33 @@ ngx_http_payment_currencies(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     plcf->currencies.len = p - plcf->currencies.data;
 
     return NGX_CONF_OK;
+}
+
+
+/* An amount has 64 bits everywhere; nginx's number has 32 on some machines. */
+
+static char *
+ngx_http_payment_amount(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char  *p = conf;
+
+    int64_t    *amount;
+    ngx_str_t  *value;
+
+    amount = (int64_t *) (p + cmd->offset);
+
+    if (*amount != NGX_CONF_UNSET) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    *amount = ngx_atoof(value[1].data, value[1].len);
+    if (*amount == NGX_ERROR) {
+        return "invalid number";
+    }
+
+    return *amount ? NGX_CONF_OK : "must be more than 0";
 }
 
 

@@ -55,7 +55,7 @@ typedef struct {
     ngx_uint_t                  replay;     /* NGX_HTTP_PAYMENT_REPLAY etc. */
     ngx_uint_t                  unknown_members;
     ngx_str_t                   currencies; /* "KRWUSD"; empty: all */
-    ngx_int_t                   max_amount;
+    int64_t                     max_amount;
     size_t                      max_body_size;
     ngx_msec_t                  timeout;
     ngx_flag_t                  intercept_errors;

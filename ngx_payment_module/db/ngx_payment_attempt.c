@@ -50,7 +50,7 @@ typedef struct {
 static ngx_int_t ngx_payment_attempt_load_methods(ngx_log_t *log);
 static int ngx_payment_attempt_tls_first(MYSQL_PLUGIN_VIO *vio,
     MYSQL *mysql);
-static void ngx_payment_attempt_leave(int status, void *data);
+static void ngx_payment_attempt_leave(void);
 static char *ngx_payment_attempt_copy(u_char **p, const ngx_str_t *text);
 static void *ngx_payment_attempt_thread(void *data);
 static ngx_uint_t ngx_payment_attempt_connect(ngx_payment_attempt_t *a);
@@ -187,7 +187,7 @@ ngx_payment_attempt_exit_process(ngx_cycle_t *cycle)
     }
 
     if (ngx_payment_attempt_threads) {
-        (void) on_exit(ngx_payment_attempt_leave, NULL);
+        (void) atexit(ngx_payment_attempt_leave);
     }
 }
 
@@ -254,12 +254,13 @@ ngx_payment_attempt_tls_first(MYSQL_PLUGIN_VIO *vio, MYSQL *mysql)
 
 
 /* The first of exit()'s handlers.  Those that follow take OpenSSL apart, which
- * a thread may be in the middle of. */
+ * a thread may be in the middle of.  nginx ends a process in which it has called
+ * exit_process by exit(0). */
 
 static void
-ngx_payment_attempt_leave(int status, void *data)
+ngx_payment_attempt_leave(void)
 {
-    _exit(status);
+    _exit(0);
 }
 
 

@@ -3,9 +3,9 @@
 
 .DEFAULT_GOAL := build
 
-.PHONY: help build static asan install install-deps run run-two-nodes stop clean \
-        test test-unit test-fuzz test-nginx test-asan test-api \
-        test-fault bench bench-pair bench-k6 bench-k6-flow
+.PHONY: help build static asan install install-deps run run-two-nodes stop \
+        clean test test-unit test-fuzz test-nginx test-asan test-api \
+        test-fault test-matrix bench bench-pair bench-k6 bench-k6-flow
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
@@ -22,6 +22,9 @@ export PROVE PYTEST
 
 # where `make install` puts what it installs; see tools/install.sh
 export DESTDIR PREFIX MODULES_DIR
+
+# Debian releases that test-matrix is for; without it, all that are supported
+SUITES ?=
 
 # seconds that the fuzzer searches for
 FUZZ ?= 20
@@ -77,6 +80,9 @@ test-api:               ## models and examples; PYTEST="t/api -k name" for some
 
 test-fault:             ## faults on purpose; PYTEST="t/fault -k name" for some
 	@tools/test.sh fault
+
+test-matrix:            ## the t/*.t files on other Debian releases (an hour)
+	@tools/matrix.sh $(SUITES)
 
 bench:                  ## saturation, beside what the machine can do
 	@bench/run.sh

@@ -7,7 +7,9 @@
 #   tools/build.sh asan       build/asan/nginx, the same under AddressSanitizer
 #                             and UndefinedBehaviorSanitizer
 #
-# CC is the compiler, gcc unless it says another, e.g. CC=clang.
+# CC is the compiler, gcc unless it says another, e.g. CC=clang. NGINX_SOURCE is
+# a directory of nginx's source that static and asan use in place of the
+# distribution's own.
 #
 # nginx is configured anew only when `config` or what it depends on changed;
 # otherwise this is make's own look at the times of the files.
@@ -50,7 +52,7 @@ case $kind in
         ;;
 
     static)
-        source=$BUILD/nginx-source
+        source=${NGINX_SOURCE:-$BUILD/nginx-source}
         target=binary
         product=$tree/objs/nginx
         result=$tree/nginx
@@ -64,7 +66,7 @@ case $kind in
         # one is seen; what nginx itself does with NULL and 0 bytes is its own
         sanitize="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
         sanitize+=" -fno-sanitize=nonnull-attribute,pointer-overflow,alignment"
-        source=$BUILD/nginx-source
+        source=${NGINX_SOURCE:-$BUILD/nginx-source}
         target=binary
         product=$tree/objs/nginx
         result=$tree/nginx
@@ -130,8 +132,12 @@ if [[ ! -e $tree/list || $(<"$tree/list") != "$list" ]]; then
         fi
     done
 
+    # a released source has configure on top, nginx's repository has not
+    configure=./configure
+    [[ -e $source/configure ]] || configure=auto/configure
+
     # the one line that says what is missing comes on stderr
-    (cd "$tree" && ./configure "${arguments[@]}") \
+    (cd "$tree" && $configure "${arguments[@]}") \
         >"$tree/configure.log" 2>"$tree/configure.err" 9>&- || {
             if [[ -s $tree/configure.err ]]; then
                 cat "$tree/configure.err" >&2

@@ -268,11 +268,16 @@ promtool_wanted() {
 
 
 promtool_fetch() {
-    local work=$BUILD/promtool.new
+    local work=$BUILD/promtool.new package=promtool
 
     say "unpacking promtool into build/bin"
 
-    unpack prometheus "$work"
+    # it has a package of its own since Debian 13
+    if [[ -z $(apt-cache show promtool 2>/dev/null) ]]; then
+        package=prometheus
+    fi
+
+    unpack "$package" "$work"
     mkdir -p "$BUILD/bin"
     mv -- "$work/usr/bin/promtool" "$BUILD/bin/promtool"
     rm -rf -- "$work"

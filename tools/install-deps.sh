@@ -2,6 +2,7 @@
 # Installs the Debian packages that the project needs and this machine lacks.
 #
 #   tools/install-deps.sh [run | all]     run: for `make run`; all: tests too
+#   tools/install-deps.sh list            print what `all` would look for
 #
 # Needs root or sudo only if something is missing. A freshly installed package
 # must not start or leave behind a running service: ours are private ones.
@@ -25,11 +26,14 @@ test_packages=(
     liblist-moreutils-perl libhttp-message-perl libtext-diff-perl
     libipc-run-perl liburi-perl
     python3-venv python3-dev openssl wrk dpkg-dev
-    clang libclang-rt-14-dev
+    clang libclang-rt-dev
 )
 
+# Kafka 4 wants Java 17 or newer, which every release's default is.
+java_package=default-jre-headless
 
-# Kafka 4 wants Java 17; one that is there already, from anywhere, will do.
+
+# A Java that is there already, from anywhere, will do.
 
 have_java() {
     local version
@@ -111,14 +115,22 @@ packages=("${run_packages[@]}")
 case ${1:-all} in
     run) ;;
     all) packages+=("${test_packages[@]}") ;;
-    *)   die "usage: tools/install-deps.sh [run | all]" ;;
+
+    list)
+        printf '%s\n' "${packages[@]}" "${test_packages[@]}" "$java_package"
+        exit 0
+        ;;
+
+    *)
+        die "usage: tools/install-deps.sh [run | all | list]"
+        ;;
 esac
 
 mapfile -t wanted < <(missing "${packages[@]}")
 
 # dpkg's word is cheap and a JVM's is not: ask the JVM only if dpkg says no
-if [[ -n $(missing openjdk-17-jre-headless) ]] && ! have_java; then
-    wanted+=(openjdk-17-jre-headless)
+if [[ -n $(missing "$java_package") ]] && ! have_java; then
+    wanted+=("$java_package")
 fi
 
 if (( ${#wanted[@]} )); then

@@ -243,7 +243,7 @@ kafka_java() {
 kafka_start() {
     local heap=${KAFKA_HEAP_MB:-512} options=()
 
-    need java openjdk-17-jre-headless
+    need java default-jre-headless
     need kcat kcat
     "$ROOT/tools/fetch.sh" kafka
 

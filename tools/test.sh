@@ -2,10 +2,11 @@
 # Builds, starts what the tests need on ports of their own, runs the suites
 # named and stops everything, also when interrupted.
 #
-#   tools/test.sh [unit] [fuzz] [nginx] [asan] [api] [fault]
+#   tools/test.sh [unit] [fuzz] [nginx] [static] [asan] [api] [fault]
 #
-# asan is nginx's suite once more, with build/asan/nginx; it fails with any
-# report, whatever the tests themselves say.
+# static is nginx's suite once more, with build/static/nginx. asan is the same
+# with build/asan/nginx; it fails with any report, whatever the tests themselves
+# say.
 #
 # PROVE and PYTEST are the arguments of prove and pytest, FUZZ the seconds that
 # the fuzzer has. The status is 0 only if every suite passed; one that fails
@@ -62,6 +63,11 @@ run_nginx() {
 }
 
 
+run_static() {
+    TEST_NGINX_BINARY=$BUILD/static/nginx TEST_NGINX_LOAD_MODULES='' run_nginx
+}
+
+
 # Leaks are not looked for: nginx leaves its last pools to exit().
 
 run_asan() {
@@ -113,18 +119,26 @@ finish() {
 }
 
 
-(( $# )) || die "usage: tools/test.sh [unit] [fuzz] [nginx] [asan] [api]" \
-             "[fault]"
+(( $# )) || die "usage: tools/test.sh [unit] [fuzz] [nginx] [static] [asan]" \
+             "[api] [fault]"
 
 tools/install-deps.sh all
-tools/fetch.sh venv promtool plugins
+fetched=(promtool plugins)
 
-if [[ " $* " == *\ @(nginx|asan|api|fault)\ * ]]; then
+if [[ " $* " == *\ @(unit|api|fault)\ * ]]; then
+    fetched+=(venv)
+fi
+
+tools/fetch.sh "${fetched[@]}"
+
+if [[ " $* " == *\ @(nginx|static|asan|api|fault)\ * ]]; then
     tools/build.sh dynamic
 
-    if [[ " $* " == *\ asan\ * ]]; then
-        tools/build.sh asan
-    fi
+    for name in static asan; do
+        if [[ " $* " == *\ $name\ * ]]; then
+            tools/build.sh "$name"
+        fi
+    done
 
     trap finish EXIT
     trap 'exit 130' INT
@@ -136,7 +150,7 @@ fi
 
 for name in "$@"; do
     case $name in
-        unit | fuzz | nginx | asan | api | fault)
+        unit | fuzz | nginx | static | asan | api | fault)
             suite "$name" "run_$name"
             ;;
         *)

@@ -3,9 +3,10 @@
 
 .DEFAULT_GOAL := build
 
-.PHONY: help build static asan install install-deps run run-two-nodes stop \
+.PHONY: help build static asan install deb install-deps run run-two-nodes stop \
         clean test test-unit test-fuzz test-nginx test-asan test-api \
-        test-fault test-matrix bench bench-pair bench-k6 bench-k6-flow
+        test-fault test-matrix test-deb bench bench-pair bench-k6 \
+        bench-k6-flow
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
@@ -41,6 +42,9 @@ asan:                   ## build/asan/nginx, under Address- and UBSanitizer
 
 install: build          ## DESTDIR=, PREFIX=/usr: the module, migrate, docs
 	@tools/install.sh
+
+deb:                    ## build/deb/libnginx-mod-http-payment_*.deb
+	@tools/deb.sh build && echo build/deb/*.deb
 
 install-deps:           ## the Debian packages and Python packages needed
 	@tools/install-deps.sh all
@@ -83,6 +87,9 @@ test-fault:             ## faults on purpose; PYTEST="t/fault -k name" for some
 
 test-matrix:            ## the t/*.t files on other Debian releases (an hour)
 	@tools/matrix.sh $(SUITES)
+
+test-deb:               ## the package in a bare system: install, use, purge
+	@tools/deb.sh test
 
 bench:                  ## saturation, beside what the machine can do
 	@bench/run.sh

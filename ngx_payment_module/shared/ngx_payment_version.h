@@ -1,7 +1,7 @@
 /*
  * The module's version: payment_status and the metrics take it from here.
- * openapi.json and CHANGES repeat it for their readers, and
- * t/unit/test_version.py tells when one of the three was forgotten.
+ * openapi.json, CHANGES and debian/changelog repeat it for their readers, and
+ * t/unit/test_version.py tells when one of them was forgotten.
  */
 
 #ifndef NGX_PAYMENT_VERSION_H

@@ -1,7 +1,7 @@
 """The module has one version, in shared/ngx_payment_version.h.
 
 What repeats it for its readers says the same: openapi.json, and the newest
-entry of CHANGES.
+entries of CHANGES and of debian/changelog.
 """
 
 import json
@@ -31,6 +31,11 @@ def test_openapi():
 def test_changes():
     assert re.search(r"^Version (\S+)$", CHANGES.read_text(),
                      re.MULTILINE).group(1) == VERSION
+
+
+def test_debian():
+    changelog = (ROOT / "debian/changelog").read_text()
+    assert re.match(r"\S+ \((\S+)-\d+\) ", changelog).group(1) == VERSION
 
 
 def test_no_other_source_has_a_version_of_its_own():

@@ -136,7 +136,7 @@ typedef struct {
     uint8_t   key_hash[PAYMENT_KEY_HASH_SIZE];
     uint8_t   fingerprint[PAYMENT_FINGERPRINT_SIZE];
     unsigned  has_key;               /* 0: parsing did not set key_hash */
-    unsigned  forbidden;             /* by a rule: see payment_request_parse() */
+    unsigned  forbidden;             /* by a rule: payment_request_parse() */
 
     int64_t   amount;                /* 0: not given (the whole of it) */
     char      currency[4];           /* terminated; "": not given */

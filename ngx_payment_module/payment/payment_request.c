@@ -116,8 +116,9 @@ static payment_outcome_e payment_request_fault(payment_fault_t *fault,
 
 
 /*
- * By payment_member_e.  Of several faults the first in this order is told, but a
- * rule that forbids the request before any of them; unknown members come first.
+ * By payment_member_e.  Of several faults the first in this order is told, but
+ * a rule that forbids the request before any of them; unknown members come
+ * first.
  */
 
 static const payment_member_t  payment_members[PAYMENT_MEMBERS_N] = {

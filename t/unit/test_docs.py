@@ -797,6 +797,18 @@ def test_headers_of_a_message_are_documented():
     assert told == made, "docs/outbox.md, The message"
 
 
+def test_codes_of_errors_are_documented():
+    """docs/api.md has a row for each code, with its status."""
+
+    text = FILES["ngx_payment_module/payment/payment_name.c"]
+    made = set(re.findall(r'\{ ([45]\d\d), "([A-Z_]+)", "', text))
+    told = {(cells[0], name_of(cells[1])) for _, head, cells
+            in rows(DOCS["docs/api.md"]) if head[:2] == ["status", "code"]}
+
+    assert len(made) > 10
+    assert told == made, "docs/api.md, the table of errors"
+
+
 # --- what documents name
 
 def plain_name(path):

@@ -254,8 +254,8 @@ ngx_payment_attempt_tls_first(MYSQL_PLUGIN_VIO *vio, MYSQL *mysql)
 
 
 /* The first of exit()'s handlers.  Those that follow take OpenSSL apart, which
- * a thread may be in the middle of.  nginx ends a process in which it has called
- * exit_process by exit(0). */
+ * a thread may be in the middle of.  nginx ends a process in which it has
+ * called exit_process by exit(0). */
 
 static void
 ngx_payment_attempt_leave(void)

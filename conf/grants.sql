@@ -6,6 +6,13 @@
 GRANT SELECT                          ON payment_schema_version
     TO 'payment'@'10.0.0.%';
 
+-- whose database it is: written once, by the first connection; and the row
+-- by which a look is confirmed
+GRANT SELECT, INSERT                  ON payment_identity
+    TO 'payment'@'10.0.0.%';
+GRANT SELECT, INSERT, UPDATE          ON payment_barrier
+    TO 'payment'@'10.0.0.%';
+
 -- the workers
 GRANT SELECT, INSERT, UPDATE          ON payment
     TO 'payment'@'10.0.0.%';

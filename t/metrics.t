@@ -18,13 +18,20 @@ our $config = <<'END';
     location = /metrics { payment_status prometheus; }
 END
 
+# each shard has a database of its own
+
 our $two_shards = join '', map {
     my ($name, $slots, $where) = @$_;
+    my $database = PaymentTest::database() . "_$slots";
+
+    $database =~ tr/-/_/;
+    PaymentTest::new_database($database);
+
     <<"END";
     payment_shard $name {
         slots $slots;
         server $where;
-        database \$TEST_NGINX_PAYMENT_DB_NAME;
+        database $database;
         user \$TEST_NGINX_PAYMENT_DB_USER;
         password \$TEST_NGINX_PAYMENT_DB_PASSWORD;
     }

@@ -53,7 +53,11 @@ sub spoil_schema {
 our $wrong_version = PaymentTest::database() . '_wrong';
 our $empty = PaymentTest::database() . '_empty';
 
-PaymentTest::new_database($wrong_version);
+our ($left, $right) = map { PaymentTest::database() . "_$_" } qw(left right);
+
+PaymentTest::new_database($_) for $wrong_version, $left, $right;
+PaymentTest::identify($left, 'left', '0-511');
+PaymentTest::identify($right, 'right', '512-1023');
 PaymentTest::sql("CREATE DATABASE $empty", '');
 
 run_tests();
@@ -304,8 +308,8 @@ recovered: 200
 
 === over TCP, by address and by name
 --- http_config eval
-(my $a = main::shard(server => '127.0.0.1:$TEST_NGINX_PAYMENT_DB_PORT', slots => '0-511')) =~ s/main/address/;
-(my $n = main::shard(server => 'localhost:$TEST_NGINX_PAYMENT_DB_PORT', slots => '512-1023')) =~ s/main/name/;
+(my $a = main::shard(server => '127.0.0.1:$TEST_NGINX_PAYMENT_DB_PORT', slots => '0-511', database => $main::left)) =~ s/main/left/;
+(my $n = main::shard(server => 'localhost:$TEST_NGINX_PAYMENT_DB_PORT', slots => '512-1023', database => $main::right)) =~ s/main/right/;
 $a . $n
 --- request eval
 [map { qq[POST /api/payments/authorize
@@ -317,8 +321,8 @@ $a . $n
 
 === one shard away: only its merchants are told so
 --- http_config eval
-(my $there = main::shard(slots => '0-511', server => 'unix:$TEST_NGINX_PAYMENT_DB_SOCKET')) =~ s/main/there/;
-(my $away = main::shard(slots => '512-1023')) =~ s/main/away/;
+(my $there = main::shard(slots => '0-511', server => 'unix:$TEST_NGINX_PAYMENT_DB_SOCKET', database => $main::left)) =~ s/main/left/;
+(my $away = main::shard(slots => '512-1023', database => $main::right)) =~ s/main/right/;
 $there . $away
 --- post_setup_server_root
 PaymentTest::database_away();

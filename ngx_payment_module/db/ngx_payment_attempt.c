@@ -7,6 +7,7 @@
  */
 
 #include "ngx_payment_attempt.h"
+#include "ngx_payment_assert.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -16,7 +17,10 @@
 
 
 /* the migrations that this code was written for: sql/V*.sql */
-#define NGX_PAYMENT_SCHEMA_VERSION       3
+#define NGX_PAYMENT_SCHEMA_VERSION       4
+
+/* the requirements' expressions, and what else is asked with them */
+#define NGX_PAYMENT_ATTEMPT_QUESTION     1024
 
 #define NGX_PAYMENT_ATTEMPT_STACK        (512 * 1024)
 
@@ -54,8 +58,13 @@ static void ngx_payment_attempt_leave(void);
 static char *ngx_payment_attempt_copy(u_char **p, const ngx_str_t *text);
 static void *ngx_payment_attempt_thread(void *data);
 static ngx_uint_t ngx_payment_attempt_connect(ngx_payment_attempt_t *a);
+static ngx_uint_t ngx_payment_attempt_unconnected(ngx_payment_attempt_t *a);
 static void ngx_payment_attempt_options(ngx_payment_attempt_t *a);
-static ngx_uint_t ngx_payment_attempt_check(ngx_payment_attempt_t *a);
+static ngx_uint_t ngx_payment_attempt_ask(ngx_payment_attempt_t *a);
+static ngx_uint_t ngx_payment_attempt_check(ngx_payment_attempt_t *a,
+    MYSQL_ROW row);
+static ngx_uint_t ngx_payment_attempt_rights(ngx_payment_attempt_t *a);
+static ngx_uint_t ngx_payment_attempt_identity(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_session(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_fail_by_library(
     ngx_payment_attempt_t *a);
@@ -113,12 +122,16 @@ static ngx_payment_attempt_method_t  ngx_payment_attempt_tls_first_method = {
 static ngx_connection_t  *ngx_payment_attempt_pipe;
 static ngx_fd_t           ngx_payment_attempt_pipe_write = NGX_INVALID_FILE;
 static ngx_uint_t         ngx_payment_attempt_threads;   /* not heard of yet */
+static u_char
+    ngx_payment_attempt_question[NGX_PAYMENT_ATTEMPT_QUESTION];
 
 
 ngx_int_t
 ngx_payment_attempt_init_process(ngx_cycle_t *cycle)
 {
     int                fds[2];
+    u_char            *p, *last;
+    ngx_uint_t         i;
     ngx_connection_t  *c;
 
     if (ngx_payment_attempt_pipe) {
@@ -128,6 +141,18 @@ ngx_payment_attempt_init_process(ngx_cycle_t *cycle)
     if (ngx_payment_attempt_load_methods(cycle->log) != NGX_OK) {
         return NGX_ERROR;
     }
+
+    last = ngx_payment_attempt_question + NGX_PAYMENT_ATTEMPT_QUESTION - 1;
+    p = ngx_slprintf(ngx_payment_attempt_question, last,
+                     "SELECT " NGX_PAYMENT_REQUIREMENT_WHO
+                     ", (SELECT MAX(version) FROM payment_schema_version)");
+
+    for (i = 0; i < NGX_PAYMENT_REQUIREMENTS; i++) {
+        p = ngx_slprintf(p, last, ", %s",
+                         ngx_payment_requirements[i].expression);
+    }
+
+    ngx_payment_assert(p < last);
 
     if (pipe2(fds, O_CLOEXEC) == -1) {
         ngx_log_error(NGX_LOG_EMERG, cycle->log, ngx_errno,
@@ -265,26 +290,32 @@ ngx_payment_attempt_leave(void)
 
 
 ngx_payment_attempt_t *
-ngx_payment_attempt_create(const ngx_payment_shard_t *shard,
+ngx_payment_attempt_create(ngx_payment_shard_t *shard,
     const char *const *session, const char *const *prepare, ngx_log_t *log)
 {
     u_char                 *p;
     size_t                  size;
+    uint64_t                choice;
+    ngx_uint_t              n;
     ngx_payment_server_t   *server;
     ngx_payment_attempt_t  *a;
 
-    server = (ngx_payment_server_t *) shard->servers.elts + shard->active;
+    choice = ngx_payment_common_primary(shard);
+    n = ngx_payment_common_server(shard, choice);
+    server = (ngx_payment_server_t *) shard->servers.elts + n;
 
     size = server->host.len + server->path.len + shard->user.len
            + shard->password.len + shard->database.len + shard->ssl_ca.len
-           + shard->ssl_certificate.len + shard->ssl_certificate_key.len + 8;
+           + shard->ssl_certificate.len + shard->ssl_certificate_key.len
+           + shard->name.len + shard->slots_text.len + 10;
 
     a = ngx_calloc(sizeof(ngx_payment_attempt_t) + size, log);
     if (a == NULL) {
         return NULL;
     }
 
-    a->server = shard->active;
+    a->choice = choice;
+    a->server = n;
     a->session = session;
     a->prepare = prepare;
 
@@ -293,6 +324,11 @@ ngx_payment_attempt_create(const ngx_payment_shard_t *shard,
     a->password = ngx_payment_attempt_copy(&p, &shard->password);
     a->user = ngx_payment_attempt_copy(&p, &shard->user);
     a->database = ngx_payment_attempt_copy(&p, &shard->database);
+
+    a->identity.database = a->database;
+    a->identity.shard = ngx_payment_attempt_copy(&p, &shard->name);
+    a->identity.slots = ngx_payment_attempt_copy(&p, &shard->slots_text);
+    ngx_payment_identity_expect(shard, &a->identity);
 
     if (server->path.len) {
         a->path = ngx_payment_attempt_copy(&p, &server->path);
@@ -434,7 +470,7 @@ ngx_payment_attempt_connect(ngx_payment_attempt_t *a)
                                             "the server has no TLS");
         }
 
-        return ngx_payment_attempt_fail_by_library(a);
+        return ngx_payment_attempt_unconnected(a);
     }
 
     if (a->ssl && mysql_get_ssl_cipher(a->mysql) == NULL) {
@@ -442,11 +478,35 @@ ngx_payment_attempt_connect(ngx_payment_attempt_t *a)
                                         "the connection has no TLS");
     }
 
-    if (ngx_payment_attempt_check(a) != 0) {
+    if (ngx_payment_attempt_ask(a) != 0
+        || ngx_payment_attempt_rights(a) != 0
+        || ngx_payment_attempt_identity(a) != 0)
+    {
         return a->error;
     }
 
     return ngx_payment_attempt_session(a);
+}
+
+
+/* For want of a descriptor of ours, the library says of the server what it says
+ * of one that is not there. */
+
+static ngx_uint_t
+ngx_payment_attempt_unconnected(ngx_payment_attempt_t *a)
+{
+    ngx_fd_t  fd;
+
+    fd = open("/dev/null", O_RDONLY|O_CLOEXEC);
+
+    if (fd == -1) {
+        return ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_RESOURCES,
+                                        strerror(ngx_errno));
+    }
+
+    (void) close(fd);
+
+    return ngx_payment_attempt_fail_by_library(a);
 }
 
 
@@ -500,20 +560,16 @@ ngx_payment_attempt_options(ngx_payment_attempt_t *a)
 /* Is this the right server?  One question, before anything is changed. */
 
 static ngx_uint_t
-ngx_payment_attempt_check(ngx_payment_attempt_t *a)
+ngx_payment_attempt_ask(ngx_payment_attempt_t *a)
 {
     MYSQL_ROW    row;
     MYSQL_RES   *res;
-    ngx_uint_t   version;
-    const char  *fmt;
-    char         message[NGX_PAYMENT_DB_MESSAGE_LEN];
+    ngx_uint_t   error;
 
-    a->phase = "checking the schema version";
+    a->phase = "checking the server";
 
-    if (mysql_query(a->mysql,
-                    "SELECT @@global.read_only,"
-                    " @@global.innodb_flush_log_at_trx_commit,"
-                    " (SELECT MAX(version) FROM payment_schema_version)"))
+    if (mysql_query(a->mysql, (char *) ngx_payment_attempt_question)
+        || (res = mysql_store_result(a->mysql)) == NULL)
     {
         if (mysql_errno(a->mysql) != ER_NO_SUCH_TABLE) {
             return ngx_payment_attempt_fail_by_library(a);
@@ -525,39 +581,115 @@ ngx_payment_attempt_check(ngx_payment_attempt_t *a)
                                         "apply sql/V*.sql");
     }
 
-    res = mysql_store_result(a->mysql);
-    if (res == NULL) {
+    row = mysql_fetch_row(res);
+    error = row ? ngx_payment_attempt_check(a, row)
+                : ngx_payment_attempt_fail(a, CR_UNKNOWN_ERROR, "no answer");
+
+    mysql_free_result(res);
+
+    return error;
+}
+
+
+static ngx_uint_t
+ngx_payment_attempt_check(ngx_payment_attempt_t *a, MYSQL_ROW row)
+{
+    char                              message[NGX_PAYMENT_DB_MESSAGE_LEN];
+    unsigned                          version;
+    ngx_uint_t                        i;
+    const ngx_payment_requirement_t  *r;
+
+    (void) ngx_cpystrn((u_char *) a->who, (u_char *) (row[0] ? row[0] : "?"),
+                       sizeof(a->who));
+
+    for (i = 0; i < NGX_PAYMENT_REQUIREMENTS; i++) {
+        r = &ngx_payment_requirements[i];
+
+        (void) ngx_cpystrn((u_char *) a->said[i],
+                           (u_char *) (row[2 + i] ? row[2 + i] : "NULL"),
+                           sizeof(a->said[i]));
+
+        if (ngx_payment_requirement_met(i, a->said[i])) {
+            continue;
+        }
+
+        if (r->advice) {
+            a->advice |= (ngx_uint_t) 1 << i;
+            continue;
+        }
+
+        (void) snprintf(message, sizeof(message), "%s is %s: %s", r->name,
+                        a->said[i], r->otherwise);
+
+        return ngx_payment_attempt_fail(a,
+                                        i == NGX_PAYMENT_REQUIREMENT_READ_ONLY
+                                        ? NGX_PAYMENT_DB_E_READ_ONLY
+                                        : NGX_PAYMENT_DB_E_UNFIT, message);
+    }
+
+    version = row[1] ? (unsigned) atoi(row[1]) : 0;
+
+    if (version != NGX_PAYMENT_SCHEMA_VERSION) {
+        a->phase = "checking the schema version";
+        (void) snprintf(message, sizeof(message), "the schema has version %u, "
+                        "this module needs version %u", version,
+                        (unsigned) NGX_PAYMENT_SCHEMA_VERSION);
+        return ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_SCHEMA, message);
+    }
+
+    return 0;
+}
+
+
+/* May the user write where read_only forbids it?  Roles are listed, too. */
+
+static ngx_uint_t
+ngx_payment_attempt_rights(ngx_payment_attempt_t *a)
+{
+    MYSQL_ROW   row;
+    MYSQL_RES  *res;
+
+    if (mysql_query(a->mysql, "SHOW GRANTS")
+        || (res = mysql_store_result(a->mysql)) == NULL)
+    {
         return ngx_payment_attempt_fail_by_library(a);
     }
 
-    row = mysql_fetch_row(res);
+    while ((row = mysql_fetch_row(res)) != NULL) {
 
-    if (row == NULL || row[0] == NULL || row[1] == NULL) {
-        mysql_free_result(res);
-        return ngx_payment_attempt_fail(a, CR_UNKNOWN_ERROR, "no answer");
-    }
-
-    version = row[2] ? (ngx_uint_t) atoi(row[2]) : 0;
-    a->flush = (ngx_uint_t) atoi(row[1]);
-
-    if (row[0][0] != '0') {
-        mysql_free_result(res);
-        a->phase = "looking for the primary";
-        return ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_READ_ONLY,
-                                        "the server is read-only");
+        if (row[0] && strstr(row[0], " ON *.* ")
+            && (strstr(row[0], "READ_ONLY ADMIN")
+                || strstr(row[0], "READ ONLY ADMIN")
+                || strstr(row[0], "SUPER")
+                || strstr(row[0], "ALL PRIVILEGES")))
+        {
+            a->mighty = 1;
+        }
     }
 
     mysql_free_result(res);
 
-    if (version != NGX_PAYMENT_SCHEMA_VERSION) {
-        fmt = "the schema has version %u, this module needs version %u";
-        (void) snprintf(message, sizeof(message), fmt, (unsigned) version,
-                        (unsigned) NGX_PAYMENT_SCHEMA_VERSION);
-        return ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_SCHEMA,
+    return 0;
+}
+
+
+static ngx_uint_t
+ngx_payment_attempt_identity(ngx_payment_attempt_t *a)
+{
+    char       message[NGX_PAYMENT_DB_MESSAGE_LEN];
+    ngx_int_t  rc;
+
+    a->phase = "checking whose database it is";
+
+    rc = ngx_payment_identity_check(&a->identity, a->mysql, message,
+                                    sizeof(message));
+
+    if (rc == NGX_ERROR) {
+        return ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_IDENTITY,
                                         message);
     }
 
-    return 0;
+    return rc ? ngx_payment_attempt_fail_by_library(a) : 0;
 }
 
 

@@ -20,6 +20,8 @@
 #include <ngx_core.h>
 #include <ngx_event.h>
 
+#include "ngx_payment_identity.h"
+#include "ngx_payment_requirement.h"
 #include "ngx_payment_shard.h"
 
 #include <mysql.h>
@@ -28,10 +30,18 @@
 #define NGX_PAYMENT_DB_STMTS_MAX    8       /* prepared, of one connection */
 #define NGX_PAYMENT_DB_MESSAGE_LEN  256
 
-/* Reasons of ours for giving a connection up, beyond the library's numbers. */
+/* Reasons of ours for giving a connection up, beyond the numbers of server and
+ * library; the message says more. */
 #define NGX_PAYMENT_DB_E_READ_ONLY  3001
 #define NGX_PAYMENT_DB_E_SCHEMA     3002
 #define NGX_PAYMENT_DB_E_RESOURCES  3003
+#define NGX_PAYMENT_DB_E_UNFIT      3004    /* a requirement is not met */
+#define NGX_PAYMENT_DB_E_IDENTITY   3005    /* another's database */
+#define NGX_PAYMENT_DB_E_OTHER      3006    /* not the primary's server */
+
+/* texts that a server says of itself */
+#define NGX_PAYMENT_DB_SAID_LEN     32
+#define NGX_PAYMENT_DB_WHO_LEN      128
 
 
 typedef struct ngx_payment_attempt_s  ngx_payment_attempt_t;
@@ -46,12 +56,19 @@ struct ngx_payment_attempt_s {
     ngx_payment_attempt_done_pt  done;      /* NULL: nobody waits for it */
     void                        *data;
     ngx_uint_t                   server;    /* index into shard->servers */
+    uint64_t                     choice;    /* ngx_payment_common.h */
 
     /* the result: a connection with its statements, or error and message */
     MYSQL                       *mysql;
     MYSQL_STMT                  *stmts[NGX_PAYMENT_DB_STMTS_MAX];
-    ngx_uint_t                   flush;     /* the server's
-                                               innodb_flush_log_at_trx_commit */
+    ngx_uint_t                   advice;    /* 1 << each requirement that the
+                                               server should meet and does
+                                               not */
+    ngx_uint_t                   mighty;    /* 1: may write in spite of
+                                               read_only */
+    char                         said[NGX_PAYMENT_REQUIREMENTS]
+                                     [NGX_PAYMENT_DB_SAID_LEN];
+    char                         who[NGX_PAYMENT_DB_WHO_LEN];
     ngx_uint_t                   error;     /* 0: connected */
     const char                  *phase;     /* what failed */
     char                         message[NGX_PAYMENT_DB_MESSAGE_LEN];
@@ -64,6 +81,7 @@ struct ngx_payment_attempt_s {
     char                        *user;
     char                        *password;
     char                        *database;
+    ngx_payment_identity_t       identity;
     char                        *ssl_ca;    /* NULL: none, as the next two */
     char                        *ssl_certificate;
     char                        *ssl_certificate_key;
@@ -78,11 +96,11 @@ struct ngx_payment_attempt_s {
 ngx_int_t ngx_payment_attempt_init_process(ngx_cycle_t *cycle);
 void ngx_payment_attempt_exit_process(ngx_cycle_t *cycle);
 
-/* An attempt at the shard's active server.  session (SQL to run) and prepare
+/* An attempt at the shard's primary.  session (SQL to run) and prepare
  * (SQL to prepare, or NULL) end with NULL and must live as long as the process.
  * NULL: no memory. */
 ngx_payment_attempt_t *ngx_payment_attempt_create(
-    const ngx_payment_shard_t *shard, const char *const *session,
+    ngx_payment_shard_t *shard, const char *const *session,
     const char *const *prepare, ngx_log_t *log);
 
 /* NGX_OK: done() will be called, never from within this call.  NGX_ERROR: there

@@ -25,6 +25,13 @@
 #define NGX_PAYMENT_DB_BACKOFF_MAX      5000        /* ms */
 #define NGX_PAYMENT_DB_BACKOFF_FIRST    10          /* ms, after one round */
 
+/* how long the primary must seem to be gone, to one of us who tries and without
+ * an answer to any other, before it is another server */
+#define NGX_PAYMENT_DB_DOUBT            100         /* ms */
+
+/* how long a new database waits for others to be seen before that is a fault */
+#define NGX_PAYMENT_DB_FIRST_LOOK       2000        /* ms */
+
 
 typedef enum {
     STEP_SEND = 0,
@@ -40,6 +47,13 @@ typedef enum {
 static void ngx_payment_db_connect(ngx_payment_db_t *db);
 static void ngx_payment_db_connected(ngx_payment_attempt_t *a);
 static void ngx_payment_db_connect_failed(ngx_payment_db_t *db,
+    ngx_payment_attempt_t *a);
+static ngx_int_t ngx_payment_db_accept(ngx_payment_db_t *db,
+    ngx_payment_attempt_t *a);
+static ngx_uint_t ngx_payment_db_doubt(ngx_payment_db_t *db,
+    ngx_payment_attempt_t *a);
+static ngx_msec_t ngx_payment_db_since(ngx_payment_db_t *db);
+static void ngx_payment_db_advise(ngx_payment_db_t *db,
     ngx_payment_attempt_t *a);
 static void ngx_payment_db_reconnect_later(ngx_payment_db_t *db);
 static ngx_int_t ngx_payment_db_watch(ngx_payment_db_t *db);
@@ -173,10 +187,10 @@ ngx_payment_db_connected(ngx_payment_attempt_t *a)
     db->attempt = NULL;
     db->state = NGX_PAYMENT_DB_CLOSED;
 
-    if (a->error == 0 && shard->active != a->server) {
+    if (ngx_payment_db_accept(db, a) == NGX_AGAIN) {
         /* another connection has moved on to another server meanwhile */
         ngx_payment_attempt_free(a);
-        ngx_payment_db_connect(db);
+        ngx_payment_db_reconnect_later(db);
         return;
     }
 
@@ -215,20 +229,17 @@ ngx_payment_db_connected(ngx_payment_attempt_t *a)
                       &shard->name, &server->name);
     }
 
-    if (a->flush != 1 && !shard->warned) {
-        ngx_log_error(NGX_LOG_WARN, db->log, 0,
-                      "payment: shard \"%V\", %V: "
-                      "innodb_flush_log_at_trx_commit is %ui, not 1: "
-                      "a crash can lose payments that were answered",
-                      &shard->name, &server->name, a->flush);
-        shard->warned = 1;
-    }
+    ngx_payment_db_advise(db, a);
+
+    db->choice = a->choice;
+    db->mighty = a->mighty ? 1 : 0;
 
     ngx_payment_attempt_free(a);
 
     ngx_payment_db_count(db, connects, 1);
 
     db->failures = 0;
+    db->in_doubt = 0;
     db->requests = 0;
     db->connected_at = ngx_current_msec;
 
@@ -248,38 +259,120 @@ ngx_payment_db_connected(ngx_payment_attempt_t *a)
 }
 
 
+/* Whose database it is, and which server: is it the one that all of us use?
+ * NGX_AGAIN: there is another one now. */
+
+static ngx_int_t
+ngx_payment_db_accept(ngx_payment_db_t *db, ngx_payment_attempt_t *a)
+{
+    ngx_payment_shard_t  *shard;
+    char                  message[NGX_PAYMENT_DB_MESSAGE_LEN];
+
+    shard = db->shard;
+
+    if (ngx_payment_common_moved(shard, a->choice)) {
+        return NGX_AGAIN;
+    }
+
+    if (a->error) {
+
+        if (a->identity.nobodys && a->error == NGX_PAYMENT_DB_E_IDENTITY) {
+            ngx_payment_identity_nobodys(shard);
+        }
+
+        return NGX_DECLINED;
+    }
+
+    if (ngx_payment_identity_found(shard, &a->identity, message,
+                                   sizeof(message))
+        != NGX_OK)
+    {
+        (void) ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_IDENTITY,
+                                        message);
+        return NGX_DECLINED;
+    }
+
+    switch (ngx_payment_common_confirm(shard, &a->choice, a->who, db->log)) {
+
+    case NGX_OK:
+        return NGX_OK;
+
+    case NGX_AGAIN:
+        return NGX_AGAIN;
+
+    default: /* NGX_DECLINED */
+        (void) snprintf(message, sizeof(message), "it is another server than "
+                        "the one that payments were written to: %s", a->who);
+        (void) ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_OTHER, message);
+        return NGX_DECLINED;
+    }
+}
+
+
+/* What the server should be and is not, once for each process. */
+
+static void
+ngx_payment_db_advise(ngx_payment_db_t *db, ngx_payment_attempt_t *a)
+{
+    ngx_uint_t                        i;
+    ngx_payment_shard_t              *shard;
+    ngx_payment_server_t             *server;
+    const ngx_payment_requirement_t  *r;
+
+    shard = db->shard;
+    server = (ngx_payment_server_t *) shard->servers.elts + a->server;
+
+    for (i = 0; i < NGX_PAYMENT_REQUIREMENTS; i++) {
+
+        if ((a->advice & ~shard->warned & (ngx_uint_t) 1 << i) == 0) {
+            continue;
+        }
+
+        r = &ngx_payment_requirements[i];
+        shard->warned |= (ngx_uint_t) 1 << i;
+
+        ngx_log_error(NGX_LOG_WARN, db->log, 0,
+                      "payment: shard \"%V\", %V: %s is %s, %s",
+                      &shard->name, &server->name, r->name, a->said[i],
+                      r->otherwise);
+    }
+}
+
+
 static void
 ngx_payment_db_connect_failed(ngx_payment_db_t *db,
     ngx_payment_attempt_t *a)
 {
+    uint32_t               digest;
+    ngx_uint_t             known;
     ngx_payment_shard_t   *shard;
     ngx_payment_server_t  *server;
 
     shard = db->shard;
     server = (ngx_payment_server_t *) shard->servers.elts + a->server;
 
+    known = !ngx_payment_db_doubt(db, a);
+
     /* once for a server and a reason, not once for each try */
 
-    if (server->last_error != a->error) {
+    digest = (uint32_t) a->error;
+
+    if (a->error >= NGX_PAYMENT_DB_E_READ_ONLY) {
+        digest = ngx_crc32_long((u_char *) a->message, ngx_strlen(a->message));
+    }
+
+    if (server->last_error != digest && (known || !a->identity.nobodys)) {
         ngx_log_error(NGX_LOG_ERR, db->log, 0,
                       "payment: shard \"%V\": %s failed, server %V: (%ui) %s",
                       &shard->name, a->phase, &server->name, a->error,
                       a->message);
-        server->last_error = a->error;
+        server->last_error = digest;
     }
 
-    db->failures++;
     ngx_payment_db_count(db, connect_failures, 1);
 
-    /* While other connections of this process work on the server, one failed
-     * attempt is no reason to leave it; but nothing can be written to a server
-     * that is read-only. */
-
-    if (shard->servers.nelts > 1 && shard->active == a->server
-        && (shard->open == 0 || a->error == NGX_PAYMENT_DB_E_READ_ONLY))
-    {
-        shard->active = (a->server + 1) % shard->servers.nelts;
-        ngx_payment_db_count(db, failovers, 1);
+    if (known) {
+        db->failures++;
     }
 
     ngx_payment_attempt_free(a);
@@ -288,6 +381,103 @@ ngx_payment_db_connect_failed(ngx_payment_db_t *db,
     if (db->down) {
         db->down(db);
     }
+}
+
+
+/*
+ * An attempt at the primary failed: is it time for another one?  Never for want
+ * of something of our own.  At once if the server says itself that it cannot do
+ * the work.  Otherwise only if it is gone for everybody: where others of us are
+ * at work, this connection waits for its turn.  1: that is not known yet.
+ */
+
+static ngx_uint_t
+ngx_payment_db_doubt(ngx_payment_db_t *db, ngx_payment_attempt_t *a)
+{
+    ngx_uint_t            moved;
+    ngx_payment_shard_t  *shard;
+
+    shard = db->shard;
+
+    switch (a->error) {
+
+    case NGX_PAYMENT_DB_E_RESOURCES:
+    case CR_OUT_OF_MEMORY:
+        return 0;
+
+    case NGX_PAYMENT_DB_E_READ_ONLY:
+    case NGX_PAYMENT_DB_E_UNFIT:
+        break;
+
+    default:
+
+        if (a->identity.nobodys && shard->common->place == 0
+            && ngx_payment_db_since(db) < NGX_PAYMENT_DB_FIRST_LOOK)
+        {
+            return 1;
+        }
+
+        if (shard->servers.nelts == 1 && a->error != NGX_PAYMENT_DB_E_OTHER) {
+            return 0;
+        }
+
+        if (shard->open) {
+            db->in_doubt = 0;
+            return 0;
+        }
+
+        if (ngx_payment_db_since(db) < NGX_PAYMENT_DB_DOUBT) {
+            return 1;
+        }
+
+        if ((ngx_msec_int_t) (shard->common->answered - db->doubted) >= 0) {
+            db->in_doubt = 0;
+            return 0;
+        }
+    }
+
+    db->in_doubt = 0;
+
+    if (a->error == NGX_PAYMENT_DB_E_OTHER) {
+        moved = ngx_payment_common_renew(shard, a->choice);
+
+    } else {
+        moved = shard->servers.nelts > 1
+                && ngx_payment_common_move(shard, a->choice);
+    }
+
+    if (moved) {
+        ngx_payment_db_count(db, failovers, 1);
+    }
+
+    return 0;
+}
+
+
+/* The age of the doubt, which begins now if there is none. */
+
+static ngx_msec_t
+ngx_payment_db_since(ngx_payment_db_t *db)
+{
+    if (!db->in_doubt) {
+        db->in_doubt = 1;
+        db->doubted = ngx_current_msec;
+    }
+
+    return ngx_current_msec - db->doubted;
+}
+
+
+void
+ngx_payment_db_leave(ngx_payment_db_t *db)
+{
+    if (db->shard->servers.nelts > 1
+        && ngx_payment_common_move(db->shard, db->choice))
+    {
+        ngx_payment_db_count(db, failovers, 1);
+    }
+
+    ngx_payment_db_reset(db);
 }
 
 
@@ -623,6 +813,12 @@ ngx_payment_db_finish(ngx_payment_db_t *db, ngx_uint_t lost)
 
     } else {
         db->state = NGX_PAYMENT_DB_IDLE;
+
+        if (ngx_payment_common_stands(db->shard, db->choice)
+            && db->shard->common->answered != ngx_current_msec)
+        {
+            db->shard->common->answered = ngx_current_msec;
+        }
     }
 
     done(db, lost);
@@ -667,7 +863,7 @@ ngx_payment_db_fit(ngx_payment_db_t *db)
 
     shard = db->shard;
 
-    return shard->active == db->server
+    return ngx_payment_common_stands(shard, db->choice)
            && (shard->max_requests == 0 || db->requests < shard->max_requests)
            && (db->max_age == 0
                || ngx_current_msec - db->connected_at < db->max_age);

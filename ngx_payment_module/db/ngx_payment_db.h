@@ -20,6 +20,7 @@
 
 #include "ngx_payment_assert.h"
 #include "ngx_payment_attempt.h"
+#include "ngx_payment_common.h"
 #include "ngx_payment_shard.h"
 #include "ngx_payment_stats.h"
 
@@ -88,6 +89,8 @@ struct ngx_payment_db_s {
     MYSQL_STMT                *stmts[NGX_PAYMENT_DB_STMTS_MAX];
     ngx_connection_t          *connection;
     ngx_uint_t                 server;      /* index into shard->servers */
+    uint64_t                   choice;      /* of the primary, by which the
+                                               connection was opened */
 
     /* the exchange under way */
     ngx_payment_db_stmt_t     *exchange;
@@ -104,6 +107,11 @@ struct ngx_payment_db_s {
     ngx_msec_t                 connected_at;
     ngx_msec_t                 max_age;     /* this connection's, jittered */
     ngx_payment_attempt_t     *attempt;     /* while CONNECTING */
+    ngx_msec_t                 doubted;     /* since when the primary seems to
+                                               be gone */
+    unsigned                   in_doubt:1;
+    unsigned                   mighty:1;    /* may write in spite of
+                                               read_only */
     unsigned                   closing:1;   /* for good */
     unsigned                   timedout:1;
 };
@@ -140,9 +148,13 @@ void ngx_payment_db_exchange(ngx_payment_db_t *db,
     ngx_payment_db_done_pt done);
 
 /* Is an IDLE connection to be used again?  Not when it has had its time or its
- * number of exchanges, or when its server is not the shard's active one any
- * more: the caller gives it up with ngx_payment_db_reset(). */
+ * number of exchanges, or when its server is not the primary any more: the
+ * caller gives it up with ngx_payment_db_reset(). */
 ngx_uint_t ngx_payment_db_fit(ngx_payment_db_t *db);
+
+/* The server of an IDLE connection cannot do the work, whoever asks: the next
+ * one is the primary, for all processes, and the connection begins anew. */
+void ngx_payment_db_leave(ngx_payment_db_t *db);
 
 /* Gives up an IDLE connection, whose session is not to be trusted or which has
  * had its time, and reopens it at once. */

@@ -705,30 +705,44 @@ ngx_http_payment_init_zone(ngx_shm_zone_t *zone, void *data)
 {
     ngx_http_payment_main_conf_t *old = data;
 
+    ngx_uint_t                     i;
     ngx_slab_pool_t               *pool;
-    ngx_payment_stats_t           *stats;
+    ngx_payment_shard_t          **shards;
+    ngx_http_payment_zone_t       *shared;
     ngx_http_payment_main_conf_t  *pmcf;
 
     pmcf = zone->data;
     pool = (ngx_slab_pool_t *) zone->shm.addr;
 
-    if (old) {
-        stats = old->writer.stats;
-
-    } else if (zone->shm.exists) {
-        stats = pool->data;
+    if (old || zone->shm.exists) {
+        shared = pool->data;
 
     } else {
-        stats = ngx_slab_calloc(pool, sizeof(ngx_payment_stats_t));
-        if (stats == NULL) {
+        shared = ngx_slab_calloc(pool, sizeof(ngx_http_payment_zone_t));
+        if (shared == NULL) {
             return NGX_ERROR;
         }
 
-        pool->data = stats;
+        pool->data = shared;
     }
 
-    pmcf->writer.stats = stats;
-    pmcf->outbox.stats = stats;
+    pmcf->writer.stats = &shared->stats;
+    pmcf->outbox.stats = &shared->stats;
+
+    shards = pmcf->shards.elts;
+
+    for (i = 0; i < pmcf->shards.nelts; i++) {
+        shards[i]->installation = &shared->common.installation;
+        shards[i]->common = ngx_payment_common_shard(&shared->common,
+                                                 &shards[i]->name);
+        if (shards[i]->common == NULL) {
+            ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
+                          "payment: %d names of shards since nginx was "
+                          "started are too many, restart it",
+                          NGX_PAYMENT_COMMON_SHARDS);
+            return NGX_ERROR;
+        }
+    }
 
     return NGX_OK;
 }

@@ -10,6 +10,7 @@
 #include <ngx_http.h>
 
 #include "payment.h"
+#include "ngx_payment_common.h"
 #include "ngx_payment_outbox.h"
 #include "ngx_payment_stats.h"
 #include "ngx_payment_writer.h"
@@ -29,6 +30,14 @@ typedef struct {
     ngx_int_t                   window_size;
     ngx_flag_t                  automatic_transition;
 } ngx_http_payment_breaker_conf_t;
+
+
+/* what all processes share */
+
+typedef struct {
+    ngx_payment_stats_t         stats;
+    ngx_payment_common_t        common;
+} ngx_http_payment_zone_t;
 
 
 /* http{}: one set for all servers, for the writers and the outbox are shared */

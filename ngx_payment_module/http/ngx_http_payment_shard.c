@@ -16,7 +16,6 @@
 #define NGX_HTTP_PAYMENT_SHARD_PORT                3306
 #define NGX_HTTP_PAYMENT_SHARD_CONNECTIONS_MAX     64
 
-#define NGX_HTTP_PAYMENT_SHARD_NAME_LEN      32
 #define NGX_HTTP_PAYMENT_SHARD_DATABASE_LEN        64
 #define NGX_HTTP_PAYMENT_SHARD_USER_LEN            128
 #define NGX_HTTP_PAYMENT_SHARD_PASSWORD_LEN        1024
@@ -59,6 +58,8 @@ static char *ngx_http_payment_shard_finish_ssl(ngx_conf_t *cf,
     ngx_payment_shard_t *shard);
 
 static char *ngx_http_payment_shard_take_slots(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf, ngx_payment_shard_t *shard);
+static char *ngx_http_payment_shard_slots_text(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf, ngx_payment_shard_t *shard);
 static char *ngx_http_payment_shard_gap(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf);
@@ -272,11 +273,11 @@ ngx_http_payment_shard_check_name(ngx_conf_t *cf,
     ngx_uint_t             i;
     ngx_payment_shard_t  **shards;
 
-    if (name->len == 0 || name->len > NGX_HTTP_PAYMENT_SHARD_NAME_LEN) {
+    if (name->len == 0 || name->len > NGX_PAYMENT_SHARD_NAME_LEN) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid name \"%V\" of payment_shard, it must have "
                            "1 to %d characters", name,
-                           NGX_HTTP_PAYMENT_SHARD_NAME_LEN);
+                           NGX_PAYMENT_SHARD_NAME_LEN);
         return NGX_CONF_ERROR;
     }
 
@@ -333,8 +334,10 @@ ngx_http_payment_shard_create(ngx_conf_t *cf, ngx_str_t *name)
      * set by ngx_pcalloc():
      *
      *     shard->database and all other strings = { 0, NULL };
-     *     shard->index = shard->active = shard->open = 0;
-     *     shard->warned = 0;
+     *     shard->index = shard->open = shard->warned = 0;
+     *     shard->slots_text = { 0, NULL };
+     *     shard->peers = shard->common = shard->installation = NULL;
+     *     shard->secret = { 0 };
      */
 
     shard->name = *name;
@@ -1035,7 +1038,64 @@ ngx_http_payment_shard_init(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
         return NGX_CONF_ERROR;
     }
 
+    for (i = 0; i < pmcf->shards.nelts; i++) {
+        shards[i]->peers = &pmcf->shards;
+
+        if (ngx_http_payment_shard_slots_text(cf, pmcf, shards[i])
+            != NGX_CONF_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+    }
+
     return ngx_http_payment_shard_databases(cf, pmcf);
+}
+
+
+/* "0-99 200 300-399": whatever the order of the configuration, one text */
+
+static char *
+ngx_http_payment_shard_slots_text(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf, ngx_payment_shard_t *shard)
+{
+    u_char      *p;
+    ngx_uint_t   first, last;
+
+    /* at most every other slot, with four digits and a space */
+
+    p = ngx_pnalloc(cf->pool, PAYMENT_SLOTS / 2 * 5 + 1);
+    if (p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    shard->slots_text.data = p;
+
+    for (first = 0; first < PAYMENT_SLOTS; first = last + 1) {
+        last = first;
+
+        if (pmcf->slots[first] != shard) {
+            continue;
+        }
+
+        while (last + 1 < PAYMENT_SLOTS && pmcf->slots[last + 1] == shard) {
+            last++;
+        }
+
+        if (p != shard->slots_text.data) {
+            *p++ = ' ';
+        }
+
+        p = ngx_sprintf(p, "%ui", first);
+
+        if (last != first) {
+            p = ngx_sprintf(p, "-%ui", last);
+        }
+    }
+
+    *p = '\0';
+    shard->slots_text.len = p - shard->slots_text.data;
+
+    return NGX_CONF_OK;
 }
 
 

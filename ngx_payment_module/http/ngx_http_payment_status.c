@@ -194,7 +194,7 @@ ngx_http_payment_status_shard(ngx_http_payment_text_t *t,
     const ngx_payment_shard_t *shard, const ngx_payment_shard_stats_t *stats)
 {
     uint64_t               batches, average;
-    ngx_uint_t             i;
+    ngx_uint_t             i, server;
     ngx_payment_slots_t   *slots;
     ngx_payment_server_t  *servers;
 
@@ -210,10 +210,11 @@ ngx_http_payment_status_shard(ngx_http_payment_text_t *t,
 
     ngx_http_payment_text_add(t, "],\"server\":");
 
-    /* the one that this worker uses */
+    /* the primary, for all processes */
 
     servers = shard->servers.elts;
-    ngx_http_payment_text_string(t, &servers[shard->active].name);
+    server = ngx_payment_common_server(shard, shard->common->primary);
+    ngx_http_payment_text_string(t, &servers[server].name);
 
     batches = stats->batches;
     average = batches ? stats->rows * 100 / batches : 0;

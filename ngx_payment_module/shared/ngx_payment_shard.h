@@ -16,6 +16,12 @@
 
 
 #define NGX_PAYMENT_SERVERS_MAX     8       /* of a shard */
+#define NGX_PAYMENT_SHARD_NAME_LEN  32
+#define NGX_PAYMENT_SECRET_LEN      16      /* bytes: payment_identity */
+
+
+/* what all processes of this nginx know of a shard: ngx_payment_common.h */
+typedef struct ngx_payment_common_shard_s  ngx_payment_common_shard_t;
 
 
 /* Slots of a shard, both ends included. */
@@ -34,7 +40,8 @@ typedef struct {
     ngx_str_t                  path;        /* terminated; empty: TCP */
     in_port_t                  port;
 
-    ngx_uint_t                 last_error;  /* logged; 0: all is well */
+    uint32_t                   last_error;  /* digest of what was logged of
+                                               it; 0: all is well */
 } ngx_payment_server_t;
 
 
@@ -42,7 +49,11 @@ typedef struct {
     ngx_str_t                  name;
     ngx_uint_t                 index;       /* 0.. in order of configuration */
     ngx_array_t                slots;       /* of ngx_payment_slots_t */
+    ngx_str_t                  slots_text;  /* the same, sorted and joined:
+                                               "0-99 200-299", terminated */
     ngx_array_t                servers;     /* of ngx_payment_server_t */
+    ngx_array_t               *peers;       /* of ngx_payment_shard_t *: all
+                                               shards, this one too */
 
     ngx_str_t                  database;    /* terminated, as all below */
     ngx_str_t                  user;
@@ -60,11 +71,16 @@ typedef struct {
     ngx_msec_t                 max_age;         /* 0: none */
     ngx_uint_t                 max_requests;    /* 0: none */
 
-    /* of this process: the server that all connections of the shard use, so
-     * that two primaries are never mixed, and how many are open */
-    ngx_uint_t                 active;
+    /* in shared memory: of this shard, and of the installation */
+    ngx_payment_common_shard_t  *common;
+    ngx_atomic_t              *installation;
+
+    /* of this process: how many connections are open, what was said of their
+     * server (1 << ngx_payment_requirement_e), and the installation's secret,
+     * which the first connection brings */
     ngx_uint_t                 open;
-    unsigned                   warned:1;    /* of unflushed commits */
+    ngx_uint_t                 warned;
+    u_char                     secret[NGX_PAYMENT_SECRET_LEN];
 } ngx_payment_shard_t;
 
 #endif /* NGX_PAYMENT_SHARD_H */

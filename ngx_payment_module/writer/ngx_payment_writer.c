@@ -488,12 +488,12 @@ ngx_payment_writer_down(ngx_payment_db_t *db)
     line = t->data;
     w = line->writer;
 
-    /* an idle connection at a server that is not the active one any more moves
-     * to that one, too */
+    /* an idle connection at a server that is not the primary any more moves to
+     * that one, too */
 
     for (i = 0; i < w->nlines; i++) {
         if (w->lines[i].db.state == NGX_PAYMENT_DB_IDLE
-            && w->lines[i].db.server != w->shard->active)
+            && !ngx_payment_common_stands(w->shard, w->lines[i].db.choice))
         {
             ngx_payment_db_reset(&w->lines[i].db);
         }

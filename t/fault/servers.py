@@ -40,7 +40,7 @@ PASSWORD = 'pay-ment-secret'
 PLUGINS = f"plugin-dir = {ROOT / 'build' / 'plugins'}\n"
 
 TABLES = ('payment', 'idempotency_key', 'outbox_event', 'outbox_dead',
-          'outbox_lease')
+          'outbox_lease', 'payment_identity', 'payment_barrier')
 
 
 def wait_for(condition, seconds=10, what='a condition'):
@@ -279,6 +279,24 @@ class MariaDB:
                        ' SELECT * FROM payment.payment_schema_version')
 
         return name
+
+    def identify(self, database, shard='main', slots='0-1023',
+                 installation='00000000-0000-4000-8000-000000000000'):
+        """Says whose the database is, as its first connection would: what
+        replication brings to a standby."""
+
+        self.query('INSERT INTO payment_identity'
+                   ' (installation, shard, slots, secret)'
+                   f" VALUES ('{installation}', '{shard}', '{slots}',"
+                   " '0123456789abcdef')", database)
+
+    def copy(self, database, name):
+        """The tables of one database, instead of those of another."""
+
+        dump = subprocess.run(['mariadb-dump', *self.login(), database],
+                              check=True, capture_output=True).stdout
+        subprocess.run(['mariadb', *self.login(), name], input=dump,
+                       check=True)
 
     def drop_database(self, name):
         with self.admin() as db:

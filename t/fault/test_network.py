@@ -260,6 +260,8 @@ def test_the_primary_vanishes(start_nginx, mariadb, second_mariadb, database,
     goes there, though the first one still seems open."""
 
     second_mariadb.new_database(database)
+    mariadb.identify(database)
+    second_mariadb.identify(database)
     second_mariadb.query('SET GLOBAL read_only = 1')
 
     nginx = start_nginx(Shard('main', database,

@@ -236,10 +236,12 @@ def test_max_connections(nginx, proxy, mariadb, journal, check, ask):
 
 
 @pytest.fixture
-def standby(second_mariadb, database):
+def standby(mariadb, second_mariadb, database):
     """Another server with the same, empty database, that is read-only."""
 
     second_mariadb.new_database(database)
+    mariadb.identify(database)
+    second_mariadb.identify(database)
     second_mariadb.query('SET GLOBAL read_only = 1')
     yield second_mariadb
     second_mariadb.query('SET GLOBAL read_only = 0')

@@ -14,7 +14,7 @@ use IO::Socket::INET;
 use Time::HiRes qw( sleep time );
 
 our @EXPORT = qw(
-    await read_file sql new_database database_away database_back
+    await read_file sql new_database identify database_away database_back
     lock_tables unlock_tables
     http http_at_once http2 http3 can_http3 listen_http2 listen_http3
     events_in_kafka outbox_count
@@ -96,6 +96,17 @@ sub new_database {
 
     sql("DROP DATABASE IF EXISTS $name; CREATE DATABASE $name", '');
     sql($schema, $name);
+}
+
+
+# Says whose a database is, as its first connection would.
+
+sub identify {
+    my ($name, $shard, $slots) = @_;
+
+    sql("INSERT INTO payment_identity (installation, shard, slots, secret)
+         VALUES ('00000000-0000-4000-8000-000000000000', '$shard', '$slots',
+                 '0123456789abcdef')", $name);
 }
 
 

@@ -1,0 +1,88 @@
+/* What a server must have: see ngx_payment_requirement.h. */
+
+#include "ngx_payment_requirement.h"
+
+
+/* SELECT .. FOR UPDATE SKIP LOCKED is what the first of them brought */
+#define NGX_PAYMENT_REQUIREMENT_MAJOR   10
+#define NGX_PAYMENT_REQUIREMENT_MINOR   6
+
+
+static ngx_uint_t ngx_payment_requirement_version(const char *text);
+
+
+/* In order of ngx_payment_requirement_e.  Where a server has a variable in
+ * several spellings (0, OFF), good has them all. */
+
+const ngx_payment_requirement_t
+    ngx_payment_requirements[NGX_PAYMENT_REQUIREMENTS] =
+{
+    { "version", "@@version", NULL,
+      "MariaDB 10.6 or later is needed", 0 },
+
+    { "read_only", "@@global.read_only", "|0|OFF|",
+      "the server takes no payments", 0 },
+
+    { "innodb_read_only", "@@global.innodb_read_only", "|0|OFF|",
+      "the server takes no payments", 0 },
+
+    { "innodb_force_recovery", "@@global.innodb_force_recovery", "|0|",
+      "the server is being repaired", 0 },
+
+    /* READ COMMITTED and statements in the binary log do not go together */
+    { "binlog_format",
+      "IF(@@global.log_bin, @@global.binlog_format, '')",
+      "||ROW|MIXED|",
+      "with a binary log it must be ROW or MIXED", 0 },
+
+    { "innodb_flush_log_at_trx_commit",
+      "@@global.innodb_flush_log_at_trx_commit", "|1|3|",
+      "not 1: a crash can lose payments that were answered", 1 },
+
+    /* what the binary log has lost is rolled back by the recovery */
+    { "sync_binlog",
+      "IF(@@global.log_bin, @@global.sync_binlog, 1)", "|1|",
+      "not 1: with a binary log, a crash can lose payments that were "
+      "answered", 1 }
+};
+
+
+ngx_uint_t
+ngx_payment_requirement_met(ngx_payment_requirement_e i, const char *text)
+{
+    size_t       len;
+    const char  *p;
+
+    if (i == NGX_PAYMENT_REQUIREMENT_VERSION) {
+        return ngx_payment_requirement_version(text);
+    }
+
+    len = ngx_strlen(text);
+
+    for (p = ngx_payment_requirements[i].good; p[1]; p = strchr(p + 1, '|')) {
+
+        if (strncmp(p + 1, text, len) == 0 && p[1 + len] == '|') {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* "10.11.6-MariaDB-0+deb12u1"; other servers than MariaDB lack what is used */
+
+static ngx_uint_t
+ngx_payment_requirement_version(const char *text)
+{
+    char           *end;
+    unsigned long   major, minor;
+
+    major = strtoul(text, &end, 10);
+    minor = (*end == '.') ? strtoul(end + 1, NULL, 10) : 0;
+
+    return strstr(text, "MariaDB") != NULL
+           && (major > NGX_PAYMENT_REQUIREMENT_MAJOR
+               || (major == NGX_PAYMENT_REQUIREMENT_MAJOR
+                   && minor >= NGX_PAYMENT_REQUIREMENT_MINOR));
+}

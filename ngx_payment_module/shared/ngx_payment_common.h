@@ -1,0 +1,93 @@
+/*
+ * What all processes of this nginx agree on about a shard: which of its servers
+ * is the primary, and that its database is the right one.
+ *
+ * In shared memory, which lives on through a reload: a process that is new
+ * takes the choice of those that were there, and does not begin with the first
+ * server of the list.  A shard is known by its name.  Any process.  Atomics
+ * only, no lock: a process that dies in the middle of an update leaves nothing
+ * behind.
+ *
+ * The primary is a choice: one word with the server's name, what the server
+ * says of itself, and a number that rises with each choice.  A connection keeps
+ * the choice that it was opened by, and is used as long as that one stands.
+ *
+ *     NONE -> a server, by its name -> the same, confirmed -> the next server
+ */
+
+#ifndef NGX_PAYMENT_COMMON_H
+#define NGX_PAYMENT_COMMON_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_payment_shard.h"
+#include "ngx_payment_stats.h"
+
+
+/* names of shards, since nginx was started: reloads may bring new ones */
+#define NGX_PAYMENT_COMMON_SHARDS     (2 * NGX_PAYMENT_SHARDS_MAX)
+
+
+struct ngx_payment_common_shard_s {
+    ngx_atomic_t               primary;     /* the choice; 0: none yet */
+    ngx_atomic_t               confirmed;   /* the last one that was */
+    ngx_atomic_t               answered;    /* ngx_current_msec: the primary
+                                               answered one of us */
+    ngx_atomic_t               place;       /* digest of the database that is
+                                               the shard's; 0: not seen yet */
+    ngx_atomic_t               empty;       /* digest of one that is nobody's */
+    u_char                     name[NGX_PAYMENT_SHARD_NAME_LEN + 1];
+};
+
+
+typedef struct {
+    ngx_atomic_t               installation;    /* the first half of its UUID;
+                                                   0: not known yet */
+    ngx_uint_t                 n;
+    ngx_payment_common_shard_t   shards[NGX_PAYMENT_COMMON_SHARDS];
+} ngx_payment_common_t;
+
+
+/* For the master, while it reads a configuration: NULL if there is no room. */
+ngx_payment_common_shard_t *ngx_payment_common_shard(
+    ngx_payment_common_t *common, const ngx_str_t *name);
+
+/* The choice that stands, and its server as an index into shard->servers. */
+uint64_t ngx_payment_common_primary(ngx_payment_shard_t *shard);
+ngx_uint_t ngx_payment_common_server(const ngx_payment_shard_t *shard,
+    uint64_t choice);
+
+/*
+ * A connection was made by a choice, and the server says which one it is.
+ * NGX_OK: it is the primary, and *choice is what the connection keeps.
+ * NGX_AGAIN: the choice does not stand any more.  NGX_DECLINED: by this name,
+ * another server was confirmed.
+ */
+ngx_int_t ngx_payment_common_confirm(ngx_payment_shard_t *shard,
+    uint64_t *choice, const char *identity, ngx_log_t *log);
+
+/* The choice was wrong: the next server of the list, or the same name anew,
+ * whichever server that is now.  1 if it was this call that moved on. */
+ngx_uint_t ngx_payment_common_move(ngx_payment_shard_t *shard,
+    uint64_t choice);
+ngx_uint_t ngx_payment_common_renew(ngx_payment_shard_t *shard,
+    uint64_t choice);
+
+
+static ngx_inline ngx_uint_t
+ngx_payment_common_stands(const ngx_payment_shard_t *shard, uint64_t choice)
+{
+    return shard->common->primary == choice;
+}
+
+
+/* another server, or the same one anew, was chosen since */
+
+static ngx_inline ngx_uint_t
+ngx_payment_common_moved(const ngx_payment_shard_t *shard, uint64_t choice)
+{
+    return (shard->common->primary ^ choice) >> 24 != 0;
+}
+
+#endif /* NGX_PAYMENT_COMMON_H */

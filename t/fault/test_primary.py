@@ -1,0 +1,166 @@
+"""Which server is the primary is one choice of the node, of all its processes:
+a server that died and came back is not taken again by whoever is new, one that
+only we could not reach for want of something of our own stays the one, and a
+name behind which another server appears does not mix the two.
+"""
+
+import socket
+
+import pytest
+
+from client import Client, Load
+from servers import Shard, wait_for
+
+
+@pytest.fixture
+def standby(second_mariadb, mariadb, database):
+    """Another server with the same database, as replication would make it; it
+    is writable, as a server that came back is when nobody forbade it."""
+
+    second_mariadb.new_database(database)
+    mariadb.identify(database)
+    second_mariadb.identify(database)
+    yield second_mariadb
+    second_mariadb.drop_database(database)
+
+
+def payments(server, database):
+    return server.query('SELECT COUNT(*) FROM payment', database)[0][0]
+
+
+@pytest.mark.parametrize('who', ['worker', 'reload'])
+def test_what_comes_back_is_not_taken_again(start_nginx, mariadb, standby,
+                                            database, proxy, journal, who):
+    nginx = start_nginx(Shard('main', database,
+                              [proxy.address, f'unix:{standby.socket}']),
+                        reuseport=False)
+    ask = Client(nginx.port, journal)
+
+    proxy.refuse()
+    wait_for(lambda: ask.authorize().ok, 10, 'a payment on the other server')
+    nginx.wait_connected()
+    proxy.accept()
+
+    calls = [ask.authorize() for _ in range(20)]
+    assert all(call.ok for call in calls)
+
+    if who == 'worker':
+        nginx.kill_worker()
+        wait_for(lambda: len(nginx.worker_pids()) == 2, 5, 'a new worker')
+    else:
+        nginx.reload()
+
+    wait_for(lambda: len(standby.connections(database)) == 4, 10,
+             'all connections at the other server')
+
+    # on every worker, each on a connection of its own
+    for call in calls:
+        again = ask.authorize(key=call.key)
+        assert again.replayed and again.body == call.body, again
+
+    assert not mariadb.connections(database)
+    assert not payments(mariadb, database)
+
+
+def test_all_processes_move_together(start_nginx, mariadb, standby, database,
+                                     start_proxy, journal):
+    """One worker cannot reach its server any more, the other one could, but
+    has nothing to do: they do not part."""
+
+    proxy = start_proxy(mariadb.socket)
+    nginx = start_nginx(Shard('main', database,
+                              [proxy.address, f'unix:{standby.socket}']),
+                        workers=4)
+    ask = Client(nginx.port, journal)
+    proxy.refuse()
+    wait_for(lambda: ask.authorize().ok, 10, 'a payment on the other server')
+    nginx.wait_connected()
+    assert len(standby.connections(database)) == 8
+
+    lines = nginx.lines('is the primary now')
+    assert len(lines) == 2, lines
+    assert proxy.address in lines[0] and standby.dir.name in lines[1], lines
+
+
+def test_our_own_want_moves_nobody(start_nginx, mariadb, standby, database,
+                                   journal):
+    """The worker has no connection left to give: no fault of the server's."""
+
+    nginx = start_nginx(Shard('main', database,
+                              [f'unix:{mariadb.socket}',
+                               f'unix:{standby.socket}'], connections=1),
+                        workers=1, connections=24)
+    ask = Client(nginx.port, journal)
+    first = ask.authorize()
+    assert first.ok
+
+    # clients who begin a request and do not go on: also for the connection
+    # that is free for the moment in which the database's is gone
+    clients = []
+
+    def crowd():
+        client = socket.create_connection(('127.0.0.1', nginx.port))
+        client.send(b'GET /alive HTTP/1.1\r\nX')
+        clients.append(client)
+
+    try:
+        for _ in range(24):
+            crowd()
+
+        nginx.expect('worker_connections are not enough')
+        wait_for(lambda: nginx.lines('worker_connections are not enough'), 10,
+                 'all connections are taken')
+        mariadb.kill_connections(database)
+
+        # faster than a connection to the database is made
+        for _ in range(3000):
+            crowd()
+
+            if nginx.lines('no free connection'):
+                break
+
+        assert nginx.lines('no free connection')
+
+    finally:
+        for client in clients:
+            client.close()
+
+    def again():
+        call = ask.authorize(key=first.key)
+        assert call.status in (200, 503) or call.error, call
+        return call.ok and call
+
+    call = wait_for(again, 15, 'recovery')
+    assert call.replayed, call
+    assert not standby.connections(database)
+    assert not payments(standby, database)
+
+
+def test_a_name_that_moves(start_nginx, mariadb, standby, database, proxy,
+                           journal):
+    """The name leads to another server while the first one still works for
+    us: it stays the one until it goes."""
+
+    nginx = start_nginx(Shard('main', database, proxy.address))
+    ask = Client(nginx.port, journal)
+    calls = [ask.authorize() for _ in range(4)]
+
+    proxy.target = str(standby.socket)
+    mariadb.query(f'KILL {mariadb.connections(database)[0]}')
+
+    with Load(nginx.port, journal, clients=4) as load:
+        load.wait(20)
+        wait_for(lambda: nginx.lines('is another server than'), 10,
+                 'a line about it')
+        load.wait(100)
+
+    assert not load.bad(), load.bad()[:5]
+    assert not payments(standby, database)
+
+    mariadb.stop()
+    nginx.wait_connected(15)
+
+    # nothing was replicated here: what counts is where they all are
+    assert ask.authorize().ok
+    assert len(standby.connections(database)) == 4
+    assert calls

@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := build
 
 .PHONY: help build static asan install deb install-deps run run-two-nodes stop \
-        clean test test-unit test-fuzz test-nginx test-asan test-api \
+        clean test tidy test-unit test-fuzz test-nginx test-asan test-api \
         test-fault test-matrix test-deb bench bench-pair bench-k6 \
         bench-k6-flow
 
@@ -66,6 +66,9 @@ clean: stop             ## stop, and remove the data and the build
 
 test:                   ## all tests, on servers of their own
 	@FUZZ='$(FUZZ)' tools/test.sh unit fuzz nginx api fault
+
+tidy:                   ## the house's rules, and documents against sources
+	@tools/test.sh tidy
 
 test-unit:              ## the unit tests (no server)
 	@tools/test.sh unit

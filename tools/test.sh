@@ -2,8 +2,9 @@
 # Builds, starts what the tests need on ports of their own, runs the suites
 # named and stops everything, also when interrupted.
 #
-#   tools/test.sh [unit] [fuzz] [nginx] [static] [asan] [api] [fault]
+#   tools/test.sh [tidy] [unit] [fuzz] [nginx] [static] [asan] [api] [fault]
 #
+# tidy is what of unit reads the files and runs nothing: seconds.
 # static is nginx's suite once more, with build/static/nginx. asan is the same
 # with build/asan/nginx; it fails with any report, whatever the tests themselves
 # say.
@@ -40,6 +41,12 @@ own_make() {
 
 run_unit() {
     own_make -C t/unit PYTHON="$BUILD/venv/bin/python"
+}
+
+
+run_tidy() {
+    "$BUILD/venv/bin/python" -m pytest -q -p no:cacheprovider \
+        t/unit/test_tidy.py t/unit/test_docs.py
 }
 
 
@@ -119,8 +126,8 @@ finish() {
 }
 
 
-(( $# )) || die "usage: tools/test.sh [unit] [fuzz] [nginx] [static] [asan]" \
-             "[api] [fault]"
+(( $# )) || die "usage: tools/test.sh [tidy] [unit] [fuzz] [nginx] [static]" \
+             "[asan] [api] [fault]"
 
 tools/install-deps.sh all
 fetched=(promtool plugins)
@@ -150,7 +157,7 @@ fi
 
 for name in "$@"; do
     case $name in
-        unit | fuzz | nginx | static | asan | api | fault)
+        tidy | unit | fuzz | nginx | static | asan | api | fault)
             suite "$name" "run_$name"
             ;;
         *)

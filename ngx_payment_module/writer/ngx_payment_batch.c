@@ -69,10 +69,7 @@ ngx_payment_batch_follow(ngx_payment_batch_t *b)
             && ngx_memcmp(leader->request.key_hash, op->request.key_hash,
                           PAYMENT_KEY_HASH_SIZE) == 0)
         {
-            op->state = NGX_PAYMENT_OP_FOLLOWING;
-            op->batch = NULL;
-            op->followers = leader->followers;
-            leader->followers = op;
+            ngx_payment_op_follow(op, leader);
             continue;
         }
 

@@ -74,7 +74,8 @@ void ngx_payment_batch_destroy(ngx_payment_batch_t *b);
 void ngx_payment_batch_add(ngx_payment_batch_t *b, ngx_payment_op_t *op);
 
 /* To be called once, when the batch has all its operations: of those with one
- * key, only the first stays in it. */
+ * key, only the first stays in it, and the others follow it.  b->keys has all
+ * of them then. */
 void ngx_payment_batch_follow(ngx_payment_batch_t *b);
 
 /* Takes one operation out. */

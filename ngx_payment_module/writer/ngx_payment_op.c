@@ -7,6 +7,12 @@
 #define NGX_PAYMENT_OP_CACHE  512
 
 
+static void ngx_payment_op_attach(ngx_payment_op_t *op,
+    ngx_payment_op_t *leader);
+static void ngx_payment_op_follow_all(ngx_queue_t *followers,
+    ngx_payment_op_t *leader);
+
+
 static ngx_queue_t  ngx_payment_op_cache;
 static ngx_uint_t   ngx_payment_op_cached;
 
@@ -31,6 +37,8 @@ ngx_payment_op_create(ngx_log_t *log)
     }
 
     ngx_memzero(op, sizeof(ngx_payment_op_t));
+    ngx_queue_init(&op->copies);
+    ngx_queue_init(&op->rivals);
     op->accepted_us = ngx_payment_now_us();
 
     return op;
@@ -76,13 +84,83 @@ ngx_payment_op_fail(ngx_payment_op_t *op, payment_outcome_e outcome,
 }
 
 
-ngx_uint_t
-ngx_payment_op_same_request(const ngx_payment_op_t *one,
-    const ngx_payment_op_t *two)
+void
+ngx_payment_op_follow(ngx_payment_op_t *op, ngx_payment_op_t *leader)
 {
-    return ngx_memcmp(one->request.fingerprint, two->request.fingerprint,
-                      PAYMENT_FINGERPRINT_SIZE)
-           == 0;
+    ngx_payment_op_attach(op, leader);
+    ngx_payment_op_follow_all(&op->copies, leader);
+    ngx_payment_op_follow_all(&op->rivals, leader);
+}
+
+
+static void
+ngx_payment_op_attach(ngx_payment_op_t *op, ngx_payment_op_t *leader)
+{
+    op->batch = NULL;
+    op->leader = leader;
+
+    if (ngx_memcmp(op->request.fingerprint, leader->request.fingerprint,
+                   PAYMENT_FINGERPRINT_SIZE)
+        == 0)
+    {
+        op->state = NGX_PAYMENT_OP_COPY;
+        ngx_queue_insert_tail(&leader->copies, &op->queue);
+        return;
+    }
+
+    op->state = NGX_PAYMENT_OP_RIVAL;
+    ngx_queue_insert_tail(&leader->rivals, &op->queue);
+}
+
+
+static void
+ngx_payment_op_follow_all(ngx_queue_t *followers, ngx_payment_op_t *leader)
+{
+    ngx_payment_op_t  *op;
+
+    while ((op = ngx_payment_op_shift(followers)) != NULL) {
+        ngx_payment_op_attach(op, leader);
+    }
+}
+
+
+ngx_payment_op_t *
+ngx_payment_op_successor(ngx_payment_op_t *op)
+{
+    ngx_payment_op_t  *next;
+
+    next = ngx_payment_op_shift(&op->copies);
+
+    if (next == NULL) {
+        next = ngx_payment_op_shift(&op->rivals);
+    }
+
+    if (next) {
+        ngx_payment_op_follow_all(&op->copies, next);
+        ngx_payment_op_follow_all(&op->rivals, next);
+    }
+
+    return next;
+}
+
+
+ngx_payment_op_t *
+ngx_payment_op_shift(ngx_queue_t *followers)
+{
+    ngx_queue_t       *q;
+    ngx_payment_op_t  *op;
+
+    if (ngx_queue_empty(followers)) {
+        return NULL;
+    }
+
+    q = ngx_queue_head(followers);
+    op = ngx_queue_data(q, ngx_payment_op_t, queue);
+
+    ngx_queue_remove(q);
+    op->leader = NULL;
+
+    return op;
 }
 
 

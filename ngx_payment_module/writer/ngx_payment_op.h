@@ -6,9 +6,14 @@
  * request only holds a pointer, which it gives up with ngx_payment_op_detach().
  *
  *     QUEUED -> BATCHED -> SETTLED
- *        ^         |
- *        |         v
- *        +---- FOLLOWING
+ *        ^         |          ^
+ *        |         v          |
+ *        +--- COPY, RIVAL ----+
+ *
+ * Of operations with one key, one leads and the others follow it.  A copy is
+ * the same request and has the outcome of the one that leads.  A rival is
+ * another request: if the one that leads is carried out, the rival is refused,
+ * and if that one is refused, the first rival leads the others.
  */
 
 #ifndef NGX_PAYMENT_OP_H
@@ -31,8 +36,8 @@ typedef void (*ngx_payment_op_settled_pt)(ngx_payment_op_t *op);
 typedef enum {
     NGX_PAYMENT_OP_QUEUED = 1,     /* in one of the writer's queues */
     NGX_PAYMENT_OP_BATCHED,        /* in op->batch */
-    NGX_PAYMENT_OP_FOLLOWING,      /* in the list of an operation with its key,
-                                      whose outcome it waits for */
+    NGX_PAYMENT_OP_COPY,           /* in op->leader's copies */
+    NGX_PAYMENT_OP_RIVAL,          /* in op->leader's rivals */
     NGX_PAYMENT_OP_SETTLED
 } ngx_payment_op_state_e;
 
@@ -48,13 +53,13 @@ typedef enum {
 
 
 struct ngx_payment_op_s {
-    ngx_queue_t                 queue;
+    ngx_queue_t                 queue;      /* the one that its state says */
     ngx_payment_op_state_e      state;
     ngx_payment_batch_t        *batch;      /* while BATCHED, else NULL */
 
-    /* the first of a list, through this member of theirs, of the operations
-     * with the same key that wait for this one's outcome */
-    ngx_payment_op_t           *followers;
+    ngx_payment_op_t           *leader;     /* of a COPY or RIVAL, else NULL */
+    ngx_queue_t                 copies;     /* of the operation that leads */
+    ngx_queue_t                 rivals;
 
     void                       *data;       /* NULL: nobody waits any more */
     ngx_payment_op_settled_pt   settled;
@@ -93,9 +98,16 @@ void ngx_payment_op_detach(ngx_payment_op_t *op);
 void ngx_payment_op_fail(ngx_payment_op_t *op, payment_outcome_e outcome,
     const char *detail);
 
-/* Two operations with one key: are they the same request? */
-ngx_uint_t ngx_payment_op_same_request(const ngx_payment_op_t *one,
-    const ngx_payment_op_t *two);
+/* An operation becomes a COPY or RIVAL of one that has its key, and so do those
+ * that follow it. */
+void ngx_payment_op_follow(ngx_payment_op_t *op, ngx_payment_op_t *leader);
+
+/* The first copy of an operation, or else its first rival, which leads all the
+ * others then; NULL: none follows it. */
+ngx_payment_op_t *ngx_payment_op_successor(ngx_payment_op_t *op);
+
+/* Takes the first operation off a list of followers; NULL: there is none. */
+ngx_payment_op_t *ngx_payment_op_shift(ngx_queue_t *followers);
 
 /* For qsort() of pointers: by key hash, and among equals by arrival. */
 int ngx_payment_op_cmp_keys(const void *one, const void *two);

@@ -3,12 +3,15 @@
  *
  * An operation is in one of four queues: writes and reads, which a free line
  * takes; blocked, which are put back to writes by a timer; and waiting, which
- * one batch at a time takes.  What the writer does with a batch when its
- * transaction has ended is one switch, in ngx_payment_writer_ended().
+ * one batch at a time takes.  Or it follows another one with its key, for which
+ * that one alone takes room in a queue and in a batch, so that a crowd at one
+ * key is in nobody's way.  All of these are counted against the bounds.
  *
- * A batch that the database rolled back pauses and runs again; in the end it is
- * halved until the guilty operation stands alone.  One whose outcome is unknown
- * is not given up before the time of its operations is.
+ * What the writer does with a batch when its transaction has ended is one
+ * switch, in ngx_payment_writer_ended().  A batch that the database rolled back
+ * pauses and runs again; in the end it is halved until the guilty operation
+ * stands alone.  One whose outcome is unknown is not given up before the time
+ * of its operations is.
  */
 
 #include "ngx_payment_assert.h"
@@ -18,6 +21,9 @@
 
 /* Batches alive at once, for each line: beyond, the queue fills and sheds. */
 #define NGX_PAYMENT_BATCHES_PER_LINE  8
+
+/* a time in microseconds */
+#define NGX_PAYMENT_NEVER             UINT64_MAX
 
 
 /* A connection of the writer, with what runs on it. */
@@ -42,7 +48,7 @@ struct ngx_payment_writer_s {
     ngx_queue_t               reads;
     ngx_queue_t               blocked;          /* until blocked_timer */
     ngx_queue_t               waiting;          /* for one payment's lock */
-    ngx_uint_t                queued;           /* in all of them */
+    ngx_uint_t                queued;           /* in these, or following */
     size_t                    queued_bytes;
 
     ngx_queue_t               ready;            /* batches that want a line */
@@ -66,15 +72,20 @@ static ngx_int_t ngx_payment_writer_open_line(ngx_payment_writer_t *w,
 
 static void ngx_payment_writer_enqueue(ngx_payment_writer_t *w,
     ngx_queue_t *queue, ngx_payment_op_t *op);
-static void ngx_payment_writer_dequeue(ngx_payment_writer_t *w,
+static void ngx_payment_writer_count(ngx_payment_writer_t *w,
+    ngx_payment_op_t *op);
+static void ngx_payment_writer_uncount(ngx_payment_writer_t *w,
     ngx_payment_op_t *op);
 static void ngx_payment_writer_blocked(ngx_payment_transaction_t *t,
     ngx_queue_t *ops);
 static void ngx_payment_writer_block(ngx_payment_writer_t *w,
     ngx_payment_op_t *op);
 static void ngx_payment_writer_blocked_timer(ngx_event_t *ev);
+static ngx_uint_t ngx_payment_writer_begun(ngx_payment_op_t *op);
 static void ngx_payment_writer_settle(ngx_payment_writer_t *w,
     ngx_payment_op_t *op);
+static void ngx_payment_writer_settle_follower(ngx_payment_writer_t *w,
+    ngx_payment_op_t *follower, ngx_payment_op_t *op);
 
 static void ngx_payment_writer_ready(ngx_payment_db_t *db);
 static void ngx_payment_writer_down(ngx_payment_db_t *db);
@@ -85,6 +96,7 @@ static ngx_payment_line_t *ngx_payment_writer_free_line(
     ngx_payment_writer_t *w);
 static ngx_uint_t ngx_payment_writer_may_write(ngx_payment_writer_t *w);
 static ngx_payment_batch_t *ngx_payment_writer_next(ngx_payment_writer_t *w);
+static uint64_t ngx_payment_writer_oldest(ngx_queue_t *queue);
 static ngx_payment_batch_t *ngx_payment_writer_form(ngx_payment_writer_t *w,
     ngx_queue_t *queue, ngx_payment_batch_kind_e kind);
 static void ngx_payment_writer_run(ngx_payment_writer_t *w,
@@ -241,9 +253,9 @@ ngx_payment_writer_submit(ngx_payment_writer_t *w, ngx_payment_op_t *op)
         return NGX_BUSY;
     }
 
+    ngx_payment_writer_count(w, op);
     ngx_payment_writer_enqueue(w, op->request.operation == PAYMENT_GET
                                   ? &w->reads : &w->writes, op);
-    ngx_payment_writer_wake(w);
 
     return NGX_OK;
 }
@@ -257,6 +269,15 @@ ngx_payment_writer_enqueue(ngx_payment_writer_t *w, ngx_queue_t *queue,
     op->queued_us = ngx_payment_now_us();
 
     ngx_queue_insert_tail(queue, &op->queue);
+    ngx_payment_writer_wake(w);
+}
+
+
+/* An operation begins, or ends, to be queued or to follow another one. */
+
+static void
+ngx_payment_writer_count(ngx_payment_writer_t *w, ngx_payment_op_t *op)
+{
     w->queued++;
     w->queued_bytes += op->bytes;
     w->gauges->queued = w->queued;
@@ -264,9 +285,8 @@ ngx_payment_writer_enqueue(ngx_payment_writer_t *w, ngx_queue_t *queue,
 
 
 static void
-ngx_payment_writer_dequeue(ngx_payment_writer_t *w, ngx_payment_op_t *op)
+ngx_payment_writer_uncount(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 {
-    ngx_queue_remove(&op->queue);
     w->queued--;
     w->queued_bytes -= op->bytes;
     w->gauges->queued = w->queued;
@@ -293,27 +313,29 @@ ngx_payment_writer_blocked(ngx_payment_transaction_t *t, ngx_queue_t *ops)
 }
 
 
-/* With those that follow it.  One whose time is over is told. */
+/* One whose time is over is told, and the next with its key takes its place. */
 
 static void
 ngx_payment_writer_block(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 {
-    ngx_payment_op_t  *follower;
+    ngx_payment_op_t  *next;
 
-    while ((follower = op->followers) != NULL) {
-        op->followers = follower->followers;
-        follower->followers = NULL;
-        ngx_payment_writer_block(w, follower);
-    }
+    if ((ngx_msec_int_t) (op->deadline - ngx_current_msec) > 0) {
+        ngx_payment_writer_count(w, op);
+        next = op;
 
-    if ((ngx_msec_int_t) (op->deadline - ngx_current_msec) <= 0) {
+    } else {
+        next = ngx_payment_op_successor(op);
         ngx_payment_op_fail(op, PAYMENT_UNAVAILABLE,
                             "another transaction holds the payment");
         ngx_payment_writer_settle(w, op);
+    }
+
+    if (next == NULL) {
         return;
     }
 
-    ngx_payment_writer_enqueue(w, &w->blocked, op);
+    ngx_payment_writer_enqueue(w, &w->blocked, next);
 
     if (!w->blocked_timer.timer_set) {
         ngx_add_timer(&w->blocked_timer, w->conf->retry_max_interval);
@@ -371,33 +393,60 @@ ngx_payment_writer_blocked_timer(ngx_event_t *ev)
 ngx_int_t
 ngx_payment_writer_cancel(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 {
+    ngx_payment_op_t     *next;
     ngx_payment_batch_t  *b;
 
-    if (op->state == NGX_PAYMENT_OP_QUEUED) {
-        ngx_payment_writer_dequeue(w, op);
-        ngx_payment_op_free(op);
-        return NGX_OK;
-    }
-
-    b = op->batch;          /* NULL: it follows another operation */
-
-    if (b == NULL || b->unknown || op->followers
-        || (b->state != NGX_PAYMENT_BATCH_READY
-            && b->state != NGX_PAYMENT_BATCH_PAUSED))
-    {
+    if (ngx_payment_writer_begun(op)) {
         ngx_payment_op_detach(op);
         return NGX_AGAIN;
     }
 
-    ngx_payment_batch_remove(b, op);
-    ngx_payment_op_free(op);
+    next = ngx_payment_op_successor(op);
+    b = op->batch;
 
-    if (b->n == 0) {
-        ngx_payment_writer_move(w, b, NGX_PAYMENT_BATCH_ENDED);
-        ngx_payment_writer_discard(w, b);
+    if (b) {
+        ngx_payment_batch_remove(b, op);
+
+        if (b->n == 0) {
+            ngx_payment_writer_move(w, b, NGX_PAYMENT_BATCH_ENDED);
+            ngx_payment_writer_discard(w, b);
+        }
+
+    } else {
+        ngx_queue_remove(&op->queue);
+        ngx_payment_writer_uncount(w, op);
     }
 
+    if (next) {
+        ngx_payment_writer_enqueue(w, &w->writes, next);
+    }
+
+    ngx_payment_op_free(op);
+
     return NGX_OK;
+}
+
+
+/* May the operation have been carried out?  A copy may, if the one that leads
+ * may; a rival waits for its turn. */
+
+static ngx_uint_t
+ngx_payment_writer_begun(ngx_payment_op_t *op)
+{
+    ngx_payment_batch_t  *b;
+
+    if (op->state == NGX_PAYMENT_OP_COPY) {
+        op = op->leader;
+    }
+
+    if (op->state != NGX_PAYMENT_OP_BATCHED) {
+        return 0;
+    }
+
+    b = op->batch;
+
+    return b->unknown || (b->state != NGX_PAYMENT_BATCH_READY
+                          && b->state != NGX_PAYMENT_BATCH_PAUSED);
 }
 
 
@@ -406,41 +455,45 @@ ngx_payment_writer_cancel(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 static void
 ngx_payment_writer_settle(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 {
-    ngx_payment_op_t  *follower, *next;
+    ngx_payment_op_t  *follower;
 
-    for (follower = op->followers; follower; follower = next) {
-        next = follower->followers;
+    while ((follower = ngx_payment_op_shift(&op->copies)) != NULL) {
 
-        follower->followers = NULL;
-        follower->batch_size = op->batch_size;
-
-        if (ngx_payment_op_same_request(follower, op)
-            && (op->outcome <= PAYMENT_REPLAYED
-                || op->request.forbidden == follower->request.forbidden))
+        if (op->outcome > PAYMENT_REPLAYED
+            && op->request.forbidden != follower->request.forbidden)
         {
-            follower->payment = op->payment;
-            follower->fault = op->fault;
-            follower->outcome = (op->outcome == PAYMENT_OK) ? PAYMENT_REPLAYED
-                                                            : op->outcome;
-            ngx_payment_writer_settle(w, follower);
+            /* the same request, by other rules: not refused with this one */
+            ngx_queue_insert_tail(&op->rivals, &follower->queue);
             continue;
         }
 
-        if (op->outcome == PAYMENT_OK || op->outcome == PAYMENT_REPLAYED) {
+        follower->payment = op->payment;
+        follower->fault = op->fault;
+        follower->outcome = (op->outcome == PAYMENT_OK) ? PAYMENT_REPLAYED
+                                                        : op->outcome;
+        ngx_payment_writer_settle_follower(w, follower, op);
+    }
+
+    if (op->outcome == PAYMENT_OK || op->outcome == PAYMENT_REPLAYED) {
+
+        while ((follower = ngx_payment_op_shift(&op->rivals)) != NULL) {
             ngx_payment_op_fail(follower, PAYMENT_KEY_REUSED,
                                 "the idempotency key was used before, "
                                 "with another request");
-            ngx_payment_writer_settle(w, follower);
-            continue;
+            ngx_payment_writer_settle_follower(w, follower, op);
         }
 
-        /* the key is still free: now it is this one's turn */
+    } else {
 
-        ngx_payment_writer_enqueue(w, &w->writes, follower);
-        ngx_payment_writer_wake(w);
+        /* the key is still free: now it is the first rival's turn */
+
+        follower = ngx_payment_op_successor(op);
+
+        if (follower) {
+            ngx_payment_writer_enqueue(w, &w->writes, follower);
+        }
     }
 
-    op->followers = NULL;
     op->batch = NULL;
     op->state = NGX_PAYMENT_OP_SETTLED;
     op->settled_us = ngx_payment_now_us();
@@ -450,6 +503,17 @@ ngx_payment_writer_settle(ngx_payment_writer_t *w, ngx_payment_op_t *op)
     }
 
     ngx_payment_op_free(op);
+}
+
+
+static void
+ngx_payment_writer_settle_follower(ngx_payment_writer_t *w,
+    ngx_payment_op_t *follower, ngx_payment_op_t *op)
+{
+    follower->batch_size = op->batch_size;
+
+    ngx_payment_writer_uncount(w, follower);
+    ngx_payment_writer_settle(w, follower);
 }
 
 
@@ -606,6 +670,7 @@ ngx_payment_writer_free_line(ngx_payment_writer_t *w)
 static ngx_payment_batch_t *
 ngx_payment_writer_next(ngx_payment_writer_t *w)
 {
+    uint64_t      writes, reads;
     ngx_queue_t  *q;
 
     if (!ngx_queue_empty(&w->ready)) {
@@ -617,11 +682,18 @@ ngx_payment_writer_next(ngx_payment_writer_t *w)
         return NULL;
     }
 
-    if (!ngx_queue_empty(&w->writes) && ngx_payment_writer_may_write(w)) {
+    /* the queue whose first operation has waited longer, so that neither of
+     * them starves where there is one line for both */
+
+    writes = ngx_payment_writer_may_write(w)
+             ? ngx_payment_writer_oldest(&w->writes) : NGX_PAYMENT_NEVER;
+    reads = ngx_payment_writer_oldest(&w->reads);
+
+    if (writes != NGX_PAYMENT_NEVER && writes <= reads) {
         return ngx_payment_writer_form(w, &w->writes, NGX_PAYMENT_BATCH_WRITES);
     }
 
-    if (!ngx_queue_empty(&w->reads)) {
+    if (reads != NGX_PAYMENT_NEVER) {
         return ngx_payment_writer_form(w, &w->reads, NGX_PAYMENT_BATCH_READS);
     }
 
@@ -632,6 +704,25 @@ ngx_payment_writer_next(ngx_payment_writer_t *w)
     }
 
     return NULL;
+}
+
+
+/* Since when the first operation of a queue waits. */
+
+static uint64_t
+ngx_payment_writer_oldest(ngx_queue_t *queue)
+{
+    ngx_queue_t       *q;
+    ngx_payment_op_t  *op;
+
+    if (ngx_queue_empty(queue)) {
+        return NGX_PAYMENT_NEVER;
+    }
+
+    q = ngx_queue_head(queue);
+    op = ngx_queue_data(q, ngx_payment_op_t, queue);
+
+    return op->queued_us;
 }
 
 
@@ -664,6 +755,7 @@ ngx_payment_writer_form(ngx_payment_writer_t *w, ngx_queue_t *queue,
     ngx_payment_batch_kind_e kind)
 {
     size_t                bytes;
+    ngx_uint_t            i, n;
     ngx_queue_t          *q;
     ngx_payment_op_t     *op;
     ngx_payment_batch_t  *b;
@@ -688,13 +780,23 @@ ngx_payment_writer_form(ngx_payment_writer_t *w, ngx_queue_t *queue,
             break;
         }
 
-        ngx_payment_writer_dequeue(w, op);
+        ngx_queue_remove(q);
+        ngx_payment_writer_uncount(w, op);
         ngx_payment_batch_add(b, op);
         bytes += op->bytes;
     }
 
-    if (kind != NGX_PAYMENT_BATCH_READS) {
-        ngx_payment_batch_follow(b);
+    if (kind == NGX_PAYMENT_BATCH_READS) {
+        return b;
+    }
+
+    n = b->n;
+    ngx_payment_batch_follow(b);
+
+    for (i = 0; i < n; i++) {
+        if (b->keys[i]->state != NGX_PAYMENT_OP_BATCHED) {
+            ngx_payment_writer_count(w, b->keys[i]);
+        }
     }
 
     return b;
@@ -1041,7 +1143,8 @@ ngx_payment_writer_shed(ngx_payment_writer_t *w, ngx_payment_op_t *op,
 {
     (void) ngx_atomic_fetch_add(&w->stats->shed, 1);
 
-    ngx_payment_writer_dequeue(w, op);
+    ngx_queue_remove(&op->queue);
+    ngx_payment_writer_uncount(w, op);
     ngx_payment_op_fail(op, PAYMENT_UNAVAILABLE, detail);
     ngx_payment_writer_settle(w, op);
 }

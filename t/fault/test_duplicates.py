@@ -6,7 +6,7 @@ import random
 import loop
 from client import Call, Client, Connection
 from conftest import LONG
-from servers import ROOT, Shard
+from servers import ROOT, Shard, wait_for
 
 
 def crowd(port, journal, calls, connections=500):
@@ -101,6 +101,46 @@ def test_one_key_many_bodies(start_nginx, mariadb, database, journal, check):
     assert all(call.status == 422 and call.code == 'IDEMPOTENCY_KEY_REUSED'
                for call in calls if not call.ok)
     assert len(check().payments) == 1
+
+
+def test_a_crowd_at_one_key(start_nginx, proxy, database, journal, check):
+    """A thousand requests of one key, each with another body, and each is
+    refused: so each has its turn, one after the other. Those whose turn does
+    not come are told that nothing happened, and nobody else waits with
+    them."""
+
+    proxy.delay = 0.004
+    nginx = start_nginx(Shard('main', database, proxy.address), workers=1,
+                        http='payment_batch_size 32;'
+                             'payment_queue_timeout 10s;',
+                        location='payment_timeout 4s;')
+    ask = Client(nginx.port, journal)
+    payment = ask.authorize(amount=1000).id
+
+    def seconds():
+        calls = [ask.authorize(merchant='MERCHANT-2') for _ in range(9)]
+        assert all(call.ok for call in calls), calls
+        return sorted(call.seconds for call in calls)[4]
+
+    calm = seconds()
+
+    turns = ask.later([ask.call('capture', payment=payment, key='the-one',
+                                amount=2000 + i) for i in range(1000)])
+    wait_for(lambda: nginx.status()['shards'][0]['queued'] > 900, 10, 'a crowd')
+    wait_for(lambda: len(journal.of(key='the-one')) > 40, 10, 'turns')
+
+    crowded = seconds()
+    answers = turns.result(20)
+
+    # of those that come to the database together, one has its turn when its
+    # time is over
+    assert sum(call.status == 504 for call in answers) < 10, \
+        journal.statuses()
+    assert {call.status for call in answers} <= {409, 503, 504}
+    assert sum(call.status == 409 for call in answers) > 1
+    assert crowded < 8 * calm, (calm, crowded)
+    assert nginx.status()['shards'][0]['queued'] == 0
+    check(ask)
 
 
 def test_many_keys_several_times_each(start_nginx, mariadb, database, journal,

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+import urllib.request
 
 import loop
 from client import Client, Connection, Load
@@ -46,6 +47,36 @@ def test_the_queue_is_full(start_nginx, database, proxy, journal, check):
     assert shard(nginx)['shed'] == 30
     assert shard(nginx)['queued'] == 0
     check(ask)
+
+
+def test_reads_beside_writes(start_nginx, database, proxy, journal, check):
+    """One connection for both, and more writes than a batch takes: a GET has
+    its turn as a write has."""
+
+    proxy.delay = 0.004
+    nginx = start_nginx(Shard('main', database, proxy.address, connections=1),
+                        workers=1, http='payment_batch_size 8;')
+    ask = Client(nginx.port, journal)
+    payment = ask.authorize().id
+    url = (f'http://127.0.0.1:{nginx.port}/api/payments/{payment}'
+           '?merchantId=MERCHANT-1')
+    seconds = []
+
+    with Load(nginx.port, journal, clients=32) as load:
+        load.wait(64)
+
+        for _ in range(11):
+            began = time.monotonic()
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                assert answer.status == 200
+            seconds.append(time.monotonic() - began)
+
+        load.wait(64)
+
+    assert not load.bad(), load.bad()[:5]
+    writes = sorted(call.seconds for call in load.calls)
+    assert sorted(seconds)[5] < 2 * writes[len(writes) // 2], seconds
+    check()
 
 
 def test_too_many_bytes_wait(start_nginx, database, proxy, journal, check):

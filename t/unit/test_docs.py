@@ -809,6 +809,34 @@ def test_codes_of_errors_are_documented():
     assert told == made, "docs/api.md, the table of errors"
 
 
+# --- what a server must have
+
+def test_requirements_of_a_server_are_documented():
+    """docs/operations.md has C's list: what must be, and what should be."""
+
+    text = FILES["ngx_payment_module/db/ngx_payment_requirement.c"]
+    made = {name: ("should be" if advice == "1" else "must be",
+                   set(good.strip("|").split("|")) - {""})
+            for name, good, advice in re.findall(
+                r'\{ "(\w+)",\s*"[^"]*",\s*(?:NULL|"([^"]*)"),.*?([01]) \}',
+                text, re.S)}
+    told = {name_of(cells[0]): (head[1], set(quoted(cells[1])))
+            for _, head, cells in rows(DOCS["docs/operations.md"])
+            if head[0] == "variable"}
+
+    assert len(made) > 5
+
+    for name, (kind, good) in made.items():
+        assert name in told, (
+            f"docs/operations.md, The database server: add {name}")
+        assert told[name][0] == kind and good <= told[name][1], (
+            f"docs/operations.md says that {name} {told[name]}, "
+            f"C says {kind} {good}")
+
+    # what is asked in another way has no backticks
+    assert set(told) - {""} <= set(made)
+
+
 # --- what documents name
 
 def plain_name(path):

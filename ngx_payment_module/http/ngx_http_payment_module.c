@@ -8,6 +8,7 @@
 
 #include "ngx_http_payment_file.h"
 #include "ngx_http_payment_module.h"
+#include "ngx_http_payment_build.h"
 #include "ngx_payment_db.h"
 #include "ngx_payment_producer_conf.h"
 
@@ -390,7 +391,7 @@ ngx_module_t  ngx_http_payment_module = {
     ngx_http_payment_commands,             /* module directives */
     NGX_HTTP_MODULE,                       /* module type */
     NULL,                                  /* init master */
-    NULL,                                  /* init module */
+    ngx_http_payment_build_init_module,    /* init module */
     ngx_http_payment_init_process,         /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */

@@ -1,11 +1,13 @@
 """nginx itself: reload, quit and kill -9, under load."""
 
 import os
+import shutil
 import signal
 import time
 
 import pytest
 
+import servers
 from client import Client, Load
 from conftest import LONG
 from proxy import is_commit
@@ -37,6 +39,29 @@ def test_reload(start_nginx, database, mariadb, journal, check, fresh):
     assert nginx.status()['shards'][0]['connections_open'] == 4
     assert nginx.status()['shards'][0]['connections_busy'] == 0
     check()
+
+
+@pytest.mark.skipif(' ' in servers.MODULES or not servers.MODULES,
+                    reason='the module is no shared object of its own')
+def test_reload_with_another_module(start_nginx, database, mariadb, work,
+                                    monkeypatch):
+    """The file is replaced: the old code runs on, and the log says so."""
+
+    file = work / 'module.so'
+    shutil.copyfile(servers.MODULES, file)
+    monkeypatch.setattr(servers, 'MODULES', str(file))
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'),
+                        reuseport=False)
+
+    assert len(nginx.lines(f', from {file}')) == 1
+    nginx.reload()
+    assert not nginx.lines('was replaced')
+
+    shutil.copyfile(file, work / 'newer.so')
+    os.replace(work / 'newer.so', file)
+    nginx.reload()
+    assert len(nginx.lines(f'though {file} was replaced')) == 1
+    assert len(nginx.lines(f', from {file}')) == 1
 
 
 def test_reload_with_another_database(start_nginx, mariadb, database, journal,

@@ -172,6 +172,12 @@ is   'and names what to set'         says "choose another with MY_PORT=PORT" \
 is   'so is what is no port'         says "'x' is not a port number" \
                                      tools/server.sh mariadb start "$dir/b" x
 
+is   'test-env fails, and ends'      grep -q 'did not start' \
+                                     <(PAYMENT_TEST_DIR="$dir/c" \
+                                       PAYMENT_TEST_DB_PORT=0 \
+                                       PAYMENT_TEST_KAFKA_PORT=0 \
+                                       timeout 100 tools/test-env.sh start 2>&1)
+
 query payment -e "INSERT INTO outbox_lease VALUES
                   ('l', NOW(), NOW(), 'test', 1, UUID())"
 

@@ -837,6 +837,26 @@ def test_requirements_of_a_server_are_documented():
     assert set(told) - {""} <= set(made)
 
 
+# --- migrations
+
+def test_migrations_are_numbered_and_announced():
+    """One after the other, to the version that C asks for; see CHANGES."""
+
+    migrations = {int(path[5:8]): text for path, text in FILES.items()
+                  if re.fullmatch(r"sql/V\d{3}__\w+\.sql", path)}
+    last = [int(number) for text in C.values() for number in re.findall(
+        r"^#define NGX_PAYMENT_SCHEMA_VERSION\w*\s+(\d+)$", text, re.M)]
+
+    assert sorted(migrations) == list(range(1, len(migrations) + 1))
+    assert max(last) == len(migrations)
+
+    for number, text in migrations.items():
+        assert re.search(rf"INTO payment_schema_version.*?\b{number}\b", text,
+                         re.S), f"sql/V{number:03} does not say that it ran"
+        assert f"V{number:03}" in FILES["CHANGES"], (
+            f"say in CHANGES, at its version, that V{number:03} is needed")
+
+
 # --- what documents name
 
 def plain_name(path):

@@ -143,6 +143,8 @@ is   'a database is made'            tools/server.sh mariadb database \
 is   'and can be made again'         tools/server.sh mariadb database \
                                      "$dir" payment u p
 is   'it answers'                    answers yes
+is   'nobody shares its tmpdir'      test "$(query -e 'SELECT @@tmpdir')" = \
+                                     "$dir/tmp"
 is   'its user comes in by TCP'      quiet mariadb --no-defaults -h127.0.0.1 \
                                      -P$port -uu -pp payment -e 'DO 1'
 is   'and can look after the archive' quiet mariadb --no-defaults -h127.0.0.1 \

@@ -81,6 +81,7 @@ mariadb_config() {
 
 [mariadbd]
 datadir                         = $dir/mariadb
+tmpdir                          = $dir/tmp
 socket                          = $dir/mariadb.sock
 bind-address                    = 127.0.0.1
 port                            = $port
@@ -127,12 +128,16 @@ mariadb_start() {
         user=(--user=root)
     fi
 
+    # a server that starts clears its directory for temporary tables, which
+    # must therefore be no other server's
+    mkdir -p "$dir/tmp"
+
     # built aside, so that an interrupted first start leaves no half of it
     if [[ ! -d $dir/mariadb ]]; then
         need mariadb-install-db mariadb-server-core
         rm -rf -- "$dir/mariadb.new"
 
-        mariadb-install-db --no-defaults "${user[@]}" \
+        TMPDIR=$dir/tmp mariadb-install-db --no-defaults "${user[@]}" \
             --datadir="$dir/mariadb.new" --skip-test-db \
             --auth-root-authentication-method=socket \
             --auth-root-socket-user="$(id -un)" \

@@ -51,6 +51,7 @@ typedef struct {
 } ngx_payment_attempt_method_t;
 
 
+static ngx_int_t ngx_payment_attempt_init(ngx_log_t *log);
 static ngx_int_t ngx_payment_attempt_load_methods(ngx_log_t *log);
 static int ngx_payment_attempt_tls_first(MYSQL_PLUGIN_VIO *vio,
     MYSQL *mysql);
@@ -130,29 +131,15 @@ ngx_int_t
 ngx_payment_attempt_init_process(ngx_cycle_t *cycle)
 {
     int                fds[2];
-    u_char            *p, *last;
-    ngx_uint_t         i;
     ngx_connection_t  *c;
 
     if (ngx_payment_attempt_pipe) {
         return NGX_OK;
     }
 
-    if (ngx_payment_attempt_load_methods(cycle->log) != NGX_OK) {
+    if (ngx_payment_attempt_init(cycle->log) != NGX_OK) {
         return NGX_ERROR;
     }
-
-    last = ngx_payment_attempt_question + NGX_PAYMENT_ATTEMPT_QUESTION - 1;
-    p = ngx_slprintf(ngx_payment_attempt_question, last,
-                     "SELECT " NGX_PAYMENT_REQUIREMENT_WHO
-                     ", (SELECT MAX(version) FROM payment_schema_version)");
-
-    for (i = 0; i < NGX_PAYMENT_REQUIREMENTS; i++) {
-        p = ngx_slprintf(p, last, ", %s",
-                         ngx_payment_requirements[i].expression);
-    }
-
-    ngx_payment_assert(p < last);
 
     if (pipe2(fds, O_CLOEXEC) == -1) {
         ngx_log_error(NGX_LOG_EMERG, cycle->log, ngx_errno,
@@ -214,6 +201,38 @@ ngx_payment_attempt_exit_process(ngx_cycle_t *cycle)
     if (ngx_payment_attempt_threads) {
         (void) atexit(ngx_payment_attempt_leave);
     }
+}
+
+
+/* What all attempts of this process need, made once. */
+
+static ngx_int_t
+ngx_payment_attempt_init(ngx_log_t *log)
+{
+    u_char      *p, *last;
+    ngx_uint_t   i;
+
+    if (ngx_payment_attempt_question[0]) {
+        return NGX_OK;
+    }
+
+    if (ngx_payment_attempt_load_methods(log) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    last = ngx_payment_attempt_question + NGX_PAYMENT_ATTEMPT_QUESTION - 1;
+    p = ngx_slprintf(ngx_payment_attempt_question, last,
+                     "SELECT " NGX_PAYMENT_REQUIREMENT_WHO
+                     ", (SELECT MAX(version) FROM payment_schema_version)");
+
+    for (i = 0; i < NGX_PAYMENT_REQUIREMENTS; i++) {
+        p = ngx_slprintf(p, last, ", %s",
+                         ngx_payment_requirements[i].expression);
+    }
+
+    ngx_payment_assert(p < last);
+
+    return NGX_OK;
 }
 
 
@@ -409,6 +428,19 @@ ngx_payment_attempt_start(ngx_payment_attempt_t *a,
     ngx_payment_attempt_threads++;
 
     return NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_payment_attempt_run(ngx_payment_attempt_t *a, ngx_log_t *log)
+{
+    if (ngx_payment_attempt_init(log) != NGX_OK) {
+        a->phase = "loading the library's methods";
+        return ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_RESOURCES,
+                                        "see the error log");
+    }
+
+    return ngx_payment_attempt_connect(a);
 }
 
 

@@ -108,6 +108,12 @@ ngx_payment_attempt_t *ngx_payment_attempt_create(
 ngx_int_t ngx_payment_attempt_start(ngx_payment_attempt_t *a,
     ngx_payment_attempt_done_pt done, void *data);
 
+/*
+ * The same in this thread, which waits for the end, of a process that has no
+ * event loop.  Returns the attempt's error; 0: connected.
+ */
+ngx_uint_t ngx_payment_attempt_run(ngx_payment_attempt_t *a, ngx_log_t *log);
+
 /* Nobody waits any more for an attempt that was started: done() will not be
  * called, and the attempt is freed when its thread has ended. */
 void ngx_payment_attempt_abandon(ngx_payment_attempt_t *a);

@@ -34,6 +34,7 @@ static char *ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent,
 static char *ngx_http_payment_check_timeouts(ngx_conf_t *cf,
     ngx_http_payment_loc_conf_t *conf, ngx_http_core_loc_conf_t *clcf);
 
+static ngx_int_t ngx_http_payment_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_payment_init_process(ngx_cycle_t *cycle);
 static void ngx_http_payment_exit_process(ngx_cycle_t *cycle);
 
@@ -391,7 +392,7 @@ ngx_module_t  ngx_http_payment_module = {
     ngx_http_payment_commands,             /* module directives */
     NGX_HTTP_MODULE,                       /* module type */
     NULL,                                  /* init master */
-    ngx_http_payment_build_init_module,    /* init module */
+    ngx_http_payment_init_module,          /* init module */
     ngx_http_payment_init_process,         /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */
@@ -868,6 +869,14 @@ ngx_http_payment_check_timeouts(ngx_conf_t *cf,
     }
 
     return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_payment_init_module(ngx_cycle_t *cycle)
+{
+    return ngx_test_config ? ngx_http_payment_check(cycle)
+                           : ngx_http_payment_build_init_module(cycle);
 }
 
 

@@ -122,6 +122,9 @@ ngx_int_t ngx_http_payment_admin_handler(ngx_http_request_t *r);
 /* ngx_http_payment_openapi.c: payment_openapi */
 ngx_int_t ngx_http_payment_openapi_handler(ngx_http_request_t *r);
 
+/* ngx_http_payment_check.c: PAYMENT_CHECK=connect nginx -t */
+ngx_int_t ngx_http_payment_check(ngx_cycle_t *cycle);
+
 /* ngx_http_payment_shard.c: the payment_shard{} block, and the map of slots */
 char *ngx_http_payment_shard_block(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);

@@ -34,6 +34,12 @@ need make make
 . "$dev/conf_flags"
 arguments=("${NGX_CONF_FLAGS[@]}" --with-cc="$cc")
 
+# which a patch of the distribution's made options of configure
+if [[ -n ${NGINX_SOURCE:-} ]]; then
+    mapfile -t arguments < <(printf '%s\n' "${arguments[@]}" \
+                             | grep -v '^--override-')
+fi
+
 # the module's style, as warnings that are errors; nginx itself, as the
 # distribution patches it, would not pass
 style="-Wdeclaration-after-statement"

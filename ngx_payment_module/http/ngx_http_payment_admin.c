@@ -68,7 +68,7 @@ typedef struct {
     uint64_t                       ids[NGX_HTTP_PAYMENT_ADMIN_PAYMENTS];
     ngx_uint_t                     n;          /* ids */
     ngx_uint_t                     done;       /* ids carried out */
-    unsigned                       more:1;     /* ids has not room for all */
+    unsigned                       more:1;     /* there are more than ids */
 } ngx_http_payment_admin_t;
 
 

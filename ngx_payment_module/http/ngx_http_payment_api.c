@@ -256,7 +256,8 @@ ngx_http_payment_api_last_words(ngx_str_t *path)
 }
 
 
-/* "authorize", "capture/{id}" and so on, or "{id}".  NGX_DECLINED: none. */
+/* The path is "authorize", "capture/{id}" or the like, or "{id}" alone.
+ * NGX_DECLINED: it is none of these. */
 
 static ngx_int_t
 ngx_http_payment_api_route(ngx_http_payment_ctx_t *ctx, ngx_str_t *path,
@@ -277,7 +278,7 @@ ngx_http_payment_api_route(ngx_http_payment_ctx_t *ctx, ngx_str_t *path,
             return NGX_DECLINED;
         }
 
-        /* a verb that lacks its id is looked for as an id, and is none */
+        /* "capture" without an id is taken for an id, which no payment has */
 
         ctx->operation = (operation == PAYMENT_AUTHORIZE) ? PAYMENT_AUTHORIZE
                                                           : PAYMENT_GET;
@@ -605,7 +606,7 @@ ngx_http_payment_api_traceparent(ngx_http_request_t *r, ngx_payment_op_t *op)
 }
 
 
-/* Random bytes from the kernel, fetched by the page. */
+/* Random bytes come from the kernel, 4096 with each call of getrandom(). */
 
 static ngx_int_t
 ngx_http_payment_api_random(u_char *p, size_t len)

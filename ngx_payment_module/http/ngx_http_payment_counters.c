@@ -209,7 +209,7 @@ ngx_atomic_int_t
 ngx_http_payment_counters_rate(const ngx_payment_helper_stats_t *h,
     const ngx_atomic_t *rate)
 {
-    /* a zone that no helper has written to yet holds zeros */
+    /* before the first helper has written, the zone holds zeros, not -1 */
 
     return h->starts ? (ngx_atomic_int_t) *rate : -100;
 }
@@ -233,7 +233,7 @@ ngx_http_payment_counters_times(ngx_http_payment_times_t *t,
 }
 
 
-/* the limits of ngx_payment_histogram_add() */
+/* The limits are those that ngx_payment_histogram_add() counts by. */
 
 uint64_t
 ngx_http_payment_counters_bucket_us(ngx_uint_t i)
@@ -242,7 +242,7 @@ ngx_http_payment_counters_bucket_us(ngx_uint_t i)
 }
 
 
-/* Within a bucket the times are taken as spread evenly. */
+/* The times within a bucket are taken to be spread evenly over it. */
 
 uint64_t
 ngx_http_payment_counters_quantile(const ngx_http_payment_times_t *t,
@@ -257,7 +257,7 @@ ngx_http_payment_counters_quantile(const ngx_http_payment_times_t *t,
         return 0;
     }
 
-    /* count * percent / 100, upwards, without an overflow */
+    /* count * percent / 100, rounded up, in parts that cannot overflow */
 
     rank = count / 100 * percent + (count % 100 * percent + 99) / 100;
     rank = ngx_max(rank, 1);
@@ -279,7 +279,7 @@ ngx_http_payment_counters_quantile(const ngx_http_payment_times_t *t,
         lower = upper;
     }
 
-    /* beyond the last limit there is nothing to go by */
+    /* of the times beyond the last limit nothing more is known */
 
     return lower;
 }
@@ -288,7 +288,7 @@ ngx_http_payment_counters_quantile(const ngx_http_payment_times_t *t,
 const char *
 ngx_http_payment_counters_operation(ngx_uint_t operation)
 {
-    /* 0: the path named no operation */
+    /* operation is 0 where the path named none */
 
     return operation == 0 ? "none"
            : payment_name_operation((payment_operation_e) operation);
@@ -327,7 +327,8 @@ ngx_http_payment_counters_uptime(void)
     uint64_t         start, now;
     struct timespec  ts;
 
-    /* both since the machine was started, whatever the wall clock did */
+    /* both times count from the machine's start, so that a wall clock which
+     * was set does not matter */
 
     start = ngx_http_payment_counters_start(ngx_process == NGX_PROCESS_SINGLE
                                             ? ngx_pid : ngx_parent);

@@ -52,52 +52,53 @@ typedef struct {
 } ngx_http_payment_timing_t;
 
 
-/* of ngx_payment_shard_stats_t, .._outbox_stats_t and .._helper_stats_t */
+/* The tables of ngx_payment_shard_stats_t, of ngx_payment_outbox_stats_t and of
+ * ngx_payment_helper_stats_t.  A counter that no table has is not shown. */
 extern const ngx_http_payment_counter_t  ngx_http_payment_shard_counters[];
 extern const ngx_http_payment_counter_t  ngx_http_payment_outbox_counters[];
 extern const ngx_http_payment_counter_t  ngx_http_payment_helper_counters[];
 
-/* of ngx_payment_stats_t */
+/* The histograms of ngx_payment_stats_t. */
 extern const ngx_http_payment_timing_t   ngx_http_payment_timings[];
 
-/* by payment_breaker_outcome_e; of ngx_payment_helper_stats_t */
+/* Histograms of ngx_payment_helper_stats_t, by payment_breaker_outcome_e. */
 extern const ngx_http_payment_timing_t   ngx_http_payment_calls[];
 
 
 uint64_t ngx_http_payment_counters_value(const void *stats,
     const ngx_http_payment_counter_t *counter);
 
-/* brings the shards' gauges up to date, before they are shown */
+/* Sums up the workers' gauges of each shard, which is done before a look. */
 void ngx_http_payment_counters_sum(ngx_payment_stats_t *stats,
     ngx_uint_t shards);
 
-/* a gauge that a process's death can leave off by some: never below 0 */
+/* A process that dies can leave a gauge too low: less than 0 is read as 0. */
 uint64_t ngx_http_payment_counters_gauge(const ngx_atomic_t *value);
 
-/* of the breaker, in 1/100 %; negative: there are too few calls to say */
+/* One of the breaker's rates, in 1/100 %; negative if it has too few calls. */
 ngx_atomic_int_t ngx_http_payment_counters_rate(
     const ngx_payment_helper_stats_t *h, const ngx_atomic_t *rate);
 
 void ngx_http_payment_counters_times(ngx_http_payment_times_t *t,
     const ngx_payment_histogram_t *h);
 
-/* the largest time that bucket i counts; the last has none */
+/* The largest time that bucket i counts; the last bucket has no largest. */
 uint64_t ngx_http_payment_counters_bucket_us(ngx_uint_t i);
 
-/* an estimate, from the buckets; 0 if nothing was counted */
+/* An estimate, made from the buckets; 0 if nothing was counted. */
 uint64_t ngx_http_payment_counters_quantile(const ngx_http_payment_times_t *t,
     ngx_uint_t percent);
 
-/* text of an operation as it is counted; there are NGX_PAYMENT_OPERATIONS */
+/* The label of an operation, which is less than NGX_PAYMENT_OPERATIONS. */
 const char *ngx_http_payment_counters_operation(ngx_uint_t operation);
 
-/* text of an outcome as it is counted: its code; NULL: no more outcomes */
+/* The label of an outcome, which is its code; NULL after the last outcome. */
 const char *ngx_http_payment_counters_outcome(ngx_uint_t outcome);
 
-/* the helper is there: it said so, and its process exists */
+/* Does the process exist that said that it is the helper? */
 ngx_uint_t ngx_http_payment_counters_up(const ngx_payment_helper_stats_t *h);
 
-/* since when nginx (its master, if it has one) runs; 0: not known */
+/* How long nginx's master, or its only process, has run; 0: not known. */
 ngx_msec_t ngx_http_payment_counters_uptime(void);
 
 #endif /* NGX_HTTP_PAYMENT_COUNTERS_H */

@@ -662,7 +662,8 @@ ngx_http_payment_init_breaker(ngx_conf_t *cf,
 }
 
 
-/* One eventfd for all workers of a cycle: inherited by fork, not by exec. */
+/* All workers of a cycle and its helper inherit this eventfd by fork; a new
+ * nginx, which is started by exec, does not. */
 
 static ngx_int_t
 ngx_http_payment_create_doorbell(ngx_conf_t *cf,
@@ -985,7 +986,7 @@ ngx_http_payment_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-/* The directives that make a location one of ours; post is the handler. */
+/* Makes the location one of the module's; cmd->post is its handler. */
 
 static char *
 ngx_http_payment_handler(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
@@ -1161,7 +1162,7 @@ ngx_http_payment_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-/* ngx_conf_set_enum_slot(), but for an error that names the directive */
+/* Does what ngx_conf_set_enum_slot() does, and names the directive. */
 
 static char *
 ngx_http_payment_enum(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
@@ -1190,7 +1191,7 @@ ngx_http_payment_enum(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    /* each of ours is a choice of two */
+    /* the message has room for two: each of these directives has as many */
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                        "invalid value \"%V\" in \"%V\" directive, it must be "
@@ -1201,7 +1202,7 @@ ngx_http_payment_enum(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-/* host:port,.. with a port that is one; names are for Kafka's client */
+/* A list of host:port.  Ports are checked; names are left to Kafka's client. */
 
 static char *
 ngx_http_payment_brokers(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
@@ -1255,7 +1256,7 @@ ngx_http_payment_brokers(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-/* ngx_conf_check_num_bounds(), but for an error that names the directive */
+/* Does what ngx_conf_check_num_bounds() does, and names the directive. */
 
 static char *
 ngx_http_payment_check_bounds(ngx_conf_t *cf, void *post, void *data)

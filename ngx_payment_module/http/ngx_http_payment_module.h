@@ -16,7 +16,7 @@
 #include "ngx_payment_writer.h"
 
 
-/* payment_breaker_*, as nginx reads them */
+/* The payment_breaker_* directives, as nginx reads them. */
 
 typedef struct {
     ngx_int_t                   failure_rate;       /* 1/100 percent */
@@ -40,7 +40,7 @@ typedef struct {
 } ngx_http_payment_zone_t;
 
 
-/* http{}: one set for all servers, for the writers and the outbox are shared */
+/* Of http{}: writers and outbox are shared by all servers, and so is this. */
 
 typedef struct {
     ngx_array_t                 shards;     /* of ngx_payment_shard_t * */
@@ -77,17 +77,17 @@ typedef struct {
 #define NGX_HTTP_PAYMENT_CONFLICT    1
 
 
-/* A request's context; what the log variables show. */
+/* The context of a request of payment_api, and what log variables show. */
 
 typedef struct {
     ngx_http_request_t         *request;
-    ngx_payment_op_t           *op;         /* NULL before and afterwards */
+    ngx_payment_op_t           *op;         /* NULL: the writer has none */
     ngx_payment_writer_t       *writer;
     ngx_event_t                 timer;
 
     payment_operation_e         operation;
     payment_outcome_e           outcome;
-    ngx_payment_shard_t        *shard;      /* NULL: it came to none */
+    ngx_payment_shard_t        *shard;      /* NULL: not known yet */
     uint64_t                    started_us;
     uint64_t                    queue_us;
     uint64_t                    commit_us;

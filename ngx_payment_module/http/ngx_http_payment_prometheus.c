@@ -174,7 +174,7 @@ ngx_http_payment_prometheus_timings(ngx_http_payment_text_t *t,
 }
 
 
-/* labels are empty, or end with a comma */
+/* The text of labels is empty, or ends with a comma. */
 
 static void
 ngx_http_payment_prometheus_times(ngx_http_payment_text_t *t,
@@ -212,7 +212,7 @@ ngx_http_payment_prometheus_times(ngx_http_payment_text_t *t,
 }
 
 
-/* A family for each counter, in it a line for each shard. */
+/* Writes a family for each counter, and in it a line for each shard. */
 
 static void
 ngx_http_payment_prometheus_counters(ngx_http_payment_text_t *t,
@@ -390,7 +390,7 @@ ngx_http_payment_prometheus_calls(ngx_http_payment_text_t *t,
 }
 
 
-/* in 1/100 %; -100: not defined */
+/* The rate is in 1/100 %, and negative while it is not defined. */
 
 static void
 ngx_http_payment_prometheus_rate(ngx_http_payment_text_t *t,

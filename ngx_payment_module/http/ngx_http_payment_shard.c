@@ -220,7 +220,7 @@ ngx_http_payment_shard_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_conf_t             save;
     ngx_payment_shard_t   *shard, **slot;
 
-    /* the arguments are gone once the block is read */
+    /* reading the block replaces cf->args, so the name is kept here */
 
     value = cf->args->elts;
     name = value[1];
@@ -568,7 +568,7 @@ ngx_http_payment_shard_parse_server(ngx_conf_t *cf,
         return ngx_http_payment_shard_parse_host(cf, server);
     }
 
-    /* a part of a terminated string that goes to its end is terminated */
+    /* the path is the end of a terminated string, and so terminated, too */
 
     server->path.data = server->name.data + 5;
     server->path.len = server->name.len - 5;
@@ -589,7 +589,7 @@ ngx_http_payment_shard_parse_server(ngx_conf_t *cf,
 }
 
 
-/* host, host:port, [IPv6], [IPv6]:port */
+/* The name may be host, host:port, [IPv6] or [IPv6]:port. */
 
 static char *
 ngx_http_payment_shard_parse_host(ngx_conf_t *cf, ngx_payment_server_t *server)
@@ -733,7 +733,7 @@ ngx_http_payment_shard_check_server(ngx_payment_shard_t *shard)
 }
 
 
-/* As ngx_conf_set_str_slot(), with the limit that is in cmd->conf. */
+/* ngx_conf_set_str_slot(), with a longest length, which is in cmd->conf. */
 
 static char *
 ngx_http_payment_shard_string(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)

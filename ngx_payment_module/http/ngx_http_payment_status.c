@@ -73,7 +73,7 @@ ngx_http_payment_status_handler(ngx_http_request_t *r)
 }
 
 
-/* pid and connections are those of the worker that answers */
+/* The pid and the connections shown are those of the worker that answers. */
 
 static void
 ngx_http_payment_status_nginx(ngx_http_payment_text_t *t)
@@ -109,7 +109,7 @@ ngx_http_payment_status_nginx(ngx_http_payment_text_t *t)
 }
 
 
-/* by operation and outcome; what never happened is left out, but for OK */
+/* An outcome that never happened is left out, but for OK. */
 
 static void
 ngx_http_payment_status_requests(ngx_http_payment_text_t *t,
@@ -241,7 +241,7 @@ ngx_http_payment_status_outbox(ngx_http_payment_text_t *t,
 
     h = &pmcf->writer.stats->helper;
 
-    /* its writer may be at it: a copy has an end at least */
+    /* the helper may be writing it at this moment: the copy is terminated */
 
     ngx_memcpy(owner, h->owner, NGX_PAYMENT_OWNER_LEN);
     owner[NGX_PAYMENT_OWNER_LEN - 1] = '\0';
@@ -349,7 +349,7 @@ ngx_http_payment_status_breaker(ngx_http_payment_text_t *t,
 }
 
 
-/* in percent; -1: too few calls to say */
+/* The rate is shown in percent, and as -1 while there are too few calls. */
 
 static void
 ngx_http_payment_status_rate(ngx_http_payment_text_t *t, const char *name,

@@ -7,7 +7,7 @@
 #include "ngx_http_payment_text.h"
 
 
-/* each a member of a JSON object: "outbox":{..}, "breaker":{..} */
+/* Each writes one member of a JSON object, "outbox" or "breaker". */
 
 void ngx_http_payment_status_outbox(ngx_http_payment_text_t *t,
     const ngx_http_payment_main_conf_t *pmcf);

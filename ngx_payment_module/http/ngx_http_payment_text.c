@@ -16,7 +16,7 @@ ngx_http_payment_text_init(ngx_http_payment_text_t *t, ngx_http_request_t *r)
 }
 
 
-/* A piece is written whole into the last page, or whole into a new one. */
+/* A piece that does not fit into the last page is written into a new one. */
 
 void ngx_cdecl
 ngx_http_payment_text_add(ngx_http_payment_text_t *t, const char *fmt, ...)
@@ -36,7 +36,7 @@ ngx_http_payment_text_add(ngx_http_payment_text_t *t, const char *fmt, ...)
         p = ngx_vslprintf(b->last, b->end, fmt, args);
         va_end(args);
 
-        /* a full page may be one that was too small */
+        /* a piece that fills the page to its end may have been cut */
 
         if (p < b->end) {
             t->len += p - b->last;

@@ -60,7 +60,7 @@ ngx_http_payment_variables_add(ngx_conf_t *cf)
 }
 
 
-/* The longest value is a shard's name, or else an id. */
+/* A value is at most as long as a shard's name or, if longer, 64 bytes. */
 
 static ngx_int_t
 ngx_http_payment_variable(ngx_http_request_t *r,
@@ -94,7 +94,7 @@ ngx_http_payment_variable(ngx_http_request_t *r,
 }
 
 
-/* seconds with microseconds, as $request_time has milliseconds */
+/* Times are in seconds, like $request_time, but with six decimals. */
 
 static u_char *
 ngx_http_payment_print_time(u_char *p, uint64_t us)

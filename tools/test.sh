@@ -4,10 +4,10 @@
 #
 #   tools/test.sh [tidy] [unit] [fuzz] [nginx] [static] [asan] [api] [fault]
 #
-# tidy is what of unit reads the files and runs nothing: seconds.
-# static is nginx's suite once more, with build/static/nginx. asan is the same
-# with build/asan/nginx; it fails with any report, whatever the tests themselves
-# say.
+# tidy is what of unit reads the files and runs nothing: seconds. static is
+# nginx's suite once more, with build/static/nginx; asan is the same with
+# build/asan/nginx, and the fault tests that are marked so; with one of PROVE
+# and PYTEST, only that. It fails with any report, whatever the tests say.
 #
 # PROVE and PYTEST are the arguments of prove and pytest, FUZZ the seconds that
 # the fuzzer has. The status is 0 only if every suite passed; one that fails
@@ -15,6 +15,9 @@
 
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+
+# t/*.t mostly wait
+readonly files_at_once=2
 
 cd "$ROOT"
 failed=()
@@ -65,7 +68,7 @@ split() {
 run_nginx() {
     local arguments
 
-    split "${PROVE:--r t}"
+    split "${PROVE:--j $files_at_once -r t}"
     prove -It/lib "${arguments[@]}"
 }
 
@@ -75,17 +78,25 @@ run_static() {
 }
 
 
-# Leaks are not looked for: nginx leaves its last pools to exit().
+# Leaks are not looked for: nginx leaves its last pools to exit(). A subshell,
+# so that the suites after it run without all this.
 
-run_asan() {
+run_asan() (
     local report=$BUILD/asan/report status=0
 
     rm -f -- "$report".*
 
-    TEST_NGINX_BINARY=$BUILD/asan/nginx TEST_NGINX_LOAD_MODULES='' \
-    ASAN_OPTIONS=detect_leaks=0:log_path=$report \
-    UBSAN_OPTIONS=print_stacktrace=1:log_path=$report \
+    export TEST_NGINX_BINARY=$BUILD/asan/nginx TEST_NGINX_LOAD_MODULES=''
+    export ASAN_OPTIONS=detect_leaks=0:log_path=$report
+    export UBSAN_OPTIONS=print_stacktrace=1:log_path=$report
+
+    if [[ -n ${PROVE:-} || -z ${PYTEST:-} ]]; then
         run_nginx || status=1
+    fi
+
+    if [[ -n ${PYTEST:-} || -z ${PROVE:-} ]]; then
+        run_pytest "t/fault -m asan" || status=1
+    fi
 
     for report in "$report".*; do
         if [[ -s $report ]]; then
@@ -94,8 +105,8 @@ run_asan() {
         fi
     done
 
-    return $status
-}
+    exit $status
+)
 
 
 run_pytest() {

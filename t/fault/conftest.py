@@ -25,6 +25,7 @@ LONG = bool(os.environ.get('PAYMENT_TEST_LONG'))
 
 def pytest_configure(config):
     config.addinivalue_line('markers', 'long: only with PAYMENT_TEST_LONG=1')
+    config.addinivalue_line('markers', 'asan: a part of make test-asan, too')
 
 
 def pytest_collection_modifyitems(items):

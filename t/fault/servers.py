@@ -528,7 +528,7 @@ http {{
 
         return bool(self.single or len(self.worker_pids()) >= self.workers)
 
-    def wait_connected(self, seconds=10):
+    def wait_connected(self, seconds=30):
         wanted = (1 if self.single else self.workers)
 
         wait_for(lambda: all(self._open(i) >= wanted

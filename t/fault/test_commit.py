@@ -156,6 +156,7 @@ def test_a_commit_that_is_stuck(start_nginx, database, proxy, journal, check,
     assert len(check().payments) == 2
 
 
+@pytest.mark.asan
 def test_cut_between_the_statements(nginx, proxy, ask, check):
     """Three bulk statements are under way at once; the second, say, never
     arrives."""
@@ -243,6 +244,7 @@ def test_errors_that_stay(nginx, proxy, ask, check):
     assert len(check().payments) == 3
 
 
+@pytest.mark.asan
 def test_storm_at_commit(nginx, proxy, journal, check):
     """Under load, every kind of accident at COMMIT: nobody notices."""
 

@@ -128,6 +128,7 @@ def test_nothing_is_answered_before_it_is_synced(nginx, mariadb, database,
     check()
 
 
+@pytest.mark.asan
 def test_power_cuts(nginx, mariadb, database, journal, ask, check):
     """Under load, each while the disk stalls: whatever was answered 200 is
     there when the server is back."""

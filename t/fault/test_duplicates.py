@@ -3,6 +3,8 @@
 import asyncio
 import random
 
+import pytest
+
 import loop
 from client import Call, Client, Connection
 from conftest import LONG
@@ -174,6 +176,7 @@ def test_many_keys_several_times_each(start_nginx, mariadb, database, journal,
                for payment in dump.payments.values())
 
 
+@pytest.mark.asan
 def test_races_for_one_payment(start_nginx, mariadb, database, journal, check):
     """Captures, refunds and voids of one payment at once, each with a key of
     its own: the states forbid some, the sums hold, nothing is lost."""

@@ -191,6 +191,7 @@ def test_a_key_is_held(nginx, mariadb, database, journal, check, ask):
     check(ask)
 
 
+@pytest.mark.asan
 def test_deadlock_storm(nginx, mariadb, database, journal, check, ask):
     """Others take the same rows the other way round, all the time, and have
     more to lose, so that we are the victim."""

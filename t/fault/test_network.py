@@ -94,6 +94,7 @@ def test_a_slow_resolver(start_nginx, mariadb, database, work, journal):
     mariadb.drop_database(other)
 
 
+@pytest.mark.asan
 @pytest.mark.parametrize('reset', [True, False])
 def test_links_are_cut(nginx, proxy, journal, check, ask, reset):
     """All links at once, again and again, in the middle of whatever."""

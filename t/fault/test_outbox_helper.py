@@ -182,6 +182,7 @@ def test_beside_proxy_cache(start_outbox, mariadb, database, kafka, topic):
     assert len(helpers(nginx)) <= 2
 
 
+@pytest.mark.asan
 @pytest.mark.timeout(300)
 def test_reload_under_load(start_outbox, mariadb, database, kafka, topic,
                            journal):
@@ -201,6 +202,7 @@ def test_reload_under_load(start_outbox, mariadb, database, kafka, topic,
     judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
 
 
+@pytest.mark.asan
 @pytest.mark.timeout(1800)
 def test_killed_under_load(start_outbox, mariadb, database, kafka, topic):
     nginx = start_outbox()

@@ -68,6 +68,7 @@ def test_away_at_start(start_outbox, mariadb, database, kafka, topic, journal):
     judge(kafka.messages(topic), committed(mariadb, database), IN_FLIGHT, 8)
 
 
+@pytest.mark.asan
 @pytest.mark.timeout(300)
 def test_killed_under_load(start_outbox, mariadb, database, kafka, topic,
                            journal):
@@ -391,6 +392,7 @@ def test_a_library_that_refuses(start_outbox, mariadb, database, kafka, topic):
     judge(kafka.messages(topic), expected, 0, 8)
 
 
+@pytest.mark.asan
 def test_many_poisons(start_outbox, mariadb, database, kafka, narrow):
     nginx = start_outbox(**RETRY)
     wait_leased(nginx)

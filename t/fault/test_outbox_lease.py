@@ -240,6 +240,7 @@ def test_database_killed(start_outbox, mariadb, database, kafka, topic,
     judge(kafka.messages(topic), committed(mariadb, database), 3 * IN_FLIGHT, 8)
 
 
+@pytest.mark.asan
 def test_connections_killed(start_outbox, mariadb, database, kafka, topic):
     nginx = start_outbox()
     wait_leased(nginx)

@@ -5,6 +5,8 @@ import socket
 import time
 import urllib.request
 
+import pytest
+
 import loop
 from client import Client, Connection, Load
 from proxy import is_commit
@@ -155,6 +157,7 @@ def test_payment_timeout(start_nginx, database, proxy, journal, check):
     assert len(check(ask).payments) == 1
 
 
+@pytest.mark.asan
 def test_clients_that_leave(nginx, proxy, journal, check, ask):
     """They send a request and are gone, at every moment of its life: each
     payment is there wholly or not at all, and nobody else notices."""
@@ -200,6 +203,7 @@ def test_clients_that_leave(nginx, proxy, journal, check, ask):
     assert sum(1 for _ in dump.payments) >= 200
 
 
+@pytest.mark.asan
 def test_left_while_stuck(nginx, proxy, journal, check, ask):
     """The client is gone before COMMIT is answered; the payment is made."""
 
@@ -224,6 +228,7 @@ def test_left_while_stuck(nginx, proxy, journal, check, ask):
     assert len(check().payments) == 1
 
 
+@pytest.mark.asan
 def test_slow_bodies(nginx, journal, check, ask):
     """A byte at a time; meanwhile nobody waits for them."""
 
@@ -253,6 +258,7 @@ def test_slow_bodies(nginx, journal, check, ask):
     check()
 
 
+@pytest.mark.asan
 def test_pipelining(nginx, journal, check, ask):
     """Fifty on one connection, all sent at once, answered in order."""
 

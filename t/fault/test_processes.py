@@ -14,6 +14,7 @@ from proxy import is_commit
 from servers import Shard, wait_for
 
 
+@pytest.mark.asan
 @pytest.mark.parametrize('fresh', [True, False])
 def test_reload(start_nginx, database, mariadb, journal, check, fresh):
     """Twenty times under load: not one request fails. With connections kept
@@ -166,6 +167,7 @@ def test_term(start_nginx, database, mariadb, journal, check, single):
     check(Client(again.port, journal))
 
 
+@pytest.mark.asan
 def test_workers_are_killed(start_nginx, database, mariadb, journal, check):
     """kill -9 under load, again and again. Clients see a reset, ask again,
     and get the one answer."""

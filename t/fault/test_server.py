@@ -35,6 +35,7 @@ def recovers(ask, seconds=8):
     return time.monotonic() - start
 
 
+@pytest.mark.asan
 @pytest.mark.parametrize('what', ['CONNECTION', 'QUERY'])
 def test_kill_storm(nginx, mariadb, database, journal, check, what):
     killed = 0
@@ -51,6 +52,7 @@ def test_kill_storm(nginx, mariadb, database, journal, check, what):
     check()
 
 
+@pytest.mark.asan
 def test_kill_9(nginx, mariadb, database, journal, check, ask):
     """mariadbd is killed under load, several times."""
 
@@ -248,6 +250,7 @@ def standby(mariadb, second_mariadb, database):
     second_mariadb.drop_database(database)
 
 
+@pytest.mark.asan
 def test_read_only_and_back(start_nginx, mariadb, standby, database, journal,
                             check):
     """Failover by hand: the primary is made read-only, the other one is

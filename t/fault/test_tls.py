@@ -153,6 +153,7 @@ def test_a_certificate_of_our_own(start_nginx, tls, tls_database, journal,
     tls_check()
 
 
+@pytest.mark.asan
 def test_tls_in_a_storm(start_nginx, tls, tls_database, journal, tls_check,
                         start_proxy):
     """Links are cut under load, with RST and without."""

@@ -25,6 +25,10 @@
 #define NGX_PAYMENT_DB_BACKOFF_MAX      5000        /* ms */
 #define NGX_PAYMENT_DB_BACKOFF_FIRST    10          /* ms, after one round */
 
+/* the server's error for innodb_force_recovery, which the library's header does
+ * not name */
+#define NGX_PAYMENT_DB_FORCED_RECOVERY  1881
+
 /* how long the primary must seem to be gone, to one of us who tries and without
  * an answer to any other, before it is another server */
 #define NGX_PAYMENT_DB_DOUBT            100         /* ms */
@@ -1052,16 +1056,25 @@ ngx_payment_db_classify(ngx_uint_t error)
     case ER_LOCK_WAIT_TIMEOUT:          /* 1205 */
     case ER_CHECKREAD:                  /* 1020: snapshot isolation */
     case ER_ERROR_DURING_COMMIT:        /* 1180: Galera certification */
-    case ER_UNKNOWN_COM_ERROR:          /* 1047: Galera, not prepared */
     case ER_SERVER_SHUTDOWN:            /* 1053 */
     case ER_CONNECTION_KILLED:          /* 1927 */
     case ER_QUERY_INTERRUPTED:          /* 1317: KILL QUERY */
+    case ER_TABLE_DEF_CHANGED:          /* 1412 */
     case ER_STATEMENT_TIMEOUT:          /* 1969: max_statement_time */
         return NGX_PAYMENT_DB_RETRY;
 
     case ER_DUP_ENTRY:                  /* 1062 */
         return NGX_PAYMENT_DB_DUPLICATE;
 
+    /* what every row would meet at this server */
+    case ER_OPEN_AS_READONLY:           /* 1036 */
+    case ER_UNKNOWN_COM_ERROR:          /* 1047: Galera, not prepared */
+    case ER_TABLEACCESS_DENIED_ERROR:   /* 1142 */
+    case ER_COLUMNACCESS_DENIED_ERROR:  /* 1143 */
+    case ER_USER_LIMIT_REACHED:         /* 1226 */
+    case ER_BINLOG_STMT_MODE_AND_ROW_ENGINE:        /* 1665 */
+    case ER_INNODB_READ_ONLY:           /* 1874 */
+    case NGX_PAYMENT_DB_FORCED_RECOVERY:
     case ER_OPTION_PREVENTS_STATEMENT:  /* 1290: --read-only */
     case ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION:  /* 1792 */
     case ER_READ_ONLY_MODE:             /* 1836 */
@@ -1076,6 +1089,7 @@ ngx_payment_db_classify(ngx_uint_t error)
         return NGX_PAYMENT_DB_UNFIT;
 
     case ER_UNKNOWN_STMT_HANDLER:       /* 1243 */
+    case ER_NEED_REPREPARE:             /* 1615 */
     case ER_WRONG_ARGUMENTS:            /* 1210: the server has lost the types
                                            of a statement's parameters */
         return NGX_PAYMENT_DB_STALE;

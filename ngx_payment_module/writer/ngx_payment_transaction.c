@@ -13,6 +13,10 @@
  *     payment leave the batch, so that no other operation waits with them.
  *   - The connection dies before COMMIT was sent: nothing has happened, and the
  *     batch runs again.
+ *   - A key or a payment was found by reading: InnoDB shows what was committed
+ *     before its log is on disk, so that a crash could take it back.  It is
+ *     told only after a COMMIT of this connection that began after the look and
+ *     that changed a row, the barrier's, if the batch itself changes none.
  *   - The connection dies after that: the outcome is unknown.  The batch's next
  *     run only reads its keys, under a lock, so that a COMMIT which is still
  *     under way is waited for.  A key that is found was committed; one that is
@@ -41,9 +45,17 @@
 
 #define NGX_PAYMENT_HEX_LEN          (3 + 2 * 16)     /* x'..' of 16 bytes */
 
-/* Asked in every exchange that only reads: a server that has become a replica
- * while the connection was idle may lack what the primary has committed. */
-#define NGX_PAYMENT_TRANSACTION_IS_REPLICA  "SELECT @@global.read_only"
+/* rows of payment_barrier: enough that two transactions rarely want the same */
+#define NGX_PAYMENT_TRANSACTION_BARRIERS      256
+#define NGX_PAYMENT_TRANSACTION_BARRIER_LEN   256     /* bytes of SQL */
+
+/* COMMIT for a user who may write in spite of read_only: a primary may have
+ * been demoted since the transaction began */
+#define NGX_PAYMENT_TRANSACTION_COMMIT_MIGHTY                                 \
+    "BEGIN NOT ATOMIC IF CONCAT(@@global.read_only) NOT IN ('0', 'OFF')"      \
+    " THEN ROLLBACK; SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 1290,"         \
+    " MESSAGE_TEXT = 'the server is read-only, though not for this user';"    \
+    " END IF; COMMIT; END"
 
 #define NGX_PAYMENT_EPOCH_MS(column)                                          \
     "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', " column ") DIV 1000"
@@ -76,6 +88,13 @@ static void ngx_payment_transaction_write_done(ngx_payment_db_t *db,
 static void ngx_payment_transaction_commit(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_commit_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
+static void ngx_payment_transaction_commit_sql(ngx_payment_transaction_t *t,
+    ngx_str_t *sql);
+static ngx_int_t ngx_payment_transaction_barrier(ngx_payment_transaction_t *t,
+    ngx_payment_db_stmt_t *stmts, ngx_uint_t if_found);
+static void ngx_payment_transaction_confirm(ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_confirm_done(ngx_payment_db_t *db,
+    ngx_uint_t lost);
 static void ngx_payment_transaction_failed(ngx_payment_transaction_t *t,
     const char *phase, ngx_payment_db_stmt_t *s);
 static void ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
@@ -90,6 +109,10 @@ static void ngx_payment_transaction_resolve_done(ngx_payment_db_t *db,
 static void ngx_payment_transaction_get(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_get_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
+static ngx_int_t ngx_payment_transaction_ask(ngx_payment_transaction_t *t,
+    const char *head, const char *tail, ngx_uint_t by_payment);
+static ngx_int_t ngx_payment_transaction_asked(ngx_payment_transaction_t *t,
+    const char *phase, ngx_uint_t lost);
 static ngx_int_t ngx_payment_transaction_check(ngx_payment_transaction_t *t,
     const char *phase, ngx_uint_t lost);
 
@@ -225,7 +248,7 @@ ngx_payment_transaction_read(ngx_payment_transaction_t *t)
         return;
     }
 
-    ngx_str_set(&t->stmts[n - 1].sql, NGX_PAYMENT_TRANSACTION_IS_REPLICA);
+    ngx_str_set(&t->stmts[n - 1].sql, NGX_PAYMENT_REQUIREMENT_IS_WRITABLE);
 
     ngx_payment_transaction_exchange(t, n, ngx_payment_transaction_read_done);
 }
@@ -404,7 +427,9 @@ ngx_payment_transaction_is_primary(const ngx_payment_db_stmt_t *s)
 
     row = mysql_fetch_row(s->result);
 
-    return row && row[0] && row[0][0] == '0';
+    return row && row[0]
+           && ngx_payment_requirement_met(NGX_PAYMENT_REQUIREMENT_READ_ONLY,
+                                          row[0]);
 }
 
 
@@ -555,12 +580,13 @@ ngx_payment_transaction_apply(ngx_payment_transaction_t *t)
 static void
 ngx_payment_transaction_write(ngx_payment_transaction_t *t)
 {
-    ngx_uint_t            i, n;
+    ngx_uint_t            i, n, found;
     ngx_payment_op_t     *op;
     ngx_payment_batch_t  *b;
 
     b = t->batch;
     b->nkeys = 0;
+    found = 0;
 
     for (i = 0; i < b->n; i++) {
         op = b->ops[i];
@@ -576,12 +602,21 @@ ngx_payment_transaction_write(ngx_payment_transaction_t *t)
 
         if (op->standing == NGX_PAYMENT_OP_APPLIED) {
             b->keys[b->nkeys++] = op;
+
+        } else if (op->standing == NGX_PAYMENT_OP_FOUND) {
+            found = 1;
         }
     }
 
     if (b->nkeys == 0) {
         /* replays and conflicts only: the payments' locks are let go */
-        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_OK);
+
+        if (found) {
+            ngx_payment_transaction_confirm(t);
+        } else {
+            ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_OK);
+        }
+
         return;
     }
 
@@ -709,6 +744,12 @@ ngx_payment_transaction_write_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
+    if (!ngx_payment_common_stands(t->shard, db->choice)) {
+        /* another server has become the primary meanwhile */
+        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_UNFIT);
+        return;
+    }
+
     ngx_payment_transaction_commit(t);
 }
 
@@ -717,7 +758,7 @@ static void
 ngx_payment_transaction_commit(ngx_payment_transaction_t *t)
 {
     ngx_memzero(t->stmts, sizeof(ngx_payment_db_stmt_t));
-    ngx_str_set(&t->stmts[0].sql, "COMMIT");
+    ngx_payment_transaction_commit_sql(t, &t->stmts[0].sql);
 
     ngx_payment_transaction_exchange(t, 1, ngx_payment_transaction_commit_done);
 }
@@ -740,10 +781,7 @@ ngx_payment_transaction_commit_done(ngx_payment_db_t *db, ngx_uint_t lost)
 
         b->unknown = 1;
 
-        if (!lost) {
-            ngx_payment_transaction_log(t, "committing", &t->stmts[0]);
-            ngx_payment_db_reset(db);
-        }
+        (void) ngx_payment_transaction_check(t, "committing", lost);
 
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
@@ -759,6 +797,80 @@ ngx_payment_transaction_commit_done(ngx_payment_db_t *db, ngx_uint_t lost)
     ngx_payment_doorbell_ring(t->doorbell, &t->stats->doorbell_armed);
 
     ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
+}
+
+
+static void
+ngx_payment_transaction_commit_sql(ngx_payment_transaction_t *t,
+    ngx_str_t *sql)
+{
+    if (t->db->mighty) {
+        ngx_str_set(sql, NGX_PAYMENT_TRANSACTION_COMMIT_MIGHTY);
+    } else {
+        ngx_str_set(sql, "COMMIT");
+    }
+}
+
+
+/* Two statements: what makes the next COMMIT reach the disk, and that COMMIT.
+ * With if_found, they do nothing if the statement before them found no row. */
+
+static ngx_int_t
+ngx_payment_transaction_barrier(ngx_payment_transaction_t *t,
+    ngx_payment_db_stmt_t *stmts, ngx_uint_t if_found)
+{
+    u_char  *p;
+
+    p = ngx_pnalloc(t->pool, NGX_PAYMENT_TRANSACTION_BARRIER_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    stmts[0].sql.data = p;
+    p = ngx_sprintf(p, "INSERT INTO payment_barrier (id, turns)"
+                       " SELECT %ui, 1 FROM DUAL%s"
+                       " ON DUPLICATE KEY UPDATE"
+                       " turns = payment_barrier.turns + 1",
+                    (ngx_uint_t) ngx_random()
+                    % NGX_PAYMENT_TRANSACTION_BARRIERS,
+                    if_found ? " WHERE FOUND_ROWS()" : "");
+    stmts[0].sql.len = p - stmts[0].sql.data;
+
+    ngx_payment_assert(stmts[0].sql.len < NGX_PAYMENT_TRANSACTION_BARRIER_LEN);
+
+    ngx_payment_transaction_commit_sql(t, &stmts[1].sql);
+
+    return NGX_OK;
+}
+
+
+/* Nothing is to be written, but something was found. */
+
+static void
+ngx_payment_transaction_confirm(ngx_payment_transaction_t *t)
+{
+    ngx_memzero(t->stmts, 2 * sizeof(ngx_payment_db_stmt_t));
+
+    if (ngx_payment_transaction_barrier(t, t->stmts, 0) != NGX_OK) {
+        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
+        return;
+    }
+
+    ngx_payment_transaction_exchange(t, 2,
+                                     ngx_payment_transaction_confirm_done);
+}
+
+
+static void
+ngx_payment_transaction_confirm_done(ngx_payment_db_t *db, ngx_uint_t lost)
+{
+    ngx_payment_transaction_t  *t;
+
+    t = db->data;
+
+    ngx_payment_transaction_end(t,
+        ngx_payment_transaction_check(t, "confirming", lost) == NGX_OK
+        ? NGX_PAYMENT_TRANSACTION_DONE : NGX_PAYMENT_TRANSACTION_AGAIN);
 }
 
 
@@ -795,7 +907,7 @@ ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
     stats = ngx_payment_transaction_stats(t);
     t->reason = reason;
 
-    ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
+    ngx_memzero(t->stmts, 4 * sizeof(ngx_payment_db_stmt_t));
     ngx_str_set(&t->stmts[0].sql, "ROLLBACK");
 
     if (reason != NGX_PAYMENT_DB_OK) {
@@ -808,14 +920,13 @@ ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
         if (ngx_payment_transaction_sql(t, &t->stmts[1].sql,
                                         ngx_payment_transaction_sql_keys,
                                         ")", 0)
-            != NGX_OK)
+            != NGX_OK
+            || ngx_payment_transaction_barrier(t, &t->stmts[2], 1) != NGX_OK)
         {
             t->reason = NGX_PAYMENT_DB_RETRY;
 
         } else {
-            /* ends what the SELECT began, or its metadata lock would stay */
-            ngx_str_set(&t->stmts[2].sql, "ROLLBACK");
-            n = 3;
+            n = 4;
         }
     }
 
@@ -874,6 +985,11 @@ ngx_payment_transaction_verdict(ngx_payment_transaction_t *t, ngx_uint_t lost)
         return NGX_PAYMENT_TRANSACTION_DIVIDE;
 
     case NGX_PAYMENT_DB_UNFIT:
+
+        ngx_payment_db_leave(t->db);
+
+        return NGX_PAYMENT_TRANSACTION_AGAIN;
+
     case NGX_PAYMENT_DB_STALE:
 
         ngx_payment_db_reset(t->db);
@@ -901,10 +1017,7 @@ ngx_payment_transaction_verdict(ngx_payment_transaction_t *t, ngx_uint_t lost)
 static void
 ngx_payment_transaction_resolve(ngx_payment_transaction_t *t)
 {
-    ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
-
-    if (ngx_payment_transaction_sql(t, &t->stmts[0].sql,
-                                    ngx_payment_transaction_sql_keys,
+    if (ngx_payment_transaction_ask(t, ngx_payment_transaction_sql_keys,
                                     ") LOCK IN SHARE MODE", 0)
         != NGX_OK)
     {
@@ -912,10 +1025,7 @@ ngx_payment_transaction_resolve(ngx_payment_transaction_t *t)
         return;
     }
 
-    ngx_str_set(&t->stmts[1].sql, NGX_PAYMENT_TRANSACTION_IS_REPLICA);
-    ngx_str_set(&t->stmts[2].sql, "ROLLBACK");
-
-    ngx_payment_transaction_exchange(t, 3,
+    ngx_payment_transaction_exchange(t, 4,
                                      ngx_payment_transaction_resolve_done);
 }
 
@@ -930,18 +1040,12 @@ ngx_payment_transaction_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
     t = db->data;
     b = t->batch;
 
-    if (ngx_payment_transaction_check(t, "resolving", lost) != NGX_OK) {
+    if (ngx_payment_transaction_asked(t, "resolving", lost) != NGX_OK) {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    if (!ngx_payment_transaction_is_primary(&t->stmts[1])) {
-        ngx_payment_db_reset(db);
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    found = ngx_payment_transaction_found(t, t->stmts[0].result);
+    found = ngx_payment_transaction_found(t, t->stmts[1].result);
     b->unknown = 0;
 
     (void) ngx_atomic_fetch_add(&ngx_payment_transaction_stats(t)->resolved, 1);
@@ -959,15 +1063,12 @@ ngx_payment_transaction_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
 }
 
 
-/* GET: reads for clients; the ROLLBACK ends the SELECT's transaction. */
+/* GET: reads for clients. */
 
 static void
 ngx_payment_transaction_get(ngx_payment_transaction_t *t)
 {
-    ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
-
-    if (ngx_payment_transaction_sql(t, &t->stmts[0].sql,
-                                    ngx_payment_transaction_sql_payments,
+    if (ngx_payment_transaction_ask(t, ngx_payment_transaction_sql_payments,
                                     ") ORDER BY id", 1)
         != NGX_OK)
     {
@@ -975,10 +1076,7 @@ ngx_payment_transaction_get(ngx_payment_transaction_t *t)
         return;
     }
 
-    ngx_str_set(&t->stmts[1].sql, NGX_PAYMENT_TRANSACTION_IS_REPLICA);
-    ngx_str_set(&t->stmts[2].sql, "ROLLBACK");
-
-    ngx_payment_transaction_exchange(t, 3, ngx_payment_transaction_get_done);
+    ngx_payment_transaction_exchange(t, 4, ngx_payment_transaction_get_done);
 }
 
 
@@ -994,19 +1092,12 @@ ngx_payment_transaction_get_done(ngx_payment_db_t *db, ngx_uint_t lost)
     t = db->data;
     b = t->batch;
 
-    if (ngx_payment_transaction_check(t, "reading", lost) != NGX_OK) {
+    if (ngx_payment_transaction_asked(t, "reading", lost) != NGX_OK) {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    if (!ngx_payment_transaction_is_primary(&t->stmts[1])) {
-        t->reason = NGX_PAYMENT_DB_UNFIT;
-        ngx_payment_db_reset(db);
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    if (ngx_payment_transaction_load(t, t->stmts[0].result) != NGX_OK) {
+    if (ngx_payment_transaction_load(t, t->stmts[1].result) != NGX_OK) {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
@@ -1023,6 +1114,43 @@ ngx_payment_transaction_get_done(ngx_payment_db_t *db, ngx_uint_t lost)
     }
 
     ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
+}
+
+
+/* One exchange for a look without a transaction of its own: is the server the
+ * primary still, what does it have, and is that on its disk? */
+
+static ngx_int_t
+ngx_payment_transaction_ask(ngx_payment_transaction_t *t, const char *head,
+    const char *tail, ngx_uint_t by_payment)
+{
+    ngx_memzero(t->stmts, 4 * sizeof(ngx_payment_db_stmt_t));
+    ngx_str_set(&t->stmts[0].sql, NGX_PAYMENT_REQUIREMENT_IS_WRITABLE);
+
+    if (ngx_payment_transaction_sql(t, &t->stmts[1].sql, head, tail,
+                                    by_payment)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_payment_transaction_barrier(t, &t->stmts[2], 1);
+}
+
+
+static ngx_int_t
+ngx_payment_transaction_asked(ngx_payment_transaction_t *t, const char *phase,
+    ngx_uint_t lost)
+{
+    if (!lost && t->stmts[0].error == 0
+        && !ngx_payment_transaction_is_primary(&t->stmts[0]))
+    {
+        t->reason = NGX_PAYMENT_DB_UNFIT;
+        ngx_payment_db_leave(t->db);
+        return NGX_ERROR;
+    }
+
+    return ngx_payment_transaction_check(t, phase, lost);
 }
 
 
@@ -1043,7 +1171,13 @@ ngx_payment_transaction_check(ngx_payment_transaction_t *t,
 
     if (s) {
         ngx_payment_transaction_log(t, phase, s);
-        ngx_payment_db_reset(t->db);
+
+        if (ngx_payment_db_classify(s->error) == NGX_PAYMENT_DB_UNFIT) {
+            ngx_payment_db_leave(t->db);
+        } else {
+            ngx_payment_db_reset(t->db);
+        }
+
         return NGX_ERROR;
     }
 

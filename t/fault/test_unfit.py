@@ -122,7 +122,7 @@ def test_what_a_crash_can_lose(start_nginx, mariadb, database, proxy, journal,
 
 
 @pytest.mark.parametrize('error', [1036, 1047, 1142, 1226, 1290, 1665, 1792,
-                                   1836, 1881])
+                                   1836, 1874, 1881])
 def test_what_every_row_would_meet(start_nginx, mariadb, standby, database,
                                    proxy, journal, error):
     """The server takes connections, but no row: the next one is the primary,

@@ -1,0 +1,167 @@
+"""What is only read is told when it cannot be lost any more: InnoDB shows a
+transaction to others before its log is on disk. A lost COMMIT that is found, a
+replay and a GET wait for a COMMIT of their own that began after the look.
+"""
+
+import json
+import uuid
+
+import pytest
+
+import loop
+from client import Client, Load
+from servers import Shard, wait_for
+from test_server import get
+
+SETTINGS = dict(read_timeout='500ms')
+LOCATION = 'payment_timeout 3s;'
+
+
+@pytest.fixture
+def mariadb(start_mariadb):
+    """In place of the one that all tests share."""
+    return start_mariadb(faulty_disk=True)
+
+
+@pytest.fixture
+def nginx(start_nginx, mariadb, database):
+    return start_nginx(Shard('main', database, f'unix:{mariadb.socket}',
+                             **SETTINGS), location=LOCATION)
+
+
+def seen(mariadb, database, number=1):
+    """The latest payment, once so many can be seen."""
+
+    def rows():
+        found = mariadb.query('SELECT id FROM payment ORDER BY id', database)
+        return found if len(found) >= number else None
+
+    return str(uuid.UUID(bytes=wait_for(rows, 10, 'a visible payment')[-1][0]))
+
+
+def test_a_commit_whose_answer_is_late(nginx, mariadb, database, ask, check):
+    """It is found, but not on disk; then the power is cut."""
+
+    mariadb.disk.stall()
+    answer = ask.later([ask.call()])
+    seen(mariadb, database)
+
+    [call] = answer.result(20)
+    assert call.status == 504 and call.code == 'OUTCOME_UNKNOWN', call
+
+    mariadb.cut_power()
+    mariadb.start()
+    assert not mariadb.query('SELECT id FROM payment', database)
+
+    nginx.wait_connected(20)
+    again = ask.authorize(key=call.key)
+    assert again.ok and not again.replayed, again
+    assert len(check(ask).payments) == 1
+
+
+def test_a_commit_that_comes_late(nginx, mariadb, database, ask, check):
+    """The disk goes on: the truth is told, once."""
+
+    mariadb.disk.stall()
+    answer = ask.later([ask.call()])
+    seen(mariadb, database)
+    wait_for(lambda: nginx.lines('timed out'), 10, 'a COMMIT that is given up')
+    mariadb.disk.resume()
+
+    [call] = answer.result(20)
+    assert call.ok and not call.replayed, call
+    assert len(check(ask).payments) == 1
+
+
+@pytest.mark.parametrize('what', ['replay', 'get', 'capture'])
+def test_what_others_see(start_nginx, nginx, mariadb, database, ask, journal,
+                         what):
+    """Another node looks at a payment that is visible and not on disk."""
+
+    other = start_nginx(Shard('main', database, f'unix:{mariadb.socket}',
+                              **SETTINGS), location='payment_timeout 2s;')
+    asks = Client(other.port, journal)
+
+    mariadb.disk.stall()
+    first = ask.call()
+    answer = ask.later([first])
+    payment = seen(mariadb, database)
+
+    if what == 'replay':
+        status = asks.authorize(key=first.key).status
+
+    elif what == 'get':
+        status = loop.run(get(other.port, payment, first.merchant))[0]
+
+    else:
+        status = asks.change('capture', payment, amount=None).status
+
+    assert status in (503, 504), status
+    assert answer.result(20)[0].status == 504
+
+    mariadb.cut_power()
+    mariadb.start()
+    other.wait_connected(20)
+
+    assert loop.run(get(other.port, payment, first.merchant))[0] == 404
+    assert asks.authorize(key=first.key).ok
+    assert len(mariadb.query('SELECT id FROM payment', database)) == 1
+
+
+def test_a_replay_of_a_change(nginx, mariadb, database, ask):
+    """The same for a capture that was made: nothing is left to write."""
+
+    payment = ask.authorize().id
+    first = ask.change('capture', payment, amount=100)
+    again = ask.change('capture', payment, amount=100, key=first.key)
+    assert again.replayed and again.body == first.body
+
+    mariadb.disk.stall()
+    call = ask.change('capture', payment, amount=100, key=first.key)
+    assert call.status == 503, call
+
+    mariadb.disk.resume()
+    wait_for(lambda: ask.change('capture', payment, amount=100,
+                                key=first.key).replayed, 10, 'the replay')
+
+
+def test_a_look_in_vain_writes_nothing(nginx, mariadb, database, ask):
+    """Nobody waits for a disk because of a payment that is not there."""
+
+    def turns():
+        return mariadb.query('SELECT COALESCE(SUM(turns), 0)'
+                             ' FROM payment_barrier', database)[0][0]
+
+    call = ask.authorize()
+    before = turns()
+
+    status, _ = loop.run(get(nginx.port, str(uuid.uuid4()), call.merchant))
+    assert status == 404
+    assert turns() == before
+
+    status, body = loop.run(get(nginx.port, call.id, call.merchant))
+    assert status == 200 and json.loads(body)['paymentId'] == call.id
+    assert turns() == before + 1
+
+    assert ask.authorize(key=call.key).replayed
+    assert turns() == before + 2
+
+
+def test_under_load(nginx, mariadb, database, journal, check, ask):
+    """The disk stalls and loses what it had not written, again and again:
+    whatever was answered is there."""
+
+    with Load(nginx.port, journal, clients=8, changes=True,
+              fights=True) as load:
+        for _ in range(3):
+            load.wait(50)
+            mariadb.disk.stall()
+            wait_for(lambda: nginx.lines('timed out'), 10, 'a late COMMIT')
+            mariadb.cut_power()
+            mariadb.start()
+
+        load.wait(50)
+
+    assert {call.status for call in load.bad()} <= {409, 503, 504, 422}, \
+        load.calls.statuses()
+    check(ask)

@@ -79,7 +79,7 @@ test-fuzz:              ## the fuzzer of requests (no server); FUZZ=20 seconds
 test-nginx:             ## the t/*.t files; PROVE="-v t/one.t" for some
 	@tools/test.sh nginx
 
-test-asan:              ## the same under Address- and UBSanitizer
+test-asan:              ## the same and some faults, under Address- and UBSan
 	@tools/test.sh asan
 
 test-api:               ## models and examples; PYTEST="t/api -k name" for some

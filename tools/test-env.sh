@@ -102,7 +102,7 @@ owned() {
 lock() {
     mkdir -p "$dir/owners"
     exec 9>"$dir/lock"
-    flock -w 120 9 || die "another $0 does not come to an end"
+    flock -w 300 9 || die "another $0 does not come to an end"
 }
 
 

@@ -469,10 +469,8 @@ ngx_http_payment_admin_post(ngx_http_request_t *r)
     if (rc == NGX_OK
         && r->headers_in.content_length_n > NGX_HTTP_PAYMENT_ADMIN_BODY)
     {
-        fault.outcome = PAYMENT_TOO_LARGE;
-        (void) ngx_cpystrn((u_char *) fault.detail,
-                           (u_char *) "the body is too large",
-                           sizeof(fault.detail));
+        (void) payment_fault_set(&fault, PAYMENT_TOO_LARGE, "",
+                                 "the body is too large");
         rc = NGX_DECLINED;
     }
 

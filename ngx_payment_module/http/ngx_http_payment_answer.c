@@ -143,11 +143,7 @@ ngx_http_payment_answer_problem(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    fault.outcome = outcome;
-    (void) ngx_cpystrn((u_char *) fault.field,
-                       (u_char *) (field ? field : ""), sizeof(fault.field));
-    (void) ngx_cpystrn((u_char *) fault.detail, (u_char *) detail,
-                       sizeof(fault.detail));
+    (void) payment_fault_set(&fault, outcome, field ? field : "", "%s", detail);
 
     return ngx_http_payment_answer_fault(r, &fault, NULL, 0);
 }

@@ -51,8 +51,6 @@ static void ngx_http_payment_api_timeout(ngx_event_t *ev);
 static void ngx_http_payment_api_cleanup(void *data);
 static void ngx_http_payment_api_count(ngx_http_payment_ctx_t *ctx,
     payment_outcome_e outcome);
-static void ngx_http_payment_api_fault(payment_fault_t *fault,
-    payment_outcome_e outcome, const char *detail);
 static ngx_int_t ngx_http_payment_api_fail(ngx_http_request_t *r,
     payment_outcome_e outcome, const char *detail);
 static ngx_int_t ngx_http_payment_api_send_fault(ngx_http_request_t *r,
@@ -86,8 +84,8 @@ ngx_http_payment_api_handler(ngx_http_request_t *r)
     if (ngx_http_payment_api_path(r, &path) != NGX_OK
         || ngx_http_payment_api_route(ctx, &path, &id) != NGX_OK)
     {
-        ngx_http_payment_api_fault(&fault, PAYMENT_NOT_FOUND,
-                                   "there is no such resource");
+        (void) payment_fault_set(&fault, PAYMENT_NOT_FOUND, "",
+                                 "there is no such resource");
         return ngx_http_payment_api_refuse(r, &fault);
     }
 
@@ -105,8 +103,8 @@ ngx_http_payment_api_handler(ngx_http_request_t *r)
         /* a text that is not a UUID is no payment's id */
 
         if (!payment_id_parse(parsed, (char *) id.data, id.len)) {
-            ngx_http_payment_api_fault(&fault, PAYMENT_NOT_FOUND,
-                                       "no such payment");
+            (void) payment_fault_set(&fault, PAYMENT_NOT_FOUND, "",
+                                     "no such payment");
             return ngx_http_payment_api_refuse(r, &fault);
         }
 
@@ -367,8 +365,8 @@ ngx_http_payment_api_read(ngx_http_request_t *r)
     }
 
     if (r->headers_in.content_length_n > (off_t) plcf->max_body_size) {
-        ngx_http_payment_api_fault(&fault, PAYMENT_TOO_LARGE,
-                                   "the body is too large");
+        (void) payment_fault_set(&fault, PAYMENT_TOO_LARGE, "",
+                                 "the body is too large");
         return ngx_http_payment_api_refuse(r, &fault);
     }
 
@@ -558,11 +556,9 @@ ngx_http_payment_api_query_merchant(ngx_http_request_t *r,
     }
 
     if (!payment_request_merchant_valid((char *) value.data, value.len)) {
-        ngx_http_payment_api_fault(fault, PAYMENT_INVALID,
-                                   "merchantId must be 1 to 32 characters of "
-                                   "UTF-8 without control characters");
-        (void) ngx_cpystrn((u_char *) fault->field, (u_char *) "merchantId",
-                           sizeof(fault->field));
+        (void) payment_fault_set(fault, PAYMENT_INVALID, "merchantId",
+                                 "merchantId must be 1 to 32 characters of "
+                                 "UTF-8 without control characters");
         return NGX_ERROR;
     }
 
@@ -731,8 +727,8 @@ ngx_http_payment_api_settled(ngx_payment_op_t *op)
             break;
         }
 
-        ngx_http_payment_api_fault(&op->fault, PAYMENT_DUPLICATE,
-                                   "the idempotency key was used before");
+        (void) payment_fault_set(&op->fault, PAYMENT_DUPLICATE, "",
+                                 "the idempotency key was used before");
         rc = ngx_http_payment_api_send_fault(r, &op->fault, op->payment.id);
         break;
 
@@ -847,24 +843,13 @@ ngx_http_payment_api_count(ngx_http_payment_ctx_t *ctx,
 }
 
 
-static void
-ngx_http_payment_api_fault(payment_fault_t *fault, payment_outcome_e outcome,
-    const char *detail)
-{
-    fault->outcome = outcome;
-    fault->field[0] = '\0';
-    (void) ngx_cpystrn((u_char *) fault->detail, (u_char *) detail,
-                       sizeof(fault->detail));
-}
-
-
 static ngx_int_t
 ngx_http_payment_api_fail(ngx_http_request_t *r, payment_outcome_e outcome,
     const char *detail)
 {
     payment_fault_t  fault;
 
-    ngx_http_payment_api_fault(&fault, outcome, detail);
+    (void) payment_fault_set(&fault, outcome, "", "%s", detail);
 
     return ngx_http_payment_api_send_fault(r, &fault, NULL);
 }

@@ -9,9 +9,6 @@ static ngx_uint_t ngx_http_payment_request_is(u_char *first, u_char *last,
 static ngx_int_t ngx_http_payment_request_unescape(ngx_str_t *value,
     u_char *first, u_char *last);
 static ngx_int_t ngx_http_payment_request_character(u_char **p, u_char *last);
-static ngx_int_t ngx_http_payment_request_fault(payment_fault_t *fault,
-    payment_outcome_e outcome, const char *field, const char *fmt,
-    const char *name);
 
 
 ngx_int_t
@@ -68,14 +65,15 @@ ngx_http_payment_request_discard(ngx_http_request_t *r,
     r->keepalive = 0;
 
     if (rc == NGX_HTTP_BAD_REQUEST) {
-        return ngx_http_payment_request_fault(fault, PAYMENT_INVALID, "",
-                                              "the body is malformed: it is "
-                                              "not in valid chunks", NULL);
+        (void) payment_fault_set(fault, PAYMENT_INVALID, "",
+                                 "the body is malformed: it is not in valid "
+                                 "chunks");
+        return NGX_DECLINED;
     }
 
-    return ngx_http_payment_request_fault(fault, PAYMENT_UNAVAILABLE, "",
-                                          "the body could not be "
-                                          "discarded", NULL);
+    (void) payment_fault_set(fault, PAYMENT_UNAVAILABLE, "",
+                             "the body could not be discarded");
+    return NGX_DECLINED;
 }
 
 
@@ -94,11 +92,10 @@ ngx_http_payment_request_json(ngx_http_request_t *r, payment_fault_t *fault)
     if (ngx_http_payment_request_header(r, "content-encoding", &encoding)
         != NGX_OK)
     {
-        return ngx_http_payment_request_fault(fault, PAYMENT_UNSUPPORTED_TYPE,
-                                              "Content-Encoding",
-                                              "there are several "
-                                              "Content-Encoding headers",
-                                              NULL);
+        (void) payment_fault_set(fault, PAYMENT_UNSUPPORTED_TYPE,
+                                 "Content-Encoding",
+                                 "there are several Content-Encoding headers");
+        return NGX_DECLINED;
     }
 
     if (encoding.len
@@ -109,11 +106,12 @@ ngx_http_payment_request_json(ngx_http_request_t *r, payment_fault_t *fault)
     {
         payment_text_show(show, (char *) encoding.data, encoding.len);
 
-        return ngx_http_payment_request_fault(fault, PAYMENT_UNSUPPORTED_TYPE,
-                                              "Content-Encoding",
-                                              "the content encoding \"%s\" is "
-                                              "not supported: the body must be "
-                                              "sent without one", show);
+        (void) payment_fault_set(fault, PAYMENT_UNSUPPORTED_TYPE,
+                                 "Content-Encoding",
+                                 "the content encoding \"%s\" is not "
+                                 "supported: the body must be sent without "
+                                 "one", show);
+        return NGX_DECLINED;
     }
 
     len = ngx_http_payment_answer_json.len;
@@ -137,9 +135,9 @@ ngx_http_payment_request_json(ngx_http_request_t *r, payment_fault_t *fault)
         }
     }
 
-    return ngx_http_payment_request_fault(fault, PAYMENT_UNSUPPORTED_TYPE, "",
-                                          "the content type must be "
-                                          "application/json", NULL);
+    (void) payment_fault_set(fault, PAYMENT_UNSUPPORTED_TYPE, "",
+                             "the content type must be application/json");
+    return NGX_DECLINED;
 }
 
 
@@ -279,25 +277,25 @@ ngx_http_payment_request_argument(ngx_http_request_t *r, const char *name,
         }
 
         if (value->data) {
-            return ngx_http_payment_request_fault(fault, PAYMENT_INVALID, name,
-                                                  "%s is given more than once",
-                                                  name);
+            (void) payment_fault_set(fault, PAYMENT_INVALID, name,
+                                     "%s is given more than once", name);
+            return NGX_DECLINED;
         }
 
         value->data = ngx_pnalloc(r->pool, end - equals + 1);
         if (value->data == NULL) {
-            return ngx_http_payment_request_fault(fault, PAYMENT_UNAVAILABLE,
-                                                  "", "there is no memory "
-                                                  "left", NULL);
+            (void) payment_fault_set(fault, PAYMENT_UNAVAILABLE, "",
+                                     "there is no memory left");
+            return NGX_DECLINED;
         }
 
         if (ngx_http_payment_request_unescape(value, equals + (equals < end),
                                               end)
             != NGX_OK)
         {
-            return ngx_http_payment_request_fault(fault, PAYMENT_INVALID, name,
-                                                  "%s has a broken escape",
-                                                  name);
+            (void) payment_fault_set(fault, PAYMENT_INVALID, name,
+                                     "%s has a broken escape", name);
+            return NGX_DECLINED;
         }
     }
 
@@ -368,22 +366,4 @@ ngx_http_payment_request_character(u_char **p, u_char *last)
     *p += 2;
 
     return ngx_hextoi(escape + 1, 2);
-}
-
-
-/* fmt may have one %s, for name.  Returns NGX_DECLINED, as its callers do. */
-
-static ngx_int_t
-ngx_http_payment_request_fault(payment_fault_t *fault,
-    payment_outcome_e outcome, const char *field, const char *fmt,
-    const char *name)
-{
-    fault->outcome = outcome;
-
-    (void) ngx_cpystrn((u_char *) fault->field, (u_char *) field,
-                       sizeof(fault->field));
-    *ngx_snprintf((u_char *) fault->detail, sizeof(fault->detail) - 1, fmt,
-                  name) = '\0';
-
-    return NGX_DECLINED;
 }

@@ -160,6 +160,16 @@ typedef struct {
 } payment_fault_t;
 
 
+/* payment_fault.c: fills all of it; returns the outcome. */
+
+payment_outcome_e payment_fault_set(payment_fault_t *fault,
+    payment_outcome_e outcome, const char *field, const char *fmt, ...)
+#ifdef __GNUC__
+    __attribute__((format(printf, 4, 5)))
+#endif
+    ;
+
+
 /* A payment as its row says, and as an answer shows it. */
 
 typedef struct {

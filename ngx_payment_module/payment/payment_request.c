@@ -15,8 +15,6 @@
 #define OPENSSL_SUPPRESS_DEPRECATED
 
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,12 +95,6 @@ static payment_outcome_e payment_request_metadata(payment_request_t *r,
 static payment_outcome_e payment_request_pair(payment_pair_t *pair,
     const char *name, const json_t *value, payment_fault_t *fault);
 static void payment_request_fingerprint(payment_request_t *r);
-static payment_outcome_e payment_request_fault(payment_fault_t *fault,
-    payment_outcome_e outcome, const char *field, const char *fmt, ...)
-#ifdef __GNUC__
-    __attribute__((format(printf, 4, 5)))
-#endif
-    ;
 
 
 #define PAYMENT_ON(operation)  (1U << (operation))
@@ -241,20 +233,20 @@ payment_request_identity(payment_request_t *r, const char *identity,
     size_t identity_len, payment_fault_t *fault)
 {
     if (!payment_request_merchant_valid(identity, identity_len)) {
-        return payment_request_fault(fault, PAYMENT_UNAUTHORIZED, "",
-                                     identity_len == 0
-                                     ? "the merchant is not authenticated"
-                                     : "the authenticated name cannot be "
-                                       "that of a merchant");
+        return payment_fault_set(fault, PAYMENT_UNAUTHORIZED, "",
+                                 identity_len == 0
+                                 ? "the merchant is not authenticated"
+                                 : "the authenticated name cannot be "
+                                   "that of a merchant");
     }
 
     if (r->operation == PAYMENT_GET && r->merchant_len != 0
         && (r->merchant_len != identity_len
             || memcmp(r->merchant, identity, identity_len) != 0))
     {
-        return payment_request_fault(fault, PAYMENT_MERCHANT_MISMATCH,
-                                     "merchantId", "merchantId is not the "
-                                     "merchant that is authenticated");
+        return payment_fault_set(fault, PAYMENT_MERCHANT_MISMATCH,
+                                 "merchantId", "merchantId is not the "
+                                 "merchant that is authenticated");
     }
 
     memcpy(r->merchant, identity, identity_len);
@@ -283,32 +275,32 @@ payment_request_load(json_t **json, const char *body, size_t body_len,
     if (blank == body_len) {
 
         if (!may_be_empty) {
-            return payment_request_fault(fault, PAYMENT_INVALID, "",
-                                         "the body is empty: it must be a "
-                                         "JSON object");
+            return payment_fault_set(fault, PAYMENT_INVALID, "",
+                                     "the body is empty: it must be a "
+                                     "JSON object");
         }
 
         *json = json_object();
 
         if (*json == NULL) {
-            return payment_request_fault(fault, PAYMENT_UNAVAILABLE, "",
-                                         "there is no memory left");
+            return payment_fault_set(fault, PAYMENT_UNAVAILABLE, "",
+                                     "there is no memory left");
         }
 
         return PAYMENT_OK;
     }
 
     if (body_len >= 3 && memcmp(body, "\xef\xbb\xbf", 3) == 0) {
-        return payment_request_fault(fault, PAYMENT_INVALID, "",
-                                     "the body begins with a byte order mark: "
-                                     "JSON has none");
+        return payment_fault_set(fault, PAYMENT_INVALID, "",
+                                 "the body begins with a byte order mark: "
+                                 "JSON has none");
     }
 
     /* jansson overlooks a NUL after a number or a word */
 
     if (memchr(body, '\0', body_len) != NULL) {
-        return payment_request_fault(fault, PAYMENT_INVALID, "",
-                                     "the body has a NUL byte");
+        return payment_fault_set(fault, PAYMENT_INVALID, "",
+                                 "the body has a NUL byte");
     }
 
     /* where jansson has no memory for the object itself it sets no code */
@@ -324,8 +316,8 @@ payment_request_load(json_t **json, const char *body, size_t body_len,
 
     if (!json_is_object(*json)) {
         json_decref(*json);
-        return payment_request_fault(fault, PAYMENT_INVALID, "",
-                                     "the body must be a JSON object");
+        return payment_fault_set(fault, PAYMENT_INVALID, "",
+                                 "the body must be a JSON object");
     }
 
     return PAYMENT_OK;
@@ -355,36 +347,36 @@ payment_request_json_fault(const json_error_t *error, const char *body,
 
     case json_error_unknown:
     case json_error_out_of_memory:
-        return payment_request_fault(fault, PAYMENT_UNAVAILABLE, "",
-                                     "there is no memory left");
+        return payment_fault_set(fault, PAYMENT_UNAVAILABLE, "",
+                                 "there is no memory left");
 
     case json_error_duplicate_key:
-        return payment_request_fault(fault, PAYMENT_INVALID, name,
-                                     place.depth == 1
-                                     ? "%s is given more than once"
-                                     : "%s names a member more than once",
-                                     name[0] != '\0' ? name
-                                     : place.depth == 1 ? "the empty name"
-                                                        : "the body");
+        return payment_fault_set(fault, PAYMENT_INVALID, name,
+                                 place.depth == 1
+                                 ? "%s is given more than once"
+                                 : "%s names a member more than once",
+                                 name[0] != '\0' ? name
+                                 : place.depth == 1 ? "the empty name"
+                                                    : "the body");
 
     case json_error_numeric_overflow:
 
         if (place.depth == 1 && strcmp(name, "amount") == 0) {
-            return payment_request_fault(fault, PAYMENT_INVALID, name,
-                                         "amount must be a positive integer "
-                                         "of minor units, at most %" PRId64,
-                                         PAYMENT_AMOUNT_MAX);
+            return payment_fault_set(fault, PAYMENT_INVALID, name,
+                                     "amount must be a positive integer "
+                                     "of minor units, at most %" PRId64,
+                                     PAYMENT_AMOUNT_MAX);
         }
 
-        return payment_request_fault(fault, PAYMENT_INVALID, name,
-                                     "%s has a number that is out of range",
-                                     name[0] != '\0' ? name : "the body");
+        return payment_fault_set(fault, PAYMENT_INVALID, name,
+                                 "%s has a number that is out of range",
+                                 name[0] != '\0' ? name : "the body");
 
     case json_error_null_character:
     case json_error_null_byte_in_key:
-        return payment_request_fault(fault, PAYMENT_INVALID, name,
-                                     "%s has a NUL character",
-                                     name[0] != '\0' ? name : "the body");
+        return payment_fault_set(fault, PAYMENT_INVALID, name,
+                                 "%s has a NUL character",
+                                 name[0] != '\0' ? name : "the body");
 
     case json_error_invalid_utf8:
         what = "not in UTF-8";
@@ -406,9 +398,9 @@ payment_request_json_fault(const json_error_t *error, const char *body,
         what = "malformed";
     }
 
-    return payment_request_fault(fault, PAYMENT_INVALID, "",
-                                 "the body's JSON is %s at line %d, column %d",
-                                 what, error->line, error->column);
+    return payment_fault_set(fault, PAYMENT_INVALID, "",
+                             "the body's JSON is %s at line %d, column %d",
+                             what, error->line, error->column);
 }
 
 
@@ -534,12 +526,12 @@ payment_request_members(payment_request_t *r, const payment_rules_t *rules,
             payment_text_show(show, name, strlen(name));
 
             r->forbidden = 1;
-            (void) payment_request_fault(rule, PAYMENT_INVALID, show,
-                                         i < PAYMENT_MEMBERS_N
-                                         ? "%s means nothing in this request"
-                                         : "%s is not a known member",
-                                         show[0] != '\0' ? show
-                                                         : "the empty name");
+            (void) payment_fault_set(rule, PAYMENT_INVALID, show,
+                                     i < PAYMENT_MEMBERS_N
+                                     ? "%s means nothing in this request"
+                                     : "%s is not a known member",
+                                     show[0] != '\0' ? show
+                                                     : "the empty name");
         }
     }
 }
@@ -561,24 +553,24 @@ payment_request_merchant(payment_request_t *r, const json_t *value,
         len = r->merchant_len;
 
     } else {
-        return payment_request_fault(fault, PAYMENT_INVALID, "merchantId",
-                                     "merchantId is required");
+        return payment_fault_set(fault, PAYMENT_INVALID, "merchantId",
+                                 "merchantId is required");
     }
 
     if (text == NULL || !payment_request_merchant_valid(text, len)) {
-        return payment_request_fault(fault, PAYMENT_INVALID, "merchantId",
-                                     "merchantId must be a string of 1 to %d "
-                                     "characters, not blank and without "
-                                     "control characters",
-                                     PAYMENT_MERCHANT_CHARS);
+        return payment_fault_set(fault, PAYMENT_INVALID, "merchantId",
+                                 "merchantId must be a string of 1 to %d "
+                                 "characters, not blank and without "
+                                 "control characters",
+                                 PAYMENT_MERCHANT_CHARS);
     }
 
     if (identity != NULL
         && (len != r->merchant_len || memcmp(text, r->merchant, len) != 0))
     {
-        return payment_request_fault(fault, PAYMENT_MERCHANT_MISMATCH,
-                                     "merchantId", "merchantId is not the "
-                                     "merchant that is authenticated");
+        return payment_fault_set(fault, PAYMENT_MERCHANT_MISMATCH,
+                                 "merchantId", "merchantId is not the "
+                                 "merchant that is authenticated");
     }
 
     memmove(r->merchant, text, len);
@@ -602,18 +594,18 @@ payment_request_amount(payment_request_t *r, const payment_rules_t *rules,
             return PAYMENT_OK;
         }
 
-        return payment_request_fault(fault, PAYMENT_INVALID, "amount",
-                                     "amount is required");
+        return payment_fault_set(fault, PAYMENT_INVALID, "amount",
+                                 "amount is required");
     }
 
     max = r->operation == PAYMENT_AUTHORIZE ? rules->max_amount
                                             : PAYMENT_AMOUNT_MAX;
 
     if (json_is_real(value)) {
-        return payment_request_fault(fault, PAYMENT_INVALID, "amount",
-                                     "amount must be an integer of minor "
-                                     "units, written without a fraction or "
-                                     "an exponent");
+        return payment_fault_set(fault, PAYMENT_INVALID, "amount",
+                                 "amount must be an integer of minor "
+                                 "units, written without a fraction or "
+                                 "an exponent");
     }
 
     amount = json_is_integer(value) ? json_integer_value(value) : 0;
@@ -636,9 +628,9 @@ payment_request_amount(payment_request_t *r, const payment_rules_t *rules,
 static payment_outcome_e
 payment_request_amount_fault(payment_fault_t *fault, int64_t max)
 {
-    return payment_request_fault(fault, PAYMENT_INVALID, "amount",
-                                 "amount must be a positive integer of "
-                                 "minor units, at most %" PRId64, max);
+    return payment_fault_set(fault, PAYMENT_INVALID, "amount",
+                             "amount must be a positive integer of "
+                             "minor units, at most %" PRId64, max);
 }
 
 
@@ -655,8 +647,8 @@ payment_request_currency(payment_request_t *r, const payment_rules_t *rules,
             return PAYMENT_OK;
         }
 
-        return payment_request_fault(fault, PAYMENT_INVALID, "currency",
-                                     "currency is required");
+        return payment_fault_set(fault, PAYMENT_INVALID, "currency",
+                                 "currency is required");
     }
 
     code = json_string_value(value);
@@ -664,9 +656,9 @@ payment_request_currency(payment_request_t *r, const payment_rules_t *rules,
     if (code == NULL
         || payment_money_exponent(code, json_string_length(value)) < 0)
     {
-        return payment_request_fault(fault, PAYMENT_INVALID, "currency",
-                                     "currency must be an ISO 4217 code of "
-                                     "three capital letters");
+        return payment_fault_set(fault, PAYMENT_INVALID, "currency",
+                                 "currency must be an ISO 4217 code of "
+                                 "three capital letters");
     }
 
     memcpy(r->currency, code, 3);
@@ -683,9 +675,9 @@ payment_request_currency(payment_request_t *r, const payment_rules_t *rules,
 
     if (!r->forbidden) {
         r->forbidden = 1;
-        (void) payment_request_fault(rule, PAYMENT_INVALID, "currency",
-                                     "currency %s is not accepted here",
-                                     r->currency);
+        (void) payment_fault_set(rule, PAYMENT_INVALID, "currency",
+                                 "currency %s is not accepted here",
+                                 r->currency);
     }
 
     return PAYMENT_OK;
@@ -704,8 +696,8 @@ payment_request_reason(payment_request_t *r, const json_t *value,
     }
 
     if (value == NULL) {
-        return payment_request_fault(fault, PAYMENT_INVALID, "reason",
-                                     "reason is required");
+        return payment_fault_set(fault, PAYMENT_INVALID, "reason",
+                                 "reason is required");
     }
 
     text = json_string_value(value);
@@ -714,11 +706,11 @@ payment_request_reason(payment_request_t *r, const json_t *value,
     if (text == NULL
         || !payment_text_valid(text, len, PAYMENT_REASON_CHARS, 1))
     {
-        return payment_request_fault(fault, PAYMENT_INVALID, "reason",
-                                     "reason must be a string of 1 to %d "
-                                     "characters, not blank and without "
-                                     "control characters other than tabs and "
-                                     "line ends", PAYMENT_REASON_CHARS);
+        return payment_fault_set(fault, PAYMENT_INVALID, "reason",
+                                 "reason must be a string of 1 to %d "
+                                 "characters, not blank and without "
+                                 "control characters other than tabs and "
+                                 "line ends", PAYMENT_REASON_CHARS);
     }
 
     memcpy(r->reason, text, len);
@@ -752,12 +744,12 @@ payment_request_key(payment_request_t *r, const json_t *value,
         if (key == NULL
             || !payment_text_valid(key, len, PAYMENT_BODY_KEY_CHARS, 0))
         {
-            return payment_request_fault(fault, PAYMENT_INVALID,
-                                         "idempotencyKey", "idempotencyKey "
-                                         "must be a string of 1 to %d "
-                                         "characters, not blank and without "
-                                         "control characters",
-                                         PAYMENT_BODY_KEY_CHARS);
+            return payment_fault_set(fault, PAYMENT_INVALID,
+                                     "idempotencyKey", "idempotencyKey "
+                                     "must be a string of 1 to %d "
+                                     "characters, not blank and without "
+                                     "control characters",
+                                     PAYMENT_BODY_KEY_CHARS);
         }
     }
 
@@ -774,10 +766,10 @@ payment_request_key(payment_request_t *r, const json_t *value,
 
         } else if (len != header_key_len || memcmp(key, header_key, len) != 0)
         {
-            return payment_request_fault(fault, PAYMENT_INVALID,
-                                         "idempotencyKey", "idempotencyKey "
-                                         "differs from the Idempotency-Key "
-                                         "header");
+            return payment_fault_set(fault, PAYMENT_INVALID,
+                                     "idempotencyKey", "idempotencyKey "
+                                     "differs from the Idempotency-Key "
+                                     "header");
         }
     }
 
@@ -787,9 +779,9 @@ payment_request_key(payment_request_t *r, const json_t *value,
             return PAYMENT_OK;
         }
 
-        return payment_request_fault(fault, PAYMENT_INVALID, "idempotencyKey",
-                                     "idempotencyKey is required, or an "
-                                     "Idempotency-Key header");
+        return payment_fault_set(fault, PAYMENT_INVALID, "idempotencyKey",
+                                 "idempotencyKey is required, or an "
+                                 "Idempotency-Key header");
     }
 
     SHA256_Init(&sha);
@@ -862,11 +854,11 @@ payment_request_header_key(char *key, size_t *key_len, const char *header,
         }
 
         if (n == PAYMENT_HEADER_KEY_LEN) {
-            return payment_request_fault(fault, PAYMENT_INVALID,
-                                         "Idempotency-Key",
-                                         "the Idempotency-Key header must "
-                                         "have 1 to %d characters",
-                                         PAYMENT_HEADER_KEY_LEN);
+            return payment_fault_set(fault, PAYMENT_INVALID,
+                                     "Idempotency-Key",
+                                     "the Idempotency-Key header must "
+                                     "have 1 to %d characters",
+                                     PAYMENT_HEADER_KEY_LEN);
         }
 
         key[n] = c;
@@ -877,9 +869,9 @@ payment_request_header_key(char *key, size_t *key_len, const char *header,
     }
 
     if (!payment_text_valid(key, n, PAYMENT_HEADER_KEY_LEN, 0)) {
-        return payment_request_fault(fault, PAYMENT_INVALID,
-                                     "Idempotency-Key",
-                                     "the Idempotency-Key header is blank");
+        return payment_fault_set(fault, PAYMENT_INVALID,
+                                 "Idempotency-Key",
+                                 "the Idempotency-Key header is blank");
     }
 
     *key_len = n;
@@ -888,10 +880,10 @@ payment_request_header_key(char *key, size_t *key_len, const char *header,
 
 malformed:
 
-    return payment_request_fault(fault, PAYMENT_INVALID, "Idempotency-Key",
-                                 "the Idempotency-Key header must be one "
-                                 "string in double quotes, or one word of "
-                                 "printable ASCII");
+    return payment_fault_set(fault, PAYMENT_INVALID, "Idempotency-Key",
+                             "the Idempotency-Key header must be one "
+                             "string in double quotes, or one word of "
+                             "printable ASCII");
 }
 
 
@@ -915,9 +907,9 @@ payment_request_metadata(payment_request_t *r, const json_t *value,
     if (!json_is_object(value)
         || json_object_size(value) > PAYMENT_METADATA_MEMBERS)
     {
-        return payment_request_fault(fault, PAYMENT_INVALID, "metadata",
-                                     "metadata must be an object of at most "
-                                     "%d strings", PAYMENT_METADATA_MEMBERS);
+        return payment_fault_set(fault, PAYMENT_INVALID, "metadata",
+                                 "metadata must be an object of at most "
+                                 "%d strings", PAYMENT_METADATA_MEMBERS);
     }
 
     object = (json_t *) value;
@@ -951,8 +943,8 @@ payment_request_metadata(payment_request_t *r, const json_t *value,
     r->metadata = malloc(size);
 
     if (r->metadata == NULL) {
-        return payment_request_fault(fault, PAYMENT_UNAVAILABLE, "",
-                                     "there is no memory left");
+        return payment_fault_set(fault, PAYMENT_UNAVAILABLE, "",
+                                 "there is no memory left");
     }
 
     p = r->metadata;
@@ -999,21 +991,21 @@ payment_request_pair(payment_pair_t *pair, const char *name,
     if (pair->name_len < 1 || pair->name_len > PAYMENT_METADATA_NAME_LEN
         || !payment_text_plain(pair->name, pair->name_len, 0))
     {
-        return payment_request_fault(fault, PAYMENT_INVALID, "metadata",
-                                     "metadata: the name \"%s\" must have 1 "
-                                     "to %d bytes and no control character",
-                                     show, PAYMENT_METADATA_NAME_LEN);
+        return payment_fault_set(fault, PAYMENT_INVALID, "metadata",
+                                 "metadata: the name \"%s\" must have 1 "
+                                 "to %d bytes and no control character",
+                                 show, PAYMENT_METADATA_NAME_LEN);
     }
 
     if (pair->value == NULL || pair->value_len > PAYMENT_METADATA_VALUE_LEN
         || !payment_text_plain(pair->value, pair->value_len, 1))
     {
-        return payment_request_fault(fault, PAYMENT_INVALID, "metadata",
-                                     "metadata: the value of \"%s\" must be a "
-                                     "string of at most %d bytes without "
-                                     "control characters other than tabs and "
-                                     "line ends", show,
-                                     PAYMENT_METADATA_VALUE_LEN);
+        return payment_fault_set(fault, PAYMENT_INVALID, "metadata",
+                                 "metadata: the value of \"%s\" must be a "
+                                 "string of at most %d bytes without "
+                                 "control characters other than tabs and "
+                                 "line ends", show,
+                                 PAYMENT_METADATA_VALUE_LEN);
     }
 
     return PAYMENT_OK;
@@ -1075,22 +1067,4 @@ payment_request_fingerprint(payment_request_t *r)
     SHA256_Final(digest, &sha);
 
     memcpy(r->fingerprint, digest, PAYMENT_FINGERPRINT_SIZE);
-}
-
-
-static payment_outcome_e
-payment_request_fault(payment_fault_t *fault, payment_outcome_e outcome,
-    const char *field, const char *fmt, ...)
-{
-    va_list  args;
-
-    fault->outcome = outcome;
-
-    (void) snprintf(fault->field, sizeof(fault->field), "%s", field);
-
-    va_start(args, fmt);
-    (void) vsnprintf(fault->detail, sizeof(fault->detail), fmt, args);
-    va_end(args);
-
-    return outcome;
 }

@@ -15,8 +15,6 @@
  */
 
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "payment.h"
@@ -28,12 +26,6 @@ static payment_outcome_e payment_state_refund(payment_t *p,
     const payment_request_t *r, payment_fault_t *fault);
 static payment_outcome_e payment_state_void(payment_t *p,
     payment_fault_t *fault);
-static payment_outcome_e payment_state_fault(payment_fault_t *fault,
-    payment_outcome_e outcome, const char *field, const char *fmt, ...)
-#ifdef __GNUC__
-    __attribute__((format(printf, 4, 5)))
-#endif
-    ;
 
 
 void
@@ -77,8 +69,8 @@ payment_state_apply(payment_t *p, const payment_request_t *r, int64_t now_ms,
          * has: another merchant does not learn that this payment exists.
          */
 
-        return payment_state_fault(fault, PAYMENT_NOT_FOUND, "",
-                                   "no such payment");
+        return payment_fault_set(fault, PAYMENT_NOT_FOUND, "",
+                                 "no such payment");
     }
 
     switch (r->operation) {
@@ -96,8 +88,8 @@ payment_state_apply(payment_t *p, const payment_request_t *r, int64_t now_ms,
         break;
 
     default:
-        return payment_state_fault(fault, PAYMENT_INVALID, "",
-                                   "the operation does not change a payment");
+        return payment_fault_set(fault, PAYMENT_INVALID, "",
+                                 "the operation does not change a payment");
     }
 
     if (outcome != PAYMENT_OK) {
@@ -123,25 +115,25 @@ payment_state_capture(payment_t *p, const payment_request_t *r,
     if (p->status != PAYMENT_AUTHORIZED
         && p->status != PAYMENT_PARTIALLY_CAPTURED)
     {
-        return payment_state_fault(fault, PAYMENT_CAPTURE_CONFLICT, "",
-                                   "a payment that is %s cannot be captured",
-                                   payment_name_status(p->status));
+        return payment_fault_set(fault, PAYMENT_CAPTURE_CONFLICT, "",
+                                 "a payment that is %s cannot be captured",
+                                 payment_name_status(p->status));
     }
 
     if (r->currency[0] != '\0' && strcmp(r->currency, p->currency) != 0) {
-        return payment_state_fault(fault, PAYMENT_CAPTURE_CONFLICT, "currency",
-                                   "currency is %s, but the payment is in %s",
-                                   r->currency, p->currency);
+        return payment_fault_set(fault, PAYMENT_CAPTURE_CONFLICT, "currency",
+                                 "currency is %s, but the payment is in %s",
+                                 r->currency, p->currency);
     }
 
     left = p->amount - p->captured;
     amount = r->amount ? r->amount : left;
 
     if (amount < 1 || amount > left) {
-        return payment_state_fault(fault, PAYMENT_CAPTURE_CONFLICT, "amount",
-                                   "amount is %" PRId64 ", but %" PRId64
-                                   " of %" PRId64 " can still be captured",
-                                   amount, left, p->amount);
+        return payment_fault_set(fault, PAYMENT_CAPTURE_CONFLICT, "amount",
+                                 "amount is %" PRId64 ", but %" PRId64
+                                 " of %" PRId64 " can still be captured",
+                                 amount, left, p->amount);
     }
 
     p->captured += amount;
@@ -163,25 +155,25 @@ payment_state_refund(payment_t *p, const payment_request_t *r,
         && p->status != PAYMENT_CAPTURED
         && p->status != PAYMENT_PARTIALLY_REFUNDED)
     {
-        return payment_state_fault(fault, PAYMENT_REFUND_CONFLICT, "",
-                                   "a payment that is %s cannot be refunded",
-                                   payment_name_status(p->status));
+        return payment_fault_set(fault, PAYMENT_REFUND_CONFLICT, "",
+                                 "a payment that is %s cannot be refunded",
+                                 payment_name_status(p->status));
     }
 
     if (r->currency[0] != '\0' && strcmp(r->currency, p->currency) != 0) {
-        return payment_state_fault(fault, PAYMENT_REFUND_CONFLICT, "currency",
-                                   "currency is %s, but the payment is in %s",
-                                   r->currency, p->currency);
+        return payment_fault_set(fault, PAYMENT_REFUND_CONFLICT, "currency",
+                                 "currency is %s, but the payment is in %s",
+                                 r->currency, p->currency);
     }
 
     left = p->captured - p->refunded;
     amount = r->amount ? r->amount : left;
 
     if (amount < 1 || amount > left) {
-        return payment_state_fault(fault, PAYMENT_REFUND_CONFLICT, "amount",
-                                   "amount is %" PRId64 ", but %" PRId64
-                                   " of %" PRId64 " can still be refunded",
-                                   amount, left, p->captured);
+        return payment_fault_set(fault, PAYMENT_REFUND_CONFLICT, "amount",
+                                 "amount is %" PRId64 ", but %" PRId64
+                                 " of %" PRId64 " can still be refunded",
+                                 amount, left, p->captured);
     }
 
     p->refunded += amount;
@@ -199,31 +191,13 @@ static payment_outcome_e
 payment_state_void(payment_t *p, payment_fault_t *fault)
 {
     if (p->status != PAYMENT_AUTHORIZED) {
-        return payment_state_fault(fault, PAYMENT_VOID_CONFLICT, "",
-                                   "a payment that is %s cannot be voided",
-                                   payment_name_status(p->status));
+        return payment_fault_set(fault, PAYMENT_VOID_CONFLICT, "",
+                                 "a payment that is %s cannot be voided",
+                                 payment_name_status(p->status));
     }
 
     p->operation_amount = p->amount;
     p->status = PAYMENT_VOIDED;
 
     return PAYMENT_OK;
-}
-
-
-static payment_outcome_e
-payment_state_fault(payment_fault_t *fault, payment_outcome_e outcome,
-    const char *field, const char *fmt, ...)
-{
-    va_list  args;
-
-    fault->outcome = outcome;
-
-    (void) snprintf(fault->field, sizeof(fault->field), "%s", field);
-
-    va_start(args, fmt);
-    (void) vsnprintf(fault->detail, sizeof(fault->detail), fmt, args);
-    va_end(args);
-
-    return outcome;
 }

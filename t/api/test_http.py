@@ -407,13 +407,13 @@ def test_paths(connection, target, status):
 
 @pytest.mark.parametrize('query, status', [
     ('', 400), ('?', 400), ('?merchantId', 400), ('?merchantId=', 400),
-    ('?merchantid=M1', 200), ('?MERCHANTID=M1', 200), ('?x=1&merchantId=M1', 200),
+    ('?merchantid=M1', 400), ('?MERCHANTID=M1', 400), ('?x=1&merchantId=M1', 200),
     ('?merchantId=%4d1', 200), ('?merchantId=M%31', 200),
     ('?merchantId=M2', 404), ('?merchantId=M1%00', 400),
     ('?merchantId=%ff', 400), ('?merchantId=%', 400),
     ('?merchantId=' + 'M' * 33, 400), ('?merchantId=' + '%EC%87%BC' * 32, 404),
     ('?merchantId=' + '%EC%87%BC' * 33, 400), ('?merchantId=%20', 400),
-    ('?merchantId=M1&merchantId=M2', 200),
+    ('?merchantId=M1&merchantId=M2', 400), ('?merchantId=M1&merchant%49d=M1', 400),
 ])
 def test_whose_payment_is_asked_for(connection, query, status):
     made = connection.request('POST', '/api/payments/authorize', authorize())

@@ -13,6 +13,7 @@
  */
 
 #include "ngx_payment_db.h"
+#include "ngx_payment_parked.h"
 
 #include <errmsg.h>
 #include <mysqld_error.h>
@@ -70,6 +71,7 @@ static void ngx_payment_db_read_handler(ngx_event_t *rev);
 static void ngx_payment_db_write_handler(ngx_event_t *wev);
 static void ngx_payment_db_timer_handler(ngx_event_t *ev);
 static void ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort);
+static void ngx_payment_db_unwatch(ngx_payment_db_t *db, ngx_uint_t parked);
 
 
 ngx_int_t
@@ -149,6 +151,7 @@ ngx_payment_db_reset(ngx_payment_db_t *db)
 static void
 ngx_payment_db_connect(ngx_payment_db_t *db)
 {
+    ngx_payment_server_t   *server;
     ngx_payment_attempt_t  *a;
 
     if (db->closing) {
@@ -163,6 +166,16 @@ ngx_payment_db_connect(ngx_payment_db_t *db)
     }
 
     db->server = a->server;
+    server = (ngx_payment_server_t *) db->shard->servers.elts + a->server;
+
+    if (server->parked >= ngx_payment_parked_max(db->shard)) {
+        a->phase = "connecting";
+        (void) ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_RESOURCES,
+                                        "the server has not ended what was "
+                                        "asked on connections given up");
+        ngx_payment_db_connect_failed(db, a);
+        return;
+    }
 
     if (ngx_payment_attempt_start(a, ngx_payment_db_connected, db) != NGX_OK) {
         ngx_payment_db_connect_failed(db, a);
@@ -960,16 +973,26 @@ ngx_payment_db_timer_handler(ngx_event_t *ev)
 static void
 ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort)
 {
-    ngx_int_t          rc;
-    ngx_uint_t         i, lost, flags;
-    ngx_connection_t  *c;
+    ngx_int_t              rc;
+    ngx_uint_t             i, lost, parked;
+    ngx_connection_t      *c;
+    ngx_payment_server_t  *server;
 
     c = db->connection;
+    server = (ngx_payment_server_t *) db->shard->servers.elts + db->server;
+    parked = 0;
 
     if (abort && c) {
 
         if (mysql_get_socket(db->mysql) == c->fd) {
-            (void) shutdown(c->fd, SHUT_RDWR);
+
+            if (db->timedout) {
+                parked = (ngx_payment_parked_take(server, c) == NGX_OK);
+            }
+
+            if (!parked) {
+                (void) shutdown(c->fd, SHUT_RDWR);
+            }
         }
 
         /* one resumption ends the call that it resumes; the bound only keeps
@@ -984,38 +1007,7 @@ ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort)
     }
 
     if (c) {
-        /* On an error the library closes the socket itself.  The kernel has
-         * removed it from epoll then, and its number may be another
-         * connection's by now, so that epoll must not be asked about it. */
-
-        flags = (mysql_get_socket(db->mysql) == c->fd) ? 0 : NGX_CLOSE_EVENT;
-
-        if (ngx_del_conn) {
-            (void) ngx_del_conn(c, flags);
-        } else {
-            (void) ngx_del_event(c->read, NGX_READ_EVENT, flags);
-            (void) ngx_del_event(c->write, NGX_WRITE_EVENT, flags);
-        }
-
-        if (c->read->posted) {
-            ngx_delete_posted_event(c->read);
-        }
-
-        if (c->write->posted) {
-            ngx_delete_posted_event(c->write);
-        }
-
-        c->read->closed = 1;
-        c->write->closed = 1;
-
-        ngx_free_connection(c);
-        c->fd = (ngx_socket_t) -1;
-        db->connection = NULL;
-        db->shard->open--;
-
-        if (db->gauges) {
-            db->gauges->open--;
-        }
+        ngx_payment_db_unwatch(db, parked);
     }
 
     if (db->mysql) {
@@ -1041,6 +1033,53 @@ ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort)
     db->wait = 0;
     db->timedout = 0;
     db->state = NGX_PAYMENT_DB_CLOSED;
+}
+
+
+/* The event loop forgets the connection; parked: it does not watch it any
+ * more. */
+
+static void
+ngx_payment_db_unwatch(ngx_payment_db_t *db, ngx_uint_t parked)
+{
+    ngx_uint_t         flags;
+    ngx_connection_t  *c;
+
+    c = db->connection;
+
+    /* On an error the library closes the socket itself.  The kernel has
+     * removed it from epoll then, and its number may be another
+     * connection's by now, so that epoll must not be asked about it. */
+
+    flags = (!parked && mysql_get_socket(db->mysql) == c->fd)
+            ? 0 : NGX_CLOSE_EVENT;
+
+    if (ngx_del_conn) {
+        (void) ngx_del_conn(c, flags);
+    } else {
+        (void) ngx_del_event(c->read, NGX_READ_EVENT, flags);
+        (void) ngx_del_event(c->write, NGX_WRITE_EVENT, flags);
+    }
+
+    if (c->read->posted) {
+        ngx_delete_posted_event(c->read);
+    }
+
+    if (c->write->posted) {
+        ngx_delete_posted_event(c->write);
+    }
+
+    c->read->closed = 1;
+    c->write->closed = 1;
+
+    ngx_free_connection(c);
+    c->fd = (ngx_socket_t) -1;
+    db->connection = NULL;
+    db->shard->open--;
+
+    if (db->gauges) {
+        db->gauges->open--;
+    }
 }
 
 

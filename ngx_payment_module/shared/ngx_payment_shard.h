@@ -42,6 +42,8 @@ typedef struct {
 
     uint32_t                   last_error;  /* digest of what was logged of
                                                it; 0: all is well */
+    ngx_uint_t                 parked;      /* connections given up, at which
+                                               it may still be at work */
 } ngx_payment_server_t;
 
 

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+import invariants
 import servers
 from client import Client, Load
 from proxy import is_bulk, is_bulk_of, is_commit, is_query, is_rollback
@@ -265,3 +266,40 @@ def test_storm_at_commit(nginx, proxy, journal, check):
     # some of them were COMMITs of finding out what became of others
     assert resolved(nginx) >= 10
     check()
+
+
+def test_commits_that_hang(start_nginx, start_mariadb, journal):
+    """No replica confirms, so that each COMMIT hangs at the server, and with
+    it a thread: of those that were given up, and of new ones, there is a
+    bounded number, until the server goes on."""
+
+    server = start_mariadb('log-bin = db-bin\nserver-id = 1\n'
+                           'rpl-semi-sync-master-timeout = 600000')
+    database = server.new_database()
+    nginx = start_nginx(servers.Shard('main', database,
+                                      f'127.0.0.1:{server.port}',
+                                      read_timeout='300ms'),
+                        location='payment_timeout 1s;')
+    ask = Client(nginx.port, journal)
+    assert ask.authorize().ok
+
+    server.query('SET GLOBAL rpl_semi_sync_master_enabled = 1')
+    most = 0
+
+    with Load(nginx.port, journal, clients=8) as load:
+        end = time.monotonic() + 8
+
+        while time.monotonic() < end:
+            most = max(most, len(server.connections(database)))
+            time.sleep(0.05)
+
+    # each of the two workers has two, and opens one only beside three others
+    # at most that it gave up
+    assert 4 < most <= 2 * (2 + 3), most
+    assert {call.status for call in load.bad()} <= {503, 504}, load.bad()[:5]
+
+    server.query('SET GLOBAL rpl_semi_sync_master_enabled = 0')
+    servers.wait_for(lambda: ask.authorize().ok, 10, 'recovery')
+    servers.wait_for(lambda: len(server.connections(database)) <= 4, 10,
+                     'the end of what was given up')
+    invariants.check(journal, (server, database), settle=ask)

@@ -8,6 +8,7 @@ import pytest
 import loop
 from client import Call, Client, Connection
 from conftest import LONG
+from proxy import is_bulk_of, is_commit
 from servers import ROOT, Shard, wait_for
 
 
@@ -272,3 +273,44 @@ def test_keys_of_an_older_schema(start_nginx, mariadb, database, journal,
         mariadb.drop_database(old)
 
     check()
+
+
+def test_a_copy_outlives_a_batch(start_nginx, database, proxy, journal, check):
+    """A batch is divided and one half of it ends; the time of a copy, whose
+    original is in the other half, is over afterwards. (What was wrong here is
+    seen by AddressSanitizer only.)"""
+
+    nginx = start_nginx(Shard('main', database, proxy.address), workers=1,
+                        http='payment_batch_spare_delay 10s;'
+                             'payment_queue_timeout 10s;',
+                        location='payment_timeout 1s;')
+    ask = Client(nginx.port, journal)
+    is_keys = is_bulk_of(b'INSERT INTO idempotency_key')
+
+    def queue(n, calls):
+        answers = ask.later(calls)
+        wait_for(lambda: nginx.status()['shards'][0]['queued'] == n, 5,
+                 f'{n} in the queue')
+        return answers
+
+    strike = proxy.strike(is_commit, 'delay', seconds=0.5)
+    first = ask.later([ask.call()])
+    strike.wait()
+
+    proxy.strike(is_keys, 'error', error=1264)
+    held = proxy.strike(is_keys, 'hold')
+
+    others = queue(4, [ask.call() for _ in range(4)])
+    copies = queue(6, [ask.call(key='twice') for _ in range(2)])
+
+    assert all(call.ok for call in first.result(10))
+    held.wait()
+
+    told = others.result(10)
+    assert any(call.ok for call in told), told
+    assert {call.status for call in copies.result(10)} == {504}
+
+    proxy.calm()
+    held.release()
+    wait_for(lambda: ask.authorize(key='twice').ok, 10, 'the truth')
+    check(ask)

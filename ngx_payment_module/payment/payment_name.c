@@ -99,6 +99,7 @@ payment_name_error(payment_outcome_e outcome)
         { 409, "CAPTURE_CONFLICT", "Conflict" },
         { 409, "REFUND_CONFLICT", "Conflict" },
         { 409, "VOID_CONFLICT", "Conflict" },
+        { 410, "PAYMENT_GONE", "Gone" },
         { 413, "PAYLOAD_TOO_LARGE", "Content Too Large" },
         { 415, "UNSUPPORTED_MEDIA_TYPE", "Unsupported Media Type" },
         { 422, "IDEMPOTENCY_KEY_REUSED", "Unprocessable Content" },

@@ -97,6 +97,7 @@ static void ngx_payment_transaction_confirm_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
 static void ngx_payment_transaction_failed(ngx_payment_transaction_t *t,
     const char *phase, ngx_payment_db_stmt_t *s);
+static void ngx_payment_transaction_renew_ids(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
     ngx_payment_db_error_e reason);
 static void ngx_payment_transaction_rollback_done(ngx_payment_db_t *db,
@@ -158,7 +159,7 @@ static const char  ngx_payment_transaction_sql_keys[] =
     " COALESCE(i.version, 1), COALESCE(i.captured_amount, 0),"
     " COALESCE(i.refunded_amount, 0), p.currency, p.amount, "
     NGX_PAYMENT_EPOCH_MS("p.created_at")
-    " FROM idempotency_key i STRAIGHT_JOIN payment p ON p.id ="
+    " FROM idempotency_key i LEFT JOIN payment p ON p.id ="
     " CONCAT(i.payment_id, SUBSTR(i.key_hash, LENGTH(i.payment_id) + 1))"
     " WHERE i.key_hash IN (";
 
@@ -884,6 +885,14 @@ ngx_payment_transaction_failed(ngx_payment_transaction_t *t,
 
     reason = ngx_payment_db_classify(s->error);
 
+    if (reason == NGX_PAYMENT_DB_DUPLICATE && s->stmt
+        && s->stmt == t->db->stmts[NGX_PAYMENT_STMT_PAYMENTS])
+    {
+        /* not a used key, but an id that another payment has */
+        ngx_payment_transaction_renew_ids(t);
+        reason = NGX_PAYMENT_DB_RETRY;
+    }
+
     if (reason != NGX_PAYMENT_DB_DUPLICATE) {
         ngx_payment_transaction_log(t, phase, s);
     }
@@ -891,6 +900,30 @@ ngx_payment_transaction_failed(ngx_payment_transaction_t *t,
     t->error = s->error;
 
     ngx_payment_transaction_rollback(t, reason);
+}
+
+
+/* A microsecond for each, so that no two of the batch can be equal. */
+
+static void
+ngx_payment_transaction_renew_ids(ngx_payment_transaction_t *t)
+{
+    int64_t             now_us;
+    ngx_uint_t          i;
+    payment_request_t  *r;
+
+    now_us = (int64_t) ngx_payment_unix_us();
+
+    for (i = 0; i < t->batch->n; i++) {
+        r = &t->batch->ops[i]->request;
+
+        if (r->operation == PAYMENT_AUTHORIZE) {
+            payment_id_make(r->payment_id, now_us + (int64_t) i,
+                            payment_id_merchant_slot(r->merchant,
+                                                     r->merchant_len),
+                            r->key_hash);
+        }
+    }
 }
 
 
@@ -1315,7 +1348,7 @@ ngx_payment_transaction_found_row(ngx_payment_transaction_t *t, MYSQL_ROW row,
      * replay: the client has not seen it */
 
     ours = t->batch->unknown && op->standing == NGX_PAYMENT_OP_APPLIED
-           && ngx_memcmp(p->id, row[2], PAYMENT_ID_SIZE) == 0;
+           && row[2] && ngx_memcmp(p->id, row[2], PAYMENT_ID_SIZE) == 0;
 
     op->standing = NGX_PAYMENT_OP_FOUND;
 
@@ -1323,6 +1356,12 @@ ngx_payment_transaction_found_row(ngx_payment_transaction_t *t, MYSQL_ROW row,
         ngx_payment_op_fail(op, PAYMENT_KEY_REUSED,
                             "the idempotency key was used before, "
                             "with another request");
+        return;
+    }
+
+    if (row[2] == NULL) {
+        ngx_payment_op_fail(op, PAYMENT_GONE,
+                            "the payment of this idempotency key was removed");
         return;
     }
 

@@ -104,7 +104,9 @@ ngx_payment_breaker_count(ngx_payment_breaker_t *b, uint64_t now_ns,
             break;
         }
 
-        if (!payment_breaker_is_current(&b->rules, e->token)) {
+        /* an event that waits for a topic to appear says nothing of Kafka */
+
+        if (e->unproven || !payment_breaker_is_current(&b->rules, e->token)) {
             continue;
         }
 

@@ -36,8 +36,10 @@ static void ngx_payment_producer_start(ngx_payment_producer_t *p);
 static rd_kafka_t *ngx_payment_producer_new(ngx_payment_producer_t *p);
 static ngx_int_t ngx_payment_producer_watch(ngx_payment_producer_t *p);
 static void ngx_payment_producer_warm_up(ngx_payment_producer_t *p);
-static rd_kafka_topic_t *ngx_payment_producer_get_topic(
+static ngx_payment_producer_topic_t *ngx_payment_producer_get_topic(
     ngx_payment_producer_t *p, ngx_str_t *type);
+static rd_kafka_topic_t *ngx_payment_producer_get_handle(
+    ngx_payment_producer_t *p, ngx_payment_producer_topic_t *t);
 static rd_kafka_headers_t *ngx_payment_producer_headers(
     ngx_payment_row_t *row, uint64_t epoch);
 static ngx_payment_verdict_e ngx_payment_producer_judge(
@@ -83,6 +85,8 @@ ngx_payment_producer_open(ngx_payment_producer_t *p)
 {
     p->state = NGX_PAYMENT_PRODUCER_NONE;
     p->timeout = ngx_payment_producer_conf_timeout(p->conf);
+    p->topic_for_each_type = (ngx_strstr(p->conf->topic.data, "$event")
+                              != NULL);
     p->timer.handler = ngx_payment_producer_timer;
     p->timer.data = p;
     p->timer.log = p->log;
@@ -226,74 +230,111 @@ ngx_payment_producer_watch(ngx_payment_producer_t *p)
 static void
 ngx_payment_producer_warm_up(ngx_payment_producer_t *p)
 {
-    ngx_str_t  *type;
+    ngx_str_t                     *type;
+    ngx_payment_producer_topic_t  *t;
 
     for (type = ngx_payment_event_types; type->len; type++) {
-        (void) ngx_payment_producer_get_topic(p, type);
+
+        t = ngx_payment_producer_get_topic(p, type);
+
+        if (t) {
+            (void) ngx_payment_producer_get_handle(p, t);
+        }
     }
 }
 
 
-static rd_kafka_topic_t *
+ngx_payment_producer_topic_t *
+ngx_payment_producer_topic(ngx_payment_producer_t *p, payment_event_t *e)
+{
+    ngx_payment_row_t             *row;
+    ngx_payment_producer_topic_t  *t;
+
+    row = e->data;
+    t = ngx_payment_producer_get_topic(p, &row->type);
+
+    if (t) {
+        e->topic = (uint8_t) (t - p->topics);
+    }
+
+    return t;
+}
+
+
+/* One topic for each type of events, or one for all. */
+
+static ngx_payment_producer_topic_t *
 ngx_payment_producer_get_topic(ngx_payment_producer_t *p, ngx_str_t *type)
 {
-    u_char                name[NGX_PAYMENT_PRODUCER_TOPIC_LEN + 1], *data;
-    ngx_uint_t            i;
-    rd_kafka_topic_t     *topic;
-    ngx_payment_topic_t  *t;
+    ngx_uint_t                     i;
+    ngx_payment_producer_topic_t  *t;
 
     for (i = 0; i < p->ntopics; i++) {
         t = &p->topics[i];
 
-        if (t->name.len == type->len
-            && ngx_memcmp(t->name.data, type->data, type->len) == 0)
+        if (!p->topic_for_each_type
+            || (t->type.len == type->len
+                && ngx_memcmp(t->type.data, type->data, type->len) == 0))
         {
-            return t->topic;
+            return t;
         }
     }
 
-    if (p->ntopics == NGX_PAYMENT_PRODUCER_TOPICS_MAX
-        || ngx_payment_producer_conf_topic(p->conf, type, name) == 0)
-    {
+    if (p->ntopics == NGX_PAYMENT_PRODUCER_TOPICS_MAX) {
         return NULL;
     }
 
-    data = ngx_alloc(type->len, p->log);
-    if (data == NULL) {
+    t = &p->topics[p->ntopics];
+    ngx_memzero(t, sizeof(ngx_payment_producer_topic_t));
+
+    if (ngx_payment_producer_conf_topic(p->conf, type, t->name) == 0) {
         return NULL;
     }
 
-    topic = rd_kafka_topic_new(p->rk, (char *) name, NULL);
-    if (topic == NULL) {
-        ngx_free(data);
+    t->type.data = ngx_alloc(type->len, p->log);
+    if (t->type.data == NULL) {
         return NULL;
     }
 
-    t = &p->topics[p->ntopics++];
-    t->name.data = data;
-    t->name.len = type->len;
-    t->topic = topic;
+    ngx_memcpy(t->type.data, type->data, type->len);
+    t->type.len = type->len;
 
-    ngx_memcpy(data, type->data, type->len);
+    p->ntopics++;
 
-    return topic;
+    return t;
+}
+
+
+static rd_kafka_topic_t *
+ngx_payment_producer_get_handle(ngx_payment_producer_t *p,
+    ngx_payment_producer_topic_t *t)
+{
+    if (t->handle == NULL) {
+        t->handle = rd_kafka_topic_new(p->rk, (char *) t->name, NULL);
+    }
+
+    return t->handle;
 }
 
 
 ngx_payment_send_e
-ngx_payment_producer_send(ngx_payment_producer_t *p,
-    ngx_payment_row_t *row, payment_event_t *e, uint64_t epoch,
-    rd_kafka_resp_err_t *err)
+ngx_payment_producer_send(ngx_payment_producer_t *p, payment_event_t *e,
+    uint64_t epoch, rd_kafka_resp_err_t *err)
 {
-    rd_kafka_topic_t    *topic;
-    rd_kafka_headers_t  *headers;
+    ngx_payment_row_t             *row;
+    rd_kafka_topic_t              *handle;
+    rd_kafka_headers_t            *headers;
+    ngx_payment_producer_topic_t  *topic;
 
     if (p->state != NGX_PAYMENT_PRODUCER_UP) {
         return NGX_PAYMENT_SEND_NO_PRODUCER;
     }
 
-    topic = ngx_payment_producer_get_topic(p, &row->type);
-    if (topic == NULL) {
+    row = e->data;
+    topic = ngx_payment_producer_topic(p, e);
+    handle = topic ? ngx_payment_producer_get_handle(p, topic) : NULL;
+
+    if (handle == NULL) {
         *err = RD_KAFKA_RESP_ERR__INVALID_ARG;
         return NGX_PAYMENT_SEND_REFUSED;
     }
@@ -301,7 +342,7 @@ ngx_payment_producer_send(ngx_payment_producer_t *p,
     headers = ngx_payment_producer_headers(row, epoch);
 
     *err = rd_kafka_producev(p->rk,
-               RD_KAFKA_V_RKT(topic),
+               RD_KAFKA_V_RKT(handle),
                RD_KAFKA_V_PARTITION(RD_KAFKA_PARTITION_UA),
                RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
                RD_KAFKA_V_KEY(row->merchant.data, row->merchant.len),
@@ -329,10 +370,16 @@ ngx_payment_producer_send(ngx_payment_producer_t *p,
         return NGX_PAYMENT_SEND_NO_PRODUCER;
     }
 
-    if (ngx_payment_producer_judge(p, *err)
-        == NGX_PAYMENT_VERDICT_FAILED_ITSELF)
-    {
+    switch (ngx_payment_producer_judge(p, *err)) {
+
+    case NGX_PAYMENT_VERDICT_FAILED_ITSELF:
         return NGX_PAYMENT_SEND_REFUSED;
+
+    case NGX_PAYMENT_VERDICT_FAILED_TOPIC:
+        return NGX_PAYMENT_SEND_SHUT;
+
+    default:
+        break;
     }
 
     p->full = 1;
@@ -390,10 +437,10 @@ ngx_payment_producer_headers(ngx_payment_row_t *row, uint64_t epoch)
 
 
 /*
- * Whose fault is it?  A topic that is missing or forbidden is the operator's
- * to mend when there is one topic for all: an outage, which is waited for.
- * With a topic for each type of event it is that event's, so that it doesn't
- * hold up the others for ever.
+ * Whose fault is it?  A topic that is missing or forbidden, and a time that it
+ * does not take, are nobody's but the operator's to mend, and are waited for.
+ * When there is one topic for all, that is an outage; with a topic for each
+ * type of event the events of the others go on.
  */
 
 static ngx_payment_verdict_e
@@ -414,21 +461,23 @@ ngx_payment_producer_judge(ngx_payment_producer_t *p, rd_kafka_resp_err_t err)
     case RD_KAFKA_RESP_ERR_INVALID_MSG:
     case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
     case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
-    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
     case RD_KAFKA_RESP_ERR_INVALID_RECORD:
     case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
-    case RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT:
     case RD_KAFKA_RESP_ERR__BAD_MSG:
     case RD_KAFKA_RESP_ERR__INVALID_ARG:
         return NGX_PAYMENT_VERDICT_FAILED_ITSELF;
+
+    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT:
+        return NGX_PAYMENT_VERDICT_FAILED_TOPIC;
 
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
     case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
-        return ngx_strstr(p->conf->topic.data, "$event")
-               ? NGX_PAYMENT_VERDICT_FAILED_ITSELF : NGX_PAYMENT_VERDICT_FAILED;
+        return p->topic_for_each_type ? NGX_PAYMENT_VERDICT_FAILED_TOPIC
+                                      : NGX_PAYMENT_VERDICT_FAILED;
 
     default:
         return NGX_PAYMENT_VERDICT_FAILED;
@@ -800,12 +849,15 @@ ngx_payment_producer_end(ngx_payment_producer_t *p)
         p->connection = NULL;
     }
 
+    /* what is known of the topics outlives the producer, their handles don't */
+
     for (i = 0; i < p->ntopics; i++) {
-        rd_kafka_topic_destroy(p->topics[i].topic);
-        ngx_free(p->topics[i].name.data);
+        if (p->topics[i].handle) {
+            rd_kafka_topic_destroy(p->topics[i].handle);
+            p->topics[i].handle = NULL;
+        }
     }
 
-    p->ntopics = 0;
     p->state = NGX_PAYMENT_PRODUCER_NONE;
 
     if (p->rk == NULL) {

@@ -20,6 +20,7 @@
 #include <ngx_event.h>
 
 #include "ngx_payment_outbox_conf.h"
+#include "ngx_payment_producer_topic.h"
 #include "ngx_payment_row.h"
 #include "payment_inflight.h"
 
@@ -34,6 +35,7 @@ typedef enum {
     NGX_PAYMENT_SEND_OK = 0,       /* report() will follow */
     NGX_PAYMENT_SEND_FULL,         /* back-pressure: room() will follow */
     NGX_PAYMENT_SEND_REFUSED,      /* for the event's own sake */
+    NGX_PAYMENT_SEND_SHUT,         /* for the topic's sake */
     NGX_PAYMENT_SEND_NO_PRODUCER   /* room() will follow */
 } ngx_payment_send_e;
 
@@ -42,6 +44,7 @@ typedef enum {
     NGX_PAYMENT_VERDICT_DELIVERED = 0,
     NGX_PAYMENT_VERDICT_FAILED,          /* no fault of the event's */
     NGX_PAYMENT_VERDICT_FAILED_ITSELF,   /* this event, or one in its batch */
+    NGX_PAYMENT_VERDICT_FAILED_TOPIC,    /* every event of its topic would */
     NGX_PAYMENT_VERDICT_UNSENT           /* given up by us */
 } ngx_payment_verdict_e;
 
@@ -66,12 +69,6 @@ typedef struct {
 
 
 typedef struct {
-    ngx_str_t                          name;     /* the event's type */
-    rd_kafka_topic_t                  *topic;
-} ngx_payment_topic_t;
-
-
-typedef struct {
     ngx_payment_outbox_conf_t         *conf;
     ngx_log_t                         *log;
     const ngx_payment_producer_handlers_t   *handlers;
@@ -84,13 +81,14 @@ typedef struct {
     ngx_connection_t                  *connection;   /* the queue's eventfd */
     ngx_uint_t                         outstanding;  /* sent, not reported */
 
-    ngx_payment_topic_t                topics[NGX_PAYMENT_PRODUCER_TOPICS_MAX];
+    ngx_payment_producer_topic_t       topics[NGX_PAYMENT_PRODUCER_TOPICS_MAX];
     ngx_uint_t                         ntopics;
 
     ngx_event_t                        timer;        /* NONE, SPENT */
     uint64_t                           give_up_at;   /* SPENT: ms */
     uint64_t                           down_since_ns;  /* 0: not known */
     rd_kafka_resp_err_t                last_error;   /* said in the log */
+    unsigned                           topic_for_each_type:1;
     unsigned                           closing:1;
     unsigned                           full:1;
 } ngx_payment_producer_t;
@@ -99,9 +97,13 @@ typedef struct {
 /* Starts the first producer; room() follows when there is one. */
 void ngx_payment_producer_open(ngx_payment_producer_t *p);
 
+/* The topic of an event that has its row, from now on at p->topics[e->topic];
+ * NULL: there can be none. */
+ngx_payment_producer_topic_t *ngx_payment_producer_topic(
+    ngx_payment_producer_t *p, payment_event_t *e);
+
 ngx_payment_send_e ngx_payment_producer_send(ngx_payment_producer_t *p,
-    ngx_payment_row_t *row, payment_event_t *e, uint64_t epoch,
-    rd_kafka_resp_err_t *err);
+    payment_event_t *e, uint64_t epoch, rd_kafka_resp_err_t *err);
 
 /*
  * Nothing more leaves: what is in the queue is reported UNSENT at once, what

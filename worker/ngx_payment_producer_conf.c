@@ -63,6 +63,24 @@ static const ngx_payment_preset_t  ngx_payment_preset_common[] = {
 };
 
 
+/*
+ * With a topic for each type of event, one that is missing must be known to be
+ * missing before its events are slow: the library gives a new topic so long to
+ * appear, and then asks for it again and again.
+ */
+
+static const ngx_payment_preset_t  ngx_payment_preset_topics[] = {
+    { "topic.metadata.propagation.max.ms", "1000" },
+    { "topic.metadata.refresh.interval.ms", "10000" },
+    { NULL, NULL }
+};
+
+
+static const ngx_payment_preset_t  ngx_payment_preset_no_topics[] = {
+    { NULL, NULL }
+};
+
+
 /* As far as Kafka can: nothing is lost, repeated or out of order. */
 
 static const ngx_payment_preset_t  ngx_payment_preset_safe[] = {
@@ -158,6 +176,11 @@ ngx_payment_producer_conf_create(ngx_payment_outbox_conf_t *conf, u_char *text,
                                conf->profile == NGX_PAYMENT_KAFKA_SAFE
                                ? ngx_payment_preset_safe
                                : ngx_payment_preset_reference, text, size)
+           != NGX_OK
+        || ngx_payment_producer_conf_presets(rkc,
+                               ngx_strstr(conf->topic.data, "$event")
+                               ? ngx_payment_preset_topics
+                               : ngx_payment_preset_no_topics, text, size)
            != NGX_OK)
     {
         goto failed;

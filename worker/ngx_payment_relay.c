@@ -17,6 +17,7 @@
 
 #define NGX_PAYMENT_RELAY_BACKOFF_MIN_NS   (100 * 1000000ULL)
 #define NGX_PAYMENT_RELAY_BACKOFF_MAX_NS   (2000 * 1000000ULL)
+#define NGX_PAYMENT_RELAY_ATTEMPTS_MAX  1000 /* counted of an event */
 #define NGX_PAYMENT_RELAY_PROBES      64     /* at a time, in HALF_OPEN */
 #define NGX_PAYMENT_RELAY_SUSPECTS    64     /* read again at a time */
 #define NGX_PAYMENT_RELAY_ALONE       16     /* before others have a turn */
@@ -39,6 +40,8 @@ static ngx_uint_t ngx_payment_relay_may_send(ngx_payment_relay_t *r,
 static ngx_int_t ngx_payment_relay_suspects(ngx_payment_relay_t *r);
 static ngx_uint_t ngx_payment_relay_probed(ngx_payment_relay_t *r,
     payment_event_t *e);
+static ngx_uint_t ngx_payment_relay_topic_shut(ngx_payment_relay_t *r,
+    payment_event_t *e);
 static ngx_int_t ngx_payment_relay_send(ngx_payment_relay_t *r,
     payment_event_t *e, uint64_t now_ns);
 static void ngx_payment_relay_acked(ngx_payment_relay_t *r,
@@ -48,6 +51,9 @@ static void ngx_payment_relay_failed(ngx_payment_relay_t *r,
 static void ngx_payment_relay_refused(ngx_payment_relay_t *r,
     payment_event_t *e, rd_kafka_resp_err_t err, uint64_t now_ns);
 static const char *ngx_payment_relay_reason(payment_event_t *e);
+static void ngx_payment_relay_park(payment_event_t *e, uint64_t now_ns);
+static void ngx_payment_relay_unpark(ngx_payment_relay_t *r,
+    payment_event_t *e);
 static void ngx_payment_relay_forget_unsent(ngx_payment_relay_t *r);
 static void ngx_payment_relay_rewound(ngx_payment_relay_t *r);
 static void ngx_payment_relay_doubt(ngx_payment_relay_t *r);
@@ -357,6 +363,11 @@ ngx_payment_relay_pump(ngx_payment_relay_t *r)
             continue;
         }
 
+        if (ngx_payment_relay_topic_shut(r, e)) {
+            ngx_payment_relay_park(e, now);
+            continue;
+        }
+
         if (ngx_payment_breaker_probing(&r->all->breaker)
             && ngx_payment_relay_probed(r, e))
         {
@@ -478,6 +489,17 @@ ngx_payment_relay_probed(ngx_payment_relay_t *r, payment_event_t *e)
 }
 
 
+static ngx_uint_t
+ngx_payment_relay_topic_shut(ngx_payment_relay_t *r, payment_event_t *e)
+{
+    ngx_payment_producer_topic_t  *topic;
+
+    topic = ngx_payment_producer_topic(&r->all->producer, e);
+
+    return topic && topic->state == NGX_PAYMENT_TOPIC_SHUT;
+}
+
+
 /* NGX_DECLINED: not now, and nor any other event. */
 
 static ngx_int_t
@@ -494,12 +516,13 @@ ngx_payment_relay_send(ngx_payment_relay_t *r, payment_event_t *e,
         return NGX_DECLINED;
     }
 
-    rc = ngx_payment_producer_send(&all->producer, e->data, e,
-                                   r->sh.lease.epoch, &err);
+    rc = ngx_payment_producer_send(&all->producer, e, r->sh.lease.epoch, &err);
 
     switch (rc) {
 
     case NGX_PAYMENT_SEND_OK:
+        e->unproven = all->producer.topic_for_each_type
+                      && all->producer.topics[e->topic].deliveries == 0;
         e->since_ns = now_ns;
         payment_inflight_free_data(e);
         payment_inflight_occupy(e);
@@ -516,6 +539,13 @@ ngx_payment_relay_send(ngx_payment_relay_t *r, payment_event_t *e,
         ngx_payment_relay_refused(r, e, err, now_ns);
         return NGX_OK;
 
+    case NGX_PAYMENT_SEND_SHUT:
+        ngx_payment_breaker_unpermit(&all->breaker, e);
+        ngx_payment_producer_topic_shut(&all->producer.topics[e->topic], err,
+                                        r->sh.log);
+        ngx_payment_relay_park(e, now_ns);
+        return NGX_OK;
+
     default:
         ngx_payment_breaker_unpermit(&all->breaker, e);
         return NGX_DECLINED;
@@ -530,6 +560,7 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
     ngx_payment_verdict_e verdict, rd_kafka_resp_err_t err)
 {
     uint64_t                now;
+    ngx_uint_t              i;
     ngx_payment_breaker_t  *breaker;
 
     breaker = &r->all->breaker;
@@ -540,6 +571,17 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
     case NGX_PAYMENT_VERDICT_DELIVERED:
         ngx_payment_breaker_result(breaker, now, e, PAYMENT_BREAKER_SUCCESS);
         ngx_payment_relay_acked(r, e);
+
+        if (ngx_payment_producer_topic_delivered(
+                                     &r->all->producer.topics[e->topic],
+                                     r->sh.log)
+            == NGX_OK)
+        {
+            for (i = 0; i < r->all->n; i++) {
+                ngx_payment_relay_unpark(&r->all->relays[i], e);
+            }
+        }
+
         break;
 
     case NGX_PAYMENT_VERDICT_FAILED:
@@ -564,6 +606,14 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
         (void) ngx_atomic_fetch_add(&r->sh.stats->failed, 1);
         ngx_payment_breaker_result(breaker, now, e, PAYMENT_BREAKER_IGNORED);
         ngx_payment_relay_refused(r, e, err, now);
+        break;
+
+    case NGX_PAYMENT_VERDICT_FAILED_TOPIC:
+        (void) ngx_atomic_fetch_add(&r->sh.stats->failed, 1);
+        ngx_payment_breaker_result(breaker, now, e, PAYMENT_BREAKER_IGNORED);
+        ngx_payment_producer_topic_shut(&r->all->producer.topics[e->topic],
+                                        err, r->sh.log);
+        ngx_payment_relay_park(e, now);
         break;
 
     default: /* NGX_PAYMENT_VERDICT_UNSENT */
@@ -627,18 +677,35 @@ static void
 ngx_payment_relay_refused(ngx_payment_relay_t *r, payment_event_t *e,
     rd_kafka_resp_err_t err, uint64_t now_ns)
 {
+    ngx_payment_producer_topic_t  *topic;
+
+    topic = &r->all->producer.topics[e->topic];
+
     payment_inflight_free_data(e);
 
-    e->attempts++;
+    if (e->attempts == 0) {
+        e->mark = topic->deliveries;
+    }
+
+    if (e->alone) {
+        ngx_payment_producer_topic_doubt(topic, e->payment, err, r->sh.log);
+    }
+
+    e->attempts = ngx_min(e->attempts + 1, NGX_PAYMENT_RELAY_ATTEMPTS_MAX);
     e->reason = (uint16_t) (int16_t) err;
 
-    if (e->attempts == 1) {
+    if (e->attempts == 1 && topic->state == NGX_PAYMENT_TOPIC_WELL) {
         ngx_log_error(NGX_LOG_WARN, r->sh.log, 0,
                       "payment outbox: shard \"%V\": event %uL was refused: %s",
                       &r->sh.shard->name, e->id, rd_kafka_err2name(err));
     }
 
-    if (e->alone && e->attempts >= r->all->conf->max_retries) {
+    /* the topic took another event since, or it is this payment alone */
+
+    if (e->alone && e->attempts >= r->all->conf->max_retries
+        && (topic->deliveries != e->mark
+            || topic->state == NGX_PAYMENT_TOPIC_WELL))
+    {
         payment_inflight_move(e, PAYMENT_EVENT_DEAD);
         ngx_payment_fence_soon(&r->fence);
         return;
@@ -647,6 +714,50 @@ ngx_payment_relay_refused(ngx_payment_relay_t *r, payment_event_t *e,
     e->alone = 0;
     e->since_ns = now_ns;
     payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
+}
+
+
+/*
+ * An event whose topic takes none waits in its payment's place, with nothing
+ * against it.  When the topic takes events again, all that wait for it are
+ * forgotten, and found again in their order at the head of the table.
+ */
+
+static void
+ngx_payment_relay_park(payment_event_t *e, uint64_t now_ns)
+{
+    payment_inflight_free_data(e);
+    payment_inflight_occupy(e);
+
+    e->alone = 0;
+    e->since_ns = now_ns;
+    payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
+}
+
+
+static void
+ngx_payment_relay_unpark(ngx_payment_relay_t *r, payment_event_t *delivered)
+{
+    ngx_uint_t        n;
+    payment_event_t  *e, *next;
+
+    n = 0;
+
+    for (e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_REFUSED);
+         e;
+         e = next)
+    {
+        next = e->next;
+
+        if (e->topic == delivered->topic && e->attempts == 0) {
+            ngx_payment_outbox_shard_forget(&r->sh, e);
+            n++;
+        }
+    }
+
+    if (n) {
+        ngx_payment_relay_rewind(r);
+    }
 }
 
 
@@ -829,8 +940,9 @@ ngx_payment_relay_backlog(ngx_payment_relay_t *r)
 static void
 ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns)
 {
-    payment_event_t     *e;
-    payment_inflight_t  *table;
+    payment_event_t               *e;
+    payment_inflight_t            *table;
+    ngx_payment_producer_topic_t  *topic;
 
     table = &r->sh.table;
 
@@ -846,6 +958,18 @@ ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns)
             || r->sh.state != NGX_PAYMENT_RELAY_RUNNING)
         {
             return;
+        }
+
+        topic = &r->all->producer.topics[e->topic];
+
+        if (topic->state == NGX_PAYMENT_TOPIC_SHUT
+            && !ngx_payment_producer_topic_probe(topic, now_ns,
+                                                 r->all->conf->retry_interval))
+        {
+            /* to the end of its list, until one may be sent again */
+            e->since_ns = now_ns;
+            payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
+            continue;
         }
 
         payment_inflight_move(e, PAYMENT_EVENT_WANTED);

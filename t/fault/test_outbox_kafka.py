@@ -405,6 +405,78 @@ def test_many_poisons(start_outbox, mariadb, database, kafka, narrow):
     judge(kafka.messages(narrow), expected, 0, 8)
 
 
+@pytest.mark.parametrize('refuse, allow, says, least', [
+    # a node's clock that is wrong, as the broker sees it
+    (dict(message_timestamp_before_max_ms=0),
+     dict(message_timestamp_before_max_ms=2**63 - 1), 'INVALID_TIMESTAMP', 35),
+    # a topic that takes nothing
+    (dict(max_message_bytes=100), dict(max_message_bytes=1000000),
+     'MSG_SIZE_TOO_LARGE', 130),
+], ids=['clock', 'size'])
+def test_what_every_event_meets_is_no_fault_of_one(
+        start_outbox, mariadb, database, kafka, topic, refuse, allow, says,
+        least):
+    """When other payments' events are refused, too, it is the topic, and it is
+    waited for: said once, with the topic's name, and nothing is dead."""
+
+    kafka.configure(topic, **refuse)
+    nginx = start_outbox(**RETRY)
+    wait_leased(nginx)
+    expected = fill(mariadb, database, 20)
+
+    # each of the 20 would be dead after five
+    wait_for(lambda: relay(nginx)['failed'] >= least, 60, 'many refusals')
+
+    assert dead(mariadb, database) == ()
+    assert pending(mariadb, database) == 20
+    said = [line for line in nginx.lines(f'topic "{topic}"') if says in line]
+    assert len(said) == 1, said
+    assert breaker(nginx)['state'] == 'CLOSED'
+
+    kafka.configure(topic, **allow)
+    wait_empty(mariadb, database, 30)
+    judge(kafka.messages(topic), expected, 0, 8)
+    assert relay(nginx)['dead'] == 0
+
+
+@pytest.mark.timeout(500)
+def test_one_types_topic_is_missing(start_outbox, mariadb, database, work):
+    """Its events wait, and nobody else's do; when it is there, they come."""
+
+    strict = Kafka('kafka-strict', 'auto.create.topics.enable=false')
+    strict.first_start()
+
+    try:
+        prefix = f'each-{uuid.uuid4()}'
+        strict.create(f'{prefix}.authorized')
+        nginx = start_outbox(kafka_brokers=strict.address,
+                             kafka_topic=f'{prefix}.$event', **QUICK)
+        wait_leased(nginx)
+
+        for i in range(20):
+            mariadb.query(f"INSERT INTO outbox_event ({COLUMNS}) VALUES"
+                          f" ('payment', '{uuid.uuid4()}', 'voided', 'M-{i}',"
+                          " 1, UTC_TIMESTAMP(6), NULL, '{}')", database)
+
+        expected = fill(mariadb, database, 200)
+        wait_for(lambda: pending(mariadb, database) == 20, 30, 'the others')
+        judge(strict.messages(f'{prefix}.authorized'), expected, 0, 8)
+        assert outbox(nginx)['producers'] <= 2
+        assert dead(mariadb, database) == ()
+        assert nginx.lines(f'topic "{prefix}.voided" takes no events')
+
+        # nor does a later one wait for it
+        expected.update(fill(mariadb, database, 200))
+        wait_for(lambda: pending(mariadb, database) == 20, 5, 'the others')
+
+        strict.create(f'{prefix}.voided')
+        wait_empty(mariadb, database, 30)
+        assert strict.count(f'{prefix}.voided') == 20
+        assert outbox(nginx)['producers'] <= 2
+    finally:
+        strict.stop()
+
+
 def test_an_outage_is_no_poison(start_outbox, mariadb, database, kafka,
                                 topic):
     """Whatever the broker fails to do, no event is blamed for it."""

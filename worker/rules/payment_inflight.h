@@ -61,10 +61,13 @@ struct payment_event_s {
     uint32_t                 size;          /* of data */
     uint16_t                 attempts;
     uint16_t                 reason;        /* the caller's: why REFUSED */
+    uint32_t                 mark;          /* the caller's: when refused */
     uint8_t                  state;         /* payment_event_state_e */
+    uint8_t                  topic;         /* the caller's: an index */
     unsigned                 follower:1;    /* DEAD only for its payment's */
     unsigned                 asked:1;       /* WANTED: the read is under way */
     unsigned                 occupies:1;
+    unsigned                 unproven:1;    /* SENT: its topic took none yet */
     unsigned                 alone:1;       /* sent with nothing else */
 
     payment_event_t         *prev;          /* among those of its state */

@@ -1,0 +1,81 @@
+/*
+ * Whether a topic takes events; see ngx_payment_producer_topic.h.
+ */
+
+#include "ngx_payment_producer_topic.h"
+
+
+ngx_int_t
+ngx_payment_producer_topic_delivered(ngx_payment_producer_topic_t *t,
+    ngx_log_t *log)
+{
+    ngx_payment_producer_topic_state_e  state;
+
+    state = t->state;
+
+    t->state = NGX_PAYMENT_TOPIC_WELL;
+    t->deliveries++;
+    t->refused = 0;
+
+    if (state != NGX_PAYMENT_TOPIC_SHUT) {
+        return NGX_DECLINED;
+    }
+
+    ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                  "payment outbox: topic \"%s\" takes events again", t->name);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_payment_producer_topic_doubt(ngx_payment_producer_topic_t *t,
+    uint64_t payment, rd_kafka_resp_err_t err, ngx_log_t *log)
+{
+    if (t->refused == 0) {
+        t->refused = payment;
+        return;
+    }
+
+    if (t->refused == payment || t->state != NGX_PAYMENT_TOPIC_WELL) {
+        return;
+    }
+
+    t->state = NGX_PAYMENT_TOPIC_DOUBTED;
+
+    ngx_log_error(NGX_LOG_ERR, log, 0,
+                  "payment outbox: topic \"%s\" refuses events of several "
+                  "payments and takes no other: %s; none is a dead letter "
+                  "until it takes one", t->name, rd_kafka_err2name(err));
+}
+
+
+void
+ngx_payment_producer_topic_shut(ngx_payment_producer_topic_t *t,
+    rd_kafka_resp_err_t err, ngx_log_t *log)
+{
+    if (t->state == NGX_PAYMENT_TOPIC_SHUT) {
+        return;
+    }
+
+    t->state = NGX_PAYMENT_TOPIC_SHUT;
+    t->probe_at_ns = 0;
+
+    ngx_log_error(NGX_LOG_ERR, log, 0,
+                  "payment outbox: topic \"%s\" takes no events: %s; they wait "
+                  "until it does", t->name, rd_kafka_err2name(err));
+}
+
+
+ngx_uint_t
+ngx_payment_producer_topic_probe(ngx_payment_producer_topic_t *t,
+    uint64_t now_ns, ngx_msec_t pause)
+{
+    if (now_ns < t->probe_at_ns) {
+        return 0;
+    }
+
+    t->probe_at_ns = now_ns + pause * 1000000ULL;
+
+    return 1;
+}

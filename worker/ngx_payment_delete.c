@@ -137,7 +137,5 @@ ngx_payment_delete_done(void *part, ngx_uint_t lost)
         ngx_payment_delete_acked(d);
     }
 
-    /* there is room in the table again */
-
     sh->handlers->deleted(sh->data);
 }

@@ -19,7 +19,16 @@
     "+ INTERVAL %uL000 MICROSECOND + INTERVAL 1 MINUTE) "
 
 
+/* takes the grace in milliseconds, this node's uuid, and its predecessors' */
+
+#define NGX_PAYMENT_LEASE_FREE                                                \
+    "name = '" NGX_PAYMENT_LEASE_NAME "' AND (lock_until <= "                 \
+    "UTC_TIMESTAMP(3) - INTERVAL %uL000 MICROSECOND "                         \
+    "OR owner_uuid IN ('%s'%s))"
+
+
 static ngx_uint_t ngx_payment_lease_drained(ngx_payment_outbox_shard_t *sh);
+static void ngx_payment_lease_look(ngx_payment_lease_t *l);
 static void ngx_payment_lease_acquire(ngx_payment_lease_t *l);
 static void ngx_payment_lease_extend(ngx_payment_lease_t *l);
 static void ngx_payment_lease_release(ngx_payment_lease_t *l);
@@ -37,7 +46,7 @@ static void ngx_payment_lease_timer(ngx_event_t *ev);
 static void  (*ngx_payment_lease_statements[])(ngx_payment_lease_t *l) = {
     NULL,                                  /* PAYMENT_LEASE_WAIT */
     ngx_payment_lease_beat,
-    ngx_payment_lease_acquire,
+    ngx_payment_lease_look,
     ngx_payment_lease_extend,
     ngx_payment_lease_release,
     ngx_payment_lease_insert,
@@ -103,6 +112,17 @@ ngx_payment_lease_step(void *part, uint64_t now_ms)
         payment_lease_on_drained(&sh->lease, now_ms);
     }
 
+    if (l->look == NGX_PAYMENT_LEASE_LOOK_FREE) {
+        /* the rules wait for the answer of this ACQUIRE */
+        l->look = NGX_PAYMENT_LEASE_LOOK_NONE;
+
+        ngx_payment_fence_begin(l->fence);
+        ngx_payment_lease_acquire(l);
+        ngx_payment_fence_send(l->fence);
+
+        return NGX_OK;
+    }
+
     l->action = payment_lease_next(&sh->lease, now_ms, &until);
 
     if (l->action == PAYMENT_LEASE_WAIT) {
@@ -135,10 +155,25 @@ ngx_payment_lease_drained(ngx_payment_outbox_shard_t *sh)
 
 
 static void
+ngx_payment_lease_look(ngx_payment_lease_t *l)
+{
+    ngx_payment_node_t  *node;
+
+    node = l->sh->node;
+    l->look = NGX_PAYMENT_LEASE_LOOKING;
+
+    l->answer = ngx_payment_fence_add(l->fence,
+            "SELECT COUNT(*) FROM outbox_lease "
+            "WHERE " NGX_PAYMENT_LEASE_FREE,
+            l->sh->lease.grace_ms, node->rules.uuid, node->predecessors);
+}
+
+
+static void
 ngx_payment_lease_acquire(ngx_payment_lease_t *l)
 {
-    uint64_t                     at_most;
-    ngx_payment_node_t          *node;
+    uint64_t             at_most;
+    ngx_payment_node_t  *node;
 
     node = l->sh->node;
     at_most = node->rules.conf.at_most_ms;
@@ -148,9 +183,7 @@ ngx_payment_lease_acquire(ngx_payment_lease_t *l)
             "owner_uuid = '%s', locked_by = '%s', "
             "locked_at = UTC_TIMESTAMP(3), lock_until = "
             NGX_PAYMENT_LEASE_PROLONGED
-            "WHERE name = '" NGX_PAYMENT_LEASE_NAME "' AND (lock_until <= "
-            "UTC_TIMESTAMP(3) - INTERVAL %uL000 MICROSECOND "
-            "OR owner_uuid IN ('%s'%s))",
+            "WHERE " NGX_PAYMENT_LEASE_FREE,
             node->rules.uuid, node->host, at_most, at_most,
             l->sh->lease.grace_ms, node->rules.uuid, node->predecessors);
 
@@ -257,18 +290,29 @@ ngx_payment_lease_done(void *part, ngx_uint_t lost)
     ngx_payment_lease_t *l = part;
 
     uint64_t                     now;
-    ngx_uint_t                   ours;
+    ngx_uint_t                   ours, looked;
     ngx_payment_outbox_shard_t  *sh;
 
     sh = l->sh;
     now = ngx_payment_clock_ms();
     ours = (sh->lease.state != PAYMENT_LEASE_FREE);
+    looked = (l->look == NGX_PAYMENT_LEASE_LOOKING);
+    l->look = NGX_PAYMENT_LEASE_LOOK_NONE;
 
     if (ngx_payment_outbox_shard_check(sh, l->fence->stmts, l->fence->n, lost,
                                        ngx_payment_lease_phases[l->action])
         == NGX_OK)
     {
-        ngx_payment_lease_answer(l, now);
+        if (looked && ngx_payment_lease_value(l->answer) == 1) {
+            /* the fence comes back to the lease at once */
+            l->look = NGX_PAYMENT_LEASE_LOOK_FREE;
+
+        } else if (looked) {
+            payment_lease_on_refused(&sh->lease, now);
+
+        } else {
+            ngx_payment_lease_answer(l, now);
+        }
 
     } else {
         payment_lease_on_error(&sh->lease, now);

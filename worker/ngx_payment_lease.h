@@ -13,11 +13,25 @@
 #include "ngx_payment_fence.h"
 
 
+/*
+ * A node that waits for the lease asks several times a second, and its UPDATE
+ * would lock the row that the holder's transactions lock.  So it looks first,
+ * without a lock, and takes the lease only when that says that it can.
+ */
+
+typedef enum {
+    NGX_PAYMENT_LEASE_LOOK_NONE = 0,
+    NGX_PAYMENT_LEASE_LOOKING,
+    NGX_PAYMENT_LEASE_LOOK_FREE    /* take it */
+} ngx_payment_lease_look_e;
+
+
 typedef struct {
     ngx_payment_outbox_shard_t  *sh;
     ngx_payment_fence_t         *fence;
 
     payment_lease_action_e       action;      /* the statement in flight */
+    ngx_payment_lease_look_e     look;        /* before an ACQUIRE */
     ngx_payment_db_stmt_t       *change;      /* what it changes */
     ngx_payment_db_stmt_t       *answer;      /* what is asked then */
     ngx_event_t                  timer;       /* the next step is due */

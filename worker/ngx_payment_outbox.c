@@ -412,6 +412,7 @@ ngx_payment_outbox_run(ngx_event_t *ev)
 
     o = ev->data;
     o->state = NGX_PAYMENT_OUTBOX_RUNNING;
+    o->stats->command_armed = 1;
 
     ngx_log_error(NGX_LOG_NOTICE, o->log, 0,
                   "payment outbox: started, %ui shard(s), owner %s",
@@ -435,6 +436,7 @@ ngx_payment_outbox_ring(ngx_event_t *ev)
     uint64_t               n;
     ngx_uint_t             i;
     ngx_connection_t      *c;
+    ngx_payment_relay_t   *r;
     ngx_payment_outbox_t  *o;
 
     c = ev->data;
@@ -449,8 +451,24 @@ ngx_payment_outbox_ring(ngx_event_t *ev)
         return;
     }
 
+    /* whoever rang has disarmed what it rang for */
+
+    if (o->stats->command_armed == 0) {
+        o->stats->command_armed = 1;
+
+        if (o->state == NGX_PAYMENT_OUTBOX_RUNNING) {
+            ngx_payment_operator_run(&o->relays);
+            ngx_payment_breaker_show(&o->relays.breaker,
+                                     ngx_payment_clock_ns());
+        }
+    }
+
     for (i = 0; i < o->relays.n; i++) {
-        ngx_payment_relay_wake(&o->relays.relays[i]);
+        r = &o->relays.relays[i];
+
+        if (o->stats->doorbell_armed[r->sh.shard->index] == 0) {
+            ngx_payment_relay_wake(r);
+        }
     }
 }
 
@@ -664,7 +682,8 @@ ngx_payment_outbox_end(ngx_payment_outbox_t *o)
     running = (o->state == NGX_PAYMENT_OUTBOX_RUNNING);
 
     o->state = NGX_PAYMENT_OUTBOX_DRAINING;
-    o->stats->doorbell_armed = 0;
+    ngx_memzero((void *) o->stats->doorbell_armed,
+                sizeof(o->stats->doorbell_armed));
 
     if (o->start.timer_set) {
         ngx_del_timer(&o->start);

@@ -227,9 +227,15 @@ ngx_payment_reader_wake(ngx_payment_reader_t *rd)
 
 
 void
-ngx_payment_reader_tick(ngx_payment_reader_t *rd)
+ngx_payment_reader_tick(ngx_payment_reader_t *rd, uint64_t now_ns)
 {
-    if (!rd->timer.timer_set) {
+    if (rd->timer.timer_set) {
+        return;
+    }
+
+    if (now_ns - rd->started_ns >= rd->sh->conf->poll_interval * 1000000ULL
+        || payment_inflight_count(&rd->sh->table, PAYMENT_EVENT_WANTED))
+    {
         ngx_payment_reader_next(rd);
     }
 }
@@ -245,7 +251,7 @@ ngx_payment_reader_soon(ngx_payment_reader_t *rd)
 void
 ngx_payment_reader_more(ngx_payment_reader_t *rd)
 {
-    if (rd->full) {
+    if (rd->full || rd->starved) {
         ngx_payment_reader_soon(rd);
     }
 }
@@ -303,7 +309,7 @@ ngx_payment_reader_next(ngx_payment_reader_t *rd)
     /* before the read starts: what is committed later rings */
 
     if (rd->asked[NGX_PAYMENT_READ_NEXT]) {
-        rd->sh->conf->stats->doorbell_armed = 1;
+        rd->sh->conf->stats->doorbell_armed[rd->sh->shard->index] = 1;
         ngx_memory_barrier();
     }
 
@@ -347,7 +353,9 @@ ngx_payment_reader_room(ngx_payment_reader_t *rd)
 
     room = payment_inflight_room(table);
 
-    if (room < rd->limit + NGX_PAYMENT_READER_WANTED) {
+    rd->starved = (room < rd->limit + NGX_PAYMENT_READER_WANTED);
+
+    if (rd->starved) {
         return 0;
     }
 

@@ -107,6 +107,7 @@ typedef struct {
     unsigned                     connected:1; /* once at least */
     unsigned                     again:1;     /* the bell rang meanwhile */
     unsigned                     full:1;      /* the last read came back full */
+    unsigned                     starved:1;   /* the table had no room */
     unsigned                     mixed:1;     /* it held later versions */
     unsigned                     head_wanted:1;  /* a gate waits for a look */
 } ngx_payment_reader_t;
@@ -119,9 +120,10 @@ void ngx_payment_reader_close(ngx_payment_reader_t *rd);
 /* The doorbell rang. */
 void ngx_payment_reader_wake(ngx_payment_reader_t *rd);
 
-/* Reads if there is reason and room, unless the end of a pause will; soon: not
- * from within this call, and if there is more: when the last read was full. */
-void ngx_payment_reader_tick(ngx_payment_reader_t *rd);
+/* Reads if there is room and the poll interval is over, unless the end of a
+ * pause will; soon: not from within this call; more: soon, if the last read was
+ * full, or the table was. */
+void ngx_payment_reader_tick(ngx_payment_reader_t *rd, uint64_t now_ns);
 void ngx_payment_reader_soon(ngx_payment_reader_t *rd);
 void ngx_payment_reader_more(ngx_payment_reader_t *rd);
 

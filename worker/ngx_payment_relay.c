@@ -293,7 +293,7 @@ ngx_payment_relay_deleted(void *data)
 {
     ngx_payment_relay_t *r = data;
 
-    ngx_payment_reader_soon(&r->reader);
+    ngx_payment_reader_more(&r->reader);
 }
 
 
@@ -905,7 +905,7 @@ void
 ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns)
 {
     ngx_payment_relay_retry(r, now_ns);
-    ngx_payment_reader_tick(&r->reader);
+    ngx_payment_reader_tick(&r->reader, now_ns);
     ngx_payment_relay_pump(r);
     ngx_payment_fence_next(&r->fence);
 

@@ -586,7 +586,7 @@ ngx_http_payment_admin_do(ngx_http_payment_admin_t *a, json_t *body)
         h->paused = (action->command == NGX_PAYMENT_COMMAND_PAUSE);
 
         ngx_payment_doorbell_ring(a->pmcf->outbox.doorbell,
-                                  &a->pmcf->writer.stats->doorbell_armed);
+                                  &a->pmcf->writer.stats->command_armed);
 
         return ngx_http_payment_admin_answer(a);
     }
@@ -752,7 +752,7 @@ ngx_http_payment_admin_command(ngx_http_payment_admin_t *a)
     a->command_until = ngx_current_msec + NGX_HTTP_PAYMENT_ADMIN_COMMAND;
 
     ngx_payment_doorbell_ring(a->pmcf->outbox.doorbell,
-                              &a->pmcf->writer.stats->doorbell_armed);
+                              &a->pmcf->writer.stats->command_armed);
     ngx_add_timer(&a->timer, NGX_HTTP_PAYMENT_ADMIN_LOOK);
 
     return NGX_AGAIN;

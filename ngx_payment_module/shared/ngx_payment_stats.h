@@ -139,7 +139,9 @@ typedef struct {
 
 
 typedef struct {
-    ngx_atomic_t    doorbell_armed;    /* 1: the helper sleeps, so ring */
+    /* 1: the helper waits, for a shard's events or for commands: ring */
+    ngx_atomic_t    doorbell_armed[NGX_PAYMENT_SHARDS_MAX];
+    ngx_atomic_t    command_armed;
     ngx_atomic_t    requests[NGX_PAYMENT_OPERATIONS][NGX_PAYMENT_OUTCOMES];
     ngx_payment_histogram_t   request_time;
     ngx_payment_histogram_t   queue_time;

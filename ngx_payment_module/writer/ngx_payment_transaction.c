@@ -795,7 +795,8 @@ ngx_payment_transaction_commit_done(ngx_payment_db_t *db, ngx_uint_t lost)
     (void) ngx_atomic_fetch_add(&stats->batches, 1);
     (void) ngx_atomic_fetch_add(&stats->rows, (ngx_atomic_int_t) b->nkeys);
 
-    ngx_payment_doorbell_ring(t->doorbell, &t->stats->doorbell_armed);
+    ngx_payment_doorbell_ring(t->doorbell,
+                              &t->stats->doorbell_armed[t->shard->index]);
 
     ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
 }
@@ -1089,7 +1090,8 @@ ngx_payment_transaction_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
                   &t->shard->name, found ? "done" : "not done", found, b->n);
 
     if (found) {
-        ngx_payment_doorbell_ring(t->doorbell, &t->stats->doorbell_armed);
+        ngx_payment_doorbell_ring(t->doorbell,
+                                  &t->stats->doorbell_armed[t->shard->index]);
     }
 
     ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_REST);

@@ -301,6 +301,64 @@ def test_two_shards_two_nodes(start_outbox, start_nginx, mariadb, database,
         mariadb.drop_database(other)
 
 
+def said(mariadb, database, text):
+    """How many statements of a database's connections hold a text."""
+
+    return mariadb.query(
+        'SELECT COUNT(*) FROM mysql.general_log WHERE thread_id IN'
+        f" (SELECT id FROM information_schema.processlist WHERE db ="
+        f" '{database}') AND CONVERT(argument USING utf8) LIKE"
+        f" '%{text}%'")[0][0]
+
+
+@pytest.fixture
+def general_log(mariadb):
+    mariadb.query('TRUNCATE mysql.general_log')
+    mariadb.query("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = 1")
+    yield
+    mariadb.query("SET GLOBAL general_log = 0, GLOBAL log_output = 'FILE'")
+
+
+def test_a_bell_wakes_its_own_shard(start_outbox, mariadb, database,
+                                    general_log, journal):
+    """Payments of one shard make the helper read that shard and no other."""
+
+    other = mariadb.new_database()
+    free_lease(mariadb, other)
+    shards = [servers.Shard('one', database, f'unix:{mariadb.socket}', '0-511'),
+              servers.Shard('two', other, f'unix:{mariadb.socket}',
+                            '512-1023')]
+
+    try:
+        nginx = start_outbox(shards, poll_interval='2s')
+        wait_for(lambda: relay(nginx, 0)['lease_held']
+                 and relay(nginx, 1)['lease_held'], 10, 'both leases')
+        began = time.monotonic()
+
+        with Load(nginx.port, journal, clients=2, pause=0.01,
+                  merchant=servers.merchant((0, 511))) as load:
+            load.wait(200)
+
+        wait_empty(mariadb, database)
+        read = 'FROM outbox_event WHERE id >'
+        assert said(mariadb, database, read) >= 20
+        assert said(mariadb, other, read) <= time.monotonic() - began + 5
+    finally:
+        nginx.stop()
+        mariadb.drop_database(other)
+
+
+def test_a_standby_locks_nothing(two_nodes, mariadb, database, general_log):
+    """Who waits for the lease looks at it, and takes it when it is free."""
+
+    first, second = two_nodes()
+    wait_for(lambda: said(mariadb, database, 'COUNT(*) FROM outbox_lease WHERE'
+                          ' name = %payment-outbox% AND (lock_until') >= 10,
+             20, 'a node that waits')
+    assert said(mariadb, database, 'LAST_INSERT_ID(epoch + 1)') <= 2
+    assert holders(first, second) == [first]
+
+
 def test_ingest_only(mariadb, database, kafka, topic, start_nginx, journal):
     """payment_outbox off: no helper, and the events wait."""
 

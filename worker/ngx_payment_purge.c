@@ -74,13 +74,18 @@ ngx_payment_purge_step(void *part, uint64_t now_ms)
 static ngx_int_t
 ngx_payment_purge_look(ngx_payment_purge_t *p)
 {
-    u_char  *end, key[64];
+    u_char                      *end, key[64];
+    ngx_payment_outbox_stats_t  *stats;
 
-    if (p->walk_started_ms == 0) {
-        p->walk_started_ms = p->step_ms;
+    stats = p->sh->stats;
+
+    if (stats->purge_started_ms == 0) {
+        stats->purge_started_ms = p->step_ms;
+        ngx_memzero(stats->purge_position, sizeof(stats->purge_position));
     }
 
-    end = ngx_payment_db_hex(key, p->position, sizeof(p->position));
+    end = ngx_payment_db_hex(key, stats->purge_position,
+                             sizeof(stats->purge_position));
     *end = '\0';
 
     ngx_payment_fence_begin(p->fence);
@@ -131,7 +136,7 @@ ngx_payment_purge_done(void *part, ngx_uint_t lost)
     (void) ngx_atomic_fetch_add(&p->sh->stats->purged,
                                 (ngx_atomic_int_t) p->old_stmt->affected);
 
-    ngx_memcpy(p->position, p->end, sizeof(p->position));
+    ngx_memcpy(p->sh->stats->purge_position, p->end, sizeof(p->end));
     p->n = 0;
 
     ngx_payment_purge_pace(p, now);
@@ -151,10 +156,10 @@ ngx_payment_purge_looked(ngx_payment_purge_t *p, uint64_t now_ms)
     if (seen == 0) {
         /* the end: the next walk begins when its time has come */
 
-        p->next_ms = ngx_max(p->walk_started_ms + ngx_payment_purge_walk_ms(p),
+        p->next_ms = ngx_max(p->sh->stats->purge_started_ms
+                             + ngx_payment_purge_walk_ms(p),
                              now_ms + NGX_PAYMENT_PURGE_WALK_MIN);
-        p->walk_started_ms = 0;
-        ngx_memzero(p->position, sizeof(p->position));
+        p->sh->stats->purge_started_ms = 0;
         return;
     }
 
@@ -191,7 +196,7 @@ ngx_payment_purge_looked(ngx_payment_purge_t *p, uint64_t now_ms)
         return;
     }
 
-    ngx_memcpy(p->position, p->end, sizeof(p->position));
+    ngx_memcpy(p->sh->stats->purge_position, p->end, sizeof(p->end));
     ngx_payment_purge_pace(p, now_ms);
 }
 
@@ -208,10 +213,10 @@ ngx_payment_purge_pace(ngx_payment_purge_t *p, uint64_t now_ms)
     uint64_t  pause, took;
 
     took = now_ms - p->step_ms;
-    planned = (double) (now_ms - p->walk_started_ms)
+    planned = (double) (now_ms - p->sh->stats->purge_started_ms)
               / (double) ngx_payment_purge_walk_ms(p);
 
-    pause = (ngx_payment_purge_fraction(p->position) > planned)
+    pause = (ngx_payment_purge_fraction(p->sh->stats->purge_position) > planned)
             ? NGX_PAYMENT_PURGE_PAUSE_MAX : NGX_PAYMENT_PURGE_SHARE;
 
     p->next_ms = now_ms + ngx_max(pause, NGX_PAYMENT_PURGE_SHARE * took);

@@ -6,7 +6,8 @@
  * a walk along the primary key, a step of NGX_PAYMENT_PURGE_STEP keys at a
  * time.  The keys are hashes, so how far the walk has come is how much of the
  * table it has seen; it is paced to take an eighth of the retention.  A key is
- * forgotten at most that much later than it could be.
+ * forgotten at most that much later than it could be.  The position is in
+ * shared memory, so that the next helper goes on where the last one stopped.
  *
  * Looking takes no lock.  Deletion names the keys one by one, at most
  * NGX_PAYMENT_PURGE_MAX, and so waits for nobody who inserts beside them.
@@ -32,12 +33,10 @@ typedef struct {
     ngx_payment_db_stmt_t       *end_stmt;    /* a look: where it ends */
     ngx_payment_db_stmt_t       *old_stmt;    /* a look: which are old */
 
-    u_char                       position[16];
     u_char                       end[16];     /* of the step under way */
     ngx_uint_t                   n;           /* keys to delete; 0: look */
     ngx_str_t                    sql;         /* deletes them */
     uint64_t                     step_ms;     /* when the step began */
-    uint64_t                     walk_started_ms;   /* 0: none is under way */
     uint64_t                     next_ms;
 } ngx_payment_purge_t;
 

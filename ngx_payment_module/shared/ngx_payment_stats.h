@@ -86,6 +86,8 @@ typedef struct {
     ngx_atomic_t    dead;              /* moved to outbox_dead */
     ngx_atomic_t    rewinds;           /* back to the head of the table */
     ngx_atomic_t    purged;            /* idempotency keys */
+    u_char          purge_position[16];   /* the key that the purge came to */
+    ngx_atomic_t    purge_started_ms;  /* when it began; 0: it is to begin */
     ngx_atomic_t    errors;            /* failed database exchanges */
 } ngx_payment_outbox_stats_t;
 

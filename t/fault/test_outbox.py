@@ -282,6 +282,44 @@ def test_purge_of_keys(start_outbox, mariadb, database, journal):
     wait_for(lambda: relay(nginx)['purged'] == 6000, 5, 'the counter')
 
 
+@pytest.mark.timeout(300)
+def test_purge_over_reloads(start_outbox, mariadb, database):
+    """A walk that is longer than a helper lives goes on with the next one:
+    keys at the very end of the key space are forgotten, too."""
+
+    with mariadb.admin(database) as db:
+        # young ones to walk through, and one old one behind them
+        db.execute(
+            'INSERT INTO idempotency_key (key_hash, payment_id,'
+            ' fingerprint, operation, created_at)'
+            " SELECT UNHEX(MD5(seq)), UNHEX(CONCAT(LPAD(HEX("
+            " UNIX_TIMESTAMP() * 1000), 12, '0'), '70008000')), 'fffffff1',"
+            " 'authorize', UTC_TIMESTAMP() FROM seq_1_to_40000")
+        db.execute(
+            'INSERT INTO idempotency_key (key_hash, payment_id,'
+            ' fingerprint, operation, created_at)'
+            " VALUES (REPEAT(x'FF', 16), REPEAT(x'00', 10), 'fffffff1',"
+            " 'authorize', UTC_TIMESTAMP() - INTERVAL 1 DAY)")
+
+    nginx = start_outbox()
+    nginx.http += '\n    payment_idempotency_retention 600s;'
+    (nginx.dir / 'nginx.conf').write_text(nginx.config())
+    old = "SELECT COUNT(*) FROM idempotency_key" \
+          " WHERE key_hash = REPEAT(x'FF', 16)"
+
+    # a walk has at least 20 steps, a second apart while it is ahead
+    for _ in range(12):
+        nginx.reload()
+        wait_leased(nginx)
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            if not mariadb.query(old, database)[0][0]:
+                return
+            time.sleep(0.1)
+
+    assert not mariadb.query(old, database)[0][0], 'never reached'
+
+
 def add_archive(mariadb, database):
     """The archive's table and procedure, in a database of one test."""
 

@@ -46,8 +46,7 @@ PURE = ["ngx_payment_module/payment", "worker/rules"]
 
 LIBRARIES = {
     "ngx_http.h": ["ngx_payment_module/http/"],
-    "mysql.h": ["ngx_payment_module/db/", "ngx_payment_module/writer/",
-                "worker/ngx_payment_row."],
+    "mysql.h": ["ngx_payment_module/db/", "worker/ngx_payment_row."],
     "librdkafka/rdkafka.h": ["worker/ngx_payment_producer"],
     "jansson.h": ["ngx_payment_module/payment/",
                   "ngx_payment_module/http/ngx_http_payment_admin."],

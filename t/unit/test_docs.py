@@ -670,6 +670,7 @@ SHOWN_OTHERWISE = {
     "command": "an operator's word to the helper",
     "command_result": "the helper's answer",
     "breaker_forced": "an operator's word to the breaker: see breaker_state",
+    "purge_started_ms": "where the next helper goes on; see purged",
 }
 
 

@@ -1359,7 +1359,7 @@ const unsigned char  ngx_http_payment_openapi_json[] =
     "},"
     "\"UnsupportedType\":{"
     "\"description\":\"UNSUPPORTED_MEDIA_TYPE: the body must be "
-    "application/json.\","
+    "application/json, without a content encoding.\","
     "\"content\":{"
     "\"application/problem+json\":{"
     "\"schema\":{"

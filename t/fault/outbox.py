@@ -51,7 +51,7 @@ class Kafka:
                            KAFKA_OPTIONS=self.options.replace('\n', '\\n'))
         subprocess.run([ROOT / 'tools' / 'server.sh', 'kafka', verb,
                         self.dir, *arguments], env=environment, check=True,
-                       stdout=subprocess.DEVNULL, timeout=120)
+                       stdout=subprocess.DEVNULL, timeout=200)
 
     def first_start(self):
         shutil.rmtree(self.dir, ignore_errors=True)

@@ -153,7 +153,7 @@ class MariaDB:
 
         subprocess.run([ROOT / 'tools' / 'server.sh', 'mariadb', verb,
                         self.dir, *arguments], env=environment, check=True,
-                       stdout=subprocess.DEVNULL, timeout=90)
+                       stdout=subprocess.DEVNULL, timeout=200)
 
     def start(self, options=None):
         self._tool('start', str(self.port), options=options)

@@ -29,9 +29,8 @@ ngx_payment_archive_done(void *part, ngx_uint_t lost)
 {
     ngx_payment_archive_t *a = part;
 
-    if (ngx_payment_outbox_shard_check(a->sh, a->fence->stmts, a->fence->n,
-                                       lost,
-                                       "keeping up the archive's partitions")
+    if (ngx_payment_fence_check_plain(a->fence, lost,
+                                      "keeping up the archive's partitions")
         != NGX_OK)
     {
         a->next_ms = ngx_payment_clock_ms() + NGX_PAYMENT_ARCHIVE_RETRY;

@@ -18,6 +18,26 @@ ngx_payment_command_take(ngx_payment_command_t *c)
 }
 
 
+ngx_uint_t
+ngx_payment_command_begin(ngx_payment_command_t *c)
+{
+    ngx_atomic_uint_t  begun;
+
+    begun = c->word | NGX_PAYMENT_COMMAND_BEGUN;
+
+    if (c->word != begun
+        && !ngx_atomic_cmp_set(&c->stats->command, c->word, begun))
+    {
+        c->word = 0;
+        return 0;
+    }
+
+    c->word = begun;
+
+    return 1;
+}
+
+
 void
 ngx_payment_command_done(ngx_payment_command_t *c, ngx_uint_t status)
 {

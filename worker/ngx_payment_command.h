@@ -6,7 +6,8 @@
  * it may ring the doorbell; without, the helper sees it within the poll
  * interval.  The helper carries it out, says how it went in command_result,
  * and sets command to 0.  A helper that dies leaves the command to the next;
- * who doesn't want to wait any longer may take it back, again by cmp_set.
+ * who doesn't want to wait any longer may take it back, again by cmp_set, but
+ * not a command that has BEGUN: what becomes of that one is to be waited for.
  *
  * PAUSE and RESUME are also there as the plain flag stats->helper.paused, which
  * may be set directly and outlives helpers.
@@ -48,9 +49,12 @@ typedef enum {
     ((ngx_atomic_uint_t) (op) | (ngx_atomic_uint_t) (shard) << 8              \
      | (ngx_atomic_uint_t) (id) << 16)
 
-#define ngx_payment_command_op(command)      ((command) & 0xff)
+#define ngx_payment_command_op(command)      ((command) & 0x7f)
 #define ngx_payment_command_shard(command)   (((command) >> 8) & 0xff)
 #define ngx_payment_command_id(command)      ((command) >> 16)
+
+/* begun, and so it can't be taken back any more */
+#define NGX_PAYMENT_COMMAND_BEGUN            0x80
 
 /* a result: how many were carried out, the last one's op, and how it went */
 
@@ -73,6 +77,9 @@ typedef struct {
 /* The next command, which is under way from now on; 0: there is none, or one
  * is under way. */
 ngx_atomic_uint_t ngx_payment_command_take(ngx_payment_command_t *c);
+
+/* The command under way begins; 0: it was taken back, and is not to be done. */
+ngx_uint_t ngx_payment_command_begin(ngx_payment_command_t *c);
 void ngx_payment_command_done(ngx_payment_command_t *c, ngx_uint_t status);
 
 #endif /* NGX_PAYMENT_COMMAND_H */

@@ -6,6 +6,21 @@
 
 
 #define NGX_PAYMENT_DEAD_VALUES       256      /* bytes: reason, attempts */
+#define NGX_PAYMENT_DEAD_CONDITION    256      /* bytes: of one row */
+
+/* a letter's id: that of the event, unless another letter has it */
+#define NGX_PAYMENT_DEAD_ID                                                   \
+    "IF(EXISTS (SELECT 1 FROM outbox_dead d WHERE d.id = outbox_event.id), "  \
+    "GREATEST((SELECT MAX(id) FROM outbox_dead), "                            \
+    "(SELECT MAX(id) FROM outbox_event)) "                                    \
+    "+ ROW_NUMBER() OVER (ORDER BY version), id)"
+
+/* beginnings of conditions about the letters of an event's payment */
+#define NGX_PAYMENT_DEAD_LETTER                                               \
+    "(SELECT 1 FROM outbox_dead d "                                           \
+    "WHERE d.aggregateid = outbox_event.aggregateid"
+#define NGX_PAYMENT_DEAD_SAME                                                 \
+    NGX_PAYMENT_DEAD_LETTER " AND d.version = outbox_event.version)"
 
 
 static void ngx_payment_dead_buried(ngx_payment_outbox_shard_t *sh,
@@ -18,42 +33,57 @@ ngx_payment_dead_step(void *part, uint64_t now_ms)
 {
     ngx_payment_dead_t *d = part;
 
-    u_char               values[NGX_PAYMENT_DEAD_VALUES];
-    ngx_str_t            condition;
-    ngx_uint_t           n, attempts;
-    const char          *reason;
-    payment_event_t     *e;
-    payment_inflight_t  *table;
+    u_char                     one[NGX_PAYMENT_DEAD_CONDITION];
+    u_char                     values[NGX_PAYMENT_DEAD_VALUES];
+    ngx_str_t                  condition;
+    ngx_uint_t                 n, attempts;
+    const char                *reason;
+    payment_event_t           *e;
+    ngx_payment_fence_move_t   move;
 
-    table = &d->sh->table;
-    e = payment_inflight_first(table, PAYMENT_EVENT_DEAD);
+    e = payment_inflight_first(&d->sh->table, PAYMENT_EVENT_DEAD);
 
     if (e == NULL) {
         return NGX_DECLINED;
     }
+
+    move.from = "outbox_event";
+    move.to = "outbox_dead";
+    move.id = NGX_PAYMENT_DEAD_ID;
+    move.columns = ", reason, attempts, dead_at";
+    move.delete_if = " AND EXISTS " NGX_PAYMENT_DEAD_SAME;
 
     if (e->follower) {
         reason = "follows a dead letter of its payment";
         attempts = 0;
         n = ngx_payment_fence_collect(d->fence, PAYMENT_EVENT_DEAD, 1,
                                       NGX_PAYMENT_DEAD_FOLLOWERS);
+        n = ngx_payment_fence_condition(d->fence, n, &condition);
+        move.insert_if = " AND EXISTS " NGX_PAYMENT_DEAD_LETTER ")"
+                         " AND NOT EXISTS " NGX_PAYMENT_DEAD_SAME;
 
     } else {
         reason = d->reason(e);
         attempts = e->attempts;
         d->fence->ids[0] = e->id;
         n = 1;
+        condition.data = one;
+        condition.len = ngx_snprintf(one, sizeof(one),
+                            "id = %uL AND version = %uD AND created_at = "
+                            NGX_PAYMENT_FENCE_TIME,
+                            e->id, e->version, e->created_us)
+                        - one;
+        move.insert_if = " AND NOT EXISTS " NGX_PAYMENT_DEAD_SAME;
     }
+
+    ngx_payment_fence_deleting(d->fence, n);
 
     (void) ngx_snprintf(values, sizeof(values),
                         ", '%s', %ui, UTC_TIMESTAMP(3)%Z", reason, attempts);
-
-    ngx_payment_fence_condition(d->fence, n, &condition);
+    move.values = (char *) values;
 
     ngx_payment_fence_begin_fenced(d->fence, "");
-    d->work = ngx_payment_fence_move(d->fence, "outbox_event", "outbox_dead",
-                                     ", reason, attempts, dead_at",
-                                     (char *) values, &condition);
+    d->work = ngx_payment_fence_move(d->fence, &move, &condition);
     ngx_payment_fence_commit(d->fence);
 
     return NGX_OK;
@@ -78,6 +108,14 @@ ngx_payment_dead_done(void *part, ngx_uint_t lost)
                                     (ngx_atomic_int_t) d->work->affected);
     }
 
+    e = payment_inflight_first(&sh->table, PAYMENT_EVENT_DELETING);
+
+    if (rc == NGX_OK && d->work->affected == 0 && !e->follower) {
+        /* the row is not that event's any more: look again at what is there */
+        ngx_payment_outbox_shard_forget(sh, e);
+        sh->handlers->overrun(sh->data);
+    }
+
     while ((e = payment_inflight_first(&sh->table, PAYMENT_EVENT_DELETING))
            != NULL)
     {
@@ -97,7 +135,7 @@ ngx_payment_dead_done(void *part, ngx_uint_t lost)
         ngx_payment_dead_buried(sh, e);
     }
 
-    sh->handlers->moved(sh->data, rc);
+    sh->handlers->moved(sh->data);
 }
 
 
@@ -176,8 +214,12 @@ ngx_payment_dead_cancel_replay(ngx_payment_dead_t *d)
 
 
 /*
- * A dead letter goes back with all of its payment and under their old ids: so
- * they are found as late commits are, ahead of what the payment had since.
+ * A dead letter goes back with all of its payment, under ids below that of
+ * everything that waits: so they are found as late commits are, ahead of what
+ * the payment had since.  In a table that was emptied a moment ago and counts
+ * from 1 again there are no such ids, and the replay fails until that is
+ * published.  A letter that is still in the table, too, as older releases may
+ * have left it, only loses its copy.
  */
 
 ngx_int_t
@@ -187,7 +229,23 @@ ngx_payment_dead_replay_step(void *part, uint64_t now_ms)
 
     static ngx_str_t  condition = ngx_string("aggregateid = @a");
 
+    static const ngx_payment_fence_move_t  move = {
+        "outbox_dead", "outbox_event",
+        "IF(@m > @k, @m - @k - 1 + ROW_NUMBER() OVER (ORDER BY version), -1)",
+        "", "",
+        " AND NOT EXISTS (SELECT 1 FROM outbox_event e "
+        "WHERE e.id = outbox_dead.id "
+        "AND e.aggregateid = outbox_dead.aggregateid "
+        "AND e.version = outbox_dead.version)",
+        ""
+    };
+
     if (d->replay_id == 0) {
+        return NGX_DECLINED;
+    }
+
+    if (!d->sh->handlers->replaying(d->sh->data)) {
+        d->replay_id = 0;
         return NGX_DECLINED;
     }
 
@@ -196,11 +254,14 @@ ngx_payment_dead_replay_step(void *part, uint64_t now_ms)
     ngx_payment_fence_begin_fenced(d->fence, ", @a = NULL");
 
     (void) ngx_payment_fence_add(d->fence,
-               "SELECT aggregateid INTO @a FROM outbox_dead WHERE id = %uL",
+               "SELECT aggregateid, (SELECT COUNT(*) FROM outbox_dead d "
+               "WHERE d.aggregateid = outbox_dead.aggregateid), "
+               "COALESCE((SELECT MIN(id) FROM outbox_event), "
+               "(SELECT MAX(id) + 1 FROM outbox_dead)) "
+               "INTO @a, @k, @m FROM outbox_dead WHERE id = %uL",
                d->replay_id);
 
-    d->work = ngx_payment_fence_move(d->fence, "outbox_dead", "outbox_event",
-                                     "", "", &condition);
+    d->work = ngx_payment_fence_move(d->fence, &move, &condition);
     ngx_payment_fence_commit(d->fence);
 
     return NGX_OK;
@@ -219,6 +280,9 @@ ngx_payment_dead_replay_done(void *part, ngx_uint_t lost)
     sh = d->sh;
 
     rc = ngx_payment_fence_check(d->fence, lost, "replaying a dead letter");
+
+    /* the operator may ask again at once */
+    d->fence->job->retry_at_ms = 0;
 
     if (rc == NGX_OK) {
         n = (ngx_uint_t) d->work->affected;

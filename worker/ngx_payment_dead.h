@@ -6,6 +6,12 @@
  * that nothing of the payment is published out of order, and nothing that can
  * not be published fills the table of known events.
  *
+ * An event is its payment and its version, here as there: a letter that is in
+ * outbox_dead already is not put there twice, one whose id is that of another
+ * letter gets a new one, and no row is deleted that has no letter.  A replay
+ * puts the payment's letters in front of all that waits, in the order of their
+ * versions, whatever their ids were.
+ *
  * Owner: the helper process.
  * Limits: one dead letter at a time, NGX_PAYMENT_DEAD_FOLLOWERS of those that
  * follow; one replay, with all of its payment.

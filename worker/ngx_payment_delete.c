@@ -3,14 +3,19 @@
  */
 
 #include "ngx_payment_delete.h"
+#include "ngx_payment_row.h"
 
 
+static ngx_uint_t ngx_payment_delete_same(payment_event_t *e, MYSQL_ROW row,
+    unsigned long *lengths);
 static void ngx_payment_delete_timer(ngx_event_t *ev);
 
 
 void
 ngx_payment_delete_init(ngx_payment_delete_t *d)
 {
+    d->rows_max = NGX_PAYMENT_FENCE_IDS_MAX;
+
     d->timer.handler = ngx_payment_delete_timer;
     d->timer.data = d;
     d->timer.log = d->sh->log;
@@ -61,6 +66,104 @@ ngx_payment_delete_timer(ngx_event_t *ev)
 }
 
 
+/* looking at what is UNSURE */
+
+ngx_int_t
+ngx_payment_delete_look_step(void *part, uint64_t now_ms)
+{
+    ngx_payment_delete_t *d = part;
+
+    ngx_uint_t  n;
+    ngx_str_t   condition;
+
+    n = ngx_payment_fence_collect(d->fence, PAYMENT_EVENT_UNSURE, 0,
+                                  NGX_PAYMENT_FENCE_IDS_MAX);
+    if (n == 0) {
+        return NGX_DECLINED;
+    }
+
+    d->looked_at = ngx_payment_fence_condition(d->fence, n, &condition);
+    d->doubts = d->sh->doubts;
+
+    ngx_payment_fence_begin(d->fence);
+    d->work = ngx_payment_fence_add(d->fence,
+                  "SELECT id, version, aggregateid FROM outbox_event WHERE %V",
+                  &condition);
+    ngx_payment_fence_send(d->fence);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_payment_delete_look_done(void *part, ngx_uint_t lost)
+{
+    ngx_payment_delete_t *d = part;
+
+    MYSQL_ROW                    row;
+    ngx_uint_t                   i, gone;
+    payment_event_t             *e;
+    ngx_payment_outbox_shard_t  *sh;
+
+    sh = d->sh;
+
+    if (ngx_payment_fence_check_plain(d->fence, lost,
+                                      "looking at published events")
+        != NGX_OK
+        || d->doubts != sh->doubts)
+    {
+        return;
+    }
+
+    while ((row = mysql_fetch_row(d->work->result)) != NULL) {
+
+        e = payment_inflight_find(&sh->table, ngx_payment_row_number(row[0]));
+
+        if (e && e->state == PAYMENT_EVENT_UNSURE
+            && ngx_payment_delete_same(e, row,
+                                      mysql_fetch_lengths(d->work->result)))
+        {
+            payment_inflight_move(e, PAYMENT_EVENT_ACKED);
+        }
+    }
+
+    /* a row was deleted by a transaction whose answer was lost, or the
+     * database has lost it and may have given its id to another */
+
+    gone = 0;
+
+    for (i = 0; i < d->looked_at; i++) {
+        e = payment_inflight_find(&sh->table, d->fence->ids[i]);
+
+        if (e && e->state == PAYMENT_EVENT_UNSURE) {
+            payment_inflight_remove(e);
+            gone++;
+        }
+    }
+
+    if (gone) {
+        ngx_log_error(NGX_LOG_NOTICE, sh->log, 0,
+                      "payment outbox: shard \"%V\": of %ui published events, "
+                      "the rows of %ui are gone, or their ids were given to "
+                      "others", &sh->shard->name, d->looked_at, gone);
+    }
+
+    d->due = 1;
+    sh->handlers->deleted(sh->data);
+}
+
+
+static ngx_uint_t
+ngx_payment_delete_same(payment_event_t *e, MYSQL_ROW row,
+    unsigned long *lengths)
+{
+    return e->version == ngx_payment_row_number(row[1])
+           && e->payment == payment_inflight_hash(row[2], lengths[2]);
+}
+
+
+/* deleting */
+
 ngx_int_t
 ngx_payment_delete_step(void *part, uint64_t now_ms)
 {
@@ -69,6 +172,11 @@ ngx_payment_delete_step(void *part, uint64_t now_ms)
     ngx_uint_t                   n;
     ngx_str_t                    condition;
     ngx_payment_outbox_shard_t  *sh;
+
+    static const ngx_payment_fence_move_t  archive = {
+        "outbox_event", "outbox_archive", "id", ", archived_at",
+        ", UTC_TIMESTAMP(3)", "", ""
+    };
 
     sh = d->sh;
 
@@ -81,15 +189,14 @@ ngx_payment_delete_step(void *part, uint64_t now_ms)
     d->due = 0;
 
     n = ngx_payment_fence_collect(d->fence, PAYMENT_EVENT_ACKED, 0,
-                                  NGX_PAYMENT_FENCE_IDS_MAX);
-    ngx_payment_fence_condition(d->fence, n, &condition);
+                                  d->rows_max);
+    n = ngx_payment_fence_condition(d->fence, n, &condition);
+    ngx_payment_fence_deleting(d->fence, n);
 
     ngx_payment_fence_begin_fenced(d->fence, "");
 
     if (sh->conf->archive) {
-        d->work = ngx_payment_fence_move(d->fence, "outbox_event",
-                                         "outbox_archive", ", archived_at",
-                                         ", UTC_TIMESTAMP(3)", &condition);
+        d->work = ngx_payment_fence_move(d->fence, &archive, &condition);
 
     } else {
         d->work = ngx_payment_fence_add(d->fence,
@@ -109,6 +216,7 @@ ngx_payment_delete_done(void *part, ngx_uint_t lost)
     ngx_payment_delete_t *d = part;
 
     ngx_int_t                    rc;
+    ngx_uint_t                   n;
     payment_event_t             *e;
     ngx_payment_outbox_shard_t  *sh;
 
@@ -119,6 +227,11 @@ ngx_payment_delete_done(void *part, ngx_uint_t lost)
     if (rc == NGX_OK) {
         (void) ngx_atomic_fetch_add(&sh->stats->deleted,
                                     (ngx_atomic_int_t) d->work->affected);
+        d->rows_max = ngx_min(2 * d->rows_max, NGX_PAYMENT_FENCE_IDS_MAX);
+
+    } else {
+        n = payment_inflight_count(&sh->table, PAYMENT_EVENT_DELETING);
+        d->rows_max = ngx_max(n / 2, 1);
     }
 
     while ((e = payment_inflight_first(&sh->table, PAYMENT_EVENT_DELETING))
@@ -128,8 +241,8 @@ ngx_payment_delete_done(void *part, ngx_uint_t lost)
             ngx_payment_outbox_shard_forget(sh, e);
 
         } else {
-            /* whether or not it was done: the next try may find nothing */
-            payment_inflight_move(e, PAYMENT_EVENT_ACKED);
+            /* whether or not it was done */
+            payment_inflight_move(e, PAYMENT_EVENT_UNSURE);
         }
     }
 

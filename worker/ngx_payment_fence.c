@@ -19,13 +19,16 @@ static void ngx_payment_fence_done(ngx_payment_db_t *db, ngx_uint_t lost);
  * Safe updates: the optimizer may think that reading the whole table is cheaper
  * than looking many ids up, and then a deletion would wait for every row that
  * somebody is inserting.  With this it uses the key, or refuses.
+ *
+ * A transaction must not idle: the server would hold the lease's row for a
+ * node that has lost its power for as long as it believes in the connection.
  */
 
 static const char  *ngx_payment_fence_session[] = {
     "SET time_zone = '+00:00', autocommit = 1, "
     "sql_mode = 'STRICT_ALL_TABLES', innodb_lock_wait_timeout = 1, "
     "lock_wait_timeout = 2, eq_range_index_dive_limit = 1, "
-    "sql_safe_updates = 1",
+    "sql_safe_updates = 1, idle_transaction_timeout = 2",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     NULL
 };
@@ -94,10 +97,19 @@ ngx_payment_fence_ready(ngx_payment_db_t *db)
 {
     ngx_payment_fence_t *f = db->data;
 
+    f->sh->server = db->server;
     f->sh->handlers->connected(f->sh->data, db, f->connected);
     f->connected = 1;
 
     ngx_payment_fence_next(f);
+}
+
+
+void
+ngx_payment_fence_give_up(ngx_payment_fence_t *f)
+{
+    f->unfit = 1;
+    ngx_payment_fence_soon(f);
 }
 
 
@@ -113,6 +125,12 @@ ngx_payment_fence_next(ngx_payment_fence_t *f)
     if (f->db.state != NGX_PAYMENT_DB_IDLE || f->job
         || f->sh->state == NGX_PAYMENT_RELAY_ENDED)
     {
+        return;
+    }
+
+    if (f->unfit || !ngx_payment_db_fit(&f->db)) {
+        f->unfit = 0;
+        ngx_payment_db_reset(&f->db);
         return;
     }
 
@@ -156,12 +174,12 @@ ngx_payment_fence_may(ngx_payment_fence_t *f, ngx_payment_fence_job_t *job,
         return 0;
     }
 
-    if (now_ms >= f->retry_at_ms) {
+    if (now_ms >= job->retry_at_ms) {
         return 1;
     }
 
     if (!f->retry.timer_set) {
-        ngx_add_timer(&f->retry, NGX_PAYMENT_FENCE_RETRY);
+        ngx_add_timer(&f->retry, (ngx_msec_t) (job->retry_at_ms - now_ms));
     }
 
     return 0;
@@ -189,6 +207,7 @@ ngx_payment_fence_begin(ngx_payment_fence_t *f)
 {
     f->n = 0;
     f->ours = NULL;
+    f->moving = 0;
     f->last = f->text;
 }
 
@@ -244,7 +263,12 @@ ngx_payment_fence_add(ngx_payment_fence_t *f, const char *fmt, ...)
 void
 ngx_payment_fence_commit(ngx_payment_fence_t *f)
 {
-    (void) ngx_payment_fence_add(f, "COMMIT");
+    /* ROW_COUNT() is -1 after a deletion that failed */
+
+    (void) ngx_payment_fence_add(f, "%s",
+                f->moving ? "EXECUTE IMMEDIATE IF(ROW_COUNT() >= 0, 'COMMIT', "
+                            "'ROLLBACK')"
+                          : "COMMIT");
 
     ngx_payment_fence_send(f);
 }
@@ -264,12 +288,8 @@ ngx_payment_fence_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
     ngx_payment_fence_t *f = db->data;
 
-    ngx_payment_fence_job_t  *job;
-
-    job = f->job;
+    f->job->done(f->job->part, lost);
     f->job = NULL;
-
-    job->done(job->part, lost);
 
     ngx_payment_fence_next(f);
 }
@@ -283,17 +303,9 @@ ngx_payment_fence_check(ngx_payment_fence_t *f, ngx_uint_t lost,
 
     MYSQL_ROW  row;
 
-    if (ngx_payment_outbox_shard_check(sh, f->stmts, f->n, lost, phase)
-        != NGX_OK)
-    {
-        if (!lost) {
-            f->retry_at_ms = ngx_payment_clock_ms() + NGX_PAYMENT_FENCE_RETRY;
-        }
-
+    if (ngx_payment_fence_check_plain(f, lost, phase) != NGX_OK) {
         return NGX_ERROR;
     }
-
-    sh->last_error = 0;
 
     row = f->ours->result ? mysql_fetch_row(f->ours->result) : NULL;
 
@@ -317,30 +329,54 @@ ngx_payment_fence_check(ngx_payment_fence_t *f, ngx_uint_t lost,
 }
 
 
+ngx_int_t
+ngx_payment_fence_check_plain(ngx_payment_fence_t *f, ngx_uint_t lost,
+    const char *phase)
+{
+    ngx_payment_fence_job_t  *job;
+
+    job = f->job;
+
+    if (ngx_payment_outbox_shard_check(f->sh, f->stmts, f->n, lost, phase,
+                                       &job->last_error)
+        == NGX_OK)
+    {
+        job->failures = 0;
+        return NGX_OK;
+    }
+
+    if (!lost) {
+        job->failures++;
+        job->retry_at_ms = ngx_payment_clock_ms()
+                           + ngx_payment_outbox_shard_pause(job->failures);
+    }
+
+    return NGX_ERROR;
+}
+
+
 /* what jobs have in common */
 
 ngx_payment_db_stmt_t *
-ngx_payment_fence_move(ngx_payment_fence_t *f, const char *from,
-    const char *to, const char *columns, const char *values,
-    ngx_str_t *condition)
+ngx_payment_fence_move(ngx_payment_fence_t *f,
+    const ngx_payment_fence_move_t *m, ngx_str_t *condition)
 {
-    ngx_payment_db_stmt_t  *insert;
+    f->moving = 1;
 
-    insert = ngx_payment_fence_add(f,
-            "INSERT INTO %s (" NGX_PAYMENT_ROW_ALL "%s) "
-            "SELECT " NGX_PAYMENT_ROW_ALL "%s FROM %s "
-            "WHERE " NGX_PAYMENT_FENCED " AND %V",
-            to, columns, values, from, condition);
+    (void) ngx_payment_fence_add(f,
+            "INSERT INTO %s (id, " NGX_PAYMENT_ROW_ALL "%s) "
+            "SELECT %s, " NGX_PAYMENT_ROW_ALL "%s FROM %s "
+            "WHERE " NGX_PAYMENT_FENCED " AND %V%s",
+            m->to, m->columns, m->id, m->values, m->from, condition,
+            m->insert_if);
 
     /* ROW_COUNT() is -1 after an insertion that failed */
 
     (void) ngx_payment_fence_add(f, "SET @f = IF(ROW_COUNT() >= 0, @f, 0)");
 
-    (void) ngx_payment_fence_add(f,
-            "DELETE FROM %s WHERE " NGX_PAYMENT_FENCED " AND %V",
-            from, condition);
-
-    return insert;
+    return ngx_payment_fence_add(f,
+            "DELETE FROM %s WHERE " NGX_PAYMENT_FENCED " AND %V%s",
+            m->from, condition, m->delete_if);
 }
 
 
@@ -354,6 +390,7 @@ ngx_payment_fence_collect(ngx_payment_fence_t *f, payment_event_state_e state,
     ngx_payment_assert(max <= NGX_PAYMENT_FENCE_IDS_MAX);
 
     n = 0;
+    f->youngest_us = 0;
 
     for (e = payment_inflight_first(&f->sh->table, state);
          e && n < max;
@@ -361,6 +398,7 @@ ngx_payment_fence_collect(ngx_payment_fence_t *f, payment_event_state_e state,
     {
         if (e->follower == followers) {
             f->ids[n++] = e->id;
+            f->youngest_us = ngx_max(f->youngest_us, e->created_us);
         }
     }
 
@@ -370,13 +408,12 @@ ngx_payment_fence_collect(ngx_payment_fence_t *f, payment_event_state_e state,
 }
 
 
-void
+ngx_uint_t
 ngx_payment_fence_condition(ngx_payment_fence_t *f, ngx_uint_t n,
     ngx_str_t *condition)
 {
     u_char            *p, *end;
-    ngx_uint_t         i, covered;
-    payment_event_t   *e;
+    ngx_uint_t         covered;
     payment_ranges_t   ranges;
 
     covered = payment_ranges_write(&ranges, f->ids, n, (char *) f->pieces,
@@ -396,14 +433,25 @@ ngx_payment_fence_condition(ngx_payment_fence_t *f, ngx_uint_t n,
                          ranges.singles);
     }
 
-    p = ngx_slprintf(p, end, ")");
+    p = ngx_slprintf(p, end, ") AND created_at <= " NGX_PAYMENT_FENCE_TIME,
+                     f->youngest_us);
 
     ngx_payment_assert(p < end);
 
     condition->data = f->condition;
     condition->len = p - f->condition;
 
-    for (i = 0; i < covered; i++) {
+    return covered;
+}
+
+
+void
+ngx_payment_fence_deleting(ngx_payment_fence_t *f, ngx_uint_t n)
+{
+    ngx_uint_t        i;
+    payment_event_t  *e;
+
+    for (i = 0; i < n; i++) {
         e = payment_inflight_find(&f->sh->table, f->ids[i]);
         payment_inflight_move(e, PAYMENT_EVENT_DELETING);
     }

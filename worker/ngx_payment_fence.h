@@ -26,13 +26,12 @@
 
 #define NGX_PAYMENT_FENCE_STMTS       8
 #define NGX_PAYMENT_FENCE_IDS_MAX     4000
-#define NGX_PAYMENT_FENCE_RETRY       200          /* ms, after an error */
 
 /* bytes of a condition: its ranges, its single ids, and what joins them */
 #define NGX_PAYMENT_FENCE_RANGES      (24 * 1024)
 #define NGX_PAYMENT_FENCE_SINGLES     (24 * 1024)
 #define NGX_PAYMENT_FENCE_CONDITION                                           \
-    (NGX_PAYMENT_FENCE_RANGES + NGX_PAYMENT_FENCE_SINGLES + 64)
+    (NGX_PAYMENT_FENCE_RANGES + NGX_PAYMENT_FENCE_SINGLES + 256)
 
 /* bytes of all statements of an exchange; two of them hold a condition */
 #define NGX_PAYMENT_FENCE_TEXT                                                \
@@ -41,6 +40,10 @@
 
 /* the condition of every statement that changes rows under the lease */
 #define NGX_PAYMENT_FENCED            "@f = 1 AND @@in_transaction = 1"
+
+/* when a row was written: takes Unix time in microseconds */
+#define NGX_PAYMENT_FENCE_TIME                                                \
+    "TIMESTAMP'1970-01-01 00:00:00' + INTERVAL %uL MICROSECOND"
 
 
 typedef enum {
@@ -57,7 +60,27 @@ typedef struct {
     ngx_int_t                  (*step)(void *part, uint64_t now_ms);
     void                       (*done)(void *part, ngx_uint_t lost);
     void                        *part;
+
+    /* a job that failed pauses, and the others go on */
+    uint64_t                     retry_at_ms;
+    ngx_uint_t                   failures;    /* in a row */
+    ngx_uint_t                   last_error;  /* logged */
 } ngx_payment_fence_job_t;
+
+
+/* How rows are moved from one table to another. */
+
+typedef struct {
+    const char                  *from;
+    const char                  *to;
+    const char                  *id;          /* an expression */
+    const char                  *columns;     /* what to has besides: ", a" */
+    const char                  *values;      /* and their values: ", 1" */
+
+    /* what is asked beside the condition, " AND a = 1", or nothing: "" */
+    const char                  *insert_if;
+    const char                  *delete_if;
+} ngx_payment_fence_move_t;
 
 
 typedef struct {
@@ -75,13 +98,15 @@ typedef struct {
     u_char                      *last;
 
     uint64_t                    *ids;
+    uint64_t                     youngest_us; /* of their rows, Unix time */
     u_char                      *pieces;      /* ranges, then single ids */
     u_char                      *condition;
 
     ngx_event_t                  kick;
     ngx_event_t                  retry;
-    uint64_t                     retry_at_ms; /* after an error */
     unsigned                     connected:1; /* once at least */
+    unsigned                     unfit:1;     /* the connection is given up */
+    unsigned                     moving:1;    /* the exchange moves rows */
 } ngx_payment_fence_t;
 
 
@@ -94,6 +119,9 @@ void ngx_payment_fence_close(ngx_payment_fence_t *f);
 void ngx_payment_fence_next(ngx_payment_fence_t *f);
 void ngx_payment_fence_soon(ngx_payment_fence_t *f);
 
+/* The server can't write: the connection is given up when it is free. */
+void ngx_payment_fence_give_up(ngx_payment_fence_t *f);
+
 /* For jobs: begin an exchange of plain statements, or a fenced one in which
  * the variables of set are NULL first; add statements; send them. */
 void ngx_payment_fence_begin(ngx_payment_fence_t *f);
@@ -104,24 +132,28 @@ void ngx_payment_fence_send(ngx_payment_fence_t *f);
 void ngx_payment_fence_commit(ngx_payment_fence_t *f);
 
 /*
- * Adds what moves rows of table from under condition into table to: the
- * insertion, which is returned, and the deletion, which depends on it.
- * Columns and values are those that to has beside the row's.
+ * Adds what moves rows of a table into another: the insertion, and the
+ * deletion, which is returned and depends on it.  The exchange is rolled back
+ * when the deletion fails, so that no row is ever in both or in neither.
  */
 ngx_payment_db_stmt_t *ngx_payment_fence_move(ngx_payment_fence_t *f,
-    const char *from, const char *to, const char *columns, const char *values,
-    ngx_str_t *condition);
+    const ngx_payment_fence_move_t *m, ngx_str_t *condition);
 
 /* Up to max events of a state, sorted by id, into f->ids; returns how many. */
 ngx_uint_t ngx_payment_fence_collect(ngx_payment_fence_t *f,
     payment_event_state_e state, ngx_uint_t followers, ngx_uint_t max);
 
 /*
- * "(id BETWEEN 1 AND 20 OR id IN (30,32))" of the first n of f->ids, as far
- * as the text fits.  Their events become DELETING.
+ * "(id BETWEEN 1 AND 20 OR id IN (30,32)) AND created_at <= '2026-11-28'" of
+ * the first n of the ids that were collected, as far as the text fits; returns
+ * how many they are.  The time is that of the youngest: an id that was given
+ * again since, after a TRUNCATE or the like, names a younger row.
  */
-void ngx_payment_fence_condition(ngx_payment_fence_t *f, ngx_uint_t n,
+ngx_uint_t ngx_payment_fence_condition(ngx_payment_fence_t *f, ngx_uint_t n,
     ngx_str_t *condition);
+
+/* The events of the first n of f->ids become DELETING. */
+void ngx_payment_fence_deleting(ngx_payment_fence_t *f, ngx_uint_t n);
 
 /*
  * Did a fenced exchange do what it should?  NGX_OK; else NGX_ERROR, the reason
@@ -129,5 +161,9 @@ void ngx_payment_fence_condition(ngx_payment_fence_t *f, ngx_uint_t n,
  */
 ngx_int_t ngx_payment_fence_check(ngx_payment_fence_t *f, ngx_uint_t lost,
     const char *phase);
+
+/* The same of an exchange that is not fenced. */
+ngx_int_t ngx_payment_fence_check_plain(ngx_payment_fence_t *f,
+    ngx_uint_t lost, const char *phase);
 
 #endif /* NGX_PAYMENT_FENCE_H */

@@ -150,6 +150,7 @@ ngx_payment_lease_drained(ngx_payment_outbox_shard_t *sh)
 {
     return payment_inflight_count(&sh->table, PAYMENT_EVENT_SENT) == 0
            && payment_inflight_count(&sh->table, PAYMENT_EVENT_ACKED) == 0
+           && payment_inflight_count(&sh->table, PAYMENT_EVENT_UNSURE) == 0
            && payment_inflight_count(&sh->table, PAYMENT_EVENT_DELETING) == 0;
 }
 
@@ -299,8 +300,8 @@ ngx_payment_lease_done(void *part, ngx_uint_t lost)
     looked = (l->look == NGX_PAYMENT_LEASE_LOOKING);
     l->look = NGX_PAYMENT_LEASE_LOOK_NONE;
 
-    if (ngx_payment_outbox_shard_check(sh, l->fence->stmts, l->fence->n, lost,
-                                       ngx_payment_lease_phases[l->action])
+    if (ngx_payment_fence_check_plain(l->fence, lost,
+                                      ngx_payment_lease_phases[l->action])
         == NGX_OK)
     {
         if (looked && ngx_payment_lease_value(l->answer) == 1) {

@@ -5,9 +5,10 @@
 #include "ngx_payment_outbox_shard.h"
 #include "ngx_payment_row.h"
 
+#include <mysqld_error.h>
 
-static void ngx_payment_outbox_shard_error(ngx_payment_outbox_shard_t *sh,
-    const char *phase, ngx_payment_db_stmt_t *stmt);
+
+static ngx_uint_t ngx_payment_outbox_shard_unfit(ngx_uint_t error);
 
 
 ngx_int_t
@@ -28,41 +29,59 @@ ngx_payment_outbox_shard_init(ngx_payment_outbox_shard_t *sh, size_t capacity)
 ngx_int_t
 ngx_payment_outbox_shard_check(ngx_payment_outbox_shard_t *sh,
     ngx_payment_db_stmt_t *stmts, ngx_uint_t n, ngx_uint_t lost,
-    const char *phase)
+    const char *phase, ngx_uint_t *last)
 {
-    ngx_payment_db_stmt_t  *stmt;
+    ngx_payment_db_stmt_t  *failed;
 
-    stmt = lost ? NULL : ngx_payment_db_error_of(stmts, n);
+    failed = lost ? NULL : ngx_payment_db_error_of(stmts, n);
 
-    if (!lost && stmt == NULL) {
+    if (!lost && failed == NULL) {
+        *last = 0;
         return NGX_OK;
     }
 
     (void) ngx_atomic_fetch_add(&sh->stats->errors, 1);
 
-    if (stmt) {
-        ngx_payment_outbox_shard_error(sh, phase, stmt);
+    if (failed == NULL) {
+        /* the connection's loss is in the log */
+        return NGX_ERROR;
+    }
+
+    if (*last != failed->error) {
+        *last = failed->error;
+
+        ngx_log_error(NGX_LOG_ERR, sh->log, 0,
+                      "payment outbox: shard \"%V\": %s failed: (%ui) %s",
+                      &sh->shard->name, phase, failed->error,
+                      failed->message);
+    }
+
+    if (ngx_payment_outbox_shard_unfit(failed->error)) {
+        sh->handlers->unfit(sh->data);
     }
 
     return NGX_ERROR;
 }
 
 
-/* One line for each change of the error: a storm of equal ones is counted. */
+/* Does the error say that this server can't write, whatever it is asked? */
 
-static void
-ngx_payment_outbox_shard_error(ngx_payment_outbox_shard_t *sh,
-    const char *phase, ngx_payment_db_stmt_t *stmt)
+static ngx_uint_t
+ngx_payment_outbox_shard_unfit(ngx_uint_t error)
 {
-    if (sh->last_error == stmt->error) {
-        return;
-    }
+    return ngx_payment_db_classify(error) == NGX_PAYMENT_DB_UNFIT
+           || error == ER_UNKNOWN_COM_ERROR;     /* Galera, not Primary */
+}
 
-    sh->last_error = stmt->error;
 
-    ngx_log_error(NGX_LOG_ERR, sh->log, 0,
-                  "payment outbox: shard \"%V\": %s failed: (%ui) %s",
-                  &sh->shard->name, phase, stmt->error, stmt->message);
+ngx_msec_t
+ngx_payment_outbox_shard_pause(ngx_uint_t failures)
+{
+    ngx_msec_t  pause;
+
+    pause = NGX_PAYMENT_OUTBOX_RETRY_MIN << ngx_min(failures - 1, 8);
+
+    return ngx_min(pause, NGX_PAYMENT_OUTBOX_RETRY_MAX);
 }
 
 

@@ -37,6 +37,10 @@
 
 #define NGX_PAYMENT_SQL_SIZE          2048     /* bytes of a short statement */
 
+/* ms, after a failure of the database, doubled with each that follows */
+#define NGX_PAYMENT_OUTBOX_RETRY_MIN  200
+#define NGX_PAYMENT_OUTBOX_RETRY_MAX  1600
+
 
 /* this life of the helper, as the lease's table knows it */
 
@@ -64,20 +68,26 @@ typedef struct {
      * may mean another row than before. */
     void   (*connected)(void *data, ngx_payment_db_t *db, ngx_uint_t again);
 
+    /* the server at the other end can't write now: another may */
+    void   (*unfit)(void *data);
+
     /* the lease came; or it went, by time, by another node, or given back */
     void   (*leased)(void *data);
     void   (*unleased)(void *data);
 
-    /* the reader: rows were read; what is read does not fit any more; an
-     * acknowledged event's row was found again, so it can be deleted */
+    /* the reader: rows were read; what is read does not fit any more */
     void   (*read)(void *data);
     void   (*overrun)(void *data);
 
-    /* deletions have ended, well or not */
+    /* deletions have ended, well or not, or there are more of them to do */
     void   (*deleted)(void *data);
 
-    /* dead letters were moved, moved: NGX_OK, or not */
-    void   (*moved)(void *data, ngx_int_t moved);
+    /* The move of dead letters has ended; it may have been carried out, even
+     * if nothing is known of it. */
+    void   (*moved)(void *data);
+
+    /* The replay is about to begin; 0: nobody waits for it any more. */
+    ngx_uint_t  (*replaying)(void *data);
 
     /* NGX_OK; NGX_DECLINED: there is no such dead letter; NGX_ERROR */
     void   (*replayed)(void *data, ngx_int_t replayed);
@@ -98,7 +108,8 @@ typedef struct {
     payment_inflight_t           table;
     payment_lease_t              lease;
 
-    ngx_uint_t                   last_error;  /* of the database, logged */
+    ngx_uint_t                   server;      /* that rows are changed on */
+    ngx_uint_t                   doubts;      /* ids changed their meaning */
     unsigned                     reading:1;   /* rows may still be shown */
 } ngx_payment_outbox_shard_t;
 
@@ -108,11 +119,15 @@ ngx_int_t ngx_payment_outbox_shard_init(ngx_payment_outbox_shard_t *sh,
 
 /*
  * Did all statements of an exchange succeed?  NGX_OK; else NGX_ERROR, the
- * failure is counted, and logged when it is another than the last one.
+ * failure is counted, and logged when its error is another than the last one
+ * of whoever keeps it in *last.
  */
 ngx_int_t ngx_payment_outbox_shard_check(ngx_payment_outbox_shard_t *sh,
     ngx_payment_db_stmt_t *stmts, ngx_uint_t n, ngx_uint_t lost,
-    const char *phase);
+    const char *phase, ngx_uint_t *last);
+
+/* The pause after so many failures in a row, one at least; in ms. */
+ngx_msec_t ngx_payment_outbox_shard_pause(ngx_uint_t failures);
 
 /* Forgets an event; its row may be shown once more by the read under way. */
 void ngx_payment_outbox_shard_forget(ngx_payment_outbox_shard_t *sh,

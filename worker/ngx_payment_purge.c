@@ -118,8 +118,8 @@ ngx_payment_purge_done(void *part, ngx_uint_t lost)
 
     now = ngx_payment_clock_ms();
 
-    if (ngx_payment_outbox_shard_check(p->sh, p->fence->stmts, p->fence->n,
-                                       lost, "purging idempotency keys")
+    if (ngx_payment_fence_check_plain(p->fence, lost,
+                                      "purging idempotency keys")
         != NGX_OK)
     {
         /* the step once more, later */

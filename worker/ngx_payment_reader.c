@@ -28,7 +28,8 @@ static void ngx_payment_reader_set_state(ngx_payment_reader_t *rd,
     ngx_payment_reader_state_e state);
 static void ngx_payment_reader_timer(ngx_event_t *ev);
 static void ngx_payment_reader_next(ngx_payment_reader_t *rd);
-static ngx_uint_t ngx_payment_reader_allowed(ngx_payment_reader_t *rd);
+static ngx_uint_t ngx_payment_reader_allowed(ngx_payment_reader_t *rd,
+    uint64_t now_ns);
 static ngx_uint_t ngx_payment_reader_room(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_ask_wanted(ngx_payment_reader_t *rd);
 static const char *ngx_payment_reader_blocked(ngx_payment_reader_t *rd);
@@ -50,15 +51,14 @@ static void ngx_payment_reader_take_wanted(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_vanished(ngx_payment_reader_t *rd,
     payment_event_t *e);
 static ngx_uint_t ngx_payment_reader_take_next(ngx_payment_reader_t *rd);
-static ngx_int_t ngx_payment_reader_verify(ngx_payment_reader_t *rd,
-    payment_event_t *e, MYSQL_ROW row, unsigned long *lengths);
-static void ngx_payment_reader_verified(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_take_head(ngx_payment_reader_t *rd,
     uint64_t now_ns);
 static void ngx_payment_reader_take_max(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_take_dead(ngx_payment_reader_t *rd);
 static ngx_int_t ngx_payment_reader_event(ngx_payment_reader_t *rd,
     payment_event_t *e, MYSQL_ROW columns, unsigned long *lengths);
+static void ngx_payment_reader_forget_refusals(ngx_payment_reader_t *rd,
+    payment_event_t *e);
 static void ngx_payment_reader_adapt(ngx_payment_reader_t *rd,
     ngx_uint_t rows, uint64_t first);
 static void ngx_payment_reader_pause(ngx_payment_reader_t *rd,
@@ -143,6 +143,14 @@ ngx_payment_reader_ready(ngx_payment_db_t *db)
     rd->connected = 1;
 
     ngx_payment_reader_next(rd);
+}
+
+
+void
+ngx_payment_reader_give_up(ngx_payment_reader_t *rd)
+{
+    rd->unfit = 1;
+    ngx_payment_reader_soon(rd);
 }
 
 
@@ -269,11 +277,19 @@ ngx_payment_reader_next(ngx_payment_reader_t *rd)
 {
     uint64_t  now;
 
-    if (!ngx_payment_reader_allowed(rd)) {
+    if (rd->db.state == NGX_PAYMENT_DB_IDLE
+        && (rd->unfit || !ngx_payment_db_fit(&rd->db)))
+    {
+        rd->unfit = 0;
+        ngx_payment_db_reset(&rd->db);
         return;
     }
 
     now = ngx_payment_clock_ns();
+
+    if (!ngx_payment_reader_allowed(rd, now)) {
+        return;
+    }
 
     rd->n = 0;
     ngx_memzero(rd->asked, sizeof(rd->asked));
@@ -320,12 +336,17 @@ ngx_payment_reader_next(ngx_payment_reader_t *rd)
 
 
 static ngx_uint_t
-ngx_payment_reader_allowed(ngx_payment_reader_t *rd)
+ngx_payment_reader_allowed(ngx_payment_reader_t *rd, uint64_t now_ns)
 {
-    return rd->sh->state == NGX_PAYMENT_RELAY_RUNNING
-           && rd->sh->lease.state == PAYMENT_LEASE_HELD
+    ngx_payment_outbox_shard_t *sh = rd->sh;
+
+    return sh->state == NGX_PAYMENT_RELAY_RUNNING
+           && sh->lease.state == PAYMENT_LEASE_HELD
            && rd->db.state == NGX_PAYMENT_DB_IDLE
-           && rd->state == NGX_PAYMENT_READER_IDLE;
+           && rd->db.server == sh->server
+           && rd->state == NGX_PAYMENT_READER_IDLE
+           && payment_inflight_count(&sh->table, PAYMENT_EVENT_UNSURE) == 0
+           && now_ns / 1000000 >= rd->retry_at_ms;
 }
 
 
@@ -567,15 +588,22 @@ ngx_payment_reader_done(ngx_payment_db_t *db, ngx_uint_t lost)
     ngx_payment_reader_set_state(rd, NGX_PAYMENT_READER_IDLE);
 
     if (ngx_payment_outbox_shard_check(sh, rd->stmts, rd->n, lost,
-                                       "reading events")
+                                       "reading events", &rd->last_error)
         != NGX_OK)
     {
-        /* the next tick, or ready(), tries again */
+        /* a tick, or ready(), tries again */
+
+        if (!lost) {
+            rd->failures++;
+            rd->retry_at_ms = now / 1000000
+                              + ngx_payment_outbox_shard_pause(rd->failures);
+        }
+
         ngx_payment_reader_forget_gone(rd);
         return;
     }
 
-    sh->last_error = 0;
+    rd->failures = 0;
 
     if (stale || sh->state != NGX_PAYMENT_RELAY_RUNNING) {
         ngx_payment_reader_forget_gone(rd);
@@ -707,15 +735,7 @@ ngx_payment_reader_take_next(ngx_payment_reader_t *rd)
         first = first ? first : id;
         rows++;
 
-        e = payment_inflight_find(table, id);
-
-        if (e && e->state == PAYMENT_EVENT_UNSURE
-            && ngx_payment_reader_verify(rd, e, row, lengths) != NGX_OK)
-        {
-            e = NULL;
-        }
-
-        if (e == NULL) {
+        if (payment_inflight_find(table, id) == NULL) {
             e = payment_inflight_add(table, id, PAYMENT_EVENT_WANTED);
             if (e == NULL) {
                 return rows;
@@ -737,61 +757,7 @@ ngx_payment_reader_take_next(ngx_payment_reader_t *rd)
 
     ngx_payment_reader_adapt(rd, rows, first);
 
-    if (!rd->full) {
-        ngx_payment_reader_verified(rd);
-    }
-
     return rows;
-}
-
-
-/*
- * The row of an event that was acknowledged, and may be another's meanwhile.
- * NGX_OK: it is the same, and can be deleted.  NGX_DECLINED: the id was given
- * to another event, which is new; the old one is forgotten.
- */
-
-static ngx_int_t
-ngx_payment_reader_verify(ngx_payment_reader_t *rd, payment_event_t *e,
-    MYSQL_ROW row, unsigned long *lengths)
-{
-    uint64_t  payment, version;
-
-    payment = payment_inflight_hash(row[NGX_PAYMENT_ROW_AGGREGATEID],
-                                    lengths[NGX_PAYMENT_ROW_AGGREGATEID]);
-    version = ngx_payment_row_number(row[NGX_PAYMENT_ROW_VERSION]);
-
-    if (e->payment == payment && e->version == version) {
-        payment_inflight_move(e, PAYMENT_EVENT_ACKED);
-        return NGX_OK;
-    }
-
-    ngx_log_error(NGX_LOG_WARN, rd->sh->log, 0,
-                  "payment outbox: shard \"%V\": the database has lost event "
-                  "%uL, which was published, and given its id to another",
-                  &rd->sh->shard->name, e->id);
-
-    payment_inflight_remove(e);
-
-    return NGX_DECLINED;
-}
-
-
-/*
- * The table was read to its end.  A row that was not found was deleted by a
- * transaction whose answer was lost, or the database lost it.
- */
-
-static void
-ngx_payment_reader_verified(ngx_payment_reader_t *rd)
-{
-    payment_event_t  *e;
-
-    while ((e = payment_inflight_first(&rd->sh->table, PAYMENT_EVENT_UNSURE))
-           != NULL)
-    {
-        payment_inflight_remove(e);
-    }
 }
 
 
@@ -883,6 +849,7 @@ static ngx_int_t
 ngx_payment_reader_event(ngx_payment_reader_t *rd, payment_event_t *e,
     MYSQL_ROW columns, unsigned long *lengths)
 {
+    uint64_t                     payment;
     ngx_payment_row_t           *row;
     ngx_payment_outbox_shard_t  *sh;
 
@@ -890,8 +857,16 @@ ngx_payment_reader_event(ngx_payment_reader_t *rd, payment_event_t *e,
 
     row = ngx_payment_row_create(columns, lengths, sh->log);
     if (row == NULL) {
-        payment_inflight_remove(e);
+        ngx_payment_outbox_shard_forget(sh, e);
         return NGX_ERROR;
+    }
+
+    payment = payment_inflight_hash(row->aggregateid.data,
+                                    row->aggregateid.len);
+
+    if (e->attempts && (e->payment != payment || e->version != row->version)) {
+        /* what was refused is gone, and its id another's */
+        ngx_payment_reader_forget_refusals(rd, e);
     }
 
     (void) ngx_atomic_fetch_add(&sh->stats->read, 1);
@@ -901,8 +876,7 @@ ngx_payment_reader_event(ngx_payment_reader_t *rd, payment_event_t *e,
     e->asked = 0;
     e->version = row->version;
     e->created_us = row->created_us;
-    e->payment = payment_inflight_hash(row->aggregateid.data,
-                                       row->aggregateid.len);
+    e->payment = payment;
     e->merchant = payment_inflight_hash(row->merchant.data, row->merchant.len);
 
     /* the column after those of the row: it is to follow a dead letter */
@@ -919,6 +893,21 @@ ngx_payment_reader_event(ngx_payment_reader_t *rd, payment_event_t *e,
                                          : PAYMENT_EVENT_READY);
 
     return NGX_OK;
+}
+
+
+/* The event is a new one, which was seen just now. */
+
+static void
+ngx_payment_reader_forget_refusals(ngx_payment_reader_t *rd,
+    payment_event_t *e)
+{
+    if (e->occupies) {
+        (void) payment_inflight_vacate(e);
+    }
+
+    e->attempts = 0;
+    e->gate = rd->heads + 1;
 }
 
 

@@ -17,6 +17,10 @@
  * commits something itself before they are handed out (the barrier): when that
  * is on disk, so is all that was to be seen before.
  *
+ * Nothing is read while the connection on which rows are deleted is with
+ * another server, nor while published events are UNSURE: an id that hides a
+ * row would hide it from the look at the head, too.
+ *
  * Owner: the helper process.
  * Limits: one exchange in flight; as many rows as fit into the shard's table
  * and NGX_PAYMENT_READER_HELD, and the one read that goes beyond it; looking
@@ -104,7 +108,12 @@ typedef struct {
     uint64_t                     density;     /* rows in 1024 ids, about */
 
     ngx_payment_reader_dead_e    dead;
+    uint64_t                     retry_at_ms; /* after a failure */
+    ngx_uint_t                   failures;    /* in a row */
+    ngx_uint_t                   last_error;  /* of the database, logged */
+
     unsigned                     connected:1; /* once at least */
+    unsigned                     unfit:1;     /* the connection is given up */
     unsigned                     again:1;     /* the bell rang meanwhile */
     unsigned                     full:1;      /* the last read came back full */
     unsigned                     starved:1;   /* the table had no room */
@@ -126,6 +135,9 @@ void ngx_payment_reader_wake(ngx_payment_reader_t *rd);
 void ngx_payment_reader_tick(ngx_payment_reader_t *rd, uint64_t now_ns);
 void ngx_payment_reader_soon(ngx_payment_reader_t *rd);
 void ngx_payment_reader_more(ngx_payment_reader_t *rd);
+
+/* The server can't write: the connection is given up when it is free. */
+void ngx_payment_reader_give_up(ngx_payment_reader_t *rd);
 
 /* Begin at the head; what is being read is dropped. */
 void ngx_payment_reader_rewind(ngx_payment_reader_t *rd);

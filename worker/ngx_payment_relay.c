@@ -18,6 +18,7 @@
 #define NGX_PAYMENT_RELAY_BACKOFF_MIN_NS   (100 * 1000000ULL)
 #define NGX_PAYMENT_RELAY_BACKOFF_MAX_NS   (2000 * 1000000ULL)
 #define NGX_PAYMENT_RELAY_ATTEMPTS_MAX  1000 /* counted of an event */
+#define NGX_PAYMENT_RELAY_UNFIT       1000   /* ms between two of give_up() */
 #define NGX_PAYMENT_RELAY_PROBES      64     /* at a time, in HALF_OPEN */
 #define NGX_PAYMENT_RELAY_SUSPECTS    64     /* read again at a time */
 #define NGX_PAYMENT_RELAY_ALONE       16     /* before others have a turn */
@@ -27,12 +28,14 @@ static void ngx_payment_relay_init_jobs(ngx_payment_relay_t *r);
 
 static void ngx_payment_relay_connected(void *data, ngx_payment_db_t *db,
     ngx_uint_t again);
+static void ngx_payment_relay_unfit(void *data);
 static void ngx_payment_relay_leased(void *data);
 static void ngx_payment_relay_unleased(void *data);
 static void ngx_payment_relay_read(void *data);
 static void ngx_payment_relay_overrun(void *data);
 static void ngx_payment_relay_deleted(void *data);
-static void ngx_payment_relay_moved(void *data, ngx_int_t moved);
+static void ngx_payment_relay_moved(void *data);
+static ngx_uint_t ngx_payment_relay_replaying(void *data);
 static void ngx_payment_relay_replayed(void *data, ngx_int_t replayed);
 
 static ngx_uint_t ngx_payment_relay_may_send(ngx_payment_relay_t *r,
@@ -57,18 +60,22 @@ static void ngx_payment_relay_unpark(ngx_payment_relay_t *r,
 static void ngx_payment_relay_forget_unsent(ngx_payment_relay_t *r);
 static void ngx_payment_relay_rewound(ngx_payment_relay_t *r);
 static void ngx_payment_relay_doubt(ngx_payment_relay_t *r);
+static void ngx_payment_relay_forget_troubled(ngx_payment_relay_t *r);
+static void ngx_payment_relay_forget_followers(ngx_payment_relay_t *r);
 static void ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns);
 static ngx_uint_t ngx_payment_relay_backlog(ngx_payment_relay_t *r);
 
 
 static const ngx_payment_outbox_shard_handlers_t  ngx_payment_relay_handlers = {
     ngx_payment_relay_connected,
+    ngx_payment_relay_unfit,
     ngx_payment_relay_leased,
     ngx_payment_relay_unleased,
     ngx_payment_relay_read,
     ngx_payment_relay_overrun,
     ngx_payment_relay_deleted,
     ngx_payment_relay_moved,
+    ngx_payment_relay_replaying,
     ngx_payment_relay_replayed
 };
 
@@ -139,22 +146,25 @@ ngx_payment_relay_init_jobs(ngx_payment_relay_t *r)
 
     ngx_payment_fence_job_t  jobs[] = {
         { NGX_PAYMENT_FENCE_ANY, ngx_payment_lease_step,
-          ngx_payment_lease_done, &r->lease },
+          ngx_payment_lease_done, &r->lease, 0, 0, 0 },
+
+        { NGX_PAYMENT_FENCE_OURS, ngx_payment_delete_look_step,
+          ngx_payment_delete_look_done, &r->deletion, 0, 0, 0 },
 
         { NGX_PAYMENT_FENCE_OURS, ngx_payment_delete_step,
-          ngx_payment_delete_done, &r->deletion },
+          ngx_payment_delete_done, &r->deletion, 0, 0, 0 },
 
         { NGX_PAYMENT_FENCE_OURS, ngx_payment_dead_step,
-          ngx_payment_dead_done, &r->dead },
+          ngx_payment_dead_done, &r->dead, 0, 0, 0 },
 
         { NGX_PAYMENT_FENCE_HELD, ngx_payment_dead_replay_step,
-          ngx_payment_dead_replay_done, &r->dead },
+          ngx_payment_dead_replay_done, &r->dead, 0, 0, 0 },
 
         { NGX_PAYMENT_FENCE_HELD, ngx_payment_archive_step,
-          ngx_payment_archive_done, &r->archive },
+          ngx_payment_archive_done, &r->archive, 0, 0, 0 },
 
         { NGX_PAYMENT_FENCE_HELD, ngx_payment_purge_step,
-          ngx_payment_purge_done, &r->purge }
+          ngx_payment_purge_done, &r->purge, 0, 0, 0 }
     };
 
     ngx_memcpy(r->jobs, jobs, sizeof(jobs));
@@ -194,17 +204,37 @@ ngx_payment_relay_connected(void *data, ngx_payment_db_t *db,
 {
     ngx_payment_relay_t *r = data;
 
-    if (r->server != db->server) {
-        r->anew = (again || r->sh.state != NGX_PAYMENT_RELAY_STOPPED);
-        r->server = db->server;
-
-    } else if (!again) {
+    if (r->server == db->server && !again) {
         return;
     }
 
-    r->doubt = 1;
+    r->server = db->server;
 
-    ngx_payment_relay_rewind(r);
+    ngx_payment_relay_doubt(r);
+}
+
+
+/* Both connections leave the server, so that they meet at the next one. */
+
+static void
+ngx_payment_relay_unfit(void *data)
+{
+    ngx_payment_relay_t *r = data;
+
+    uint64_t  now;
+
+    now = ngx_payment_clock_ms();
+
+    /* one that lets itself be connected to is not left again at once */
+
+    if (now < r->give_up_at_ms) {
+        return;
+    }
+
+    r->give_up_at_ms = now + NGX_PAYMENT_RELAY_UNFIT;
+
+    ngx_payment_fence_give_up(&r->fence);
+    ngx_payment_reader_give_up(&r->reader);
 }
 
 
@@ -219,12 +249,11 @@ ngx_payment_relay_leased(void *data)
 
     /*
      * An epoch that follows our last one directly says that nobody had the
-     * lease in between: what Kafka acknowledged then is still to be deleted.
-     * Else what we know is stale.
+     * lease in between: what we know is still so.
      */
 
     if (epoch != r->last_epoch + 1) {
-        r->anew = 1;
+        ngx_payment_relay_doubt(r);
     }
 
     r->last_epoch = epoch;
@@ -298,15 +327,21 @@ ngx_payment_relay_deleted(void *data)
 
 
 static void
-ngx_payment_relay_moved(void *data, ngx_int_t moved)
+ngx_payment_relay_moved(void *data)
 {
     ngx_payment_relay_t *r = data;
 
-    if (moved == NGX_OK) {
-        ngx_payment_reader_block(&r->reader);
-    }
-
+    ngx_payment_reader_block(&r->reader);
     ngx_payment_relay_pump(r);
+}
+
+
+static ngx_uint_t
+ngx_payment_relay_replaying(void *data)
+{
+    ngx_payment_relay_t *r = data;
+
+    return ngx_payment_command_begin(&r->all->command);
 }
 
 
@@ -322,7 +357,9 @@ ngx_payment_relay_replayed(void *data, ngx_int_t replayed)
                                : NGX_PAYMENT_COMMAND_FAILED);
 
     if (replayed == NGX_OK) {
-        /* what was read before knows nothing of the rows that came back */
+        /* what was read before knows nothing of the rows that came back, and
+         * what was to follow them into the dead letters is free */
+        ngx_payment_relay_forget_followers(r);
         ngx_payment_relay_rewind(r);
     }
 }
@@ -645,7 +682,8 @@ ngx_payment_relay_acked(ngx_payment_relay_t *r, payment_event_t *e)
     r->failures = 0;
 
     (void) payment_inflight_vacate(e);
-    payment_inflight_move(e, PAYMENT_EVENT_ACKED);
+    payment_inflight_move(e, r->doubt ? PAYMENT_EVENT_UNSURE
+                                      : PAYMENT_EVENT_ACKED);
 
     ngx_payment_delete_acked(&r->deletion);
 }
@@ -839,15 +877,10 @@ ngx_payment_relay_rewound(ngx_payment_relay_t *r)
     uint64_t               wait;
     payment_lease_state_e  lease;
 
-    if (r->anew) {
-        payment_inflight_forget(&r->sh.table);
-
-    } else if (r->doubt) {
-        ngx_payment_relay_doubt(r);
+    if (r->doubt) {
+        r->doubt = 0;
+        ngx_payment_relay_forget_troubled(r);
     }
-
-    r->anew = 0;
-    r->doubt = 0;
 
     lease = r->sh.lease.state;
 
@@ -871,11 +904,36 @@ ngx_payment_relay_rewound(ngx_payment_relay_t *r)
 }
 
 
-/* Ids may mean other rows now: what was found out about events is forgotten,
- * and what Kafka has is UNSURE until its row was seen again. */
+/*
+ * Ids may mean other rows now: what was found out about events is forgotten,
+ * and what Kafka has, or will have of what is in flight, is UNSURE until its
+ * row was seen again.  There may also be dead letters that we don't know of.
+ */
 
 static void
 ngx_payment_relay_doubt(ngx_payment_relay_t *r)
+{
+    payment_event_t     *e;
+    payment_inflight_t  *table;
+
+    table = &r->sh.table;
+
+    r->sh.doubts++;
+    r->doubt = (payment_inflight_count(table, PAYMENT_EVENT_SENT) != 0);
+
+    ngx_payment_relay_forget_troubled(r);
+
+    while ((e = payment_inflight_first(table, PAYMENT_EVENT_ACKED)) != NULL) {
+        payment_inflight_move(e, PAYMENT_EVENT_UNSURE);
+    }
+
+    ngx_payment_reader_block(&r->reader);
+    ngx_payment_relay_rewind(r);
+}
+
+
+static void
+ngx_payment_relay_forget_troubled(ngx_payment_relay_t *r)
 {
     ngx_uint_t           i;
     payment_event_t     *e;
@@ -892,9 +950,23 @@ ngx_payment_relay_doubt(ngx_payment_relay_t *r)
             ngx_payment_outbox_shard_forget(&r->sh, e);
         }
     }
+}
 
-    while ((e = payment_inflight_first(table, PAYMENT_EVENT_ACKED)) != NULL) {
-        payment_inflight_move(e, PAYMENT_EVENT_UNSURE);
+
+static void
+ngx_payment_relay_forget_followers(ngx_payment_relay_t *r)
+{
+    payment_event_t  *e, *next;
+
+    for (e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_DEAD);
+         e;
+         e = next)
+    {
+        next = e->next;
+
+        if (e->follower) {
+            ngx_payment_outbox_shard_forget(&r->sh, e);
+        }
     }
 }
 

@@ -25,7 +25,7 @@
 #include "ngx_payment_reader.h"
 
 
-#define NGX_PAYMENT_RELAY_JOBS        6
+#define NGX_PAYMENT_RELAY_JOBS        7
 
 
 typedef struct ngx_payment_relay_s   ngx_payment_relay_t;
@@ -47,13 +47,11 @@ struct ngx_payment_relay_s {
 
     uint64_t                     resume_at_ns;  /* after a failure */
     uint64_t                     last_epoch;    /* of the latest lease */
+    uint64_t                     give_up_at_ms; /* a server, at the earliest */
     ngx_uint_t                   failures;      /* in a row */
     ngx_uint_t                   alone;         /* suspects tried in a row */
-    ngx_uint_t                   server;        /* the one that we know */
-
-    /* what to make, when rewound, of what is known */
-    unsigned                     anew:1;        /* forget all of it */
-    unsigned                     doubt:1;       /* look at the rows again */
+    ngx_uint_t                   server;        /* that ids were learnt on */
+    unsigned                     doubt:1;       /* of what is in flight */
 };
 
 

@@ -34,9 +34,10 @@ typedef enum {
     NGX_PAYMENT_ROW_COLUMNS_N
 } ngx_payment_row_column_e;
 
-/* all columns of outbox_event, for copying rows from table to table */
+/* all columns of outbox_event but the id, for copying rows from table to
+ * table */
 #define NGX_PAYMENT_ROW_ALL                                                   \
-    "id, aggregatetype, aggregateid, type, merchant_id, version, created_at, " \
+    "aggregatetype, aggregateid, type, merchant_id, version, created_at, " \
     "traceparent, payload"
 
 /* "2026-11-22T18:00:00.123456Z" */

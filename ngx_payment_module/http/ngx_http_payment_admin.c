@@ -65,6 +65,7 @@ typedef struct {
     ngx_event_t                    timer;
     ngx_atomic_uint_t              command;    /* 0: none is under way */
     ngx_msec_t                     command_until;
+    ngx_uint_t                     begun;      /* waited for longer */
     uint64_t                       ids[NGX_HTTP_PAYMENT_ADMIN_PAYMENTS];
     ngx_uint_t                     n;          /* ids */
     ngx_uint_t                     done;       /* ids carried out */
@@ -749,6 +750,7 @@ ngx_http_payment_admin_command(ngx_http_payment_admin_t *a)
     }
 
     a->command = command;
+    a->begun = 0;
     a->command_until = ngx_current_msec + NGX_HTTP_PAYMENT_ADMIN_COMMAND;
 
     ngx_payment_doorbell_ring(a->pmcf->outbox.doorbell,
@@ -770,15 +772,36 @@ ngx_http_payment_admin_look(ngx_event_t *ev)
     ngx_http_payment_admin_t *a = ev->data;
 
     ngx_int_t                    rc;
-    ngx_atomic_uint_t            result;
+    ngx_atomic_uint_t            command, result;
     ngx_payment_helper_stats_t  *h;
 
     h = &a->pmcf->writer.stats->helper;
+    command = h->command;
 
-    if (h->command == a->command) {
+    if ((command & ~NGX_PAYMENT_COMMAND_BEGUN) == a->command) {
 
         if ((ngx_msec_int_t) (a->command_until - ngx_current_msec) > 0) {
             ngx_add_timer(&a->timer, NGX_HTTP_PAYMENT_ADMIN_LOOK);
+            return;
+        }
+
+        if (command != a->command) {
+
+            /* it can't be taken back, and ends within its statement's time */
+
+            if (!a->begun) {
+                a->begun = 1;
+                a->command_until += NGX_HTTP_PAYMENT_ADMIN_COMMAND;
+                ngx_add_timer(&a->timer, NGX_HTTP_PAYMENT_ADMIN_LOOK);
+                return;
+            }
+
+            a->command = 0;
+            ngx_http_payment_admin_finish(a,
+                ngx_http_payment_admin_fail(a, PAYMENT_UNAVAILABLE, NULL,
+                                            "the command is being carried "
+                                            "out, and its outcome is not "
+                                            "known yet"));
             return;
         }
 

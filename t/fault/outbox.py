@@ -101,6 +101,12 @@ class Kafka:
         admin = AdminClient({'bootstrap.servers': self.address})
         admin.incremental_alter_configs([resource])[resource].result(20)
 
+        # the broker follows its controller
+        wait_for(lambda: all(
+            admin.describe_configs([resource])[resource].result(20)
+            [name.replace('_', '.')].value == str(value)
+            for name, value in config.items()), 20, "the topic's settings")
+
     def consumer(self):
         return confluent_kafka.Consumer({
             'bootstrap.servers': self.address, 'group.id': str(uuid.uuid4()),

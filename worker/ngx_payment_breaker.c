@@ -135,6 +135,16 @@ ngx_payment_breaker_probing(ngx_payment_breaker_t *b)
 
 
 ngx_uint_t
+ngx_payment_breaker_refuses(ngx_payment_breaker_t *b, uint64_t now_ns)
+{
+    return b->on
+           && (b->rules.state == PAYMENT_BREAKER_FORCED_OPEN
+               || (b->rules.state == PAYMENT_BREAKER_OPEN
+                   && now_ns < b->rules.wait_until_ns));
+}
+
+
+ngx_uint_t
 ngx_payment_breaker_opened(ngx_payment_breaker_t *b)
 {
     payment_breaker_state_e  state;

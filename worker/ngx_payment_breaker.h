@@ -60,6 +60,10 @@ void ngx_payment_breaker_presume(ngx_payment_breaker_t *b, uint64_t now_ns,
 /* Are permits for probes only? */
 ngx_uint_t ngx_payment_breaker_probing(ngx_payment_breaker_t *b);
 
+/* Would it refuse an event now? */
+ngx_uint_t ngx_payment_breaker_refuses(ngx_payment_breaker_t *b,
+    uint64_t now_ns);
+
 /* Did it open, or was it forced open, since this was asked the last time? */
 ngx_uint_t ngx_payment_breaker_opened(ngx_payment_breaker_t *b);
 

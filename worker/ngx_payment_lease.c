@@ -106,9 +106,10 @@ ngx_payment_lease_step(void *part, uint64_t now_ms)
 
     sh = l->sh;
 
-    if (sh->lease.state == PAYMENT_LEASE_DRAINING
-        && ngx_payment_lease_drained(sh))
-    {
+    if (sh->lease.state != PAYMENT_LEASE_DRAINING) {
+        l->drain_until_ms = now_ms + sh->node->rules.conf.at_most_ms;
+
+    } else if (ngx_payment_lease_drained(sh) || now_ms >= l->drain_until_ms) {
         payment_lease_on_drained(&sh->lease, now_ms);
     }
 
@@ -246,10 +247,10 @@ ngx_payment_lease_beat(ngx_payment_lease_t *l)
             "INSERT INTO outbox_lease (name, lock_until, locked_at, "
             "locked_by, epoch, owner_uuid) VALUES ('node/%s', "
             "UTC_TIMESTAMP(3) + INTERVAL %uL000 MICROSECOND, "
-            "UTC_TIMESTAMP(3), '%s', %uD, '%s') ON DUPLICATE KEY UPDATE "
+            "UTC_TIMESTAMP(3), '%s', %uL, '%s') ON DUPLICATE KEY UPDATE "
             "lock_until = VALUES(lock_until), epoch = VALUES(epoch)",
             node->rules.uuid, node->rules.times.alive_ms, node->host,
-            node->rules.held, node->rules.uuid);
+            payment_lease_told(&l->sh->lease), node->rules.uuid);
 
     l->answer = ngx_payment_fence_add(l->fence,
             "SELECT name, epoch, owner_uuid FROM outbox_lease "
@@ -406,6 +407,7 @@ ngx_payment_lease_view(ngx_payment_lease_t *l, uint64_t now_ms)
 {
     ngx_uint_t                   present, ours;
     MYSQL_ROW                    row;
+    payment_lease_state_e        before;
     ngx_payment_outbox_shard_t  *sh;
 
     sh = l->sh;
@@ -425,7 +427,20 @@ ngx_payment_lease_view(ngx_payment_lease_t *l, uint64_t now_ms)
         }
     }
 
+    before = sh->lease.state;
+
     payment_lease_on_view(&sh->lease, now_ms, (int) present);
+
+    if (before == PAYMENT_LEASE_HELD
+        && sh->lease.state == PAYMENT_LEASE_DRAINING)
+    {
+        ngx_log_error(NGX_LOG_NOTICE,
+                      sh->log, 0, "payment outbox: shard \"%V\": handing the "
+                      "lease over, epoch %uL: %s", &sh->shard->name,
+                      sh->lease.epoch,
+                      sh->lease.unable ? "nothing can be published from here"
+                                       : "another node has fewer");
+    }
 
     if (ours && sh->lease.state == PAYMENT_LEASE_FREE) {
         ngx_log_error(NGX_LOG_ERR, sh->log, 0,

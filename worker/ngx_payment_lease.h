@@ -4,7 +4,9 @@
  * fenced statement of our own.
  *
  * Owner: the helper process.
- * Limits: one statement in flight, for times.statement_ms at most.
+ * Limits: one statement in flight, for times.statement_ms at most; a lease
+ * that is being given back waits for at_most_ms, at the longest, until what
+ * Kafka has is deleted.
  */
 
 #ifndef NGX_PAYMENT_LEASE_H
@@ -35,6 +37,7 @@ typedef struct {
     ngx_payment_db_stmt_t       *change;      /* what it changes */
     ngx_payment_db_stmt_t       *answer;      /* what is asked then */
     ngx_event_t                  timer;       /* the next step is due */
+    uint64_t                     drain_until_ms;  /* it is given back then */
 } ngx_payment_lease_t;
 
 

@@ -645,6 +645,13 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 }
 
 
+ngx_uint_t
+ngx_payment_producer_reaches(ngx_payment_producer_t *p)
+{
+    return p->last_error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
+}
+
+
 static void
 ngx_payment_producer_up(ngx_payment_producer_t *p)
 {

@@ -115,6 +115,9 @@ ngx_payment_send_e ngx_payment_producer_send(ngx_payment_producer_t *p,
 void ngx_payment_producer_abort(ngx_payment_producer_t *p,
     ngx_msec_t patience);
 
+/* Is Kafka believed to be there?  So it is until the library says otherwise. */
+ngx_uint_t ngx_payment_producer_reaches(ngx_payment_producer_t *p);
+
 /* The end: no reports any more.  Waits timeout at most: NGX_OK when nothing is
  * left of it, NGX_AGAIN when threads live on. */
 ngx_int_t ngx_payment_producer_close(ngx_payment_producer_t *p,

@@ -146,6 +146,15 @@ ngx_payment_reader_ready(ngx_payment_db_t *db)
 }
 
 
+ngx_uint_t
+ngx_payment_reader_connected(ngx_payment_reader_t *rd)
+{
+    return (rd->db.state == NGX_PAYMENT_DB_IDLE
+            || rd->db.state == NGX_PAYMENT_DB_BUSY)
+           && rd->db.server == rd->sh->server;
+}
+
+
 void
 ngx_payment_reader_give_up(ngx_payment_reader_t *rd)
 {
@@ -343,7 +352,7 @@ ngx_payment_reader_allowed(ngx_payment_reader_t *rd, uint64_t now_ns)
     return sh->state == NGX_PAYMENT_RELAY_RUNNING
            && sh->lease.state == PAYMENT_LEASE_HELD
            && rd->db.state == NGX_PAYMENT_DB_IDLE
-           && rd->db.server == sh->server
+           && ngx_payment_reader_connected(rd)
            && rd->state == NGX_PAYMENT_READER_IDLE
            && payment_inflight_count(&sh->table, PAYMENT_EVENT_UNSURE) == 0
            && now_ns / 1000000 >= rd->retry_at_ms;
@@ -604,6 +613,7 @@ ngx_payment_reader_done(ngx_payment_db_t *db, ngx_uint_t lost)
     }
 
     rd->failures = 0;
+    rd->read_at_ms = now / 1000000;
 
     if (stale || sh->state != NGX_PAYMENT_RELAY_RUNNING) {
         ngx_payment_reader_forget_gone(rd);

@@ -108,6 +108,7 @@ typedef struct {
     uint64_t                     density;     /* rows in 1024 ids, about */
 
     ngx_payment_reader_dead_e    dead;
+    uint64_t                     read_at_ms;  /* the latest that succeeded */
     uint64_t                     retry_at_ms; /* after a failure */
     ngx_uint_t                   failures;    /* in a row */
     ngx_uint_t                   last_error;  /* of the database, logged */
@@ -135,6 +136,9 @@ void ngx_payment_reader_wake(ngx_payment_reader_t *rd);
 void ngx_payment_reader_tick(ngx_payment_reader_t *rd, uint64_t now_ns);
 void ngx_payment_reader_soon(ngx_payment_reader_t *rd);
 void ngx_payment_reader_more(ngx_payment_reader_t *rd);
+
+/* Is there a connection, to the server on which rows are changed? */
+ngx_uint_t ngx_payment_reader_connected(ngx_payment_reader_t *rd);
 
 /* The server can't write: the connection is given up when it is free. */
 void ngx_payment_reader_give_up(ngx_payment_reader_t *rd);

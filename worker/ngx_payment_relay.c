@@ -18,6 +18,8 @@
 #define NGX_PAYMENT_RELAY_BACKOFF_MIN_NS   (100 * 1000000ULL)
 #define NGX_PAYMENT_RELAY_BACKOFF_MAX_NS   (2000 * 1000000ULL)
 #define NGX_PAYMENT_RELAY_ATTEMPTS_MAX  1000 /* counted of an event */
+#define NGX_PAYMENT_RELAY_READ_AGE    1000   /* ms: nothing waits, by a read */
+#define NGX_PAYMENT_RELAY_UNABLE      4      /* times at_most, see able() */
 #define NGX_PAYMENT_RELAY_UNFIT       1000   /* ms between two of give_up() */
 #define NGX_PAYMENT_RELAY_PROBES      64     /* at a time, in HALF_OPEN */
 #define NGX_PAYMENT_RELAY_SUSPECTS    64     /* read again at a time */
@@ -63,6 +65,8 @@ static void ngx_payment_relay_doubt(ngx_payment_relay_t *r);
 static void ngx_payment_relay_forget_troubled(ngx_payment_relay_t *r);
 static void ngx_payment_relay_forget_followers(ngx_payment_relay_t *r);
 static void ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns);
+static ngx_uint_t ngx_payment_relay_able(ngx_payment_relay_t *r,
+    uint64_t now_ms);
 static ngx_uint_t ngx_payment_relay_backlog(ngx_payment_relay_t *r);
 
 
@@ -607,6 +611,7 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
 
     case NGX_PAYMENT_VERDICT_DELIVERED:
         ngx_payment_breaker_result(breaker, now, e, PAYMENT_BREAKER_SUCCESS);
+        r->worked_at_ms = now / 1000000;
         ngx_payment_relay_acked(r, e);
 
         if (ngx_payment_producer_topic_delivered(
@@ -727,6 +732,13 @@ ngx_payment_relay_refused(ngx_payment_relay_t *r, payment_event_t *e,
 
     if (e->alone) {
         ngx_payment_producer_topic_doubt(topic, e->payment, err, r->sh.log);
+    }
+
+    /* trying an event again that is refused for its own sake is work, or its
+     * tries would begin anew with the next holder */
+
+    if (topic->state == NGX_PAYMENT_TOPIC_WELL) {
+        r->worked_at_ms = now_ns / 1000000;
     }
 
     e->attempts = ngx_min(e->attempts + 1, NGX_PAYMENT_RELAY_ATTEMPTS_MAX);
@@ -976,6 +988,8 @@ ngx_payment_relay_forget_followers(ngx_payment_relay_t *r)
 void
 ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns)
 {
+    uint64_t  now_ms;
+
     ngx_payment_relay_retry(r, now_ns);
     ngx_payment_reader_tick(&r->reader, now_ns);
     ngx_payment_relay_pump(r);
@@ -984,6 +998,55 @@ ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns)
     if (r->sh.state == NGX_PAYMENT_RELAY_RUNNING) {
         r->sh.stats->backlog = ngx_payment_relay_backlog(r);
     }
+
+    now_ms = now_ns / 1000000;
+
+    payment_lease_set_able(&r->sh.lease, now_ms,
+                           ngx_payment_relay_able(r, now_ms) != 0);
+
+    r->sh.stats->lease_held = payment_lease_may_produce(&r->sh.lease, now_ms)
+                        && ngx_payment_reader_connected(&r->reader);
+}
+
+
+/*
+ * Can this node publish the shard's events?  One that has the lease can, as
+ * long as it publishes or nothing waits; after at_most without either it is
+ * said to be unable, for some time: then another node can have the lease.  One
+ * that does not have it is asked what it knows.  A pause is the operator's
+ * will, and no inability.
+ */
+
+static ngx_uint_t
+ngx_payment_relay_able(ngx_payment_relay_t *r, uint64_t now_ms)
+{
+    uint64_t              patience;
+    ngx_payment_relays_t  *all;
+
+    all = r->all;
+    patience = r->sh.node->rules.conf.at_most_ms;
+
+    if (r->sh.lease.state != PAYMENT_LEASE_HELD
+        || all->conf->stats->helper.paused
+        || (now_ms - r->reader.read_at_ms < NGX_PAYMENT_RELAY_READ_AGE
+            && ngx_payment_relay_backlog(r) == 0))
+    {
+        r->worked_at_ms = now_ms;
+    }
+
+    if (now_ms - r->worked_at_ms >= patience) {
+        r->unable_until_ms = now_ms + NGX_PAYMENT_RELAY_UNABLE * patience;
+    }
+
+    if (now_ms < r->unable_until_ms) {
+        return 0;
+    }
+
+    return r->sh.lease.state == PAYMENT_LEASE_HELD
+           || (ngx_payment_reader_connected(&r->reader)
+               && ngx_payment_producer_reaches(&all->producer)
+               && !ngx_payment_breaker_refuses(&all->breaker,
+                                               now_ms * 1000000));
 }
 
 

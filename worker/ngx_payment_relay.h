@@ -46,6 +46,8 @@ struct ngx_payment_relay_s {
     ngx_payment_purge_t          purge;
 
     uint64_t                     resume_at_ns;  /* after a failure */
+    uint64_t                     worked_at_ms;  /* see relay_able() */
+    uint64_t                     unable_until_ms;
     uint64_t                     last_epoch;    /* of the latest lease */
     uint64_t                     give_up_at_ms; /* a server, at the earliest */
     ngx_uint_t                   failures;      /* in a row */

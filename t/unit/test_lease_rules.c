@@ -499,6 +499,73 @@ test_hands_over_what_is_too_much(void **state)
 }
 
 
+/*
+ * Who can't publish hands the lease over to any live node that can, in two
+ * views, whoever has how many; and gives way to it afterwards.
+ */
+
+static void
+test_hands_over_what_it_cannot_publish(void **state)
+{
+    (void) state;
+
+    acquire(7);
+    f.now += 1000;
+
+    /* in vain, while no other can either */
+
+    payment_lease_set_able(&f.lease, f.now, 0);
+    assert_int_equal(payment_lease_told(&f.lease), 1 + PAYMENT_LEASE_UNABLE);
+
+    assert_int_equal(next(), PAYMENT_LEASE_BEAT);
+    view(LARGER, PAYMENT_LEASE_UNABLE, NULL, 0);
+    expect(PAYMENT_LEASE_BEAT);
+    view(LARGER, PAYMENT_LEASE_UNABLE, NULL, 0);
+    assert_int_equal(f.lease.state, PAYMENT_LEASE_HELD);
+
+    /* once another can, however many it has, and with no pause between two */
+
+    f.node.hand_over_at = PAYMENT_LEASE_NEVER;
+    f.lease.extend_at = PAYMENT_LEASE_NEVER;
+
+    expect(PAYMENT_LEASE_BEAT);
+    view(LARGER, PAYMENT_LEASE_UNABLE, SMALLER, 9);
+    assert_int_equal(f.lease.state, PAYMENT_LEASE_HELD);
+    expect(PAYMENT_LEASE_BEAT);
+    view(LARGER, PAYMENT_LEASE_UNABLE, SMALLER, 9);
+    assert_int_equal(f.lease.state, PAYMENT_LEASE_DRAINING);
+
+    payment_lease_on_drained(&f.lease, f.now);
+    assert_int_equal(next(), PAYMENT_LEASE_RELEASE);
+    payment_lease_on_released(&f.lease, f.now);
+    assert_int_equal(payment_lease_told(&f.lease), PAYMENT_LEASE_UNABLE);
+
+    assert_int_equal(next(), PAYMENT_LEASE_BEAT);
+    view(LARGER, PAYMENT_LEASE_UNABLE + 1, SMALLER, 9);
+    expect(PAYMENT_LEASE_ACQUIRE);
+    assert_int_equal(f.lease.grace_ms, f.node.times.handicap_ms);
+}
+
+
+/* Between those who can, one that can't is not there. */
+
+static void
+test_shares_without_the_unable(void **state)
+{
+    (void) state;
+
+    acquire(7);
+    hold_others(1);
+    f.now += 1000;
+
+    expect(PAYMENT_LEASE_BEAT);
+    view(LARGER, 0, SMALLER, PAYMENT_LEASE_UNABLE);
+    expect(PAYMENT_LEASE_BEAT);
+    view(LARGER, 0, SMALLER, PAYMENT_LEASE_UNABLE);
+    assert_int_equal(f.lease.state, PAYMENT_LEASE_DRAINING);
+}
+
+
 static void
 assert_keeps(uint32_t others, const char *first, uint64_t first_held,
     const char *second, uint64_t second_held)
@@ -731,6 +798,8 @@ main(void)
         unit(test_asks_again_within_the_interval),
         unit(test_gives_way_to_poorer_nodes),
         unit(test_hands_over_what_is_too_much),
+        unit(test_hands_over_what_it_cannot_publish),
+        unit(test_shares_without_the_unable),
         unit(test_keeps_what_is_fair),
         unit(test_keeps_it_for_at_least),
         unit(test_stop_drains_releases_leaves),

@@ -233,7 +233,7 @@ payment_lease_grace(const payment_lease_t *lease, uint64_t now_ms)
     }
 
     rank = 0;
-    mine = node->held + node->acquiring;
+    mine = (uint32_t) payment_lease_told(lease) + node->acquiring;
 
     for (i = 0; i < lease->npeers; i++) {
         rank += lease->peers[i].held < mine;
@@ -510,7 +510,7 @@ payment_lease_is_surplus(const payment_lease_t *lease, uint64_t now_ms)
 
     if (lease->state != PAYMENT_LEASE_HELD
         || !lease->wanted
-        || now_ms < node->hand_over_at)
+        || (now_ms < node->hand_over_at && !lease->unable))
     {
         return 0;
     }
@@ -525,6 +525,14 @@ payment_lease_is_surplus(const payment_lease_t *lease, uint64_t now_ms)
     for (i = 0; i < lease->npeers; i++) {
         peer = &lease->peers[i];
 
+        if (peer->held >= PAYMENT_LEASE_UNABLE) {
+            continue;
+        }
+
+        if (lease->unable) {
+            return 1;
+        }
+
         if (peer->held > mine
             || (peer->held == mine && strcmp(peer->uuid, node->uuid) < 0))
         {
@@ -537,6 +545,30 @@ payment_lease_is_surplus(const payment_lease_t *lease, uint64_t now_ms)
     }
 
     return mine - poorest >= 2;
+}
+
+
+void
+payment_lease_set_able(payment_lease_t *lease, uint64_t now_ms, int able)
+{
+    if (lease->unable == !able) {
+        return;
+    }
+
+    lease->unable = !able;
+
+    /* the others should soon know */
+
+    if (lease->wanted) {
+        lease->beat_at = now_ms;
+    }
+}
+
+
+uint64_t
+payment_lease_told(const payment_lease_t *lease)
+{
+    return lease->node->held + (lease->unable ? PAYMENT_LEASE_UNABLE : 0);
 }
 
 

@@ -31,7 +31,7 @@
  *            any count: on_released()
  *   BEAT     INSERT (name, lock_until, locked_at, locked_by, epoch,
  *              owner_uuid)
- *            VALUES (CONCAT('node/', :me), NOW + alive, NOW, :host, :held,
+ *            VALUES (CONCAT('node/', :me), NOW + alive, NOW, :host, :told,
  *              :me)
  *            ON DUPLICATE KEY UPDATE lock_until = VALUES(lock_until),
  *              epoch = VALUES(epoch);
@@ -85,6 +85,11 @@
  * flight, releases; the poorest comes first by the handicap.  So counts end
  * within one of each other, and a lease moves only when that helps.  Errors
  * here cost fairness for a while, never safety.
+ *
+ * A node that can't publish a shard's events tells so by a number of leases
+ * above every real one, PAYMENT_LEASE_UNABLE more than it has.  So it gives
+ * way to all others; and if it has the lease, and another live node does not
+ * tell the same, it hands that lease over.
  */
 
 #ifndef PAYMENT_LEASE_RULES_H_INCLUDED
@@ -101,6 +106,7 @@
 #define PAYMENT_LEASE_NODES_MAX       64
 #define PAYMENT_LEASE_UUID_LEN        36
 #define PAYMENT_LEASE_NEVER           UINT64_MAX
+#define PAYMENT_LEASE_UNABLE          1000000
 
 
 typedef struct {
@@ -180,6 +186,7 @@ typedef struct {
     uint64_t                  release_at;
     uint64_t                  beat_at;
 
+    unsigned                  unable:1;      /* to publish this shard */
     unsigned                  wanted:1;
     unsigned                  announced:1;   /* our node row may exist */
     unsigned                  missing:1;     /* the lease's row does not */
@@ -243,6 +250,15 @@ void payment_lease_view_node(payment_lease_t *lease, const char *uuid,
     uint64_t held);
 void payment_lease_on_view(payment_lease_t *lease, uint64_t now_ms,
     int row_present);
+
+
+/* At any time: can this node publish the shard's events? */
+
+void payment_lease_set_able(payment_lease_t *lease, uint64_t now_ms, int able);
+
+/* what a BEAT tells: how many leases the node has */
+
+uint64_t payment_lease_told(const payment_lease_t *lease);
 
 
 /*

@@ -263,13 +263,19 @@ ngx_payment_outbox_enter(ngx_payment_outbox_t *o)
     (void) ngx_cpystrn(life->owner, (u_char *) o->relays.node.rules.uuid,
                        NGX_PAYMENT_OWNER_LEN);
     life->started_at = now;
+    life->kafka_up = 0;
+    ngx_memzero(life->gauges, sizeof(life->gauges));
     life->pid = ngx_pid;
+
+    for (i = 0; i < o->relays.n; i++) {
+        o->relays.relays[i].sh.gauges =
+                         &life->gauges[o->relays.relays[i].sh.shard->index];
+    }
 
     (void) ngx_cpystrn(helper->owner, (u_char *) o->relays.node.rules.uuid,
                        NGX_PAYMENT_OWNER_LEN);
     helper->started_at = now;
     helper->pid = ngx_pid;
-    helper->kafka_up = 0;
 
     /* The first helper of this nginx gives its servers time to come up. */
 
@@ -496,7 +502,11 @@ ngx_payment_outbox_tick(ngx_event_t *ev)
         ngx_payment_relay_tick(&o->relays.relays[i], now);
     }
 
-    ngx_payment_breaker_show(&o->relays.breaker, now);
+    o->stats->helper.lives[o->life].kafka_up = o->relays.producer.up;
+
+    if (o->stats->helper.pid == (ngx_atomic_uint_t) ngx_pid) {
+        ngx_payment_breaker_show(&o->relays.breaker, now);
+    }
 
     ngx_add_timer(ev, o->state == NGX_PAYMENT_OUTBOX_RUNNING
                       ? ngx_min(o->conf->poll_interval,

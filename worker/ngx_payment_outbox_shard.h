@@ -99,6 +99,7 @@ typedef struct {
     ngx_payment_shard_t         *shard;
     ngx_payment_node_t          *node;
     ngx_payment_outbox_stats_t  *stats;
+    ngx_payment_life_gauges_t   *gauges;      /* of this life */
     ngx_log_t                   *log;
 
     const ngx_payment_outbox_shard_handlers_t  *handlers;

@@ -621,7 +621,7 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
         p->last_error = err;
-        p->conf->stats->helper.kafka_up = 0;
+        p->up = 0;
 
         if (p->down_since_ns == 0) {
             p->down_since_ns = ngx_payment_clock_ns();
@@ -648,7 +648,7 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 ngx_uint_t
 ngx_payment_producer_reaches(ngx_payment_producer_t *p)
 {
-    return p->last_error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
+    return p->down_since_ns == 0;
 }
 
 
@@ -657,7 +657,7 @@ ngx_payment_producer_up(ngx_payment_producer_t *p)
 {
     p->down_since_ns = 0;
 
-    if (p->conf->stats->helper.kafka_up && p->last_error == 0) {
+    if (p->up && p->last_error == 0) {
         return;
     }
 
@@ -668,7 +668,7 @@ ngx_payment_producer_up(ngx_payment_producer_t *p)
     }
 
     p->last_error = RD_KAFKA_RESP_ERR_NO_ERROR;
-    p->conf->stats->helper.kafka_up = 1;
+    p->up = 1;
 }
 
 

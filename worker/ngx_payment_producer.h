@@ -91,6 +91,7 @@ typedef struct {
     unsigned                           topic_for_each_type:1;
     unsigned                           closing:1;
     unsigned                           full:1;
+    unsigned                           up:1;         /* Kafka was reached */
 } ngx_payment_producer_t;
 
 

@@ -265,7 +265,6 @@ ngx_payment_relay_leased(void *data)
     /* whoever had the lease before may have left dead letters */
     ngx_payment_reader_block(&r->reader);
 
-    r->sh.stats->lease_held = 1;
     r->failures = 0;
 
     if (r->sh.state == NGX_PAYMENT_RELAY_STOPPED) {
@@ -279,8 +278,8 @@ ngx_payment_relay_unleased(void *data)
 {
     ngx_payment_relay_t *r = data;
 
-    r->sh.stats->lease_held = 0;
-    r->sh.stats->backlog = 0;
+    r->sh.gauges->lease_until = 0;
+    r->sh.gauges->backlog = 0;
 
     if (ngx_payment_dead_cancel_replay(&r->dead) == NGX_OK) {
         ngx_payment_command_done(&r->all->command,
@@ -420,7 +419,7 @@ ngx_payment_relay_pump(ngx_payment_relay_t *r)
         }
     }
 
-    r->sh.stats->in_flight = payment_inflight_count(table, PAYMENT_EVENT_SENT);
+    r->sh.gauges->in_flight = payment_inflight_count(table, PAYMENT_EVENT_SENT);
 
     ngx_payment_reader_more(&r->reader);
 }
@@ -996,7 +995,7 @@ ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns)
     ngx_payment_fence_next(&r->fence);
 
     if (r->sh.state == NGX_PAYMENT_RELAY_RUNNING) {
-        r->sh.stats->backlog = ngx_payment_relay_backlog(r);
+        r->sh.gauges->backlog = ngx_payment_relay_backlog(r);
     }
 
     now_ms = now_ns / 1000000;
@@ -1004,8 +1003,11 @@ ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns)
     payment_lease_set_able(&r->sh.lease, now_ms,
                            ngx_payment_relay_able(r, now_ms) != 0);
 
-    r->sh.stats->lease_held = payment_lease_may_produce(&r->sh.lease, now_ms)
-                        && ngx_payment_reader_connected(&r->reader);
+    /* Events can be produced until then, if nothing happens by then. */
+
+    r->sh.gauges->lease_until =
+        ngx_payment_reader_connected(&r->reader)
+        ? now_ms + payment_lease_remaining(&r->sh.lease, now_ms) : 0;
 }
 
 
@@ -1160,8 +1162,9 @@ void
 ngx_payment_relay_close(ngx_payment_relay_t *r)
 {
     r->sh.state = NGX_PAYMENT_RELAY_ENDED;
-    r->sh.stats->lease_held = 0;
-    r->sh.stats->in_flight = 0;
+    r->sh.gauges->lease_until = 0;
+    r->sh.gauges->backlog = 0;
+    r->sh.gauges->in_flight = 0;
 
     ngx_payment_lease_close(&r->lease);
     ngx_payment_delete_close(&r->deletion);

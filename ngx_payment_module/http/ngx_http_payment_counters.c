@@ -1,8 +1,12 @@
 /* Names, meanings and readings: see ngx_http_payment_counters.h. */
 
 #include "ngx_http_payment_counters.h"
+#include "ngx_payment_clock.h"
 
 
+static void ngx_http_payment_counters_sum_lives(ngx_payment_helper_stats_t *h,
+    ngx_uint_t shards);
+static ngx_uint_t ngx_http_payment_counters_alive(ngx_atomic_uint_t pid);
 static uint64_t ngx_http_payment_counters_start(ngx_pid_t pid);
 
 
@@ -65,7 +69,7 @@ const ngx_http_payment_counter_t  ngx_http_payment_shard_counters[] = {
 const ngx_http_payment_counter_t  ngx_http_payment_outbox_counters[] = {
 
     ngx_http_payment_outbox_counter("lease_held", FLAG, lease_held,
-        "1 while this nginx holds the shard's lease."),
+        "1 while this nginx may publish the shard's events."),
     ngx_http_payment_outbox_counter("lease_epoch", GAUGE, epoch,
         "The epoch of the lease held last."),
     ngx_http_payment_outbox_counter("leases_acquired", COUNTER, acquired,
@@ -171,11 +175,54 @@ ngx_http_payment_counters_value(const void *stats,
 }
 
 
+/* A helper that was killed has left its gauges, and its pid. */
+
+static void
+ngx_http_payment_counters_sum_lives(ngx_payment_helper_stats_t *h,
+    ngx_uint_t shards)
+{
+    uint64_t                    now;
+    ngx_uint_t                  i, s, kafka_up;
+    ngx_payment_life_t         *life;
+    ngx_payment_outbox_stats_t  sum[NGX_PAYMENT_SHARDS_MAX];
+
+    now = ngx_payment_clock_ms();
+    kafka_up = 0;
+    ngx_memzero(sum, sizeof(sum));
+
+    for (i = 0; i < NGX_PAYMENT_LIVES; i++) {
+        life = &h->lives[i];
+
+        if (!ngx_http_payment_counters_alive(life->pid)) {
+            continue;
+        }
+
+        kafka_up |= life->kafka_up;
+
+        for (s = 0; s < shards; s++) {
+            sum[s].lease_held |= (life->gauges[s].lease_until > now);
+            sum[s].backlog += life->gauges[s].backlog;
+            sum[s].in_flight += life->gauges[s].in_flight;
+        }
+    }
+
+    h->kafka_up = kafka_up;
+
+    for (s = 0; s < shards; s++) {
+        h->outbox[s].lease_held = sum[s].lease_held;
+        h->outbox[s].backlog = sum[s].backlog;
+        h->outbox[s].in_flight = sum[s].in_flight;
+    }
+}
+
+
 void
 ngx_http_payment_counters_sum(ngx_payment_stats_t *stats, ngx_uint_t shards)
 {
     ngx_uint_t             s, i;
     ngx_payment_gauges_t   sum, *gauges;
+
+    ngx_http_payment_counters_sum_lives(&stats->helper, shards);
 
     for (s = 0; s < shards; s++) {
         ngx_memzero(&sum, sizeof(ngx_payment_gauges_t));
@@ -313,11 +360,15 @@ ngx_http_payment_counters_outcome(ngx_uint_t outcome)
 ngx_uint_t
 ngx_http_payment_counters_up(const ngx_payment_helper_stats_t *h)
 {
-    ngx_pid_t  pid;
+    return ngx_http_payment_counters_alive(h->pid);
+}
 
-    pid = (ngx_pid_t) h->pid;
 
-    return pid > 0 && (kill(pid, 0) == 0 || ngx_errno != NGX_ESRCH);
+static ngx_uint_t
+ngx_http_payment_counters_alive(ngx_atomic_uint_t pid)
+{
+    return pid != 0 && (kill((ngx_pid_t) pid, 0) == 0
+                        || ngx_errno != NGX_ESRCH);
 }
 
 

@@ -72,12 +72,9 @@ typedef struct {
 /* What the helper has done with a shard's outbox. */
 
 typedef struct {
-    ngx_atomic_t    lease_held;        /* gauge: 1 or 0 */
     ngx_atomic_t    epoch;
     ngx_atomic_t    acquired;          /* leases taken */
     ngx_atomic_t    leases_lost;       /* and not released */
-    ngx_atomic_t    backlog;           /* gauge: rows not yet published */
-    ngx_atomic_t    in_flight;         /* gauge */
     ngx_atomic_t    read;              /* events read */
     ngx_atomic_t    late;              /* events found below the cursor */
     ngx_atomic_t    published;         /* acknowledged by Kafka */
@@ -89,16 +86,37 @@ typedef struct {
     u_char          purge_position[16];   /* the key that the purge came to */
     ngx_atomic_t    purge_started_ms;  /* when it began; 0: it is to begin */
     ngx_atomic_t    errors;            /* failed database exchanges */
+
+    /* from the gauges of the helpers that live, made when somebody asks */
+    ngx_atomic_t    lease_held;        /* 1: events may be produced now */
+    ngx_atomic_t    backlog;           /* rows not yet published */
+    ngx_atomic_t    in_flight;
 } ngx_payment_outbox_stats_t;
 
 
-/* The life of a helper.  A helper that starts takes over the leases of those
- * that have died. */
+/* What one life of a helper has now of a shard. */
+
+typedef struct {
+    ngx_atomic_t    lease_until;       /* monotonic ms; 0: not ours, or unfit */
+    ngx_atomic_t    backlog;
+    ngx_atomic_t    in_flight;
+} ngx_payment_life_gauges_t;
+
+
+/*
+ * The life of a helper.  A helper that starts takes over the leases of those
+ * that have died.  Only that life writes its gauges, and they count as long as
+ * its process is there: nothing has to be wiped when it is killed, and an old
+ * one that ends after a reload leaves its successor's alone.
+ */
 
 typedef struct {
     ngx_atomic_t    pid;               /* 0: ended in order */
     ngx_atomic_t    started_at;        /* Unix ms */
     u_char          owner[NGX_PAYMENT_OWNER_LEN];   /* terminated */
+
+    ngx_atomic_t    kafka_up;
+    ngx_payment_life_gauges_t  gauges[NGX_PAYMENT_SHARDS_MAX];
 } ngx_payment_life_t;
 
 
@@ -111,10 +129,11 @@ typedef struct {
     ngx_atomic_t    command_result;    /* of the last command */
     ngx_atomic_t    producers;         /* producers made, 1 + rebuilds */
     ngx_atomic_t    queue_full;
-    ngx_atomic_t    kafka_up;          /* gauge */
+    ngx_atomic_t    kafka_up;          /* made when somebody asks */
     u_char          owner[NGX_PAYMENT_OWNER_LEN];   /* lease owner uuid */
 
-    /* the breaker's snapshot; rates in 1/100 %, -100 = undefined */
+    /* the breaker's snapshot, by the latest life; rates in 1/100 %, -100 =
+     * undefined */
     ngx_atomic_t    breaker_state;
     ngx_atomic_t    breaker_forced;    /* by an operator; CLOSED: not */
     ngx_atomic_t    breaker_failure_rate;

@@ -1,0 +1,99 @@
+"""A gauge belongs to one life of one process: it ends with it, and no other
+life writes over it."""
+
+import os
+import signal
+import time
+import urllib.request
+
+import servers
+from outbox import (_kafka, fill, free_lease, helper, helpers,    # noqa: F401
+                    judge, kafka, outbox, relay, start_outbox, topic,
+                    wait_empty, wait_leased)
+from servers import wait_for
+from test_outbox_helper import kill_helper
+
+METRICS = dict(location='}\n        location /metrics {\n'
+                        '            payment_status prometheus;')
+
+
+def metric(nginx, name):
+    """The sum over its labels."""
+
+    with urllib.request.urlopen(
+            f'http://127.0.0.1:{nginx.port}/metrics') as answer:
+        lines = answer.read().decode().splitlines()
+
+    found = [float(line.split()[-1]) for line in lines
+             if line.startswith((name + ' ', name + '{'))]
+    assert found, name
+    return sum(found)
+
+
+def test_killed_helper_takes_them_along(start_outbox, mariadb, database,
+                                        kafka, topic):
+    """While no helper runs, nobody holds, publishes or is connected."""
+
+    nginx = start_outbox(nginx=METRICS)
+    wait_leased(nginx)
+    wait_for(lambda: outbox(nginx)['kafka_up'], 10, 'Kafka')
+
+    # so often that the next one waits before it begins
+    for _ in range(6):
+        wait_for(lambda: outbox(nginx)['pid'] in helpers(nginx), 5,
+                 'a helper that has begun')
+        kafka.freeze()
+        fill(mariadb, database, 10)
+        wait_for(lambda: relay(nginx)['in_flight']
+                 or nginx.lines('helpers died'), 5, 'events in flight')
+        kill_helper(nginx)
+        kafka.thaw()
+
+    wait_for(lambda: nginx.lines('6 helpers died'), 5, 'a delay')
+    state = relay(nginx)
+    assert not state['lease_held']
+    assert state['in_flight'] == 0
+    assert not outbox(nginx)['kafka_up']
+    assert metric(nginx, 'payment_outbox_lease_held') == 0
+    wait_leased(nginx, 10)
+    assert metric(nginx, 'payment_outbox_lease_held') == 1
+
+
+def test_old_helper_leaves_those_of_the_next_alone(start_outbox, mariadb,
+                                                   database, kafka, topic):
+    """After a reload the old one drains a shard for a while, when the new one
+    has taken another: what the new one says stays."""
+
+    other = mariadb.new_database()
+    free_lease(mariadb, other)
+    shards = [servers.Shard('one', database, f'unix:{mariadb.socket}',
+                            '0-511'),
+              servers.Shard('two', other, f'unix:{mariadb.socket}',
+                            '512-1023')]
+
+    try:
+        nginx = start_outbox(shards, breaker='off', drain_timeout='4s',
+                             lock_at_least_for='0')
+        wait_leased(nginx, 10, 0)
+        wait_leased(nginx, 10, 1)
+        epoch = relay(nginx, 0)['lease_epoch']
+        old = helper(nginx)
+
+        kafka.freeze()
+        fill(mariadb, other, 10)
+        wait_for(lambda: relay(nginx, 1)['in_flight'] == 10, 5, 'in flight')
+        nginx.signal(signal.SIGHUP)
+        wait_for(lambda: relay(nginx, 0)['lease_epoch'] > epoch
+                 and relay(nginx, 0)['lease_held'], 4, 'the new one has one')
+        assert servers._alive(old), 'the old one did not drain'
+        assert relay(nginx, 1)['in_flight'] == 10
+
+        wait_for(lambda: not servers._alive(old), 10, 'the end of the old')
+        assert relay(nginx, 0)['lease_held']
+        kafka.thaw()
+        wait_leased(nginx, 10, 1)
+        assert relay(nginx, 0)['lease_held']
+    finally:
+        kafka.thaw()
+        nginx.stop()
+        mariadb.drop_database(other)

@@ -76,7 +76,8 @@ Call = collections.namedtuple(
 # a key, are what makes two requests the same.
 
 Request = collections.namedtuple(
-    'Request', 'do id merchant amount currency reason metadata key rules')
+    'Request', 'do id merchant amount currency reason metadata key rules '
+    'forbidden', defaults=(None,))
 
 # field: the member that must be named; None: any, or none
 Refused = collections.namedtuple('Refused', 'status field', defaults=(None,))
@@ -249,13 +250,35 @@ def read_body(call):
     if not isinstance(body, dict):
         return Refused(400)
 
-    if rules.refuse_unknown:
-        for name in body:
-            if name not in MEMBERS[call.do]:
-                return Refused(400, name)
-
     given = {name: value for name, value in body.items()
              if name in MEMBERS[call.do] and value is not None}
+    request = read_members(call, given)
+    forbidden = unknown(call, body)
+
+    if forbidden is None and isinstance(request, Request):
+        forbidden = request.forbidden
+
+    if forbidden is None:
+        return request
+
+    # what only the rules forbid may repeat what was done before they did
+    if isinstance(request, Refused) or request.key is None:
+        return Refused(400, forbidden)
+
+    return request._replace(forbidden=forbidden)
+
+
+def unknown(call, body):
+    """The first member that the location's rules do not let pass."""
+
+    if not call.rules.refuse_unknown:
+        return None
+
+    return next((name for name in body if name not in MEMBERS[call.do]), None)
+
+
+def read_members(call, given):
+    rules = call.rules
     merchant = given.get('merchantId')
 
     if merchant is None and rules.identity:
@@ -265,7 +288,7 @@ def read_body(call):
     elif rules.identity and merchant != call.identity:
         return Refused(403, 'merchantId')
 
-    field = wrong_money(call.do, rules, given)
+    field, forbidden = wrong_money(call.do, rules, given)
 
     if field is None and call.do == 'refund' \
             and not is_text(given.get('reason'), 128, True):
@@ -280,40 +303,43 @@ def read_body(call):
         field = 'metadata'
 
     if field is not None:
-        return Refused(400, field)
+        return Refused(400, forbidden or field)
 
     return Request(call.do, None if call.do == 'authorize' else call.id.lower(),
                    merchant, given.get('amount'), given.get('currency'),
                    given.get('reason') if call.do == 'refund' else None,
-                   given.get('metadata') or None, key, rules)
+                   given.get('metadata') or None, key, rules, forbidden)
 
 
 def wrong_money(do, rules, given):
-    """amount or currency, if that member is wrong."""
+    """amount or currency, if that member is wrong; and the same, if nothing is
+    wrong with it but that the location's rules forbid it."""
 
     amount, currency = given.get('amount'), given.get('currency')
-    most = rules.max_amount if do == 'authorize' else AMOUNT_MAX
+    forbidden = None
 
     if do == 'void':
-        return None
+        return None, None
 
     if amount is None:
         if do == 'authorize':
-            return 'amount'
+            return 'amount', None
     elif (not isinstance(amount, int) or isinstance(amount, bool)
-          or not 1 <= amount <= most):
-        return 'amount'
+          or not 1 <= amount <= AMOUNT_MAX):
+        return 'amount', None
+    elif do == 'authorize' and amount > rules.max_amount:
+        forbidden = 'amount'
 
     if currency is None:
         if do == 'authorize':
-            return 'currency'
+            return 'currency', forbidden
     elif not isinstance(currency, str) or currency not in CURRENCIES:
-        return 'currency'
+        return 'currency', forbidden
     elif (do == 'authorize' and rules.currencies is not None
           and currency not in rules.currencies):
-        return 'currency'
+        forbidden = forbidden or 'currency'
 
-    return None
+    return None, forbidden
 
 
 def read_key(call, key):
@@ -447,6 +473,10 @@ class State:
         if known:
             return self.accept_known(request, response, known)
 
+        if request.forbidden is not None:
+            check_refused(Refused(400, request.forbidden), response)
+            return []
+
         if request.do == 'authorize':
             return self.accept_authorize(request, response)
 
@@ -571,7 +601,8 @@ def meaning(request):
 
     metadata = tuple(sorted((request.metadata or {}).items()))
 
-    return request._replace(rules=None, key=None, metadata=metadata)
+    return request._replace(rules=None, key=None, metadata=metadata,
+                            forbidden=None)
 
 
 def moved(payment, request):

@@ -204,8 +204,8 @@ def test_properties(start_outbox, mariadb, database, kafka, topic):
     (dict(kafka_property='max.in.flight 6'), 'max.in.flight'),
     (dict(kafka_profile='reference',
           kafka_property='enable.idempotence true'), 'idempotence'),
-    (dict(kafka_property='ssl.ca.location /no/such/file',
-          ), None),
+    (dict(kafka_property='ssl.ca.location /no/such/file'),
+     'ssl.ca.location'),
     (dict(kafka_property=['security.protocol ssl',
                           'ssl.ca.location /no/such/file']), 'ssl'),
     # what would report events as delivered that Kafka does not have

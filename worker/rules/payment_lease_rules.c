@@ -259,7 +259,6 @@ payment_lease_on_acquired(payment_lease_t *lease, uint64_t now_ms,
 
     lease->epoch = epoch;
     lease->acquired_at = now_ms;
-    lease->acquired_total++;
     lease->surplus_seen = 0;
 
     payment_lease_renew(lease, lease->sent_at);

@@ -198,7 +198,6 @@ typedef struct {
     uint32_t                  surplus_seen;  /* views in a row */
 
     /* for the status */
-    uint64_t                  acquired_total;
     uint64_t                  lost_total;
     uint64_t                  handed_over_total;
 } payment_lease_t;

@@ -14,6 +14,7 @@
  */
 
 #include "ngx_payment_clock.h"
+#include "ngx_payment_eventfd.h"
 #include "ngx_payment_operator.h"
 #include "ngx_payment_outbox.h"
 #include "ngx_payment_relay.h"
@@ -56,7 +57,6 @@ typedef struct {
 
     ngx_uint_t                   overdue;         /* ticks without reports */
     ngx_uint_t                   life;            /* index of stats' lives */
-    ngx_connection_t            *bell;
     ngx_event_t                  tick;
     ngx_event_t                  start;           /* after the delays */
 } ngx_payment_outbox_t;
@@ -68,7 +68,6 @@ static ngx_msec_t ngx_payment_outbox_enter(ngx_payment_outbox_t *o);
 static ngx_int_t ngx_payment_outbox_identity(ngx_payment_outbox_t *o);
 static void ngx_payment_outbox_run(ngx_event_t *ev);
 static ngx_int_t ngx_payment_outbox_init_relays(ngx_payment_outbox_t *o);
-static ngx_int_t ngx_payment_outbox_init_bell(ngx_payment_outbox_t *o);
 static void ngx_payment_outbox_ring(ngx_event_t *ev);
 static void ngx_payment_outbox_tick(ngx_event_t *ev);
 static void ngx_payment_outbox_watch(ngx_payment_outbox_t *o, uint64_t now_ns);
@@ -185,7 +184,9 @@ ngx_payment_outbox_begin(ngx_payment_outbox_conf_t *conf, ngx_cycle_t *cycle)
     if (ngx_payment_outbox_identity(o) != NGX_OK
         || ngx_payment_breaker_init(&o->relays.breaker, conf, o->log) != NGX_OK
         || ngx_payment_outbox_init_relays(o) != NGX_OK
-        || ngx_payment_outbox_init_bell(o) != NGX_OK)
+        || ngx_payment_eventfd_watch(conf->doorbell, ngx_payment_outbox_ring,
+                                     o, o->log)
+           == NULL)
     {
         return NGX_ERROR;
     }
@@ -380,36 +381,6 @@ ngx_payment_outbox_init_relays(ngx_payment_outbox_t *o)
 }
 
 
-static ngx_int_t
-ngx_payment_outbox_init_bell(ngx_payment_outbox_t *o)
-{
-    ngx_connection_t  *c;
-
-    c = ngx_get_connection(o->conf->doorbell, o->log);
-    if (c == NULL) {
-        return NGX_ERROR;
-    }
-
-    c->data = o;
-    c->read->handler = ngx_payment_outbox_ring;
-    c->read->log = o->log;
-    c->write->log = o->log;
-
-    if (ngx_add_event(c->read, NGX_READ_EVENT,
-                      (ngx_event_flags & NGX_USE_CLEAR_EVENT)
-                      ? NGX_CLEAR_EVENT : NGX_LEVEL_EVENT)
-        != NGX_OK)
-    {
-        ngx_free_connection(c);
-        return NGX_ERROR;
-    }
-
-    o->bell = c;
-
-    return NGX_OK;
-}
-
-
 static void
 ngx_payment_outbox_run(ngx_event_t *ev)
 {
@@ -439,19 +410,11 @@ ngx_payment_outbox_run(ngx_event_t *ev)
 static void
 ngx_payment_outbox_ring(ngx_event_t *ev)
 {
-    uint64_t               n;
     ngx_uint_t             i;
-    ngx_connection_t      *c;
     ngx_payment_relay_t   *r;
     ngx_payment_outbox_t  *o;
 
-    c = ev->data;
-    o = c->data;
-
-    if (read(c->fd, &n, sizeof(uint64_t)) == -1 && ngx_errno != NGX_EAGAIN) {
-        ngx_log_error(NGX_LOG_ALERT, ev->log, ngx_errno,
-                      "payment outbox: read() of the doorbell failed");
-    }
+    o = ngx_payment_eventfd_read(ev);
 
     if (o->state == NGX_PAYMENT_OUTBOX_WAITING) {
         return;

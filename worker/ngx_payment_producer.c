@@ -8,6 +8,7 @@
  *                    a thread destroys what is left
  */
 
+#include "ngx_payment_eventfd.h"
 #include "ngx_payment_producer.h"
 #include "ngx_payment_producer_conf.h"
 
@@ -189,24 +190,8 @@ ngx_payment_producer_watch(ngx_payment_producer_t *p)
         return NGX_ERROR;
     }
 
-    c = ngx_get_connection(fd, p->log);
+    c = ngx_payment_eventfd_watch(fd, ngx_payment_producer_handler, p, p->log);
     if (c == NULL) {
-        (void) close(fd);
-        return NGX_ERROR;
-    }
-
-    c->data = p;
-    c->read->handler = ngx_payment_producer_handler;
-    c->read->log = p->log;
-    c->write->log = p->log;
-    c->idle = 0;
-
-    if (ngx_add_event(c->read, NGX_READ_EVENT,
-                      (ngx_event_flags & NGX_USE_CLEAR_EVENT)
-                      ? NGX_CLEAR_EVENT : NGX_LEVEL_EVENT)
-        != NGX_OK)
-    {
-        ngx_free_connection(c);
         (void) close(fd);
         return NGX_ERROR;
     }
@@ -490,19 +475,7 @@ ngx_payment_producer_judge(ngx_payment_producer_t *p, rd_kafka_resp_err_t err)
 static void
 ngx_payment_producer_handler(ngx_event_t *ev)
 {
-    uint64_t           n;
-    ngx_connection_t  *c;
-
-    c = ev->data;
-
-    /* One read empties an eventfd, also when its event is edge-triggered. */
-
-    if (read(c->fd, &n, sizeof(uint64_t)) == -1 && ngx_errno != NGX_EAGAIN) {
-        ngx_log_error(NGX_LOG_ALERT, ev->log, ngx_errno,
-                      "payment outbox: read() of an eventfd failed");
-    }
-
-    ngx_payment_producer_serve(c->data);
+    ngx_payment_producer_serve(ngx_payment_eventfd_read(ev));
 }
 
 

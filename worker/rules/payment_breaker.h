@@ -52,10 +52,11 @@
                                           * PAYMENT_BREAKER_SECOND_NS)
 #define PAYMENT_BREAKER_NEVER            UINT64_MAX
 
-/* the last bucket is unbounded */
+/* of the histogram of durations; the last bucket has no upper bound */
 #define PAYMENT_BREAKER_BUCKETS          14
 
-/* the largest duration is that of the last 40 to 60 seconds */
+/* The largest duration is kept for each of three periods of 20 seconds, the
+ * current one included: so it is that of the last 40 to 60 seconds. */
 #define PAYMENT_BREAKER_PEAKS            3
 #define PAYMENT_BREAKER_PEAK_NS          (20 * PAYMENT_BREAKER_SECOND_NS)
 
@@ -89,7 +90,7 @@ typedef enum {
 #define PAYMENT_BREAKER_OUTCOMES         3
 
 
-/* the first three are numbered as the outcomes are */
+/* The first three have the numbers of the outcomes that they publish. */
 
 typedef enum {
     PAYMENT_BREAKER_EVENT_SUCCESS = 0,
@@ -118,7 +119,8 @@ typedef struct {
 typedef void (*payment_breaker_handler_pt)(void *data,
     const payment_breaker_event_t *event);
 
-/* how long the attempts-th OPEN in a row lasts; kept within 1 ms .. a year */
+/* How long an OPEN lasts: the attempts-th since the breaker was last CLOSED.
+ * A result below 1 ms counts as 1 ms, one above a year as a year. */
 
 typedef uint64_t (*payment_breaker_interval_pt)(void *data, uint32_t attempts);
 
@@ -145,7 +147,7 @@ typedef struct {
 typedef uint64_t  payment_breaker_token_t;
 
 
-/* a second of a TIME_BASED window */
+/* what was recorded in one second of a TIME_BASED window */
 
 typedef struct {
     uint32_t                  calls;
@@ -193,7 +195,8 @@ typedef struct {
     uint64_t                  since_ns;      /* when the state was entered */
     uint64_t                  wait_until_ns; /* OPEN, HALF_OPEN: end of wait */
 
-    /* which metrics are current: a token is the generation that granted it */
+    /* Rises whenever the metrics begin anew.  A token is the generation in
+     * which its call was permitted, so a late result is told apart. */
     uint64_t                  generation;
     payment_breaker_window_t  window;
     uint64_t                  not_permitted;
@@ -202,13 +205,14 @@ typedef struct {
     uint32_t                  permits;
     uint32_t                  probes_out;
 
-    /* METRICS_ONLY: said already */
+    /* METRICS_ONLY: the threshold is exceeded, and the event was published */
     unsigned                  failure_rate_exceeded:1;
     unsigned                  slow_call_rate_exceeded:1;
 
-    unsigned                  publishing:1;
+    unsigned                  publishing:1;  /* the handler is called */
 
-    /* for life, as a metrics registry behind Resilience4j's events has them */
+    /* Since payment_breaker_init(), and never set back: what a registry of
+     * metrics would have counted from Resilience4j's events. */
     uint64_t                  not_permitted_total;
     payment_breaker_calls_t   calls[PAYMENT_BREAKER_OUTCOMES];
 } payment_breaker_t;
@@ -245,8 +249,8 @@ typedef struct {
     uint32_t                  probes_out;    /* HALF_OPEN: not yet back */
 
     /*
-     * For life, counted where Resilience4j publishes the event: what happens
-     * in DISABLED and FORCED_OPEN is not in it.
+     * Since payment_breaker_init(), counted where Resilience4j publishes an
+     * event: calls in DISABLED and FORCED_OPEN are not among them.
      */
     uint64_t                  not_permitted_total;
     payment_breaker_calls_snapshot_t  calls[PAYMENT_BREAKER_OUTCOMES];
@@ -308,7 +312,8 @@ payment_breaker_is_current(const payment_breaker_t *b,
 }
 
 
-/* the call was not made: purged, queue full */
+/* The call was not made after all: the event was taken back from the producer's
+ * queue, or the queue was full. */
 
 void payment_breaker_release(payment_breaker_t *b,
     payment_breaker_token_t token);
@@ -330,11 +335,13 @@ uint64_t payment_breaker_tick(payment_breaker_t *b, uint64_t now_ns);
 int payment_breaker_force(payment_breaker_t *b, uint64_t now_ns,
     payment_breaker_state_e state);
 
-/* CLOSED with empty metrics, from anywhere; what is "for life" stays */
+/* CLOSED with empty metrics, from any state.  What is counted since
+ * payment_breaker_init() stays. */
 
 void payment_breaker_reset(payment_breaker_t *b, uint64_t now_ns);
 
-/* moves the window to now, but makes no transition */
+/* A copy of the figures.  It moves the window on to now_ns, and makes no
+ * transition, not even one that is due. */
 
 void payment_breaker_snapshot(payment_breaker_t *b, uint64_t now_ns,
     payment_breaker_snapshot_t *s);

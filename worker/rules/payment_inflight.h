@@ -51,9 +51,10 @@ struct payment_event_s {
     uint64_t                 payment;       /* hash of the payment's id */
     uint64_t                 merchant;      /* hash of the message's key */
     uint64_t                 created_us;    /* Unix time of its row */
-    uint64_t                 since_ns;      /* SENT, or REFUSED: monotonic */
+    uint64_t                 since_ns;      /* SENT, REFUSED: since when */
     uint64_t                 token;         /* the breaker's */
-    uint64_t                 gate;          /* the caller's: see the reader */
+    uint64_t                 gate;          /* the caller's: the look at the
+                                               head that must have ended */
     void                    *data;          /* the row: READY, HELD, SUSPECT */
     payment_inflight_t      *table;
 
@@ -61,12 +62,13 @@ struct payment_event_s {
     uint32_t                 size;          /* of data */
     uint16_t                 attempts;
     uint16_t                 reason;        /* the caller's: why REFUSED */
-    uint32_t                 mark;          /* the caller's: when refused */
+    uint32_t                 mark;          /* the caller's: what its topic
+                                               had taken when it refused */
     uint8_t                  state;         /* payment_event_state_e */
     uint8_t                  topic;         /* the caller's: an index */
     unsigned                 follower:1;    /* DEAD only for its payment's */
     unsigned                 asked:1;       /* WANTED: the read is under way */
-    unsigned                 occupies:1;
+    unsigned                 occupies:1;    /* its payment: others wait */
     unsigned                 unproven:1;    /* SENT: its topic took none yet */
     unsigned                 alone:1;       /* sent with nothing else */
 

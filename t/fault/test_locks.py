@@ -80,7 +80,8 @@ def test_one_row_is_held_for_a_moment(nginx, mariadb, database, journal,
 
 def test_a_row_that_everybody_wants(nginx, mariadb, database, journal, check,
                                     ask):
-    """Many clients ask for the row that is held, again and again."""
+    """Many clients ask for the row that is held, again and again, for three
+    seconds. The others get at least a third of what they get without that."""
 
     payment = ask.authorize(amount=1000000).id
     answers = []
@@ -88,6 +89,9 @@ def test_a_row_that_everybody_wants(nginx, mariadb, database, journal, check,
     with Load(nginx.port, journal, clients=12, changes=True,
               pause=0.005) as load:
         load.wait(100)
+        start = load.good()
+        time.sleep(1)
+        free = load.good() - start
         start = load.good()
         holder = hold(mariadb, database, payment)
 
@@ -104,7 +108,7 @@ def test_a_row_that_everybody_wants(nginx, mariadb, database, journal, check,
     assert not load.bad(), load.bad()[:5]
     assert slowest(load.calls) < 1, slowest(load.calls)
     assert slowest(load.calls, 0.99) < 0.3, slowest(load.calls, 0.99)
-    assert done > 500, done
+    assert done > free, (done, free)
 
     assert {call.status for call in calls} <= {200, 503, 504}
     dump = check(ask)

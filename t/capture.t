@@ -50,6 +50,70 @@ events: authorized, captured, captured, captured
 
 
 
+=== the last capture releases the rest
+--- init
+PaymentTest::given(A => { amount => 1000 }, capture => { amount => 300 });
+--- request eval
+[qq[POST /api/payments/capture/{A}
+{"merchantId":"M1","amount":200,"final":true}],
+ qq[POST /api/payments/capture/{A}
+{"merchantId":"M1","amount":1}],
+ qq[POST /api/payments/refund/{A}
+{"merchantId":"M1","reason":"r"}]]
+--- error_code eval
+[200, 409, 200]
+--- response_body_filters eval
+\&PaymentTest::told_and_kept
+--- response_body eval
+["A CAPTURED 1000 KRW, captured 500, refunded 0
+row: M1 CAPTURED 1000 KRW, captured 500, refunded 0, version 3
+events: authorized, captured, captured
+",
+"409 CAPTURE_CONFLICT, of A
+row: M1 CAPTURED 1000 KRW, captured 500, refunded 0, version 3
+events: authorized, captured, captured
+",
+"A REFUNDED 1000 KRW, captured 500, refunded 500
+row: M1 REFUNDED 1000 KRW, captured 500, refunded 500, version 4
+events: authorized, captured, captured, refunded
+"]
+
+
+
+=== a capture that is not final is as before; final is a boolean
+--- init
+PaymentTest::given(A => { amount => 1000 });
+--- request eval
+[map { qq[POST /api/payments/capture/{A}
+{"merchantId":"M1","amount":1,"final":$_}] } 'false', 'null', '1', '"true"']
+--- error_code eval
+[200, 200, 400, 400]
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+["A PARTIALLY_CAPTURED 1000 KRW, captured 1, refunded 0\n",
+ "A PARTIALLY_CAPTURED 1000 KRW, captured 2, refunded 0\n",
+ ("400 INVALID_REQUEST final\n") x 2]
+
+
+
+=== with a key, final is a part of what the request means
+--- init
+PaymentTest::given(A => { amount => 1000 });
+--- request eval
+[map { qq[POST /api/payments/capture/{A}
+{"merchantId":"M1","amount":1,"idempotencyKey":"final-1"$_}] }
+ ',"final":true', ',"final":true', '']
+--- error_code eval
+[200, 200, 422]
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+[("A CAPTURED 1000 KRW, captured 1, refunded 0\n") x 2,
+ "422 IDEMPOTENCY_KEY_REUSED\n"]
+
+
+
 === parts that add up are the whole
 --- init
 PaymentTest::given(A => { amount => 1000 }, capture => { amount => 400 });

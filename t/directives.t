@@ -99,6 +99,7 @@ main::shard('connections 3', 'connect_timeout 1500ms', 'read_timeout 4s', 'idle_
 
     payment_idempotency_replay replay;
     payment_unknown_members ignore;
+    payment_void_remainder off;
     payment_currencies KRW USD EUR;
     payment_max_amount 100000;
     payment_max_body_size 4k;
@@ -111,6 +112,7 @@ main::shard('connections 3', 'connect_timeout 1500ms', 'read_timeout 4s', 'idle_
         payment_merchant $arg_m;
         payment_idempotency_replay conflict;
         payment_unknown_members refuse;
+        payment_void_remainder on;
         payment_currencies EUR;
         payment_max_amount 50000;
         payment_max_body_size 2k;

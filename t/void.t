@@ -62,6 +62,88 @@ events: authorized, voided
 
 
 
+=== payment_void_remainder: what was not captured is released
+--- config
+    location /api/payments {
+        payment_api;
+        payment_void_remainder on;
+    }
+--- init
+PaymentTest::given(A => { amount => 1000 }, capture => { amount => 300 });
+--- request eval
+[(qq[POST /api/payments/void/{A}
+{"merchantId":"M1","idempotencyKey":"rest"}]) x 2,
+ qq[POST /api/payments/void/{A}
+{"merchantId":"M1"}],
+ qq[POST /api/payments/capture/{A}
+{"merchantId":"M1"}]]
+--- error_code eval
+[200, 200, 409, 409]
+--- response_body_filters eval
+\&PaymentTest::told_and_kept
+--- response_body eval
+[("A CAPTURED 1000 KRW, captured 300, refunded 0
+row: M1 CAPTURED 1000 KRW, captured 300, refunded 0, version 3
+events: authorized, captured, voided
+") x 2,
+"409 VOID_CONFLICT, of A
+row: M1 CAPTURED 1000 KRW, captured 300, refunded 0, version 3
+events: authorized, captured, voided
+",
+"409 CAPTURE_CONFLICT, of A
+row: M1 CAPTURED 1000 KRW, captured 300, refunded 0, version 3
+events: authorized, captured, voided
+"]
+
+
+
+=== payment_void_remainder: an authorization, and all that is captured
+--- config
+    location /api/payments {
+        payment_api;
+        payment_void_remainder on;
+    }
+--- init
+PaymentTest::given(A => { amount => 1000 });
+PaymentTest::given(B => { amount => 1000 }, capture => {});
+--- request eval
+[map { qq[POST /api/payments/void/{$_}
+{"merchantId":"M1"}] } 'A', 'B']
+--- error_code eval
+[200, 409]
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+["A VOIDED 1000 KRW, captured 0, refunded 0\n",
+ "409 VOID_CONFLICT, of B\n"]
+
+
+
+=== the event of a released remainder says how much that is
+--- config
+    location /api/payments {
+        payment_api;
+        payment_void_remainder on;
+    }
+--- init
+PaymentTest::given(A => { amount => 1000 }, capture => { amount => 300 });
+--- request
+POST /api/payments/void/{A}
+{"merchantId":"M1"}
+--- response_body_filters eval
+sub {
+    my $id = JSON::PP::decode_json(shift)->{paymentId};
+    my ($event) = map { JSON::PP::decode_json($_) } PaymentTest::sql(
+        "SELECT payload FROM outbox_event WHERE aggregateid = '$id'"
+        . " ORDER BY id DESC LIMIT 1");
+    return "$event->{eventType} $event->{status} $event->{operationAmount}"
+           . " of $event->{amount}, captured $event->{capturedAmount}\n";
+}
+--- response_body
+voided CAPTURED 700 of 1000, captured 300
+
+
+
 === no such payment
 --- init
 PaymentTest::given(A => { amount => 1000, merchantId => 'M9' });

@@ -329,6 +329,9 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         ngx_http_payment_enum, unknown_members,
         ngx_http_payment_unknown_members),
 
+    NGX_HTTP_PAYMENT_LOC("payment_void_remainder", NGX_CONF_FLAG,
+        ngx_conf_set_flag_slot, void_remainder, NULL),
+
     NGX_HTTP_PAYMENT_LOC("payment_currencies", NGX_CONF_1MORE,
         ngx_http_payment_currencies, currencies, NULL),
 
@@ -764,6 +767,7 @@ ngx_http_payment_create_loc_conf(ngx_conf_t *cf)
     plcf->merchant = NGX_CONF_UNSET_PTR;
     plcf->replay = NGX_CONF_UNSET_UINT;
     plcf->unknown_members = NGX_CONF_UNSET_UINT;
+    plcf->void_remainder = NGX_CONF_UNSET;
     plcf->max_amount = NGX_CONF_UNSET;
     plcf->max_body_size = NGX_CONF_UNSET_SIZE;
     plcf->timeout = NGX_CONF_UNSET_MSEC;
@@ -802,6 +806,7 @@ ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->replay, prev->replay,
                               NGX_HTTP_PAYMENT_REPLAY);
     ngx_conf_merge_uint_value(conf->unknown_members, prev->unknown_members, 0);
+    ngx_conf_merge_value(conf->void_remainder, prev->void_remainder, 0);
     ngx_conf_merge_str_value(conf->currencies, prev->currencies, "");
     ngx_conf_merge_value(conf->max_amount, prev->max_amount,
                          PAYMENT_AMOUNT_MAX);
@@ -824,6 +829,7 @@ ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     conf->rules.max_amount = conf->max_amount;
     conf->rules.refuse_unknown = conf->unknown_members ? 1 : 0;
+    conf->rules.void_remainder = conf->void_remainder ? 1 : 0;
     conf->rules.currencies = (char *) conf->currencies.data;
     conf->rules.currencies_n = conf->currencies.len / 3;
 

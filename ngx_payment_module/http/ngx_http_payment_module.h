@@ -63,6 +63,7 @@ typedef struct {
     ngx_http_complex_value_t   *merchant;
     ngx_uint_t                  replay;     /* NGX_HTTP_PAYMENT_REPLAY etc. */
     ngx_uint_t                  unknown_members;
+    ngx_flag_t                  void_remainder;
     ngx_str_t                   currencies; /* "KRWUSD"; empty: all */
     int64_t                     max_amount;
     size_t                      max_body_size;

@@ -118,6 +118,8 @@ typedef struct {
 
 typedef struct {
     unsigned     refuse_unknown;     /* an unknown member is an error */
+    unsigned     void_remainder;     /* a void releases what was not captured,
+                                        also after a part was */
 
     /* these bind authorize only: what was authorized can be finished */
     int64_t      max_amount;         /* 1 .. PAYMENT_AMOUNT_MAX */
@@ -138,6 +140,8 @@ typedef struct {
     uint8_t   fingerprint[PAYMENT_FINGERPRINT_SIZE];
     unsigned  has_key;               /* 0: parsing did not set key_hash */
     unsigned  forbidden;             /* by a rule: payment_request_parse() */
+    unsigned  final;                 /* capture: no other one follows */
+    unsigned  void_remainder;        /* void: the rule's */
 
     int64_t   amount;                /* 0: not given (the whole of it) */
     char      currency[4];           /* terminated; "": not given */

@@ -253,7 +253,8 @@ payment_render_message(const payment_t *p, payment_operation_e operation)
                                              : "Payment partially refunded";
 
     case PAYMENT_VOID:
-        return "Payment voided";
+        return p->status == PAYMENT_VOIDED ? "Payment voided"
+                                           : "Remainder released";
 
     case PAYMENT_GET:
         break;

@@ -27,11 +27,15 @@
 /* The first byte that is hashed: see payment_request_fingerprint(). */
 #define PAYMENT_FINGERPRINT_VERSION  1
 
+/* stands where metadata would begin with its brace */
+#define PAYMENT_FINGERPRINT_FINAL    1
+
 
 typedef enum {
     PAYMENT_MEMBER_MERCHANT = 0,
     PAYMENT_MEMBER_AMOUNT,
     PAYMENT_MEMBER_CURRENCY,
+    PAYMENT_MEMBER_FINAL,
     PAYMENT_MEMBER_REASON,
     PAYMENT_MEMBER_KEY,
     PAYMENT_MEMBER_METADATA,
@@ -83,6 +87,8 @@ static payment_outcome_e payment_request_amount_fault(payment_fault_t *fault,
 static payment_outcome_e payment_request_currency(payment_request_t *r,
     const payment_rules_t *rules, const json_t *value, payment_fault_t *rule,
     payment_fault_t *fault);
+static payment_outcome_e payment_request_final(payment_request_t *r,
+    const json_t *value, payment_fault_t *fault);
 static payment_outcome_e payment_request_reason(payment_request_t *r,
     const json_t *value, payment_fault_t *fault);
 static payment_outcome_e payment_request_key(payment_request_t *r,
@@ -117,6 +123,7 @@ static const payment_member_t  payment_members[PAYMENT_MEMBERS_N] = {
     { "merchantId", PAYMENT_ON_ANY },
     { "amount", PAYMENT_ON_MONEY },
     { "currency", PAYMENT_ON_MONEY },
+    { "final", PAYMENT_ON(PAYMENT_CAPTURE) },
     { "reason", PAYMENT_ON(PAYMENT_REFUND) },
     { "idempotencyKey", PAYMENT_ON_ANY },
     { "metadata", PAYMENT_ON_ANY }
@@ -136,6 +143,8 @@ payment_request_parse(payment_request_t *r, const payment_rules_t *rules,
 
     r->has_key = 0;
     r->forbidden = 0;
+    r->final = 0;
+    r->void_remainder = rules->void_remainder;
     r->amount = 0;
     memset(r->currency, 0, sizeof(r->currency));
     r->reason_len = 0;
@@ -179,6 +188,9 @@ payment_request_parse(payment_request_t *r, const payment_rules_t *rules,
         == PAYMENT_OK
         && (outcome = payment_request_currency(r, rules,
                           members[PAYMENT_MEMBER_CURRENCY], &rule, fault))
+        == PAYMENT_OK
+        && (outcome = payment_request_final(r,
+                          members[PAYMENT_MEMBER_FINAL], fault))
         == PAYMENT_OK
         && (outcome = payment_request_reason(r,
                           members[PAYMENT_MEMBER_REASON], fault))
@@ -685,6 +697,25 @@ payment_request_currency(payment_request_t *r, const payment_rules_t *rules,
 
 
 static payment_outcome_e
+payment_request_final(payment_request_t *r, const json_t *value,
+    payment_fault_t *fault)
+{
+    if (value == NULL) {
+        return PAYMENT_OK;
+    }
+
+    if (!json_is_boolean(value)) {
+        return payment_fault_set(fault, PAYMENT_INVALID, "final",
+                                 "final must be true or false");
+    }
+
+    r->final = json_is_true(value);
+
+    return PAYMENT_OK;
+}
+
+
+static payment_outcome_e
 payment_request_reason(payment_request_t *r, const json_t *value,
     payment_fault_t *fault)
 {
@@ -1028,7 +1059,7 @@ payment_request_fingerprint(payment_request_t *r)
     unsigned char  *p;
     unsigned char   digest[SHA256_DIGEST_LENGTH];
     unsigned char   text[2 + PAYMENT_ID_SIZE + 8 + 4 + 2 + 2
-                         + PAYMENT_MERCHANT_SIZE + PAYMENT_REASON_SIZE];
+                         + PAYMENT_MERCHANT_SIZE + PAYMENT_REASON_SIZE + 1];
 
     p = text;
 
@@ -1056,6 +1087,10 @@ payment_request_fingerprint(payment_request_t *r)
     *p++ = (unsigned char) r->reason_len;
     memcpy(p, r->reason, r->reason_len);
     p += r->reason_len;
+
+    if (r->final) {
+        *p++ = PAYMENT_FINGERPRINT_FINAL;
+    }
 
     SHA256_Init(&sha);
     SHA256_Update(&sha, text, (size_t) (p - text));

@@ -3,13 +3,15 @@
  *
  *     from                 capture              refund               void
  *     AUTHORIZED           (PARTIALLY_)CAPTURED -                    VOIDED
- *     PARTIALLY_CAPTURED   (PARTIALLY_)CAPTURED (PARTIALLY_)REFUNDED -
+ *     PARTIALLY_CAPTURED   (PARTIALLY_)CAPTURED (PARTIALLY_)REFUNDED CAPTURED
  *     CAPTURED             -                    (PARTIALLY_)REFUNDED -
  *     PARTIALLY_REFUNDED   -                    (PARTIALLY_)REFUNDED -
  *     REFUNDED, VOIDED     -                    -                    -
  *
- * The first refund ends capturing: what was not captured by then is released,
- * and REFUNDED means that all that was captured has gone back.
+ * CAPTURED means that nothing more can be captured: all of it was, or a final
+ * capture, or a void of the remainder where the rules allow one, has released
+ * the rest.  The first refund ends capturing, too, and REFUNDED means that all
+ * that was captured has gone back.
  *
  * Pure: it works on a copy of the row, in whichever process.
  */
@@ -25,7 +27,7 @@ static payment_outcome_e payment_state_capture(payment_t *p,
 static payment_outcome_e payment_state_refund(payment_t *p,
     const payment_request_t *r, payment_fault_t *fault);
 static payment_outcome_e payment_state_void(payment_t *p,
-    payment_fault_t *fault);
+    const payment_request_t *r, payment_fault_t *fault);
 
 
 void
@@ -84,7 +86,7 @@ payment_state_apply(payment_t *p, const payment_request_t *r, int64_t now_ms,
         break;
 
     case PAYMENT_VOID:
-        outcome = payment_state_void(p, fault);
+        outcome = payment_state_void(p, r, fault);
         break;
 
     default:
@@ -138,8 +140,8 @@ payment_state_capture(payment_t *p, const payment_request_t *r,
 
     p->captured += amount;
     p->operation_amount = amount;
-    p->status = p->captured == p->amount ? PAYMENT_CAPTURED
-                                         : PAYMENT_PARTIALLY_CAPTURED;
+    p->status = (r->final || p->captured == p->amount)
+                ? PAYMENT_CAPTURED : PAYMENT_PARTIALLY_CAPTURED;
 
     return PAYMENT_OK;
 }
@@ -185,19 +187,22 @@ payment_state_refund(payment_t *p, const payment_request_t *r,
 }
 
 
-/* A void releases all of an authorization, or is a conflict. */
+/* A void releases all that was not captured. */
 
 static payment_outcome_e
-payment_state_void(payment_t *p, payment_fault_t *fault)
+payment_state_void(payment_t *p, const payment_request_t *r,
+    payment_fault_t *fault)
 {
-    if (p->status != PAYMENT_AUTHORIZED) {
+    if (p->status != PAYMENT_AUTHORIZED
+        && !(p->status == PAYMENT_PARTIALLY_CAPTURED && r->void_remainder))
+    {
         return payment_fault_set(fault, PAYMENT_VOID_CONFLICT, "",
                                  "a payment that is %s cannot be voided",
                                  payment_name_status(p->status));
     }
 
-    p->operation_amount = p->amount;
-    p->status = PAYMENT_VOIDED;
+    p->operation_amount = p->amount - p->captured;
+    p->status = p->captured == 0 ? PAYMENT_VOIDED : PAYMENT_CAPTURED;
 
     return PAYMENT_OK;
 }

@@ -30,7 +30,7 @@ CURRENCIES = {'KRW', 'USD', 'EUR', 'JPY', 'BHD', 'CLF', 'ISK'}
 MEMBERS = {
     'authorize': {'merchantId', 'amount', 'currency', 'idempotencyKey',
                   'metadata'},
-    'capture': {'merchantId', 'amount', 'currency', 'idempotencyKey',
+    'capture': {'merchantId', 'amount', 'currency', 'final', 'idempotencyKey',
                 'metadata'},
     'refund': {'merchantId', 'amount', 'currency', 'reason', 'idempotencyKey',
                'metadata'},
@@ -62,8 +62,8 @@ class Wrong(Exception):
 # What a location's directives say.
 
 Rules = collections.namedtuple(
-    'Rules', 'replay refuse_unknown max_amount currencies identity',
-    defaults=(True, False, AMOUNT_MAX, None, False))
+    'Rules', 'replay refuse_unknown max_amount currencies identity '
+    'void_remainder', defaults=(True, False, AMOUNT_MAX, None, False, False))
 
 # A call as it goes over the wire. do: authorize, capture, refund, void, get,
 # or another word; id: the payment's as text; merchant: of the query or of
@@ -77,7 +77,7 @@ Call = collections.namedtuple(
 
 Request = collections.namedtuple(
     'Request', 'do id merchant amount currency reason metadata key rules '
-    'forbidden', defaults=(None,))
+    'forbidden final', defaults=(None, False))
 
 # field: the member that must be named; None: any, or none
 Refused = collections.namedtuple('Refused', 'status field', defaults=(None,))
@@ -290,6 +290,9 @@ def read_members(call, given):
 
     field, forbidden = wrong_money(call.do, rules, given)
 
+    if field is None and not isinstance(given.get('final', False), bool):
+        field = 'final'
+
     if field is None and call.do == 'refund' \
             and not is_text(given.get('reason'), 128, True):
         field = 'reason'
@@ -308,7 +311,8 @@ def read_members(call, given):
     return Request(call.do, None if call.do == 'authorize' else call.id.lower(),
                    merchant, given.get('amount'), given.get('currency'),
                    given.get('reason') if call.do == 'refund' else None,
-                   given.get('metadata') or None, key, rules, forbidden)
+                   given.get('metadata') or None, key, rules, forbidden,
+                   given.get('final', False))
 
 
 def wrong_money(do, rules, given):
@@ -614,9 +618,14 @@ def moved(payment, request):
     captured, refunded = payment.captured, payment.refunded
 
     if request.do == 'void':
-        if payment.status != 'AUTHORIZED':
+        if payment.status == 'AUTHORIZED':
+            status = 'VOIDED'
+        elif (payment.status == 'PARTIALLY_CAPTURED'
+              and request.rules.void_remainder):
+            status = 'CAPTURED'
+        else:
             return None
-        status, amount = 'VOIDED', payment.amount
+        amount = payment.amount - captured
 
     elif request.do == 'capture':
         left = payment.amount - captured
@@ -627,7 +636,7 @@ def moved(payment, request):
             return None
 
         captured += amount
-        status = ('CAPTURED' if captured == payment.amount
+        status = ('CAPTURED' if request.final or captured == payment.amount
                   else 'PARTIALLY_CAPTURED')
 
     else:

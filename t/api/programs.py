@@ -31,7 +31,7 @@ LOCATIONS = {
     '/conflict': model.Rules(replay=False),
     '/strict': model.Rules(refuse_unknown=True, max_amount=5000,
                            currencies=('KRW', 'USD')),
-    '/known': model.Rules(identity=True),
+    '/known': model.Rules(identity=True, void_remainder=True),
 }
 
 # A disk that stands still for a second is no failure here, as it would be to a
@@ -64,6 +64,7 @@ CONFIG = """
         location /known {
             payment_api;
             payment_merchant $http_x_merchant;
+            payment_void_remainder on;
         }
     }
 """
@@ -93,6 +94,7 @@ WRONG = {
                '01', '0x10', 'NaN', '1e400'],
     'currency': ['""', '"krw"', '"KR"', '"KRWW"', '"XAU"', '"AAA"', '410',
                  'null', '"K\\u0000W"'],
+    'final': ['1', '"true"', 'null', '[]'],
     'idempotencyKey': ['""', '"  "', '"' + 'k' * 65 + '"', '5', '"\\n"',
                        '{}'],
     'reason': ['""', '"' + 'r' * 129 + '"', 'null', '3', '"\\u0001"',
@@ -198,7 +200,7 @@ class Generator:
         if do is None:
             do = self.random.choices(
                 ['authorize', 'capture', 'refund', 'void', 'get'],
-                [20, 33, 28, 4, 15])[0]
+                [20, 31, 28, 6, 15])[0]
 
         if pay is None:
             pay = self.payment()
@@ -257,6 +259,9 @@ class Generator:
 
         if do in ('capture', 'refund') and not plain and self.chance(0.1):
             members['currency'] = self.pick(['"KRW"', '"USD"'])
+
+        if do == 'capture' and self.chance(0.15):
+            members['final'] = self.pick(['true', 'true', 'false'])
 
         if do == 'refund':
             members['reason'] = json.dumps(self.pick(REASONS))

@@ -154,6 +154,8 @@ class Observer:
                 "   JSON_VALUE(payload, '$.operationAmount'), 0)),"
                 " SUM(IF(type = 'refunded',"
                 "   JSON_VALUE(payload, '$.operationAmount'), 0)),"
+                " SUM(IF(type = 'voided',"
+                "   JSON_VALUE(payload, '$.operationAmount'), 0)),"
                 " SUM(type = 'voided'), SUM(type = 'authorized')"
                 ' FROM outbox_event WHERE id > %s GROUP BY aggregateid',
                 (since,))
@@ -174,11 +176,12 @@ class Observer:
         assert 0 <= refunded <= captured <= amount, what
         assert events is not None, what
 
-        count, last, captures, refunds, voids, opened = events
+        count, last, captures, refunds, released, voids, opened = events
 
         assert count == last == version and opened == 1, what
         assert captures == captured and refunds == refunded, what
-        assert voids == (status == 'VOIDED'), what
+        assert released == voids * (amount - captured) and voids <= 1, what
+        assert (status == 'VOIDED') == (voids == 1 and captured == 0), what
 
 
 # --- what is in the end

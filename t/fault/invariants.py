@@ -28,6 +28,7 @@ GRAPH = {
     ('refunded', 'PARTIALLY_CAPTURED'): {'REFUNDED', 'PARTIALLY_REFUNDED'},
     ('refunded', 'PARTIALLY_REFUNDED'): {'REFUNDED', 'PARTIALLY_REFUNDED'},
     ('voided', 'AUTHORIZED'): {'VOIDED'},
+    ('voided', 'PARTIALLY_CAPTURED'): {'CAPTURED'},
 }
 
 EVENTS = {'authorize': 'authorized', 'capture': 'captured',

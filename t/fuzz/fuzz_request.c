@@ -128,6 +128,7 @@ fuzz_setting(fuzz_setting_t *s, const char *line, size_t len)
                    + (len > 0 ? (unsigned char) line[0] % 4U : 0);
     s->rules.max_amount = PAYMENT_AMOUNT_MAX;
     s->rules.refuse_unknown = (flags & FUZZ_REFUSE) != 0;
+    s->rules.void_remainder = s->rules.refuse_unknown;
 
     if (flags & FUZZ_STRICT) {
         s->rules.max_amount = 50000;
@@ -262,6 +263,8 @@ fuzz_accepted(const payment_request_t *r, const fuzz_setting_t *s)
               || strcmp(r->currency, "USD") == 0);
     }
 
+    check(!r->final || r->operation == PAYMENT_CAPTURE);
+
     if (r->operation == PAYMENT_REFUND) {
         check(r->reason_len <= PAYMENT_REASON_SIZE);
         check(fuzz_text(r->reason, r->reason_len, PAYMENT_REASON_CHARS));
@@ -350,6 +353,7 @@ fuzz_written_otherwise(const payment_request_t *r, const fuzz_setting_t *s,
         check(!r->has_key || memcmp(second.key_hash, r->key_hash,
                                     PAYMENT_KEY_HASH_SIZE) == 0);
         check(second.amount == r->amount);
+        check(second.final == r->final);
         check(second.metadata_len == r->metadata_len);
         check(r->metadata == NULL
               || memcmp(second.metadata, r->metadata, r->metadata_len) == 0);
@@ -407,6 +411,7 @@ fuzz_lived(const payment_request_t *r)
         check(r->amount == 0 || r->amount == p.operation_amount);
         check(0 <= p.refunded && p.refunded <= p.captured
               && p.captured <= p.amount);
+        check(!r->final || p.status == PAYMENT_CAPTURED);
 
         fuzz_rendered(&p, r);
     }

@@ -36,6 +36,7 @@ static const member_t  members[] = {
     { "merchantId", "\"MERCHANT-1\"", A|C|R|V, A|C|R|V },
     { "amount", "15000", A, A|C|R },
     { "currency", "\"KRW\"", A, A|C|R },
+    { "final", "true", 0, C },
     { "reason", "\"broken\"", R, R },
     { "idempotencyKey", "\"key-1\"", A, A|C|R|V },
     { "metadata", "{\"order\":\"17\"}", 0, A|C|R|V }
@@ -229,6 +230,7 @@ right_requests(void **state)
         assert_int_equal(r.amount, op == PAYMENT_VOID ? 0 : 15000);
         assert_string_equal(r.currency, op == PAYMENT_VOID ? "" : "KRW");
         assert_int_equal(r.has_key, 1);
+        assert_int_equal(r.final, op == PAYMENT_CAPTURE);
         assert_int_equal(r.reason_len, op == PAYMENT_REFUND ? 6 : 0);
         assert_int_equal(r.metadata_len, 14);
         assert_memory_equal(r.metadata, "{\"order\":\"17\"}", 14);
@@ -269,6 +271,9 @@ absent_members(void **state)
 
                 } else if (strcmp(members[i].name, "currency") == 0) {
                     assert_string_equal(r.currency, "");
+
+                } else if (strcmp(members[i].name, "final") == 0) {
+                    assert_int_equal(r.final, 0);
 
                 } else if (strcmp(members[i].name, "idempotencyKey") == 0) {
                     assert_int_equal(r.has_key, 0);
@@ -324,10 +329,10 @@ wrong_types(void **state)
     unsigned    op;
     const char  *name;
 
-    /* neither a string, nor an integer, nor an object of strings */
+    /* neither a string, nor an integer, a boolean, an object of strings */
 
     static const char  *const values[] = {
-        "true", "false", "[]", "[\"x\"]", "[15000]", "[{}]", "{\"a\":1}",
+        "[]", "[\"x\"]", "[15000]", "[{}]", "{\"a\":1}",
         "{\"a\":{\"b\":\"c\"}}", "1.5", "-1.5", "0.0", "1e3", "1E-3", "-1",
         "0", "-0"
     };
@@ -344,6 +349,15 @@ wrong_types(void **state)
 
             for (j = 0; j < sizeof(values) / sizeof(values[0]); j++) {
                 refused(op, name, values[j], "must be");
+            }
+
+            if (strcmp(name, "final") != 0) {
+                refused(op, name, "true", "must be");
+                refused(op, name, "false", "must be");
+
+            } else {
+                refused(op, name, "\"true\"", "must be");
+                refused(op, name, "\"\"", "must be");
             }
 
             if (strcmp(name, "amount") != 0) {
@@ -949,6 +963,7 @@ unknown_members(void **state)
         /* known elsewhere */
         { "{\"merchantId\":\"M\",\"amount\":1}", "amount" },
         { "{\"merchantId\":\"M\",\"currency\":\"KRW\"}", "currency" },
+        { "{\"merchantId\":\"M\",\"final\":true}", "final" },
         { "{\"merchantId\":\"M\",\"reason\":\"x\"}", "reason" },
         { "{\"merchantId\":\"M\",\"reason\":null}", "reason" }
     };
@@ -1396,6 +1411,13 @@ fingerprints(void **state)
           "{\"merchantId\":\"M\",\"reason\":\"x\",\"amount\":1}" },
         { 14, PAYMENT_REFUND,
           "{\"merchantId\":\"M\",\"reason\":\"x\","
+          "\"metadata\":{\"x\":\"x\"}}" },
+
+        { 7, PAYMENT_CAPTURE, "{\"merchantId\":\"M\",\"final\":false}" },
+        { 15, PAYMENT_CAPTURE, "{\"merchantId\":\"M\",\"final\":true}" },
+        { 16, PAYMENT_CAPTURE, "{\"merchantId\":\"M\",\"final\":true,"
+          "\"metadata\":{\"x\":\"x\"}}" },
+        { 17, PAYMENT_CAPTURE, "{\"merchantId\":\"M\","
           "\"metadata\":{\"x\":\"x\"}}" }
     };
 

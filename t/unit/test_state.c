@@ -24,7 +24,7 @@ typedef struct {
     payment_status_e     status;
     int                  captured;
     int                  refunded;
-    payment_operation_e  operation;
+    unsigned             operation;      /* with FINAL or REMAINDER */
     int                  asked;
     payment_outcome_e    outcome;
     payment_status_e     after;
@@ -43,6 +43,9 @@ typedef struct {
 #define CCON PAYMENT_CAPTURE_CONFLICT
 #define RCON PAYMENT_REFUND_CONFLICT
 #define VCON PAYMENT_VOID_CONFLICT
+
+#define FINAL      0x100        /* the capture says so */
+#define REMAINDER  0x200        /* the rules allow a void to release that */
 
 /* 1000 are authorized in all of them */
 
@@ -69,6 +72,19 @@ static const step_t  steps[] = {
     { REF, 300, 300, PAYMENT_CAPTURE, 1, CCON, REF, 300, 300, 7 },
     { VOI, 0, 0, PAYMENT_CAPTURE, 0, CCON, VOI, 0, 0, 7 },
     { VOI, 0, 0, PAYMENT_CAPTURE, 1, CCON, VOI, 0, 0, 7 },
+
+    /* the last capture */
+
+    { AUT, 0, 0, PAYMENT_CAPTURE|FINAL, 0, PAYMENT_OK, CAP, 1000, 0, 1000 },
+    { AUT, 0, 0, PAYMENT_CAPTURE|FINAL, 1, PAYMENT_OK, CAP, 1, 0, 1 },
+    { AUT, 0, 0, PAYMENT_CAPTURE|FINAL, 1001, CCON, AUT, 0, 0, 7 },
+    { PCA, 300, 0, PAYMENT_CAPTURE|FINAL, 200, PAYMENT_OK, CAP, 500, 0, 200 },
+    { PCA, 300, 0, PAYMENT_CAPTURE|FINAL, 701, CCON, PCA, 300, 0, 7 },
+    { CAP, 300, 0, PAYMENT_CAPTURE, 1, CCON, CAP, 300, 0, 7 },
+    { CAP, 300, 0, PAYMENT_CAPTURE|FINAL, 0, CCON, CAP, 300, 0, 7 },
+    { CAP, 300, 0, PAYMENT_REFUND, 300, PAYMENT_OK, REF, 300, 300, 300 },
+    { CAP, 300, 0, PAYMENT_REFUND, 301, RCON, CAP, 300, 0, 7 },
+    { CAP, 300, 0, PAYMENT_VOID, 0, VCON, CAP, 300, 0, 7 },
 
     /* refund */
 
@@ -97,7 +113,17 @@ static const step_t  steps[] = {
     { CAP, 1000, 0, PAYMENT_VOID, 0, VCON, CAP, 1000, 0, 7 },
     { PRE, 1000, 1, PAYMENT_VOID, 0, VCON, PRE, 1000, 1, 7 },
     { REF, 1000, 1000, PAYMENT_VOID, 0, VCON, REF, 1000, 1000, 7 },
-    { VOI, 0, 0, PAYMENT_VOID, 0, VCON, VOI, 0, 0, 7 }
+    { VOI, 0, 0, PAYMENT_VOID, 0, VCON, VOI, 0, 0, 7 },
+
+    /* void of what was not captured, where the rules allow it */
+
+    { AUT, 0, 0, PAYMENT_VOID|REMAINDER, 0, PAYMENT_OK, VOI, 0, 0, 1000 },
+    { PCA, 300, 0, PAYMENT_VOID|REMAINDER, 0, PAYMENT_OK, CAP, 300, 0, 700 },
+    { CAP, 300, 0, PAYMENT_VOID|REMAINDER, 0, VCON, CAP, 300, 0, 7 },
+    { CAP, 1000, 0, PAYMENT_VOID|REMAINDER, 0, VCON, CAP, 1000, 0, 7 },
+    { PRE, 300, 1, PAYMENT_VOID|REMAINDER, 0, VCON, PRE, 300, 1, 7 },
+    { REF, 300, 300, PAYMENT_VOID|REMAINDER, 0, VCON, REF, 300, 300, 7 },
+    { VOI, 0, 0, PAYMENT_VOID|REMAINDER, 0, VCON, VOI, 0, 0, 7 }
 };
 
 
@@ -178,7 +204,9 @@ every_step(void **state)
 
         payment_at(&p, &steps[i]);
         before = p;
-        request_of(&r, steps[i].operation, steps[i].asked);
+        request_of(&r, steps[i].operation & 0xff, steps[i].asked);
+        r.final = (steps[i].operation & FINAL) != 0;
+        r.void_remainder = (steps[i].operation & REMAINDER) != 0;
         memset(&fault, 0, sizeof(payment_fault_t));
 
         if (payment_state_apply(&p, &r, NOW + 5, &fault) != steps[i].outcome) {
@@ -410,7 +438,7 @@ random_lives(void **state)
 {
     int64_t             moved_in, moved_out;
     uint32_t            seed, version;
-    unsigned            life, step;
+    unsigned            life, step, released;
     payment_t           p, before;
     payment_fault_t     fault;
     payment_outcome_e   outcome;
@@ -427,11 +455,14 @@ random_lives(void **state)
 
         moved_in = 0;
         moved_out = 0;
+        released = 0;
         version = 1;
 
         for (step = 0; step < 12; step++) {
             request_of(&r, PAYMENT_CAPTURE + next_random(&seed) % 3,
                        next_random(&seed) % 30);
+            r.final = (next_random(&seed) % 8 == 0);
+            r.void_remainder = (next_random(&seed) % 4 == 0);
             before = p;
             outcome = payment_state_apply(&p, &r, NOW + step, &fault);
 
@@ -457,12 +488,16 @@ random_lives(void **state)
 
             /* the state says what the amounts say, and goes forward only */
 
+            released |= (r.operation == PAYMENT_CAPTURE && r.final)
+                        || r.operation == PAYMENT_VOID;
+
             assert_true(p.status >= before.status);
             assert_int_equal(p.status == PAYMENT_CAPTURED,
-                             p.captured == p.amount && p.refunded == 0);
+                             p.captured > 0 && p.refunded == 0
+                             && (p.captured == p.amount || released));
             assert_int_equal(p.status == PAYMENT_PARTIALLY_CAPTURED,
                              p.captured > 0 && p.captured < p.amount
-                             && p.refunded == 0);
+                             && p.refunded == 0 && !released);
             assert_int_equal(p.status == PAYMENT_REFUNDED,
                              p.refunded > 0 && p.refunded == p.captured);
             assert_int_equal(p.status == PAYMENT_PARTIALLY_REFUNDED,

@@ -3,7 +3,7 @@
 -- place of what is here: the password, and the addresses that nginx comes from.
 --
 --     mariadb < database.sql
---     ngx-payment-migrate payment
+--     ngx-payment-migrate up payment
 --     mariadb payment < grants.sql
 --
 -- The grants come last: a right on a table needs the table.

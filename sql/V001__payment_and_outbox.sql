@@ -1,19 +1,14 @@
+-- expand: payment and outbox
+--
 -- The schema of one shard. Every shard's database holds all of these tables.
 --
 -- Times are UTC and stored as DATETIME, so that no session time zone can shift
 -- them and 2038 is a year like any other.
 
-CREATE TABLE payment_schema_version (
-    version      INT UNSIGNED NOT NULL PRIMARY KEY,
-    description  VARCHAR(200) NOT NULL,
-    applied_at   DATETIME     NOT NULL DEFAULT UTC_TIMESTAMP()
-) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4;
-
-
 -- The id is a UUIDv7: rows arrive in key order, so the index grows at one end.
 -- The CHECKs are the last line: the module never sends what they would refuse.
 
-CREATE TABLE payment (
+CREATE TABLE IF NOT EXISTS payment (
     id               BINARY(16)  NOT NULL PRIMARY KEY,
     merchant_id      VARCHAR(32) COLLATE utf8mb4_nopad_bin NOT NULL,
     currency         CHAR(3) CHARACTER SET ascii NOT NULL,
@@ -45,7 +40,7 @@ CREATE TABLE payment (
 --
 -- V003 makes it narrower.
 
-CREATE TABLE idempotency_key (
+CREATE TABLE IF NOT EXISTS idempotency_key (
     key_hash         BINARY(16)   NOT NULL PRIMARY KEY,
     payment_id       BINARY(16)   NOT NULL,
     fingerprint      BINARY(8)    NOT NULL,
@@ -63,7 +58,7 @@ CREATE TABLE idempotency_key (
 -- Debezium's outbox column names, so that its event router can read the table.
 -- (aggregateid, version) names an event for ever; id only places it.
 
-CREATE TABLE outbox_event (
+CREATE TABLE IF NOT EXISTS outbox_event (
     id             BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
     aggregatetype  VARCHAR(32) CHARACTER SET ascii NOT NULL,
     aggregateid    CHAR(36) CHARACTER SET ascii NOT NULL,
@@ -78,7 +73,7 @@ CREATE TABLE outbox_event (
 
 -- Dead letters: events that Kafka will not take for their own sake.
 
-CREATE TABLE outbox_dead (
+CREATE TABLE IF NOT EXISTS outbox_dead (
     id             BIGINT UNSIGNED NOT NULL PRIMARY KEY,
     aggregatetype  VARCHAR(32) CHARACTER SET ascii NOT NULL,
     aggregateid    CHAR(36) CHARACTER SET ascii NOT NULL,
@@ -99,7 +94,7 @@ CREATE TABLE outbox_dead (
 -- ShedLock's columns, plus what makes a lease safe: an epoch that rises at
 -- every acquisition, and the identity of one helper process's one life.
 
-CREATE TABLE outbox_lease (
+CREATE TABLE IF NOT EXISTS outbox_lease (
     name        VARCHAR(64)     NOT NULL PRIMARY KEY,
     lock_until  DATETIME(3)     NOT NULL,
     locked_at   DATETIME(3)     NOT NULL,
@@ -111,9 +106,6 @@ CREATE TABLE outbox_lease (
 
 -- Out of date, so that the first helper does not wait for it.
 
-INSERT INTO outbox_lease (name, lock_until, locked_at, locked_by, owner_uuid)
+INSERT IGNORE INTO outbox_lease (name, lock_until, locked_at, locked_by,
+                                 owner_uuid)
 VALUES ('payment-outbox', '2000-01-01', '2000-01-01', '', '');
-
-
-INSERT INTO payment_schema_version (version, description)
-VALUES (1, 'payment and outbox');

@@ -1,3 +1,5 @@
+-- expand: outbox archive
+--
 -- The outbox's archive, for `payment_outbox_archive on`, and the first row of
 -- the lease.
 
@@ -5,7 +7,7 @@
 -- that deletes them from the queue, dropped a day at a time. The last partition
 -- takes what no day was made for.
 
-CREATE TABLE outbox_archive (
+CREATE TABLE IF NOT EXISTS outbox_archive (
     id             BIGINT UNSIGNED NOT NULL,
     aggregatetype  VARCHAR(32) CHARACTER SET ascii NOT NULL,
     aggregateid    CHAR(36) CHARACTER SET ascii NOT NULL,
@@ -26,11 +28,13 @@ PARTITION BY RANGE COLUMNS (archived_at) (
 
 -- One row: for how many whole days published events are kept.
 
-CREATE TABLE outbox_archive_policy (
+CREATE TABLE IF NOT EXISTS outbox_archive_policy (
     days_kept      INT UNSIGNED NOT NULL
 ) ENGINE=InnoDB;
 
-INSERT INTO outbox_archive_policy (days_kept) VALUES (30);
+INSERT INTO outbox_archive_policy (days_kept)
+SELECT 30 FROM DUAL
+WHERE NOT EXISTS (SELECT 1 FROM outbox_archive_policy);
 
 
 -- A partition for each of the next seven days, and none for days that are too
@@ -39,7 +43,7 @@ INSERT INTO outbox_archive_policy (days_kept) VALUES (30);
 
 DELIMITER //
 
-CREATE PROCEDURE outbox_archive_upkeep()
+CREATE OR REPLACE PROCEDURE outbox_archive_upkeep()
 BEGIN
     DECLARE today DATE DEFAULT UTC_DATE();
     DECLARE day DATE DEFAULT today;
@@ -97,7 +101,3 @@ CALL outbox_archive_upkeep();
 INSERT IGNORE INTO outbox_lease (name, lock_until, locked_at, locked_by, epoch,
                                  owner_uuid)
 VALUES ('payment-outbox', '2000-01-01', '2000-01-01', '', 0, '');
-
-
-INSERT INTO payment_schema_version (version, description)
-VALUES (2, 'outbox archive');

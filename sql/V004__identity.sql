@@ -1,3 +1,5 @@
+-- expand: identity
+--
 -- Whose database this is, and a row to commit.
 
 -- One row, written by the first connection that comes when there is none, and
@@ -12,7 +14,7 @@
 -- secret        of the installation: what it adds to a key's hash cannot be
 --               guessed from a payment's id
 
-CREATE TABLE payment_identity (
+CREATE TABLE IF NOT EXISTS payment_identity (
     only_row      TINYINT UNSIGNED NOT NULL PRIMARY KEY DEFAULT 1,
     installation  CHAR(36) CHARACTER SET ascii NOT NULL,
     shard         VARCHAR(32) CHARACTER SET ascii NOT NULL,
@@ -30,11 +32,7 @@ CREATE TABLE payment_identity (
 -- nothing is not written to the log, so that this one changes a row here: one
 -- of a few, taken at random, so that nobody waits for another.
 
-CREATE TABLE payment_barrier (
+CREATE TABLE IF NOT EXISTS payment_barrier (
     id     TINYINT UNSIGNED NOT NULL PRIMARY KEY,
     turns  BIGINT UNSIGNED  NOT NULL
 ) ENGINE=InnoDB;
-
-
-INSERT INTO payment_schema_version (version, description)
-VALUES (4, 'identity');

@@ -46,8 +46,9 @@ sub recovers {
 }
 
 sub spoil_schema {
-    PaymentTest::sql('UPDATE payment_schema_version SET version = 999
-                      ORDER BY version DESC LIMIT 1', $main::wrong_version);
+    PaymentTest::sql("UPDATE payment_schema_version
+                      SET version = 999, kind = 'contract'
+                      ORDER BY version DESC LIMIT 1", $main::wrong_version);
 }
 
 our $wrong_version = PaymentTest::database() . '_wrong';

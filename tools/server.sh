@@ -181,7 +181,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE
     ON \`$database%\`.* TO '$user'@'localhost', '$user'@'127.0.0.1';
 EOF
 
-    "$ROOT/tools/migrate.sh" "$database" "${client[@]}"
+    "$ROOT/tools/migrate.sh" up "$database" "${client[@]}"
 }
 
 

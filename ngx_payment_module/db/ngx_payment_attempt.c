@@ -16,11 +16,22 @@
 #include <mysql/plugin_auth.h>
 
 
-/* the migrations that this code was written for: sql/V*.sql */
-#define NGX_PAYMENT_SCHEMA_VERSION       4
+/*
+ * The migrations of sql/ that this code needs, and the last one that it knows.
+ * A database may have later ones, as long as they only expand it: those that
+ * take something away have the kind "contract".
+ */
+#define NGX_PAYMENT_SCHEMA_VERSION_LOWEST  4
+#define NGX_PAYMENT_SCHEMA_VERSION_NEWEST  4
 
 /* the requirements' expressions, and what else is asked with them */
 #define NGX_PAYMENT_ATTEMPT_QUESTION     1024
+
+/* the columns of the answer; those of the requirements come last */
+#define NGX_PAYMENT_ATTEMPT_WHO          0
+#define NGX_PAYMENT_ATTEMPT_VERSION      1
+#define NGX_PAYMENT_ATTEMPT_CONTRACT     2
+#define NGX_PAYMENT_ATTEMPT_SAID         3
 
 #define NGX_PAYMENT_ATTEMPT_STACK        (512 * 1024)
 
@@ -64,6 +75,9 @@ static void ngx_payment_attempt_options(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_ask(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_check(ngx_payment_attempt_t *a,
     MYSQL_ROW row);
+static ngx_uint_t ngx_payment_attempt_schema(ngx_payment_attempt_t *a,
+    MYSQL_ROW row);
+static unsigned ngx_payment_attempt_number(const char *text);
 static ngx_uint_t ngx_payment_attempt_rights(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_identity(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_session(ngx_payment_attempt_t *a);
@@ -223,7 +237,9 @@ ngx_payment_attempt_init(ngx_log_t *log)
     last = ngx_payment_attempt_question + NGX_PAYMENT_ATTEMPT_QUESTION - 1;
     p = ngx_slprintf(ngx_payment_attempt_question, last,
                      "SELECT " NGX_PAYMENT_REQUIREMENT_WHO
-                     ", (SELECT MAX(version) FROM payment_schema_version)");
+                     ", (SELECT MAX(version) FROM payment_schema_version)"
+                     ", (SELECT MAX(version) FROM payment_schema_version"
+                     " WHERE kind = 'contract')");
 
     for (i = 0; i < NGX_PAYMENT_REQUIREMENTS; i++) {
         p = ngx_slprintf(p, last, ", %s",
@@ -597,20 +613,30 @@ ngx_payment_attempt_ask(ngx_payment_attempt_t *a)
     MYSQL_ROW    row;
     MYSQL_RES   *res;
     ngx_uint_t   error;
+    const char  *message;
 
     a->phase = "checking the server";
 
     if (mysql_query(a->mysql, (char *) ngx_payment_attempt_question)
         || (res = mysql_store_result(a->mysql)) == NULL)
     {
-        if (mysql_errno(a->mysql) != ER_NO_SUCH_TABLE) {
+        switch (mysql_errno(a->mysql)) {
+
+        case ER_NO_SUCH_TABLE:
+            message = "the database has no payment_schema_version table: "
+                      "run ngx-payment-migrate";
+            break;
+
+        case ER_BAD_FIELD_ERROR:
+            message = "payment_schema_version is that of an older "
+                      "ngx-payment-migrate: run ngx-payment-migrate";
+            break;
+
+        default:
             return ngx_payment_attempt_fail_by_library(a);
         }
 
-        return ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_SCHEMA,
-                                        "the database has no "
-                                        "payment_schema_version table: "
-                                        "apply sql/V*.sql");
+        return ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_SCHEMA, message);
     }
 
     row = mysql_fetch_row(res);
@@ -627,18 +653,22 @@ static ngx_uint_t
 ngx_payment_attempt_check(ngx_payment_attempt_t *a, MYSQL_ROW row)
 {
     char                              message[NGX_PAYMENT_DB_MESSAGE_LEN];
-    unsigned                          version;
+    MYSQL_ROW                         said;
     ngx_uint_t                        i;
     const ngx_payment_requirement_t  *r;
 
-    (void) ngx_cpystrn((u_char *) a->who, (u_char *) (row[0] ? row[0] : "?"),
+    said = &row[NGX_PAYMENT_ATTEMPT_SAID];
+
+    (void) ngx_cpystrn((u_char *) a->who,
+                       (u_char *) (row[NGX_PAYMENT_ATTEMPT_WHO]
+                                   ? row[NGX_PAYMENT_ATTEMPT_WHO] : "?"),
                        sizeof(a->who));
 
     for (i = 0; i < NGX_PAYMENT_REQUIREMENTS; i++) {
         r = &ngx_payment_requirements[i];
 
         (void) ngx_cpystrn((u_char *) a->said[i],
-                           (u_char *) (row[2 + i] ? row[2 + i] : "NULL"),
+                           (u_char *) (said[i] ? said[i] : "NULL"),
                            sizeof(a->said[i]));
 
         if (ngx_payment_requirement_met(i, a->said[i])) {
@@ -659,17 +689,44 @@ ngx_payment_attempt_check(ngx_payment_attempt_t *a, MYSQL_ROW row)
                                         : NGX_PAYMENT_DB_E_UNFIT, message);
     }
 
-    version = row[1] ? (unsigned) atoi(row[1]) : 0;
+    return ngx_payment_attempt_schema(a, row);
+}
 
-    if (version != NGX_PAYMENT_SCHEMA_VERSION) {
-        a->phase = "checking the schema version";
+
+static ngx_uint_t
+ngx_payment_attempt_schema(ngx_payment_attempt_t *a, MYSQL_ROW row)
+{
+    char        message[NGX_PAYMENT_DB_MESSAGE_LEN];
+    unsigned    version, contract;
+
+    version = ngx_payment_attempt_number(row[NGX_PAYMENT_ATTEMPT_VERSION]);
+    contract = ngx_payment_attempt_number(row[NGX_PAYMENT_ATTEMPT_CONTRACT]);
+
+    if (version < NGX_PAYMENT_SCHEMA_VERSION_LOWEST) {
         (void) snprintf(message, sizeof(message), "the schema has version %u, "
-                        "this module needs version %u", version,
-                        (unsigned) NGX_PAYMENT_SCHEMA_VERSION);
-        return ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_SCHEMA, message);
+                        "this module needs version %u: run ngx-payment-migrate",
+                        version, NGX_PAYMENT_SCHEMA_VERSION_LOWEST);
+
+    } else if (contract > NGX_PAYMENT_SCHEMA_VERSION_NEWEST) {
+        (void) snprintf(message, sizeof(message), "the schema was finished for "
+                        "version %u, this module knows version %u: a newer "
+                        "module is needed",
+                        contract, NGX_PAYMENT_SCHEMA_VERSION_NEWEST);
+
+    } else {
+        return 0;
     }
 
-    return 0;
+    a->phase = "checking the schema version";
+
+    return ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_SCHEMA, message);
+}
+
+
+static unsigned
+ngx_payment_attempt_number(const char *text)
+{
+    return text ? (unsigned) atoi(text) : 0;
 }
 
 

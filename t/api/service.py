@@ -4,7 +4,6 @@ The servers behind both are those of tools/test-env.sh. Everything made here is
 removed by close(); every wait has a limit.
 """
 
-import glob
 import json
 import os
 import re
@@ -92,13 +91,13 @@ class Database:
         self.drop()
         self.execute(f'CREATE DATABASE {self.name}', database=None)
 
-        for path in sorted(glob.glob(os.path.join(ROOT, 'sql', 'V*__*.sql'))):
-            subprocess.run(
-                ['mariadb', '--no-defaults', '--protocol=socket',
-                 f"--socket={env['PAYMENT_TEST_DB_SOCKET']}",
-                 f"--user={env['PAYMENT_TEST_DB_ADMIN_USER']}", self.name],
-                env={**env, 'MYSQL_PWD': env['PAYMENT_TEST_DB_ADMIN_PASSWORD']},
-                stdin=open(path, 'rb'), check=True, timeout=60)
+        subprocess.run(
+            [os.path.join(ROOT, 'tools', 'migrate.sh'), 'up', self.name,
+             '--no-defaults', '--protocol=socket',
+             f"--socket={env['PAYMENT_TEST_DB_SOCKET']}",
+             f"--user={env['PAYMENT_TEST_DB_ADMIN_USER']}"],
+            env={**env, 'MYSQL_PWD': env['PAYMENT_TEST_DB_ADMIN_PASSWORD']},
+            stderr=subprocess.DEVNULL, check=True, timeout=60)
 
     def connect(self, **options):
         return connect(self.name, **options)

@@ -214,20 +214,14 @@ class MariaDB:
         return ('--no-defaults', '--protocol=socket',
                 f'--socket={self.socket}', f'--user={_me()}')
 
-    def migrate(self, database):
-        subprocess.run([ROOT / 'tools' / 'migrate.sh', database,
+    def migrate(self, database, verb='up'):
+        subprocess.run([ROOT / 'tools' / 'migrate.sh', verb, database,
                         *self.login()], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def run_script(self, path, database, before=''):
-        """A migration, as far as the first line that begins with before."""
-
-        script = path.read_text()
-
-        if before:
-            script = script.partition('\n' + before)[0]
-
-        self.run(script, database)
+    def run_script(self, path, database):
+        """A migration by itself, which nothing records."""
+        self.run(path.read_text(), database)
 
     def run(self, script, *database):
         """What a person gives to the mariadb client."""

@@ -47,7 +47,7 @@ def shop(mariadb, installed):
         mariadb.run(text, *database)
 
     run('database.sql')
-    subprocess.run([installed / 'bin' / 'ngx-payment-migrate', name,
+    subprocess.run([installed / 'bin' / 'ngx-payment-migrate', 'up', name,
                     *mariadb.login()], check=True, stderr=subprocess.DEVNULL,
                    timeout=60)
     run('grants.sql', name)

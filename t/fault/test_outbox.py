@@ -324,7 +324,7 @@ def add_archive(mariadb, database):
     """The archive's table and procedure, in a database of one test."""
 
     mariadb.run_script(servers.ROOT / 'sql' / 'V002__outbox_archive.sql',
-                       database, before='INSERT INTO payment_schema_version')
+                       database)
 
     for host in ('localhost', '127.0.0.1'):
         mariadb.query(f'GRANT EXECUTE ON PROCEDURE {database}.'

@@ -114,8 +114,9 @@ def test_away_at_the_start(start_nginx, mariadb, database, journal, check):
     check(ask)
 
 
-@pytest.mark.parametrize('what', ['version', 'no version', 'no table',
-                                  'password', 'database'])
+@pytest.mark.parametrize('what', ['finished', 'version', 'no version',
+                                  'no kind', 'no table', 'password',
+                                  'database'])
 def test_the_wrong_database(start_nginx, mariadb, database, journal, check,
                             what):
     """Somebody has to do something first: one line says what, no secret in
@@ -127,10 +128,19 @@ def test_the_wrong_database(start_nginx, mariadb, database, journal, check,
 
     settings = {}
 
-    if what == 'version':
-        sql("INSERT INTO payment_schema_version (version, description)"
-            " VALUES (7, 'from the future')")
-        word = 'the schema has version 7, this module needs version'
+    if what == 'finished':
+        sql("INSERT INTO payment_schema_version (version, description, kind)"
+            " VALUES (70, 'from the future', 'contract')")
+        word = 'the schema was finished for version 70, this module knows'
+
+    elif what == 'version':
+        sql('DELETE FROM payment_schema_version WHERE version > 3')
+        word = 'the schema has version 3, this module needs version'
+
+    elif what == 'no kind':
+        sql('ALTER TABLE payment_schema_version DROP COLUMN kind,'
+            ' DROP COLUMN checksum')
+        word = 'payment_schema_version is that of an older ngx-payment-migrate'
 
     elif what == 'no version':
         sql('DROP TABLE payment_schema_version')
@@ -157,8 +167,11 @@ def test_the_wrong_database(start_nginx, mariadb, database, journal, check,
     assert len(failures(nginx)) == 2, failures(nginx)
     assert 'secret' not in nginx.errors()
 
-    if what == 'version':
-        sql('DELETE FROM payment_schema_version WHERE version = 7')
+    if what == 'finished':
+        sql('DELETE FROM payment_schema_version WHERE version = 70')
+
+    elif what in ('version', 'no kind'):
+        mariadb.migrate(database)
 
     elif what == 'no version':
         sql('CREATE TABLE payment_schema_version'

@@ -852,22 +852,71 @@ def test_requirements_of_a_server_are_documented():
 
 # --- migrations
 
+MIGRATIONS = {int(path[5:8]): text for path, text in FILES.items()
+              if re.fullmatch(r"sql/V\d{3}__\w+\.sql", path)}
+
+
 def test_migrations_are_numbered_and_announced():
-    """One after the other, to the version that C asks for; see CHANGES."""
+    """One after the other, to the last that C knows; see CHANGES."""
 
-    migrations = {int(path[5:8]): text for path, text in FILES.items()
-                  if re.fullmatch(r"sql/V\d{3}__\w+\.sql", path)}
-    last = [int(number) for text in C.values() for number in re.findall(
-        r"^#define NGX_PAYMENT_SCHEMA_VERSION\w*\s+(\d+)$", text, re.M)]
+    known = {name: int(number) for text in C.values()
+             for name, number in re.findall(
+                 r"^#define NGX_PAYMENT_SCHEMA_VERSION_(\w+)\s+(\d+)$", text,
+                 re.M)}
 
-    assert sorted(migrations) == list(range(1, len(migrations) + 1))
-    assert max(last) == len(migrations)
+    assert sorted(MIGRATIONS) == list(range(1, len(MIGRATIONS) + 1))
+    assert known["NEWEST"] == len(MIGRATIONS)
+    assert known["LOWEST"] <= known["NEWEST"]
 
-    for number, text in migrations.items():
-        assert re.search(rf"INTO payment_schema_version.*?\b{number}\b", text,
-                         re.S), f"sql/V{number:03} does not say that it ran"
+    for number, text in MIGRATIONS.items():
+        assert re.match(r"-- (expand|contract): [A-Za-z0-9_, -]+\n", text), (
+            f"sql/V{number:03}: the first line says its kind, and what it is")
+        assert "payment_schema_version" not in text, (
+            f"sql/V{number:03}: tools/migrate.sh records what it applied")
         assert f"V{number:03}" in FILES["CHANGES"], (
             f"say in CHANGES, at its version, that V{number:03} is needed")
+
+
+def statements(text):
+    """Those of a migration, without comments, each on one line; a procedure
+    comes in parts."""
+
+    text = re.sub(r"^\s*--.*$", "", text, flags=re.M)
+    return [" ".join(part.split()) for part in text.split(";")]
+
+
+def holds_up_payments(statement):
+    """It copies or walks a table that each payment writes to, under a lock.
+    What says INSTANT or NOCOPY is refused by the server if it can not be."""
+
+    hot = r"`?(payment|idempotency_key|outbox_event)\b"
+    alters = rf"(ALTER (ONLINE )?TABLE|CREATE .*INDEX \S+ .*ON) {hot}"
+    walks = (rf"(UPDATE|DELETE FROM|OPTIMIZE TABLE|REPLACE INTO) {hot}"
+             rf"|INSERT .*SELECT .*\bFROM {hot}")
+
+    if re.match(alters, statement, re.I):
+        return not (re.search(r"ALGORITHM ?= ?(INSTANT|NOCOPY)", statement, re.I)
+                    and re.search(r"LOCK ?= ?NONE", statement, re.I))
+
+    return bool(re.match(walks, statement, re.I))
+
+
+def test_migrations_do_not_hold_up_payments():
+    """V003 does: it is that of 1.0.0, before which nobody took payments."""
+
+    assert {number for number, text in MIGRATIONS.items()
+            if any(map(holds_up_payments, statements(text)))} == {3}
+
+    for statement in ("ALTER TABLE payment ADD COLUMN x INT",
+                      "CREATE INDEX i ON payment (merchant_id)",
+                      "UPDATE outbox_event SET version = 1",
+                      "INSERT INTO t SELECT id FROM payment"):
+        assert holds_up_payments(statement), statement
+
+    for statement in ("ALTER TABLE payment ADD COLUMN x INT,"
+                      " ALGORITHM=INSTANT, LOCK=NONE",
+                      "ALTER TABLE payment_identity ADD COLUMN x INT"):
+        assert not holds_up_payments(statement), statement
 
 
 # --- what documents name

@@ -90,12 +90,16 @@ sub sql {
 sub new_database {
     my ($name) = @_;
 
-    my $schema = join '', map { read_file($_) } sort glob 'sql/V*__*.sql';
-
-    die "no migrations in sql/\n" if $schema eq '';
-
     sql("DROP DATABASE IF EXISTS $name; CREATE DATABASE $name", '');
-    sql($schema, $name);
+
+    local $ENV{MYSQL_PWD} = $ENV{PAYMENT_TEST_DB_ADMIN_PASSWORD};
+    my @command = ('tools/migrate.sh', 'up', $name, '--no-defaults',
+                   "--socket=$ENV{PAYMENT_TEST_DB_SOCKET}",
+                   "--user=$ENV{PAYMENT_TEST_DB_ADMIN_USER}");
+
+    my $said = `@command 2>&1`;
+
+    die "@command: $said" if $?;
 }
 
 

@@ -54,14 +54,15 @@ sub make_etc {
         write_file("$dir/etc/$name.pem", contents("$dir/etc/server.pem"));
     }
 
-    write_file("$dir/etc/db-password", "secret\n");
-    write_file("$dir/etc/kafka-password.conf",
-               "payment_kafka_property  sasl.password  \"secret\";\n");
+    write_file("$dir/etc/db-password", "one-of-the-database\n");
+    write_file("$dir/etc/kafka-password", "one-of-kafka\n");
 }
 
 
 sub config_test {
-    my $text = shift;
+    my ($text, $option) = @_;
+
+    $option //= '-t';
 
     if ($module eq '') {
         $text =~ s/^load_module .*\n//m;
@@ -88,7 +89,7 @@ sub config_test {
 
     write_file("$dir/nginx.conf", $text);
 
-    my $said = `$nginx -t -p $dir/ -c $dir/nginx.conf -e $dir/logs/e.log 2>&1`;
+    my $said = `$nginx $option -p $dir/ -c $dir/nginx.conf -e $dir/logs/e.log 2>&1`;
     return ($?, $said);
 }
 
@@ -102,6 +103,13 @@ for my $name (sort glob 'conf/*.conf') {
     unlike($said, qr/\[(warn|error|crit|alert|emerg)\]/,
            "nginx -t has nothing to say about $name");
 }
+
+# what goes into a support bundle
+my ($dumped, $dump) = config_test(contents('conf/production.conf'), '-T');
+
+is($dumped, 0, 'nginx -T shows production.conf') or diag($dump);
+like($dump, qr/payment_kafka_property_file/, 'all of it');
+unlike($dump, qr/one-of-(the-database|kafka)/, 'but for the secrets');
 
 # the test would be worth nothing if anything passed
 my ($status) = config_test(contents('conf/quickstart.conf') . "nonsense;\n");

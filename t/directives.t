@@ -84,6 +84,7 @@ main::shard('connections 3', 'connect_timeout 1500ms', 'read_timeout 4s', 'idle_
     payment_kafka_profile safe;
     payment_kafka_property client.id test;
     payment_kafka_property message.max.bytes 900000;
+    payment_kafka_property_file linger.ms ../html/linger;
 
     payment_breaker on;
     payment_breaker_failure_rate_threshold 40;
@@ -124,6 +125,9 @@ main::shard('connections 3', 'connect_timeout 1500ms', 'read_timeout 4s', 'idle_
     location = /metrics { payment_status prometheus; }
     location = /openapi { payment_openapi; }
     location = /admin { payment_outbox_admin; }
+--- user_files
+>>> linger
+2
 --- request eval
 ["GET /status", "GET /status.json", "GET /metrics", "GET /openapi"]
 --- error_code eval
@@ -536,6 +540,15 @@ qr/\[emerg\] .*payment_outbox_drain_timeout/
 --- must_die
 --- error_log eval
 qr/\[emerg\] .*payment_kafka_profile/
+
+
+
+=== payment_kafka_property_file one
+--- http_config
+    payment_kafka_property_file sasl.password;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_kafka_property_file/
 
 
 

@@ -263,6 +263,18 @@ my @errors = (
      shard() . 'payment_outbox on;'],
     ['a property that there is not', qr/no property "sasl\.usernam"/,
      shard() . "$kafka payment_kafka_property sasl.usernam x;"],
+    ['a Kafka password file that is not there',
+     qr/"\S+nothing" failed \(2: No such file/,
+     shard() . "$kafka payment_kafka_property_file sasl.password DIR/nothing;"],
+    ['a Kafka password file that is empty',
+     qr/file "\S+empty" is empty, it must hold one line of 1 to 1024 bytes/,
+     shard() . "$kafka payment_kafka_property_file sasl.password DIR/empty;"],
+    ['a Kafka password file of a property that there is not',
+     qr/no property "sasl\.passwort"/,
+     shard() . "$kafka payment_kafka_property_file sasl.passwort DIR/password;"],
+    ['a Kafka property whose value, from a file, is none',
+     qr/librdkafka refuses the value of property "linger\.ms"/,
+     shard() . "$kafka payment_kafka_property_file linger.ms DIR/password;"],
     ['a broker that is none', qr/invalid broker "" in/,
      shard() . 'payment_kafka_brokers a:9092,;'],
     ['a lease that is longer at least than at most',
@@ -311,6 +323,11 @@ for (@warnings) {
 for (
     ['a password file that only root reads',
      shard('-password', 'password_file DIR/password')],
+    ['a Kafka password file that only root reads',
+     shard() . "$kafka payment_kafka_property security.protocol SASL_PLAINTEXT;"
+             . 'payment_kafka_property sasl.mechanisms PLAIN;'
+             . 'payment_kafka_property sasl.username payment;'
+             . 'payment_kafka_property_file sasl.password DIR/password;'],
     ['a unix socket that needs no password',
      shard('server unix:/run/mysqld.sock', '-password')],
     ['an empty password that was meant', shard('password ""')],

@@ -15,7 +15,8 @@
 #include <sys/eventfd.h>
 
 
-#define NGX_HTTP_PAYMENT_ZONE_SIZE   (512 * 1024)
+#define NGX_HTTP_PAYMENT_ZONE_SIZE     (512 * 1024)
+#define NGX_HTTP_PAYMENT_PROPERTY_LEN  1024     /* of one read from a file */
 
 
 static void *ngx_http_payment_create_main_conf(ngx_conf_t *cf);
@@ -49,6 +50,8 @@ static char *ngx_http_payment_amount(ngx_conf_t *cf, ngx_command_t *cmd,
 static char *ngx_http_payment_percent(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_property(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_payment_property_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_enum(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -260,6 +263,9 @@ static ngx_command_t  ngx_http_payment_commands[] = {
 
     NGX_HTTP_PAYMENT_MAIN("payment_kafka_property", NGX_CONF_TAKE2,
         ngx_http_payment_property, outbox.properties, NULL),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_kafka_property_file", NGX_CONF_TAKE2,
+        ngx_http_payment_property_file, outbox.properties, NULL),
 
     /* the circuit breaker, by Resilience4j's names */
 
@@ -1162,6 +1168,40 @@ ngx_http_payment_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         {
             return NGX_CONF_ERROR;
         }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* The value is a secret: neither in nginx -T, nor readable for the workers. */
+
+static char *
+ngx_http_payment_property_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char  *p = conf;
+
+    ngx_str_t                     *value, name;
+    ngx_array_t                   *properties;
+    ngx_payment_kafka_property_t  *property;
+
+    properties = (ngx_array_t *) (p + cmd->offset);
+
+    property = ngx_array_push(properties);
+    if (property == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    value = cf->args->elts;
+    name = value[2];
+    property->name = value[1];
+
+    if (ngx_conf_full_name(cf->cycle, &name, 1) != NGX_OK
+        || ngx_http_payment_file_secret(cf, &name, &property->value,
+                                        NGX_HTTP_PAYMENT_PROPERTY_LEN)
+           != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
     }
 
     return NGX_CONF_OK;

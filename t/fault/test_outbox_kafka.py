@@ -307,6 +307,25 @@ PLAIN = dict(kafka_property='compression.codec none')
 RETRY = dict(PLAIN, retry_interval='200ms')
 
 
+def test_a_property_from_a_file(start_outbox, mariadb, database, kafka, topic,
+                                tmp_path):
+    """It is read again by a reload: how a secret of Kafka's is rotated. What
+    could not be published with the wrong one waits."""
+
+    file = tmp_path / 'protocol'
+    file.write_text('ssl\n')
+    nginx = start_outbox(kafka_property_file=f'security.protocol {file}')
+    wait_leased(nginx)
+    expected = fill(mariadb, database, 10)
+    wait_for(lambda: nginx.lines('SSL'), 20, "Kafka's refusal")
+    assert pending(mariadb, database) == 10
+
+    file.write_text('plaintext\r\n')
+    nginx.reload()
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected, 0, 8)
+
+
 def test_poison(start_outbox, mariadb, database, kafka, narrow):
     """Tried five times, 1 s apart, and moved away; its neighbours, refused with
     it in one batch, are published; nobody else waits."""

@@ -1,7 +1,8 @@
 #!/bin/bash
 # `make bench`: saturation beside what the machine can do, in one run, on
-# servers of its own in build/bench. It takes eight minutes with --preload 0, and
-# longer with the ten million rows that are preloaded otherwise.
+# servers of its own in build/bench. It takes six minutes with --preload 0, and
+# longer with the ten million rows that are preloaded otherwise. It ends with one
+# page of all that was measured, build/bench/report.html.
 #
 #   bench/run.sh [--rounds N] [--seconds N] [--workers N] [--preload ROWS]
 
@@ -20,3 +21,4 @@ gcc -O2 -Wall -Wextra -Werror -o "$dir/physical" \
     $(pkg-config --cflags --libs libmariadb) -lpthread
 
 "$BUILD/venv/bin/python" "$ROOT/bench/saturation.py" "$dir" "$@"
+"$ROOT/bench/report.sh"

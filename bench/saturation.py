@@ -8,8 +8,8 @@ order, on the same MariaDB (log flushed at every commit):
   batches published, single published
             the same clients, and their events are published to Kafka by the
             helper meanwhile; until the last one is
-  c64       nginx with everything on, publishing to Kafka, 64 clients (wrk)
-  c256      the same with 256 clients
+  c1 .. c256  nginx with everything on, publishing to Kafka, 1 to 256 clients
+            (wrk)
 
 The medians of the rounds are quoted, and their ratios. While wrk runs, the
 backlog is sampled: a rate that the helper cannot follow is not counted as one.
@@ -38,6 +38,7 @@ ROOT = os.path.dirname(HERE)
 sys.path.insert(0, os.path.join(ROOT, 't', 'lib'))
 
 from freeport import free_port                                  # noqa: E402
+from progress import Progress                                   # noqa: E402
 
 DB_PORT, KAFKA_PORT, HTTP_PORT = free_port(), free_port(2), free_port()
 USER = PASSWORD = 'payment'
@@ -48,6 +49,8 @@ OURS, BARE = 'payment', 'payment_physical'
 YARDSTICKS = {'batches': (4, 64, False), 'single': (16, 1, False),
               'batches published': (4, 64, True),
               'single published': (16, 1, True)}
+
+CLIENTS = (1, 4, 16, 64, 256)
 
 TICKS = os.sysconf('SC_CLK_TCK')
 PAGE = os.sysconf('SC_PAGE_SIZE')
@@ -346,7 +349,7 @@ def table(results):
 
         lines.append(line)
 
-    for name in ('c64', 'c256', 'preloaded'):
+    for name in (*(f'c{n}' for n in CLIENTS), 'preloaded'):
         for run in results.get(name, [])[-1:]:
             lines.append(f'{name}: CPU us/payment {run["cpu_us"]}, '
                          f'resident MiB {run["resident_mib"]}')
@@ -373,6 +376,22 @@ def keep(name, results):
     print(f'raw numbers: {os.path.relpath(path, ROOT)}')
 
 
+def steps(options):
+    """What main() does, in its order, and how many seconds each takes."""
+
+    every = [(name, options.seconds) for name in YARDSTICKS]
+    every += [(f'{n} clients', options.seconds + 2) for n in CLIENTS]
+    every *= options.rounds
+
+    if options.preload:
+        every += [(f'preloading {options.preload} payments and keys',
+                   options.preload / 50000 + options.seconds)]
+        every += [('64 clients, preloaded', options.seconds + 2)] \
+            * options.rounds
+
+    return every
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('dir')
@@ -388,23 +407,28 @@ def main():
     start(options)
     ours(64, WARM_UP)               # not counted
 
-    results = {name: [] for name in (*YARDSTICKS, 'c64', 'c256', 'preloaded')}
+    results = {name: [] for name in (*YARDSTICKS,
+                                     *(f'c{n}' for n in CLIENTS), 'preloaded')}
+    progress = Progress(steps(options))
 
-    for number in range(1, options.rounds + 1):
-        print(f'round {number} of {options.rounds}', flush=True)
+    for _ in range(options.rounds):
 
         for name, (connections, rows, published) in YARDSTICKS.items():
+            progress.next()
             results[name].append(bare(connections, rows, options.seconds / 2,
                                       published))
 
-        results['c64'].append(ours(64, options.seconds))
-        results['c256'].append(ours(256, options.seconds))
+        for clients in CLIENTS:
+            progress.next()
+            results[f'c{clients}'].append(ours(clients, options.seconds))
 
     if options.preload:
+        progress.next()
         preload(options.preload)
         ours(64, options.seconds)
 
-        for number in range(options.rounds):
+        for _ in range(options.rounds):
+            progress.next()
             results['preloaded'].append(ours(64, options.seconds))
 
     commit = commit_of(ROOT)

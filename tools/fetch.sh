@@ -12,10 +12,12 @@
 #                                                that need more than nginx-dev
 #   tools/fetch.sh promtool build/bin/promtool   without Debian's service
 #   tools/fetch.sh plugins  build/plugins        MariaDB's, without its service
+#   tools/fetch.sh plots    build/plots          the Python packages that
+#                                                bench/requirements.txt names
 #
-# Several can be named at once. The version of each is pinned. What is there in that version is left alone;
-# otherwise one process fetches, and others wait for it. Nothing is printed
-# unless there is something to do.
+# Several can be named at once. The version of each is pinned. What is there in
+# that version is left alone; otherwise one process fetches, and others wait for
+# it. Nothing is printed unless there is something to do.
 
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -31,6 +33,7 @@ declare -A product=(
     [nginx]=$BUILD/nginx-source/configure
     [promtool]=$BUILD/bin/promtool
     [plugins]=$BUILD/plugins
+    [plots]=$BUILD/plots/bin/python
 )
 
 # where it is written down which version that is
@@ -41,6 +44,7 @@ declare -A record=(
     [nginx]=$BUILD/nginx-source/for
     [promtool]=$BUILD/bin/promtool.version
     [plugins]=$BUILD/plugins/version
+    [plots]=$BUILD/plots/requirements.txt
 )
 
 
@@ -95,20 +99,37 @@ venv_wanted() {
 
 
 venv_fetch() {
-    local venv=$BUILD/venv
+    say "installing the tests' Python packages into build/venv"
+    make_venv "$BUILD/venv" t/requirements.txt
+}
+
+
+plots_wanted() {
+    cat "$ROOT/bench/requirements.txt"
+}
+
+
+plots_fetch() {
+    say "installing what the report is drawn with into build/plots"
+    make_venv "$BUILD/plots" bench/requirements.txt
+}
+
+
+# make_venv DIR REQUIREMENTS
+
+make_venv() {
+    local venv=$1 requirements=$2
 
     need python3 python3
-    say "installing the tests' Python packages into build/venv"
-
     rm -rf -- "$venv"
 
-    logged "$BUILD/venv.log" \
+    logged "$venv.log" \
         "python3 cannot make a venv: install the Debian package python3-venv" \
         python3 -m venv "$venv"
 
-    logged "$BUILD/venv.log" "pip could not install t/requirements.txt" \
+    logged "$venv.log" "pip could not install $requirements" \
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-            -r "$ROOT/t/requirements.txt"
+            -r "$ROOT/$requirements"
 }
 
 
@@ -316,7 +337,7 @@ what=${1:-}
 
 [[ -n $what && -n ${record[$what]:-} ]] \
     || die "usage: tools/fetch.sh kafka | venv | k6 | nginx | promtool |" \
-           "plugins .."
+           "plugins | plots .."
 
 # a comment makes no other version
 without_comments() {

@@ -241,6 +241,11 @@ def steady(rate, seconds):
                     empty_ms=emptied * 1000, cpu_us=used / n * 1e6)
 
 
+def sample_backlog(timeline, over):
+    while not over.wait(0.5):
+        timeline.append((time.monotonic(), relay()['backlog']))
+
+
 def outage(rate, seconds):
     """Kafka is killed for a minute under load; any answer but 200 ends it."""
 
@@ -255,9 +260,11 @@ def outage(rate, seconds):
     with Nginx(), concurrent.futures.ThreadPoolExecutor(1) as pool:
         log = f'{DIR}/logs/error.log'
         skip = os.path.getsize(log)
-        latencies, over = [], threading.Event()
+        latencies, timeline, over = [], [], threading.Event()
         wait_for('the lease', lambda: relay()['lease_held'])
         load = pool.submit(authorize, rate, lambda n: over.is_set(), latencies)
+        watch = threading.Thread(target=sample_backlog, args=(timeline, over))
+        watch.start()
 
         try:
             warm = wait(10)
@@ -275,6 +282,7 @@ def outage(rate, seconds):
             over.set()
 
         load.result()
+        watch.join()
         wait_for('the end', lambda: relay()['deleted'] == len(latencies))
         state = relay()
 
@@ -287,7 +295,9 @@ def outage(rate, seconds):
                     published=state['published'], deleted=state['deleted'],
                     p99_before_ms=p99_ms(warm, killed),
                     p99_away_ms=p99_ms(away, back), backlog=backlog,
-                    caught_up_s=caught_up, breaker=changes)
+                    caught_up_s=caught_up, breaker=changes,
+                    away_s=[killed - warm, began - warm],
+                    backlog_s=[[at - warm, n] for at, n in timeline])
 
 
 def idle():

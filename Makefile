@@ -5,8 +5,8 @@
 
 .PHONY: help build static asan install deb install-deps run run-two-nodes stop \
         clean test tidy test-unit test-fuzz test-nginx test-asan test-api \
-        test-fault test-matrix test-deb bench bench-pair bench-k6 \
-        bench-k6-flow
+        test-fault test-upgrade test-matrix test-deb bench \
+        bench-pair bench-k6 bench-k6-flow
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
@@ -87,6 +87,10 @@ test-api:               ## models and examples; PYTEST="t/api -k name" for some
 
 test-fault:             ## faults on purpose; PYTEST="t/fault -k name" for some
 	@tools/test.sh fault
+
+test-upgrade:           ## old and new beside each other, under k6 (needs git)
+	@tools/fetch.sh k6
+	@PAYMENT_TEST_LONG=1 PYTEST=t/fault/test_upgrade.py tools/test.sh fault
 
 test-matrix:            ## the t/*.t files on other Debian releases (an hour)
 	@tools/matrix.sh $(SUITES)

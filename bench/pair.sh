@@ -10,20 +10,12 @@ set -euo pipefail
 (( $# )) || die "usage: bench/pair.sh COMMIT [--rounds N] [--seconds N]"
 
 dir=$BUILD/pair
-base=$BUILD/pair-base
-
-commit=$(git -C "$ROOT" rev-parse --verify --quiet "$1^{commit}") \
-    || die "there is no commit '$1'"
+base=$("$ROOT/tools/checkout.sh" "$1")
 shift
 
 "$ROOT/tools/fetch.sh" venv
 need wrk wrk
 "$ROOT/tools/build.sh" dynamic
-
-rm -rf -- "$base"
-git clone -q --shared --no-checkout "$ROOT" "$base"
-git -C "$base" checkout -q --detach "$commit"
-"$base/tools/build.sh" dynamic
 
 own_servers "$dir"
 

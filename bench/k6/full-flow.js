@@ -6,7 +6,8 @@ import http from 'k6/http';
 import { check, sleep } from 'k6';
 import { Counter, Rate, Trend } from 'k6/metrics';
 
-const base = `${__ENV.BASE_URL}/api/payments`;
+// of one node or more; each call goes to any of them
+const bases = __ENV.BASE_URL.split(',').map((url) => `${url}/api/payments`);
 const rate = Number(__ENV.RATE);
 
 const errors = new Rate('payment_errors');
@@ -46,6 +47,7 @@ function between(low, high) {
 // One call; the answered payment, or null.
 
 function call(name, path, body, status) {
+    const base = bases[between(0, bases.length - 1)];
     const response = http.post(`${base}/${path}`, JSON.stringify(body), {
         headers: { 'Content-Type': 'application/json' },
         tags: { name: name },

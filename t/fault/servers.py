@@ -406,11 +406,36 @@ def merchant(slots, number=1):
     return name
 
 
+class Daemon:
+    """A process that is nobody's child, with what a Popen has."""
+
+    def __init__(self, pid):
+        self.pid = pid
+
+    def poll(self):
+        return None if _alive(self.pid) else 0
+
+    def wait(self, seconds):
+        try:
+            wait_for(lambda: not _alive(self.pid), seconds)
+        except AssertionError:
+            raise subprocess.TimeoutExpired('nginx', seconds) from None
+
+        return 0
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+
 class Nginx:
     """An nginx with payment_api at /api/payments.
 
     reuseport spreads few connections evenly over the workers; but a reload
-    loses what waits in the old workers' queues, so that it is off there."""
+    loses what waits in the old workers' queues, so that it is off there.
+
+    module is a shared object to begin with, of which it gets a copy that
+    upgrade() can replace. With one, it is a daemon. within(directory) is what
+    to put before its command, user who the workers of root's nginx are."""
 
     # what a healthy nginx never logs; a test may expect some of it
     SICK = re.compile(r'\[(alert|emerg|crit)\]|exited on signal'
@@ -418,7 +443,8 @@ class Nginx:
 
     def __init__(self, name, shards, http='', location='', workers=2,
                  single=False, reuseport=True, connections=2048,
-                 environment=None):
+                 environment=None, module=None, user='root', within=None,
+                 level='info'):
         self.dir = WORK / name
         self.port = free_port()
         self.shards = shards
@@ -428,6 +454,10 @@ class Nginx:
         self.single = single
         self.reuseport = reuseport
         self.connections = connections
+        self.module = module
+        self.user = user
+        self.level = level
+        self.within = within or (lambda directory: [])
         self.environment = dict(
             os.environ,
             LSAN_OPTIONS=f'suppressions={ROOT}/t/fault/lsan.supp'
@@ -437,21 +467,21 @@ class Nginx:
         self.expected = []
 
     def config(self):
-        load = '\n'.join(f'load_module {module};'
-                         for module in MODULES.split())
-        user = 'user root;' if os.geteuid() == 0 else ''
+        modules = [self.loaded] if self.module else MODULES.split()
+        load = '\n'.join(f'load_module {module};' for module in modules)
+        user = f'user {self.user};' if os.geteuid() == 0 else ''
         listen = 'reuseport' if self.reuseport and not self.single else ''
         shards = '\n    '.join(shard.text() for shard in self.shards)
 
         return f"""
 {load}
 {user}
-daemon off;
+daemon {'on' if self.module else 'off'};
 master_process {'off' if self.single else 'on'};
 worker_processes {self.workers};
 worker_rlimit_nofile 16384;
-pid {self.dir}/nginx.pid;
-error_log {self.log} info;
+pid {self.pidfile};
+error_log {self.log} {self.level};
 
 events {{
     worker_connections {self.connections};
@@ -493,6 +523,15 @@ http {{
     def log(self):
         return self.dir / 'error.log'
 
+    @property
+    def pidfile(self):
+        return self.dir / 'nginx.pid'
+
+    @property
+    def loaded(self):
+        """Where its own copy of the shared object is."""
+        return self.dir / 'module.so'
+
     def start(self, ready=True):
         """ready: waits until each worker has a connection of each shard."""
 
@@ -500,12 +539,19 @@ http {{
         self.dir.mkdir(parents=True)
         (self.dir / 'nginx.conf').write_text(self.config())
 
+        if self.module:
+            shutil.copyfile(self.module, self.loaded)
+
         self.process = subprocess.Popen(
-            [NGINX, '-p', str(self.dir), '-c', str(self.dir / 'nginx.conf'),
-             '-e', str(self.log)],
+            [*self.within(self.dir), NGINX, '-p', str(self.dir),
+             '-c', str(self.dir / 'nginx.conf'), '-e', str(self.log)],
             env=self.environment, stdin=subprocess.DEVNULL,
             stdout=open(self.dir / 'stdout', 'ab'),
             stderr=open(self.dir / 'stderr', 'ab'), start_new_session=True)
+
+        if self.module:
+            assert self.process.wait(20) == 0, self.errors()
+            self.process = Daemon(self._master())
 
         wait_for(self._listens, 20, 'nginx listens')
 
@@ -570,6 +616,39 @@ http {{
         self.signal(signal.SIGHUP)
         wait_for(lambda: len(set(self.worker_pids()) - old) >= self.workers,
                  20, 'new workers')
+
+    def _master(self, other_than=None):
+        def pid():
+            try:
+                pid = int(self.pidfile.read_text())
+            except (OSError, ValueError):
+                return None
+
+            return pid if pid != other_than else None
+
+        return wait_for(pid, 20, 'a master')
+
+    def upgrade(self, module=None, between=lambda: None):
+        """nginx's own way to another program: USR2, WINCH, QUIT of the old
+        master. between() is called after each step."""
+
+        if module:
+            # nobody changes a file that is mapped
+            shutil.copyfile(module, f'{self.loaded}.new')
+            os.replace(f'{self.loaded}.new', self.loaded)
+
+        old = self.process
+        old.send_signal(signal.SIGUSR2)
+        self.process = Daemon(self._master(other_than=old.pid))
+        wait_for(self._listens, 20, 'the new workers')
+        between()
+
+        old.send_signal(signal.SIGWINCH)
+        between()
+
+        old.send_signal(signal.SIGQUIT)
+        old.wait(20)
+        between()
 
     def kill_worker(self):
         """kill -9 of one worker; its pid."""

@@ -3,7 +3,6 @@ and whatever happens to it no event is lost and few come twice."""
 
 import os
 import signal
-import subprocess
 import time
 
 import pytest
@@ -228,38 +227,13 @@ def test_binary_upgrade(start_outbox, mariadb, database, kafka, topic,
                         journal):
     """USR2, WINCH, QUIT of the old: both helpers live for a while."""
 
-    nginx = start_outbox()
-    nginx.quit()
-    nginx.process = None
-
-    # upgrades are for daemons
-    conf = nginx.dir / 'nginx.conf'
-    conf.write_text(nginx.config().replace('daemon off', 'daemon on'))
-    subprocess.run([servers.NGINX, '-p', str(nginx.dir), '-c', str(conf),
-                    '-e', str(nginx.log)], check=True, timeout=20)
-
-    pidfile = nginx.dir / 'nginx.pid'
-    old = wait_for(lambda: pidfile.exists() and int(pidfile.read_text() or 0),
-                   10, 'a master')
+    nginx = start_outbox(nginx=dict(module=servers.MODULES))
     wait_leased(nginx, 20)
 
     with Load(nginx.port, journal, clients=8, fresh=True) as load:
         load.wait(200)
-        os.kill(old, signal.SIGUSR2)
-        new = wait_for(lambda: (nginx.dir / 'nginx.pid.oldbin').exists()
-                       and pidfile.exists()
-                       and int(pidfile.read_text() or 0), 10, 'a new master')
-        assert new != old
-        load.wait(200)
-        os.kill(old, signal.SIGWINCH)
-        load.wait(200)
-        os.kill(old, signal.SIGQUIT)
-        wait_for(lambda: not servers._alive(old), 20, 'the end of the old one')
-        load.wait(200)
+        nginx.upgrade(between=lambda: load.wait(200))
 
     wait_empty(mariadb, database, 40)
     judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
-
-    os.kill(new, signal.SIGQUIT)
-    wait_for(lambda: not servers._alive(new), 20, 'the end of the new master')
     assert not load.bad()

@@ -125,16 +125,22 @@ main::shard('connections 3', 'connect_timeout 1500ms', 'read_timeout 4s', 'idle_
     location = /metrics { payment_status prometheus; }
     location = /openapi { payment_openapi; }
     location = /admin { payment_outbox_admin; }
+    location = /health { payment_health; }
+    location = /live { payment_health live; }
+    location = /ready { payment_health ready; }
+    location = /any { payment_health ready any; }
+    location = /all { payment_health ready all; }
 --- user_files
 >>> linger
 2
 --- request eval
-["GET /status", "GET /status.json", "GET /metrics", "GET /openapi"]
+["GET /status", "GET /status.json", "GET /metrics", "GET /openapi", "GET /live"]
 --- error_code eval
-[200, 200, 200, 200]
+[200, 200, 200, 200, 200]
 --- response_headers_like eval
 ["Content-Type: application/json.*", "Content-Type: application/json.*",
- "Content-Type: text/plain.*", "Content-Type: application/.*json.*"]
+ "Content-Type: text/plain.*", "Content-Type: application/.*json.*",
+ "Content-Type: application/json.*"]
 
 
 
@@ -1302,6 +1308,33 @@ qr/\[emerg\] .*"payment_api" directive is duplicate/
 --- must_die
 --- error_log eval
 qr/\[emerg\] .*payment_status/
+
+
+
+=== payment_health of an unknown kind
+--- config
+    location = /h { payment_health dead; }
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*invalid value "dead" in "payment_health" directive, it must be "live", "ready", "ready any" or "ready all"/
+
+
+
+=== payment_health ready of an unknown number of shards
+--- config
+    location = /h { payment_health ready most; }
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*invalid value "most" in "payment_health" directive, it must be "any" or "all"/
+
+
+
+=== payment_health live says nothing of shards
+--- config
+    location = /h { payment_health live all; }
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*invalid value "live" in "payment_health"/
 
 
 

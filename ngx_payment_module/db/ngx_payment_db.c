@@ -12,6 +12,7 @@
  * ngx_payment_attempt.c's.
  */
 
+#include "ngx_payment_clock.h"
 #include "ngx_payment_db.h"
 #include "ngx_payment_parked.h"
 
@@ -23,7 +24,7 @@
 /* the first pause between two rounds of attempts, and the age below which the
  * loss of a connection counts as a failed attempt */
 #define NGX_PAYMENT_DB_BACKOFF_MIN      100         /* ms */
-#define NGX_PAYMENT_DB_BACKOFF_MAX      5000        /* ms */
+#define NGX_PAYMENT_DB_BACKOFF_MAX      1500        /* ms */
 #define NGX_PAYMENT_DB_BACKOFF_FIRST    10          /* ms, after one round */
 
 /* the server's error for innodb_force_recovery, which the library's header does
@@ -248,6 +249,8 @@ ngx_payment_db_connected(ngx_payment_attempt_t *a)
 
     ngx_payment_db_advise(db, a);
 
+    shard->common->refused = 0;
+
     db->choice = a->choice;
     db->mighty = a->mighty ? 1 : 0;
 
@@ -390,6 +393,17 @@ ngx_payment_db_connect_failed(ngx_payment_db_t *db,
 
     if (known) {
         db->failures++;
+        shard->common->last_error =
+               ngx_payment_common_error(a->error, ngx_payment_unix_us() / 1000);
+    }
+
+    /* an old worker's word does not count: it asks with its own settings */
+
+    if (!ngx_exiting
+        && (a->error == NGX_PAYMENT_DB_E_READ_ONLY
+            || a->error == NGX_PAYMENT_DB_E_UNFIT))
+    {
+        shard->common->refused = ngx_current_msec;
     }
 
     ngx_payment_attempt_free(a);

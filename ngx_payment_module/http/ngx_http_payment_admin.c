@@ -39,9 +39,16 @@
 #define NGX_HTTP_PAYMENT_ADMIN_METHODS    "GET, HEAD, POST"
 
 
+/*
+ * What an action does: a command to the helper, or, with NONE, a value of a
+ * flag in the shared zone.
+ */
+
 typedef struct {
     ngx_str_t                      name;
     ngx_payment_command_e          command;
+    size_t                         flag;       /* in ngx_payment_stats_t */
+    ngx_uint_t                     value;
 } ngx_http_payment_action_t;
 
 
@@ -107,14 +114,22 @@ static ngx_int_t ngx_http_payment_admin_answer(ngx_http_payment_admin_t *a);
 
 
 static const ngx_http_payment_action_t  ngx_http_payment_admin_actions[] = {
-    { ngx_string("pause"), NGX_PAYMENT_COMMAND_PAUSE },
-    { ngx_string("resume"), NGX_PAYMENT_COMMAND_RESUME },
-    { ngx_string("breaker-force-open"), NGX_PAYMENT_COMMAND_BREAKER_OPEN },
-    { ngx_string("breaker-close"), NGX_PAYMENT_COMMAND_BREAKER_CLOSE },
-    { ngx_string("breaker-reset"), NGX_PAYMENT_COMMAND_BREAKER_RESET },
-    { ngx_string("breaker-disable"), NGX_PAYMENT_COMMAND_BREAKER_DISABLE },
-    { ngx_string("replay"), NGX_PAYMENT_COMMAND_REPLAY },
-    { ngx_null_string, 0 }
+    { ngx_string("pause"), NGX_PAYMENT_COMMAND_NONE,
+      offsetof(ngx_payment_stats_t, helper.paused), 1 },
+    { ngx_string("resume"), NGX_PAYMENT_COMMAND_NONE,
+      offsetof(ngx_payment_stats_t, helper.paused), 0 },
+    { ngx_string("drain"), NGX_PAYMENT_COMMAND_NONE,
+      offsetof(ngx_payment_stats_t, draining), 1 },
+    { ngx_string("undrain"), NGX_PAYMENT_COMMAND_NONE,
+      offsetof(ngx_payment_stats_t, draining), 0 },
+    { ngx_string("breaker-force-open"), NGX_PAYMENT_COMMAND_BREAKER_OPEN,
+      0, 0 },
+    { ngx_string("breaker-close"), NGX_PAYMENT_COMMAND_BREAKER_CLOSE, 0, 0 },
+    { ngx_string("breaker-reset"), NGX_PAYMENT_COMMAND_BREAKER_RESET, 0, 0 },
+    { ngx_string("breaker-disable"), NGX_PAYMENT_COMMAND_BREAKER_DISABLE,
+      0, 0 },
+    { ngx_string("replay"), NGX_PAYMENT_COMMAND_REPLAY, 0, 0 },
+    { ngx_null_string, 0, 0, 0 }
 };
 
 
@@ -245,7 +260,9 @@ ngx_http_payment_admin_get(ngx_http_request_t *r)
         return rc;
     }
 
-    ngx_http_payment_text_add(&a->text, "{");
+    ngx_http_payment_text_add(&a->text, "{\"draining\":%s,",
+                              a->pmcf->writer.stats->draining ? "true"
+                                                              : "false");
     ngx_http_payment_status_outbox(&a->text, a->pmcf);
     ngx_http_payment_text_add(&a->text, ",");
     ngx_http_payment_status_breaker(&a->text, a->pmcf);
@@ -543,7 +560,7 @@ static ngx_int_t
 ngx_http_payment_admin_do(ngx_http_payment_admin_t *a, json_t *body)
 {
     json_t                           *name;
-    ngx_payment_helper_stats_t       *h;
+    ngx_payment_stats_t              *stats;
     const ngx_http_payment_action_t  *action;
 
     name = json_object_get(body, "action");
@@ -562,7 +579,8 @@ ngx_http_payment_admin_do(ngx_http_payment_admin_t *a, json_t *body)
     if (action->name.len == 0) {
         return ngx_http_payment_admin_fail(a, PAYMENT_INVALID, "action",
                                            "action must be pause, resume, "
-                                           "replay, breaker-force-open, "
+                                           "drain, undrain, replay, "
+                                           "breaker-force-open, "
                                            "breaker-close, breaker-reset or "
                                            "breaker-disable");
     }
@@ -578,16 +596,15 @@ ngx_http_payment_admin_do(ngx_http_payment_admin_t *a, json_t *body)
                                            "the action takes nothing else");
     }
 
-    if (action->command == NGX_PAYMENT_COMMAND_PAUSE
-        || action->command == NGX_PAYMENT_COMMAND_RESUME)
-    {
-        /* a flag: a pause holds while there is no helper, and for the next */
+    if (action->command == NGX_PAYMENT_COMMAND_NONE) {
 
-        h = &a->pmcf->writer.stats->helper;
-        h->paused = (action->command == NGX_PAYMENT_COMMAND_PAUSE);
+        /* a pause holds while there is no helper, and for the next one */
+
+        stats = a->pmcf->writer.stats;
+        *(ngx_atomic_t *) ((u_char *) stats + action->flag) = action->value;
 
         ngx_payment_doorbell_ring(a->pmcf->outbox.doorbell,
-                                  &a->pmcf->writer.stats->command_armed);
+                                  &stats->command_armed);
 
         return ngx_http_payment_admin_answer(a);
     }
@@ -878,8 +895,10 @@ ngx_http_payment_admin_answer(ngx_http_payment_admin_t *a)
     ngx_log_error(NGX_LOG_NOTICE, a->request->connection->log, 0,
                   "payment: outbox admin: %V done", &a->action->name);
 
-    ngx_http_payment_text_add(&a->text, "{\"action\":\"%V\",",
-                              &a->action->name);
+    ngx_http_payment_text_add(&a->text, "{\"action\":\"%V\","
+                              "\"draining\":%s,", &a->action->name,
+                              a->pmcf->writer.stats->draining ? "true"
+                                                              : "false");
 
     if (a->action->command == NGX_PAYMENT_COMMAND_REPLAY) {
         ngx_http_payment_text_add(&a->text, "\"shard\":\"%V\","

@@ -220,24 +220,56 @@ void
 ngx_http_payment_counters_sum(ngx_payment_stats_t *stats, ngx_uint_t shards)
 {
     ngx_uint_t             s, i;
-    ngx_payment_gauges_t   sum, *gauges;
+    ngx_payment_gauges_t  *gauges, sum[NGX_PAYMENT_SHARDS_MAX];
 
     ngx_http_payment_counters_sum_lives(&stats->helper, shards);
 
-    for (s = 0; s < shards; s++) {
-        ngx_memzero(&sum, sizeof(ngx_payment_gauges_t));
+    ngx_memzero(sum, sizeof(sum));
 
-        for (i = 0; i < NGX_PAYMENT_PROCESSES; i++) {
-            gauges = &stats->gauges[i][s];
-            sum.open += gauges->open;
-            sum.busy += gauges->busy;
-            sum.queued += gauges->queued;
+    for (i = 0; i < NGX_PAYMENT_PROCESSES; i++) {
+
+        if (!ngx_http_payment_counters_alive(stats->workers[i].pid)) {
+            continue;
         }
 
-        stats->shards[s].open = sum.open;
-        stats->shards[s].busy = sum.busy;
-        stats->shards[s].queued = sum.queued;
+        for (s = 0; s < shards; s++) {
+            gauges = &stats->gauges[i][s];
+            sum[s].open += gauges->open;
+            sum[s].busy += gauges->busy;
+            sum[s].queued += gauges->queued;
+        }
     }
+
+    for (s = 0; s < shards; s++) {
+        stats->shards[s].open = sum[s].open;
+        stats->shards[s].busy = sum[s].busy;
+        stats->shards[s].queued = sum[s].queued;
+    }
+}
+
+
+/*
+ * Old workers that live on after a reload take no more payments.  A worker that
+ * was killed is not counted: its successor sets its gauges to 0.
+ */
+
+ngx_uint_t
+ngx_http_payment_counters_open(const ngx_payment_stats_t *stats,
+    ngx_uint_t generation, ngx_uint_t shard)
+{
+    ngx_uint_t  i, open;
+
+    open = 0;
+
+    for (i = 0; i < NGX_PAYMENT_PROCESSES; i++) {
+        if (stats->workers[i].generation == generation
+            && ngx_http_payment_counters_alive(stats->workers[i].pid))
+        {
+            open += stats->gauges[i][shard].open;
+        }
+    }
+
+    return open;
 }
 
 

@@ -72,6 +72,10 @@ uint64_t ngx_http_payment_counters_value(const void *stats,
 void ngx_http_payment_counters_sum(ngx_payment_stats_t *stats,
     ngx_uint_t shards);
 
+/* Connections to a shard, of the workers of this configuration alone. */
+ngx_uint_t ngx_http_payment_counters_open(const ngx_payment_stats_t *stats,
+    ngx_uint_t generation, ngx_uint_t shard);
+
 /* A process that dies can leave a gauge too low: less than 0 is read as 0. */
 uint64_t ngx_http_payment_counters_gauge(const ngx_atomic_t *value);
 

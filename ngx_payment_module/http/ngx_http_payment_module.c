@@ -43,6 +43,10 @@ static char *ngx_http_payment_api(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_handler(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_payment_set_handler(ngx_conf_t *cf,
+    ngx_http_payment_loc_conf_t *plcf, ngx_http_handler_pt handler);
+static char *ngx_http_payment_health(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 static char *ngx_http_payment_currencies(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_amount(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -361,6 +365,13 @@ static ngx_command_t  ngx_http_payment_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       ngx_http_payment_status_handler },
+
+    { ngx_string("payment_health"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE12,
+      ngx_http_payment_health,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
 
     { ngx_string("payment_openapi"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
@@ -738,6 +749,7 @@ ngx_http_payment_init_zone(ngx_shm_zone_t *zone, void *data)
         pool->data = shared;
     }
 
+    pmcf->generation = ++shared->stats.generations;
     pmcf->writer.stats = &shared->stats;
     pmcf->outbox.stats = &shared->stats;
 
@@ -802,6 +814,7 @@ ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     if (clcf->noname && conf->handler == NULL) {
         conf->handler = prev->handler;
         conf->prefix = prev->prefix;
+        conf->all_shards = prev->all_shards;
     }
 
     if (clcf->lmt_excpt && clcf->handler == NULL) {
@@ -898,6 +911,7 @@ ngx_http_payment_init_process(ngx_cycle_t *cycle)
 {
     ngx_uint_t                     i;
     ngx_payment_shard_t          **shards;
+    ngx_payment_worker_t          *worker;
     ngx_http_payment_main_conf_t  *pmcf;
 
     if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
@@ -931,6 +945,13 @@ ngx_http_payment_init_process(ngx_cycle_t *cycle)
                 return NGX_ERROR;
             }
         }
+
+        /* the gauges are this worker's from here on */
+
+        worker = &pmcf->writer.stats->workers[ngx_process_slot
+                                              % NGX_PAYMENT_PROCESSES];
+        worker->generation = pmcf->generation;
+        worker->pid = ngx_pid;
     }
 
     if (ngx_process == NGX_PROCESS_SINGLE && pmcf->outbox.enable) {
@@ -1005,9 +1026,8 @@ ngx_http_payment_handler(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_payment_loc_conf_t *plcf = conf;
 
-    ngx_str_t                 *value;
-    ngx_http_handler_pt        handler;
-    ngx_http_core_loc_conf_t  *clcf;
+    ngx_str_t            *value;
+    ngx_http_handler_pt   handler;
 
     value = cf->args->elts;
     handler = (ngx_http_handler_pt) cmd->post;
@@ -1025,6 +1045,16 @@ ngx_http_payment_handler(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
+    return ngx_http_payment_set_handler(cf, plcf, handler);
+}
+
+
+static char *
+ngx_http_payment_set_handler(ngx_conf_t *cf,
+    ngx_http_payment_loc_conf_t *plcf, ngx_http_handler_pt handler)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     if (clcf->handler) {
@@ -1035,6 +1065,47 @@ ngx_http_payment_handler(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     plcf->handler = handler;
 
     return NGX_CONF_OK;
+}
+
+
+/* payment_health [live | ready [any | all]] */
+
+static char *
+ngx_http_payment_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_payment_loc_conf_t *plcf = conf;
+
+    ngx_str_t   *value;
+    ngx_uint_t   live;
+
+    value = cf->args->elts;
+    live = (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "live") == 0);
+
+    if (cf->args->nelts > 1 && !live
+        && ngx_strcmp(value[1].data, "ready") != 0)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in \"%V\" directive, it "
+                           "must be \"live\", \"ready\", \"ready any\" or "
+                           "\"ready all\"", &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (cf->args->nelts > 2) {
+        plcf->all_shards = (ngx_strcmp(value[2].data, "all") == 0);
+
+        if (!plcf->all_shards && ngx_strcmp(value[2].data, "any") != 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid value \"%V\" in \"%V\" directive, "
+                               "it must be \"any\" or \"all\"",
+                               &value[2], &cmd->name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return ngx_http_payment_set_handler(cf, plcf,
+                                live ? ngx_http_payment_health_live_handler
+                                     : ngx_http_payment_health_ready_handler);
 }
 
 

@@ -50,6 +50,7 @@ typedef struct {
     ngx_http_payment_breaker_conf_t   breaker;
     ngx_shm_zone_t             *zone;
     ngx_uint_t                  api;        /* some location has payment_api */
+    ngx_uint_t                  generation; /* rises with each configuration */
 
     /* of this process, by shard->index; NULL in the helper */
     ngx_payment_writer_t      **writers;
@@ -69,6 +70,7 @@ typedef struct {
     size_t                      max_body_size;
     ngx_msec_t                  timeout;
     ngx_flag_t                  intercept_errors;
+    ngx_uint_t                  all_shards; /* payment_health ready all */
 
     payment_rules_t             rules;      /* the above, for the parser */
 } ngx_http_payment_loc_conf_t;
@@ -116,6 +118,10 @@ ngx_int_t ngx_http_payment_variables_add(ngx_conf_t *cf);
 /* ngx_http_payment_status.c: payment_status [json | prometheus] */
 ngx_int_t ngx_http_payment_status_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_payment_prometheus_handler(ngx_http_request_t *r);
+
+/* ngx_http_payment_health.c: payment_health [live | ready [any | all]] */
+ngx_int_t ngx_http_payment_health_live_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_payment_health_ready_handler(ngx_http_request_t *r);
 
 /* ngx_http_payment_admin.c: payment_outbox_admin */
 ngx_int_t ngx_http_payment_admin_handler(ngx_http_request_t *r);

@@ -14,7 +14,8 @@
 
 static void ngx_http_payment_prometheus_family(ngx_http_payment_text_t *t,
     const char *name, const char *type, const char *help);
-static void ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t);
+static void ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t,
+    const ngx_payment_stats_t *stats);
 static void ngx_http_payment_prometheus_requests(ngx_http_payment_text_t *t,
     const ngx_payment_stats_t *stats);
 static void ngx_http_payment_prometheus_timings(ngx_http_payment_text_t *t,
@@ -58,7 +59,7 @@ ngx_http_payment_prometheus_handler(ngx_http_request_t *r)
 
     ngx_http_payment_text_init(&t, r);
 
-    ngx_http_payment_prometheus_nginx(&t);
+    ngx_http_payment_prometheus_nginx(&t, stats);
     ngx_http_payment_prometheus_requests(&t, stats);
     ngx_http_payment_prometheus_timings(&t, stats, pmcf->outbox.enable);
 
@@ -96,7 +97,8 @@ ngx_http_payment_prometheus_family(ngx_http_payment_text_t *t,
 
 
 static void
-ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t)
+ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t,
+    const ngx_payment_stats_t *stats)
 {
     ngx_msec_t  uptime;
 
@@ -112,6 +114,12 @@ ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t)
                                        "Time since nginx was started.");
     ngx_http_payment_text_add(t, "payment_uptime_seconds %M.%03M\n",
                               uptime / 1000, uptime % 1000);
+
+    ngx_http_payment_prometheus_family(t, "payment_draining", "gauge",
+                                       "1 while an operator has drained the "
+                                       "node.");
+    ngx_http_payment_text_add(t, "payment_draining %d\n",
+                              stats->draining ? 1 : 0);
 }
 
 

@@ -10,7 +10,8 @@
 #include "ngx_http_payment_status.h"
 
 
-static void ngx_http_payment_status_nginx(ngx_http_payment_text_t *t);
+static void ngx_http_payment_status_nginx(ngx_http_payment_text_t *t,
+    const ngx_payment_stats_t *stats);
 static void ngx_http_payment_status_requests(ngx_http_payment_text_t *t,
     const ngx_payment_stats_t *stats);
 static void ngx_http_payment_status_timings(ngx_http_payment_text_t *t,
@@ -48,7 +49,7 @@ ngx_http_payment_status_handler(ngx_http_request_t *r)
     ngx_http_payment_text_add(&t, "{\"version\":\"" NGX_PAYMENT_VERSION
                               "\",");
 
-    ngx_http_payment_status_nginx(&t);
+    ngx_http_payment_status_nginx(&t, stats);
     ngx_http_payment_status_requests(&t, stats);
     ngx_http_payment_status_timings(&t, stats);
 
@@ -76,7 +77,8 @@ ngx_http_payment_status_handler(ngx_http_request_t *r)
 /* The pid and the connections shown are those of the worker that answers. */
 
 static void
-ngx_http_payment_status_nginx(ngx_http_payment_text_t *t)
+ngx_http_payment_status_nginx(ngx_http_payment_text_t *t,
+    const ngx_payment_stats_t *stats)
 {
     ngx_core_conf_t  *ccf;
 
@@ -86,13 +88,14 @@ ngx_http_payment_status_nginx(ngx_http_payment_text_t *t)
     ngx_http_payment_text_add(t, "\"nginx\":{\"version\":\"" NGINX_VERSION
                               "\",\"uptime_ms\":%M,\"workers\":%i,"
                               "\"pid\":%P,\"connections\":%ui,"
-                              "\"connections_used\":%ui",
+                              "\"connections_used\":%ui,\"draining\":%s",
                               ngx_http_payment_counters_uptime(),
                               ngx_process == NGX_PROCESS_SINGLE
                               ? 1 : ccf->worker_processes,
                               ngx_pid, ngx_cycle->connection_n,
                               ngx_cycle->connection_n
-                              - ngx_cycle->free_connection_n);
+                              - ngx_cycle->free_connection_n,
+                              stats->draining ? "true" : "false");
 
 #if (NGX_STAT_STUB)
     ngx_http_payment_text_add(t, ",\"clients\":{\"active\":%uA,"
@@ -193,7 +196,7 @@ static void
 ngx_http_payment_status_shard(ngx_http_payment_text_t *t,
     const ngx_payment_shard_t *shard, const ngx_payment_shard_stats_t *stats)
 {
-    uint64_t               batches, average;
+    uint64_t               batches, average, error;
     ngx_uint_t             i, server;
     ngx_payment_slots_t   *slots;
     ngx_payment_server_t  *servers;
@@ -215,6 +218,20 @@ ngx_http_payment_status_shard(ngx_http_payment_text_t *t,
     servers = shard->servers.elts;
     server = ngx_payment_common_server(shard, shard->common->primary);
     ngx_http_payment_text_string(t, &servers[server].name);
+
+    /* of connecting, by whatever process; it stays when that was cured */
+
+    error = shard->common->last_error;
+
+    if (error) {
+        ngx_http_payment_text_add(t, ",\"last_error\":{\"code\":%uL,"
+                                  "\"at_ms\":%uL}",
+                                  ngx_payment_common_error_code(error),
+                                  ngx_payment_common_error_ms(error));
+
+    } else {
+        ngx_http_payment_text_add(t, ",\"last_error\":null");
+    }
 
     batches = stats->batches;
     average = batches ? stats->rows * 100 / batches : 0;

@@ -13,6 +13,7 @@ ngx_http_payment_text_init(ngx_http_payment_text_t *t, ngx_http_request_t *r)
     ngx_memzero(t, sizeof(ngx_http_payment_text_t));
 
     t->request = r;
+    t->status = NGX_HTTP_OK;
 }
 
 
@@ -125,6 +126,6 @@ ngx_http_payment_text_send(ngx_http_payment_text_t *t, ngx_str_t *type)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    return ngx_http_payment_answer_send(t->request, NGX_HTTP_OK, type,
+    return ngx_http_payment_answer_send(t->request, t->status, type,
                                         t->first, t->len);
 }

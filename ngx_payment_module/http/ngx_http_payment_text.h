@@ -20,6 +20,7 @@ typedef struct {
     ngx_chain_t         *first;
     ngx_chain_t         *last;
     off_t                len;
+    ngx_uint_t           status;        /* HTTP; 200 */
     unsigned             failed:1;      /* it cannot be sent */
 } ngx_http_payment_text_t;
 
@@ -35,7 +36,7 @@ void ngx_cdecl ngx_http_payment_text_add(ngx_http_payment_text_t *t,
 void ngx_http_payment_text_string(ngx_http_payment_text_t *t,
     ngx_str_t *value);
 
-/* Answers 200 with all of it; returns what a content handler returns. */
+/* Answers with all of it; returns what a content handler returns. */
 ngx_int_t ngx_http_payment_text_send(ngx_http_payment_text_t *t,
     ngx_str_t *type);
 

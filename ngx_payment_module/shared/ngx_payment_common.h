@@ -34,6 +34,11 @@ struct ngx_payment_common_shard_s {
     ngx_atomic_t               confirmed;   /* the last one that was */
     ngx_atomic_t               answered;    /* ngx_current_msec: the primary
                                                answered one of us */
+    ngx_atomic_t               refused;     /* ngx_current_msec: a server said
+                                               that it takes no writes; 0: not
+                                               since one was connected to */
+    ngx_atomic_t               last_error;  /* of connecting: its code << 48,
+                                               and its time in Unix ms */
     ngx_atomic_t               place;       /* digest of the database that is
                                                the shard's; 0: not seen yet */
     ngx_atomic_t               empty;       /* digest of one that is nobody's */
@@ -73,6 +78,15 @@ ngx_uint_t ngx_payment_common_move(ngx_payment_shard_t *shard,
     uint64_t choice);
 ngx_uint_t ngx_payment_common_renew(ngx_payment_shard_t *shard,
     uint64_t choice);
+
+
+#define ngx_payment_common_error(code, unix_ms)                               \
+    ((uint64_t) (code) << 48 | (unix_ms))
+
+#define ngx_payment_common_error_code(error)                                  \
+    ((error) >> 48)
+#define ngx_payment_common_error_ms(error)                                    \
+    ((error) & 0xffffffffffff)
 
 
 static ngx_inline ngx_uint_t

@@ -69,6 +69,18 @@ typedef struct {
 } ngx_payment_gauges_t;
 
 
+/*
+ * The worker that has a process slot.  Its gauges count while its process is
+ * there; for the readiness of the node, only while it is of the configuration
+ * that serves now.
+ */
+
+typedef struct {
+    ngx_atomic_t    pid;               /* 0: none yet */
+    ngx_atomic_t    generation;        /* of its configuration */
+} ngx_payment_worker_t;
+
+
 /* What the helper has done with a shard's outbox. */
 
 typedef struct {
@@ -163,11 +175,15 @@ typedef struct {
     /* 1: the helper waits, for a shard's events or for commands: ring */
     ngx_atomic_t    doorbell_armed[NGX_PAYMENT_SHARDS_MAX];
     ngx_atomic_t    command_armed;
+
+    ngx_atomic_t    generations;       /* configurations, since the start */
+    ngx_atomic_t    draining;          /* admin: 1 = payment_health is 503 */
     ngx_atomic_t    requests[NGX_PAYMENT_OPERATIONS][NGX_PAYMENT_OUTCOMES];
     ngx_payment_histogram_t   request_time;
     ngx_payment_histogram_t   queue_time;
     ngx_payment_histogram_t   commit_time;
     ngx_payment_shard_stats_t   shards[NGX_PAYMENT_SHARDS_MAX];
+    ngx_payment_worker_t   workers[NGX_PAYMENT_PROCESSES];
     ngx_payment_gauges_t   gauges[NGX_PAYMENT_PROCESSES]
                                  [NGX_PAYMENT_SHARDS_MAX];
     ngx_payment_helper_stats_t  helper;

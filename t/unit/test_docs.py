@@ -134,6 +134,7 @@ DEFAULTS_IN_WORDS = {
     "payment_currencies": "all of ISO 4217",
     "payment_api": "",
     "payment_status": "`json`",
+    "payment_health": "`ready any`",
     "payment_openapi": "",
     "payment_outbox_admin": "",
 }

@@ -1,0 +1,279 @@
+"""payment_health tells whether this node can take a payment: within 2 s of the
+change, both ways, for what ails the database, and never for what ails Kafka.
+"""
+
+import json
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from client import Client
+from outbox import (_kafka, kafka, start_outbox, topic,           # noqa: F401
+                    wait_leased)
+from servers import Shard, merchant, wait_for
+from test_outbox_kafka import QUICK
+
+WITHIN = 2                              # seconds
+
+LOCATIONS = """}
+        location = /health { payment_health; }
+        location = /live { payment_health live; }
+        location = /any { payment_health ready any; }
+        location = /all { payment_health ready all; }
+        location = /outbox { payment_outbox_admin;
+"""
+
+
+def get(nginx, path='/health', data=None):
+    request = urllib.request.Request(
+        f'http://127.0.0.1:{nginx.port}{path}', data,
+        {'Content-Type': 'application/json'})
+
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            status, text = answer.status, answer.read()
+    except urllib.error.HTTPError as answer:
+        status, text = answer.code, answer.read()
+
+    return status, json.loads(text)
+
+
+def becomes(nginx, status, path='/health', seconds=WITHIN):
+    """The JSON, once the status is there."""
+
+    wait_for(lambda: get(nginx, path)[0] == status, seconds,
+             f'{path} to be {status}: {get(nginx, path)}')
+    return get(nginx, path)[1]
+
+
+@pytest.fixture
+def ailing(start_nginx, database, proxy):
+    """An nginx that was healthy, behind the proxy."""
+
+    nginx = start_nginx(Shard('main', database, proxy.address,
+                              read_timeout='1500ms'),
+                        location=LOCATIONS, reuseport=False)
+    state = becomes(nginx, 200)
+    assert state['status'] == 'UP'
+    assert state['components']['db'] == {
+        'status': 'UP', 'components': {'main': {
+            'status': 'UP', 'details': {'server': proxy.address,
+                                        'connections': 4}}}}
+    assert 'outbox' not in state['components']
+    return nginx
+
+
+@pytest.mark.parametrize('away', [0, 5])
+def test_database_away(ailing, proxy, away):
+    """However long it was away: the pauses between tries are short."""
+
+    proxy.refuse()
+    state = becomes(ailing, 503)
+    assert state['status'] == state['components']['db']['status'] == 'DOWN'
+    assert state['reason'] == 'no shard can be used'
+    wait_for(lambda: get(ailing)[1]['components']['db']['components']['main']
+             ['details'] == {'server': proxy.address, 'connections': 0,
+                             'reason': 'the server cannot be reached'},
+             WITHIN, 'the reason')
+
+    end = time.monotonic() + away
+    while time.monotonic() < end:
+        assert get(ailing)[0] == 503
+        assert get(ailing, '/live') == (200, {'status': 'UP'})
+        time.sleep(0.1)
+
+    proxy.accept()
+    assert becomes(ailing, 200)['status'] == 'UP'
+
+    [shard] = ailing.status()['shards']
+    assert shard['last_error']['code'] in (2002, 2003, 2013)
+    assert abs(shard['last_error']['at_ms'] / 1000 - time.time()) < away + 5
+
+
+def test_read_only_everywhere(ailing, mariadb, journal):
+    """The first payment notices, and so does one worker for all."""
+
+    ask = Client(ailing.port, journal)
+
+    try:
+        mariadb.query('SET GLOBAL read_only = 1')
+        assert ask.authorize().status == 503
+        state = becomes(ailing, 503)
+        assert state['components']['db']['components']['main']['details'][
+            'reason'] == 'the server takes no writes'
+    finally:
+        mariadb.query('SET GLOBAL read_only = 0')
+
+    becomes(ailing, 200)
+    wait_for(lambda: ask.authorize().ok, WITHIN, 'a payment')
+
+
+def test_wrong_schema(ailing, mariadb, database):
+    def version(change):
+        mariadb.query('UPDATE payment_schema_version SET version = version '
+                      f'{change} ORDER BY version DESC LIMIT 1', database)
+        mariadb.kill_connections(database)
+
+    version('+ 900')
+    state = becomes(ailing, 503)
+    assert state['components']['db']['components']['main']['details'][
+        'reason'] == 'the schema has another version'
+    version('- 900')
+    becomes(ailing, 200)
+
+
+@pytest.mark.parametrize('signal_of', [signal.SIGQUIT, signal.SIGHUP])
+def test_worker_that_shuts_down(ailing, signal_of):
+    """It answers what it has begun to read, and says that it leaves."""
+
+    with socket.create_connection(('127.0.0.1', ailing.port)) as probe:
+        probe.sendall(b'GET /health HTTP/1.1\r\nHost: x\r\n')
+
+        # the worker that took it has read this much when it shows it
+        wait_for(lambda: ailing.status()['nginx']['clients']['reading'] >= 1,
+                 5, 'the probe being read')
+        old = set(ailing.worker_pids())
+        ailing.signal(signal_of)
+        wait_for(lambda: not old & set(ailing.worker_pids()), 5,
+                 'workers that shut down')
+        probe.sendall(b'Connection: close\r\n\r\n')
+        probe.settimeout(5)
+        answer = b''
+
+        while part := probe.recv(65536):
+            answer += part
+
+    head, _, body = answer.partition(b'\r\n\r\n')
+    assert head.startswith(b'HTTP/1.1 503'), answer
+    assert json.loads(body)['status'] == 'OUT_OF_SERVICE'
+    assert json.loads(body)['reason'] == 'this worker is shutting down'
+
+
+def test_old_workers_do_not_count(ailing, database, proxy):
+    """After a reload to a login that is refused, workers of before still have
+    their connections, and take no new payment."""
+
+    with socket.create_connection(('127.0.0.1', ailing.port)) as slow:
+        slow.sendall(b'GET /health HTTP/1.1\r\nHost: x\r\n')
+        wait_for(lambda: ailing.status()['nginx']['clients']['reading'] >= 1,
+                 5, 'the request being read')
+
+        ailing.shards = [Shard('main', database, proxy.address,
+                               password='wrong')]
+        (ailing.dir / 'nginx.conf').write_text(ailing.config())
+        ailing.reload()
+
+        wait_for(lambda: 'the login is refused' in json.dumps(get(ailing)[1]),
+                 5, 'the refusal')
+        assert get(ailing)[0] == 503
+        assert ailing.status()['shards'][0]['connections_open'] > 0
+
+
+def test_drained(ailing):
+    """By an operator, until told otherwise: also through a reload."""
+
+    status, state = get(ailing, '/outbox', b'{"action":"drain"}')
+    assert status == 200 and state['draining'] is True
+    assert get(ailing, '/outbox')[1]['draining'] is True
+    assert ailing.status()['nginx']['draining'] is True
+
+    status, state = get(ailing)
+    assert (status, state['status']) == (503, 'OUT_OF_SERVICE')
+    assert state['reason'] == 'an operator has drained the node'
+    assert state['components']['db']['status'] == 'UP'
+    assert get(ailing, '/live')[0] == 200
+
+    # who was sent here all the same is served
+    assert Client(ailing.port).authorize().ok
+
+    ailing.reload()
+    assert get(ailing)[0] == 503
+
+    assert get(ailing, '/outbox', b'{"action":"undrain"}')[1][
+        'draining'] is False
+    becomes(ailing, 200)
+
+
+def test_one_shard_of_two(start_nginx, mariadb, database, proxy, start_proxy):
+    """any goes on with the other one, all does not."""
+
+    other = mariadb.new_database()
+    far = start_proxy(mariadb.socket)
+    nginx = start_nginx([Shard('one', database, proxy.address, '0-511'),
+                         Shard('two', other, far.address, '512-1023')],
+                        location=LOCATIONS)
+
+    try:
+        becomes(nginx, 200, '/all')
+        far.refuse()
+        state = becomes(nginx, 503, '/all')
+        assert state['reason'] == 'not every shard can be used'
+        assert state['components']['db']['status'] == 'DOWN'
+
+        for path in ('/any', '/health'):
+            status, state = get(nginx, path)
+            assert (status, state['status']) == (200, 'UP')
+            assert state['components']['db']['status'] == 'DEGRADED'
+            assert [shard['status'] for shard in
+                    state['components']['db']['components'].values()] \
+                == ['UP', 'DOWN']
+
+        assert Client(nginx.port).authorize(merchant=merchant((0, 511))).ok
+
+        proxy.refuse()
+        becomes(nginx, 503, '/any')
+        far.accept()
+        proxy.accept()
+        becomes(nginx, 200, '/all')
+    finally:
+        nginx.stop()
+        mariadb.drop_database(other)
+
+
+def test_without_kafka(start_outbox, mariadb, database, kafka,    # noqa: F811
+                       topic):                                    # noqa: F811
+    """Payments go on without it, and so does the balancer."""
+
+    nginx = start_outbox(nginx=dict(location=LOCATIONS), **QUICK)
+    wait_leased(nginx)
+    wait_for(lambda: get(nginx)[1]['components']['outbox']
+             == {'status': 'UP'}, 10, 'Kafka')
+    breaker = get(nginx)[1]['components']['circuitBreakers']
+    assert breaker['status'] == 'UP'
+    details = breaker['details']['kafka-publisher']['details']
+    assert details['state'] == 'CLOSED'
+    assert details['failureRateThreshold'] == '50.00%'
+    assert details['failureRate'] == '-1.0%'
+
+    ask = Client(nginx.port)
+    kafka.stop()
+
+    def degraded():
+        assert ask.authorize().ok
+        status, state = get(nginx)
+        assert (status, state['status']) == (200, 'UP')
+        parts = state['components']
+        return (parts['outbox'].get('details', {}).get('reason')
+                == 'no broker of Kafka can be reached'
+                and parts['circuitBreakers']['status'] == 'CIRCUIT_OPEN')
+
+    try:
+        wait_for(degraded, 30, 'DEGRADED and CIRCUIT_OPEN')
+    finally:
+        kafka.start()
+
+
+def test_paused(start_outbox, mariadb, database, kafka,            # noqa: F811
+                topic):                                           # noqa: F811
+    nginx = start_outbox(nginx=dict(location=LOCATIONS))
+    wait_leased(nginx)
+    get(nginx, '/outbox', b'{"action":"pause"}')
+    status, state = get(nginx)
+    assert (status, state['status']) == (200, 'UP')
+    assert state['components']['outbox'] == {
+        'status': 'DEGRADED',
+        'details': {'reason': 'an operator has paused publishing'}}

@@ -106,6 +106,8 @@ main::shard('connections 3', 'connect_timeout 1500ms', 'read_timeout 4s', 'idle_
     payment_max_body_size 4k;
     payment_timeout 3s;
     payment_intercept_errors off;
+    payment_challenge off;
+    payment_problem_base https://payments.example/problems#;
 '
 --- config
     payment_merchant $arg_merchant;
@@ -130,6 +132,7 @@ main::shard('connections 3', 'connect_timeout 1500ms', 'read_timeout 4s', 'idle_
     location = /ready { payment_health ready; }
     location = /any { payment_health ready any; }
     location = /all { payment_health ready all; }
+    location @problem { payment_problem RATE_LIMIT_EXCEEDED "too many"; }
 --- user_files
 >>> linger
 2
@@ -1308,6 +1311,51 @@ qr/\[emerg\] .*"payment_api" directive is duplicate/
 --- must_die
 --- error_log eval
 qr/\[emerg\] .*payment_status/
+
+
+
+=== a challenge that is none
+--- http_config
+    payment_challenge "";
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*"payment_challenge" directive must be "off" or a challenge/
+
+
+
+=== a base of problems that is no URI's beginning
+--- http_config
+    payment_problem_base problems/;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*"payment_problem_base" directive must be the beginning of a URI/
+
+
+
+=== a base of problems that JSON would have to escape
+--- http_config
+    payment_problem_base 'https://x/"';
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*"payment_problem_base" directive must be the beginning of a URI/
+
+
+
+=== a base of problems that is too long
+--- http_config eval
+'payment_problem_base https://x/' . 'x' x 250 . ';'
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*of at most 256 characters/
+
+
+
+=== a problem whose code is none of the API's
+--- config
+    location @p { payment_problem TEAPOT; }
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*invalid value "TEAPOT" in "payment_problem" directive, it must be a code/
 
 
 

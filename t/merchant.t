@@ -86,6 +86,104 @@ X-Merchant: M1
 
 
 
+=== who is nobody hears how to be somebody
+--- config
+    payment_merchant $http_x_merchant;
+    location /api/payments { payment_api; }
+    location /keys { payment_challenge 'Key realm="shops", charset="UTF-8"'; payment_api; }
+    location /certificates { payment_challenge off; payment_api; }
+--- request eval
+[map { "GET $_/01890000-0000-7000-8000-000000000000?merchantId=M1" } '/api/payments', '/keys', '/certificates']
+--- error_code eval
+[401, 401, 403]
+--- response_headers eval
+['WWW-Authenticate: Bearer realm="payments"',
+ 'WWW-Authenticate: Key realm="shops", charset="UTF-8"',
+ '! WWW-Authenticate']
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+["401 UNAUTHORIZED\n", "401 UNAUTHORIZED\n", "403 FORBIDDEN\n"]
+
+
+
+=== who is another hears no challenge
+--- config eval: $main::config
+--- request
+GET /api/payments/01890000-0000-7000-8000-000000000000?merchantId=M1
+--- more_headers
+X-Merchant: M2
+--- error_code: 403
+--- response_headers
+! WWW-Authenticate
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body
+403 MERCHANT_MISMATCH merchantId
+
+
+
+=== an installation's types of problems
+--- config
+    payment_problem_base https://payments.example/problems#;
+    location /api/payments { payment_api; }
+    location /own { payment_problem_base urn:shop:; payment_api; }
+--- request eval
+["GET /api/payments/x", "GET /own/x"]
+--- error_code eval
+[404, 404]
+--- response_body_like eval
+[qr/"type":"https:\/\/payments\.example\/problems#NOT_FOUND","title":"Not Found"/,
+ qr/"type":"urn:shop:NOT_FOUND","title":"Not Found"/]
+
+
+
+=== what nginx refuses is counted and logged as the API's own
+--- http_config
+    limit_req_zone $http_x_merchant zone=counted:1m rate=1r/m;
+    limit_req_status 429;
+    log_format payment '[$payment_operation $payment_error $payment_status] $status';
+--- config
+    location /api/payments {
+        limit_req zone=counted;
+        error_page 429 @limited;
+        payment_api;
+        access_log logs/access.log payment;
+    }
+    location @limited {
+        payment_problem RATE_LIMIT_EXCEEDED;
+        access_log logs/access.log payment;
+    }
+    location = /status { payment_status; }
+--- init
+PaymentTest::http('GET', '/api/payments/x', '', 'X-Merchant: M1') for 1 .. 3;
+PaymentTest::http('POST', '/api/payments/authorize', '{}', 'X-Merchant: M1');
+--- request
+GET /status
+--- response_body_like eval
+qr/"authorize":\{"OK":0,"RATE_LIMIT_EXCEEDED":1,"total":1\}.*"get":\{"OK":0,"NOT_FOUND":1,"RATE_LIMIT_EXCEEDED":2,"total":3\}/s
+--- access_log eval
+[qr/^\[get NOT_FOUND -\] 404$/, qr/^\[get RATE_LIMIT_EXCEEDED -\] 429$/,
+ qr/^\[get RATE_LIMIT_EXCEEDED -\] 429$/, qr/^\[authorize RATE_LIMIT_EXCEEDED -\] 429$/]
+
+
+
+=== an answer of the API's own that becomes a problem is counted once
+--- config
+    error_page 400 =422 @other;
+    location /api/payments { payment_intercept_errors on; payment_api; }
+    location @other { payment_problem INVALID_REQUEST "of another kind"; }
+    location = /status { payment_status; }
+--- request eval
+["POST /api/payments/authorize\n{}", "GET /status"]
+--- error_code eval
+[400, 200]
+--- response_body_like eval
+[qr/"status":400,"detail":"of another kind","code":"INVALID_REQUEST"/,
+ qr/"authorize":\{"OK":0,"INVALID_REQUEST":1,"total":1\}/]
+
+
+
 === a name that cannot be a merchant's
 --- config eval: $main::config
 --- request
@@ -273,14 +371,12 @@ P1 AUTHORIZED 10 KRW, captured 0, refunded 0
 --- config
     location /api/payments {
         limit_req zone=merchant;
-        error_page 429 = @limited;
+        error_page 429 @limited;
         payment_merchant $http_x_merchant;
         payment_api;
     }
     location @limited {
-        default_type application/problem+json;
-        add_header Retry-After 60 always;
-        return 429 '{"type":"about:blank","title":"Too Many Requests","status":429,"detail":"too many requests","code":"RATE_LIMIT_EXCEEDED","message":"too many requests"}';
+        payment_problem RATE_LIMIT_EXCEEDED "too many requests";
     }
 --- request eval
 [map { qq[POST /api/payments/authorize
@@ -292,7 +388,7 @@ P1 AUTHORIZED 10 KRW, captured 0, refunded 0
 [200, 429, 200]
 --- response_headers eval
 ["Content-Type: application/json",
- "Content-Type: application/problem+json\nRetry-After: 60",
+ "Content-Type: application/problem+json\nRetry-After: 1\nCache-Control: no-store",
  "Content-Type: application/json"]
 --- response_body_filters eval
 \&PaymentTest::told

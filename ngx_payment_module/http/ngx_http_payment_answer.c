@@ -1,6 +1,7 @@
 /* Headers, problems and the end of an answer: see ngx_http_payment_answer.h. */
 
 #include "ngx_http_payment_answer.h"
+#include "ngx_http_payment_module.h"
 
 
 #define NGX_HTTP_PAYMENT_RETRY_AFTER  "1"              /* seconds */
@@ -33,6 +34,13 @@ ngx_http_payment_answer_header(ngx_http_request_t *r, const char *name,
     h->value.len = ngx_strlen(value);
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_payment_answer_no_store(ngx_http_request_t *r)
+{
+    return ngx_http_payment_answer_header(r, "Cache-Control", "no-store");
 }
 
 
@@ -97,11 +105,21 @@ ngx_int_t
 ngx_http_payment_answer_fault(ngx_http_request_t *r,
     const payment_fault_t *fault, const uint8_t *id, ngx_uint_t intercept)
 {
-    size_t      len;
-    u_char     *body;
-    ngx_uint_t  status;
+    size_t                        len;
+    u_char                       *body;
+    ngx_uint_t                    status;
+    ngx_http_payment_loc_conf_t  *plcf;
 
+    plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
     status = payment_name_error(fault->outcome)->status;
+
+    if (fault->outcome == PAYMENT_UNAUTHORIZED
+        && ngx_http_payment_answer_header(r, "WWW-Authenticate",
+                                          (char *) plcf->challenge.data)
+           != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
 
     if ((fault->outcome == PAYMENT_UNAVAILABLE
          || fault->outcome == PAYMENT_OUTCOME_UNKNOWN
@@ -123,7 +141,7 @@ ngx_http_payment_answer_fault(ngx_http_request_t *r,
     }
 
     len = payment_render_problem((char *) body, PAYMENT_PROBLEM_SIZE, fault,
-                                 id);
+                                 id, (char *) plcf->problem_base.data);
 
     return ngx_http_payment_answer_bytes(r, status,
                                          &ngx_http_payment_answer_problem_json,
@@ -137,9 +155,7 @@ ngx_http_payment_answer_problem(ngx_http_request_t *r,
 {
     payment_fault_t  fault;
 
-    if (ngx_http_payment_answer_header(r, "Cache-Control", "no-store")
-        != NGX_OK)
-    {
+    if (ngx_http_payment_answer_no_store(r) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 

@@ -17,9 +17,13 @@
 extern ngx_str_t  ngx_http_payment_answer_json;     /* the content type */
 
 
-/* name and value are literals: nothing of a client's gets into a header */
+/* name and value are literals, or the configuration's: nothing of a client's
+ * gets into a header */
 ngx_int_t ngx_http_payment_answer_header(ngx_http_request_t *r,
     const char *name, const char *value);
+
+/* what is told of payments and of this node is for this client, and for now */
+ngx_int_t ngx_http_payment_answer_no_store(ngx_http_request_t *r);
 
 /* out has len bytes; its last buffer becomes the last one of the answer */
 ngx_int_t ngx_http_payment_answer_send(ngx_http_request_t *r,

@@ -68,6 +68,48 @@ static const ngx_http_payment_verb_t  ngx_http_payment_api_verbs[] = {
 };
 
 
+/*
+ * payment_problem: what nginx itself refuses, a rate limit say, is answered by
+ * error_page in the words of the API, and counted.  An answer of the API's own
+ * that came to error_page was counted before.
+ */
+
+ngx_int_t
+ngx_http_payment_api_problem_handler(ngx_http_request_t *r)
+{
+    ngx_str_t                     path, id;
+    payment_fault_t               fault;
+    ngx_http_payment_ctx_t       *ctx;
+    ngx_http_payment_loc_conf_t  *plcf;
+
+    plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
+    ctx = ngx_http_payment_api_ctx(r);
+
+    if (ctx) {
+        ngx_http_set_ctx(r, ctx, ngx_http_payment_module);
+
+    } else {
+        ctx = ngx_http_payment_api_create_ctx(r);
+        if (ctx == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        path = r->uri;
+        ngx_http_payment_api_last_words(&path);
+        (void) ngx_http_payment_api_route(ctx, &path, &id);
+    }
+
+    /* the status is the code's, whatever brought the request here */
+
+    r->err_status = 0;
+
+    (void) payment_fault_set(&fault, plcf->problem, "", "%s",
+                             plcf->problem_detail.data);
+
+    return ngx_http_payment_api_refuse(r, &fault);
+}
+
+
 ngx_int_t
 ngx_http_payment_api_handler(ngx_http_request_t *r)
 {
@@ -865,11 +907,21 @@ ngx_http_payment_api_send_fault(ngx_http_request_t *r, payment_fault_t *fault,
     ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
     plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
 
+    /* 401 asks for a proof of another kind, which no certificate can be */
+
+    if (fault->outcome == PAYMENT_UNAUTHORIZED && plcf->challenge.len == 0) {
+        fault->outcome = PAYMENT_FORBIDDEN;
+    }
+
     ngx_http_payment_api_count(ctx, fault->outcome);
 
     if (id) {
         payment_id_format((char *) ctx->id_text, id);
         ctx->has_id = 1;
+    }
+
+    if (ngx_http_payment_answer_no_store(r) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     return ngx_http_payment_answer_fault(r, fault, id, plcf->intercept_errors);
@@ -892,9 +944,10 @@ ngx_http_payment_api_send_payment(ngx_http_request_t *r,
     ctx->has_id = 1;
     payment_id_format((char *) ctx->id_text, payment->id);
 
-    if (replayed
-        && ngx_http_payment_answer_header(r, "Idempotent-Replayed", "true")
-           != NGX_OK)
+    if (ngx_http_payment_answer_no_store(r) != NGX_OK
+        || (replayed
+            && ngx_http_payment_answer_header(r, "Idempotent-Replayed", "true")
+               != NGX_OK))
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }

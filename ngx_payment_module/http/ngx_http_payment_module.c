@@ -47,6 +47,8 @@ static char *ngx_http_payment_set_handler(ngx_conf_t *cf,
     ngx_http_payment_loc_conf_t *plcf, ngx_http_handler_pt handler);
 static char *ngx_http_payment_health(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_payment_problem(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 static char *ngx_http_payment_currencies(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_amount(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -65,6 +67,12 @@ static char *ngx_http_payment_check_bounds(ngx_conf_t *cf, void *post,
     void *data);
 static char *ngx_http_payment_check_positive(ngx_conf_t *cf, void *post,
     void *data);
+static char *ngx_http_payment_check_challenge(ngx_conf_t *cf, void *post,
+    void *data);
+static char *ngx_http_payment_check_base(ngx_conf_t *cf, void *post,
+    void *data);
+static ngx_uint_t ngx_http_payment_printable(const ngx_str_t *value,
+    const char *not_these);
 
 
 static ngx_conf_enum_t  ngx_http_payment_replays[] = {
@@ -117,6 +125,14 @@ static ngx_str_t  ngx_http_payment_property_files[] = {
 
 static ngx_conf_post_t  ngx_http_payment_positive = {
     ngx_http_payment_check_positive
+};
+
+static ngx_conf_post_t  ngx_http_payment_challenge_post = {
+    ngx_http_payment_check_challenge
+};
+
+static ngx_conf_post_t  ngx_http_payment_base_post = {
+    ngx_http_payment_check_base
 };
 
 static ngx_conf_num_bounds_t  ngx_http_payment_batch_bounds = {
@@ -356,6 +372,19 @@ static ngx_command_t  ngx_http_payment_commands[] = {
 
     NGX_HTTP_PAYMENT_LOC("payment_intercept_errors", NGX_CONF_FLAG,
         ngx_conf_set_flag_slot, intercept_errors, NULL),
+
+    NGX_HTTP_PAYMENT_LOC("payment_challenge", NGX_CONF_TAKE1,
+        ngx_conf_set_str_slot, challenge, &ngx_http_payment_challenge_post),
+
+    NGX_HTTP_PAYMENT_LOC("payment_problem_base", NGX_CONF_TAKE1,
+        ngx_conf_set_str_slot, problem_base, &ngx_http_payment_base_post),
+
+    { ngx_string("payment_problem"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
+      ngx_http_payment_problem,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
 
     /* what operators look at */
 
@@ -815,6 +844,8 @@ ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->handler = prev->handler;
         conf->prefix = prev->prefix;
         conf->all_shards = prev->all_shards;
+        conf->problem = prev->problem;
+        conf->problem_detail = prev->problem_detail;
     }
 
     if (clcf->lmt_excpt && clcf->handler == NULL) {
@@ -832,6 +863,12 @@ ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_size_value(conf->max_body_size, prev->max_body_size, 8192);
     ngx_conf_merge_msec_value(conf->timeout, prev->timeout, 5000);
     ngx_conf_merge_value(conf->intercept_errors, prev->intercept_errors, 0);
+    ngx_conf_merge_str_value(conf->challenge, prev->challenge,
+                             "Bearer realm=\"payments\"");
+
+    if (conf->problem_base.data == NULL) {
+        conf->problem_base = prev->problem_base;
+    }
 
     if (conf->max_amount > PAYMENT_AMOUNT_MAX) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
@@ -1106,6 +1143,51 @@ ngx_http_payment_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     return ngx_http_payment_set_handler(cf, plcf,
                                 live ? ngx_http_payment_health_live_handler
                                      : ngx_http_payment_health_ready_handler);
+}
+
+
+/* payment_problem code [detail] */
+
+static char *
+ngx_http_payment_problem(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_payment_loc_conf_t *plcf = conf;
+
+    ngx_str_t              *value;
+    payment_outcome_e       outcome;
+    const payment_error_t  *error;
+
+    value = cf->args->elts;
+
+    for (outcome = PAYMENT_INVALID; /* void */ ; outcome++) {
+
+        if (outcome > PAYMENT_OUTCOME_UNKNOWN) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid value \"%V\" in \"%V\" directive, it "
+                               "must be a code of the API's problems, such as "
+                               "RATE_LIMIT_EXCEEDED", &value[1], &cmd->name);
+            return NGX_CONF_ERROR;
+        }
+
+        error = payment_name_error(outcome);
+
+        if (ngx_strcmp(value[1].data, error->code) == 0) {
+            break;
+        }
+    }
+
+    plcf->problem = outcome;
+
+    if (cf->args->nelts > 2) {
+        plcf->problem_detail = value[2];
+
+    } else {
+        plcf->problem_detail.data = (u_char *) error->title;
+        plcf->problem_detail.len = ngx_strlen(error->title);
+    }
+
+    return ngx_http_payment_set_handler(cf, plcf,
+                                        ngx_http_payment_api_problem_handler);
 }
 
 
@@ -1403,4 +1485,60 @@ ngx_http_payment_check_positive(ngx_conf_t *cf, void *post, void *data)
     ngx_msec_t *value = data;
 
     return *value ? NGX_CONF_OK : "must be more than 0";
+}
+
+
+/* "off", or what WWW-Authenticate says */
+
+static char *
+ngx_http_payment_check_challenge(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_str_t *value = data;
+
+    if (ngx_strcmp(value->data, "off") == 0) {
+        value->data += value->len;
+        value->len = 0;
+        return NGX_CONF_OK;
+    }
+
+    if (value->len == 0 || !ngx_http_payment_printable(value, "")) {
+        return "must be \"off\" or a challenge in printable ASCII, such as "
+               "'Bearer realm=\"payments\"'";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_payment_check_base(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_str_t *value = data;
+
+    if (value->len > PAYMENT_PROBLEM_BASE_LEN
+        || ngx_strlchr(value->data, value->data + value->len, ':') == NULL
+        || !ngx_http_payment_printable(value, " \"\\"))
+    {
+        return "must be the beginning of a URI with its scheme, of at most "
+               "256 characters";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_payment_printable(const ngx_str_t *value, const char *not_these)
+{
+    size_t  i;
+
+    for (i = 0; i < value->len; i++) {
+        if (value->data[i] < ' ' || value->data[i] > '~'
+            || ngx_strchr(not_these, value->data[i]))
+        {
+            return 0;
+        }
+    }
+
+    return 1;
 }

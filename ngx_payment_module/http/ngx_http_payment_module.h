@@ -70,7 +70,12 @@ typedef struct {
     size_t                      max_body_size;
     ngx_msec_t                  timeout;
     ngx_flag_t                  intercept_errors;
+    ngx_str_t                   challenge;  /* terminated; empty: none */
+    ngx_str_t                   problem_base;   /* terminated, or NULL */
+
     ngx_uint_t                  all_shards; /* payment_health ready all */
+    payment_outcome_e           problem;    /* of payment_problem */
+    ngx_str_t                   problem_detail;
 
     payment_rules_t             rules;      /* the above, for the parser */
 } ngx_http_payment_loc_conf_t;
@@ -111,6 +116,9 @@ extern ngx_module_t  ngx_http_payment_module;
  */
 ngx_int_t ngx_http_payment_api_handler(ngx_http_request_t *r);
 ngx_http_payment_ctx_t *ngx_http_payment_api_ctx(ngx_http_request_t *r);
+
+/* the same file: payment_problem, which error_page leads to */
+ngx_int_t ngx_http_payment_api_problem_handler(ngx_http_request_t *r);
 
 /* ngx_http_payment_variables.c */
 ngx_int_t ngx_http_payment_variables_add(ngx_conf_t *cf);

@@ -119,9 +119,7 @@ ngx_int_t
 ngx_http_payment_text_send(ngx_http_payment_text_t *t, ngx_str_t *type)
 {
     if (t->failed || t->first == NULL
-        || ngx_http_payment_answer_header(t->request, "Cache-Control",
-                                          "no-store")
-           != NGX_OK)
+        || ngx_http_payment_answer_no_store(t->request) != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }

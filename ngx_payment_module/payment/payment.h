@@ -55,7 +55,9 @@
 #define PAYMENT_PAYLOAD_SIZE       (PAYMENT_FIXED_SIZE                        \
                                     + 6 * PAYMENT_MERCHANT_SIZE               \
                                     + 6 * PAYMENT_REASON_SIZE)
+#define PAYMENT_PROBLEM_BASE_LEN   256
 #define PAYMENT_PROBLEM_SIZE       (PAYMENT_FIXED_SIZE                        \
+                                    + PAYMENT_PROBLEM_BASE_LEN                \
                                     + 6 * (PAYMENT_FIELD_SIZE                 \
                                            + 2 * PAYMENT_DETAIL_SIZE))
 
@@ -92,6 +94,7 @@ typedef enum {
     PAYMENT_REPLAYED,                /* the same request was answered before */
     PAYMENT_INVALID,                 /* 400 INVALID_REQUEST */
     PAYMENT_UNAUTHORIZED,            /* 401 UNAUTHORIZED */
+    PAYMENT_FORBIDDEN,               /* 403 FORBIDDEN */
     PAYMENT_MERCHANT_MISMATCH,       /* 403 MERCHANT_MISMATCH */
     PAYMENT_NOT_FOUND,               /* 404 NOT_FOUND */
     PAYMENT_METHOD_NOT_ALLOWED,      /* 405 METHOD_NOT_ALLOWED */
@@ -325,9 +328,11 @@ size_t payment_render_response(char *buf, size_t size, const payment_t *p,
 /* needs PAYMENT_PAYLOAD_SIZE + r->metadata_len; p as the operation left it */
 size_t payment_render_event(char *buf, size_t size, const payment_t *p,
     const payment_request_t *r);
-/* payment_id may be NULL */
+/* payment_id may be NULL.  base is the beginning of a URI that the code ends,
+   of at most PAYMENT_PROBLEM_BASE_LEN bytes that JSON need not escape; or NULL:
+   the type is about:blank. */
 size_t payment_render_problem(char *buf, size_t size,
-    const payment_fault_t *fault, const uint8_t *payment_id);
+    const payment_fault_t *fault, const uint8_t *payment_id, const char *base);
 /* "2026-11-22T18:12:46.123Z", 24 bytes */
 size_t payment_render_time(char *buf, int64_t unix_ms);
 

@@ -92,6 +92,7 @@ payment_name_error(payment_outcome_e outcome)
         { 200, "OK", "OK" },
         { 400, "INVALID_REQUEST", "Bad Request" },
         { 401, "UNAUTHORIZED", "Unauthorized" },
+        { 403, "FORBIDDEN", "Forbidden" },
         { 403, "MERCHANT_MISMATCH", "Forbidden" },
         { 404, "NOT_FOUND", "Not Found" },
         { 405, "METHOD_NOT_ALLOWED", "Method Not Allowed" },

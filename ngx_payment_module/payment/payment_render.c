@@ -126,28 +126,42 @@ payment_render_event(char *buf, size_t size, const payment_t *payment,
 
 /*
  * RFC 9457, with the members of the service that this one takes over from:
- * code, message, paymentId.  The type is about:blank, so the title is that of
- * the HTTP status; code is what tells one problem from another.
+ * code, message, paymentId.  code is what tells one problem from another, and
+ * so does the type where an installation has a base for it.  The title is that
+ * of the HTTP status.
  */
 
 size_t
 payment_render_problem(char *buf, size_t size, const payment_fault_t *fault,
-    const uint8_t *payment_id)
+    const uint8_t *payment_id, const char *base)
 {
     char                   *p;
-    size_t                  field_len, detail_len;
+    size_t                  base_len, field_len, detail_len;
     const payment_error_t  *error;
 
     field_len = payment_render_len(fault->field, sizeof(fault->field));
     detail_len = payment_render_len(fault->detail, sizeof(fault->detail));
+    base_len = base ? payment_render_len(base, PAYMENT_PROBLEM_BASE_LEN) : 0;
 
-    if (size < PAYMENT_FIXED_SIZE + 6 * (field_len + 2 * detail_len)) {
+    if (size < PAYMENT_FIXED_SIZE + base_len
+               + 6 * (field_len + 2 * detail_len))
+    {
         return 0;
     }
 
     error = payment_name_error(fault->outcome);
 
-    p = payment_render_literal(buf, "{\"type\":\"about:blank\",\"title\":\"");
+    p = payment_render_literal(buf, "{\"type\":\"");
+
+    if (base != NULL) {
+        memcpy(p, base, base_len);
+        p = payment_render_text(p + base_len, error->code);
+
+    } else {
+        p = payment_render_literal(p, "about:blank");
+    }
+
+    p = payment_render_literal(p, "\",\"title\":\"");
     p = payment_render_text(p, error->title);
     p = payment_render_literal(p, "\",\"status\":");
     p = payment_render_int(p, error->status);

@@ -110,6 +110,7 @@ def call(nginx, members=None, headers=(), context=None, method='POST',
 def is_problem(response, status, code):
     assert response.status == status, response
     assert response.header('content-type') == 'application/problem+json'
+    assert response.header('cache-control') == 'no-store'
     body = response.json()
     assert (body['status'], body['code']) == (status, code)
     assert body['detail'] == body['message'] != ''
@@ -169,8 +170,8 @@ def test_mutual_tls(mutual_tls, database, etc):
 ])
 def test_a_certificate_that_names_no_merchant(mutual_tls, etc, subject):
     etc.certificate('nobody', subject, 'merchants-ca')
-    is_problem(call(mutual_tls, context=etc.context('nobody')), 401,
-               'UNAUTHORIZED')
+    is_problem(call(mutual_tls, context=etc.context('nobody')), 403,
+               'FORBIDDEN')
 
 
 @pytest.mark.parametrize('subject', [
@@ -186,11 +187,11 @@ def test_a_name_within_another_part_is_not_the_name(mutual_tls, database, etc,
 
 
 def test_no_certificate_and_that_of_another_authority(mutual_tls, etc):
-    is_problem(call(mutual_tls, context=etc.context()), 401, 'UNAUTHORIZED')
+    is_problem(call(mutual_tls, context=etc.context()), 403, 'FORBIDDEN')
 
     etc.certificate('foreign', '/CN=MERCHANT-1', 'other-ca')
-    is_problem(call(mutual_tls, context=etc.context('foreign')), 401,
-               'UNAUTHORIZED')
+    is_problem(call(mutual_tls, context=etc.context('foreign')), 403,
+               'FORBIDDEN')
 
 
 # --- api-key-map.conf

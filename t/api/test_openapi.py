@@ -72,9 +72,7 @@ CONFIG = """
         }
 
         location @limited {
-            default_type application/problem+json;
-            add_header Retry-After 60 always;
-            return 429 '{"type":"about:blank","title":"Too Many Requests","status":429,"detail":"too many requests of this merchant","code":"RATE_LIMIT_EXCEEDED","message":"too many requests of this merchant"}';
+            payment_problem RATE_LIMIT_EXCEEDED;
         }
     }
 """
@@ -264,6 +262,8 @@ def check_described(description, answer, response, where):
 
     jsonschema_rs.Draft202012Validator(schema, validate_formats=True) \
         .validate(response.json())
+
+    assert response.header('cache-control') == 'no-store', where
 
     for name, header in answer.get('headers', {}).items():
         if resolved(description, header).get('required'):

@@ -223,7 +223,8 @@ fuzz_problem(const payment_fault_t *fault)
     buf = malloc(PAYMENT_PROBLEM_SIZE);
     check(buf != NULL);
 
-    len = payment_render_problem(buf, PAYMENT_PROBLEM_SIZE, fault, id);
+    len = payment_render_problem(buf, PAYMENT_PROBLEM_SIZE, fault, id,
+                                 id ? "urn:problem:" : NULL);
     problem = fuzz_json(buf, len, PAYMENT_PROBLEM_SIZE);
 
     check(strcmp(json_string_value(json_object_get(problem, "detail")),

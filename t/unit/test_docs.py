@@ -135,6 +135,9 @@ DEFAULTS_IN_WORDS = {
     "payment_api": "",
     "payment_status": "`json`",
     "payment_health": "`ready any`",
+    "payment_challenge": "`'Bearer realm=\"payments\"'`",
+    "payment_problem": "",
+    "payment_problem_base": "`about:blank` alone",
     "payment_openapi": "",
     "payment_outbox_admin": "",
 }

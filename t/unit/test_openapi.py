@@ -178,6 +178,9 @@ def test_every_reference_leads_somewhere():
 
     walk(DOCUMENT)
 
+    for way in DOCUMENT["security"]:
+        used |= {f"#/components/securitySchemes/{name}" for name in way}
+
     for kind, entries in DOCUMENT["components"].items():
         for name in entries:
             assert f"#/components/{kind}/{name}" in used, name

@@ -216,7 +216,8 @@ problem(void **state)
     strcpy(fault.field, "amount");
     strcpy(fault.detail, "amount is required");
 
-    len = payment_render_problem(buf, PAYMENT_PROBLEM_SIZE, &fault, NULL);
+    len = payment_render_problem(buf, PAYMENT_PROBLEM_SIZE, &fault, NULL,
+                                 NULL);
     buf[len] = '\0';
     assert_string_equal(buf,
         "{\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,"
@@ -228,7 +229,8 @@ problem(void **state)
     fault.field[0] = '\0';
     strcpy(fault.detail, "a \"quoted\" \\ word");
 
-    len = payment_render_problem(buf, PAYMENT_PROBLEM_SIZE, &fault, p.id);
+    len = payment_render_problem(buf, PAYMENT_PROBLEM_SIZE, &fault, p.id,
+                                 NULL);
     buf[len] = '\0';
     assert_string_equal(buf,
         "{\"type\":\"about:blank\",\"title\":\"Conflict\",\"status\":409,"
@@ -236,6 +238,15 @@ problem(void **state)
         "\"code\":\"CAPTURE_CONFLICT\","
         "\"message\":\"a \\\"quoted\\\" \\\\ word\","
         "\"paymentId\":\"" ID_TEXT "\"}");
+
+    /* a type of its own for each code */
+
+    len = payment_render_problem(buf, PAYMENT_PROBLEM_SIZE, &fault, NULL,
+                                 "https://example.net/problems#");
+    buf[len] = '\0';
+    assert_non_null(strstr(buf, "{\"type\":"
+                           "\"https://example.net/problems#CAPTURE_CONFLICT\","
+                           "\"title\":\"Conflict\","));
 }
 
 
@@ -295,6 +306,7 @@ longest(void **state)
     payment_t          p;
     payment_fault_t    fault;
     payment_request_t  r;
+    char               base[PAYMENT_PROBLEM_BASE_LEN + 1];
     static char        metadata[PAYMENT_METADATA_SIZE];
 
     (void) state;
@@ -316,6 +328,9 @@ longest(void **state)
     r.metadata_len = sizeof(metadata);
 
     fault.outcome = PAYMENT_UNSUPPORTED_TYPE;
+
+    memset(base, 'x', PAYMENT_PROBLEM_BASE_LEN);
+    base[PAYMENT_PROBLEM_BASE_LEN] = '\0';
 
     for (c = 0; c < 256; c++) {
         memset(p.merchant, c, sizeof(p.merchant));
@@ -346,7 +361,8 @@ longest(void **state)
 
         json_decref(json);
 
-        len = payment_render_problem(buf, PAYMENT_PROBLEM_SIZE, &fault, p.id);
+        len = payment_render_problem(buf, PAYMENT_PROBLEM_SIZE, &fault, p.id,
+                                     base);
         assert_in_range(len, 1, PAYMENT_PROBLEM_SIZE);
         json_decref(loaded(len));
     }
@@ -383,7 +399,9 @@ no_room(void **state)
         assert_int_equal(payment_render_response(buf, size, &p, PAYMENT_GET),
                          0);
         assert_int_equal(payment_render_event(buf, size, &p, &r), 0);
-        assert_int_equal(payment_render_problem(buf, size, &fault, p.id), 0);
+        assert_int_equal(payment_render_problem(buf, size, &fault, p.id,
+                                                NULL),
+                         0);
         assert_int_equal(buf[0], 0x5a);
     }
 }

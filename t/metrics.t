@@ -183,7 +183,7 @@ sub documented {
 
     for (split /\n/, PaymentTest::read_file('docs/operations.md')) {
         my ($name, $type, $labels, $meaning)
-            = /^\| `((?:payment|resilience4j)_\w+)` \| (\w+) \| ([^|]*)\| (.*) \|$/
+            = /^\| `((?:payment|resilience4j|nginx|process)_\w+)` \| (\w+) \| ([^|]*)\| (.*) \|$/
             or next;
 
         $row{$name} = join ' ', $type, sort $labels =~ /`(\w+)`/g;

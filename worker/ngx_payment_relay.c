@@ -68,6 +68,7 @@ static void ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns);
 static ngx_uint_t ngx_payment_relay_able(ngx_payment_relay_t *r,
     uint64_t now_ms);
 static ngx_uint_t ngx_payment_relay_backlog(ngx_payment_relay_t *r);
+static void ngx_payment_relay_age(ngx_payment_relay_t *r);
 
 
 static const ngx_payment_outbox_shard_handlers_t  ngx_payment_relay_handlers = {
@@ -278,8 +279,9 @@ ngx_payment_relay_unleased(void *data)
 {
     ngx_payment_relay_t *r = data;
 
-    r->sh.gauges->lease_until = 0;
-    r->sh.gauges->backlog = 0;
+    ngx_memzero(r->sh.gauges, sizeof(ngx_payment_life_gauges_t));
+    r->sh.gauges->in_flight = payment_inflight_count(&r->sh.table,
+                                                     PAYMENT_EVENT_SENT);
 
     if (ngx_payment_dead_cancel_replay(&r->dead) == NGX_OK) {
         ngx_payment_command_done(&r->all->command,
@@ -996,6 +998,7 @@ ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns)
 
     if (r->sh.state == NGX_PAYMENT_RELAY_RUNNING) {
         r->sh.gauges->backlog = ngx_payment_relay_backlog(r);
+        ngx_payment_relay_age(r);
     }
 
     now_ms = now_ns / 1000000;
@@ -1069,6 +1072,40 @@ ngx_payment_relay_backlog(ngx_payment_relay_t *r)
     }
 
     return n;
+}
+
+
+/*
+ * Since when the oldest event waits.  Each of these lists begins with its
+ * oldest, or nearly so.  While nothing of what waits is known, because the
+ * breaker is open, say, what was the oldest still is.
+ */
+
+static void
+ngx_payment_relay_age(ngx_payment_relay_t *r)
+{
+    uint64_t          oldest;
+    ngx_uint_t        i;
+    payment_event_t  *e;
+
+    static const payment_event_state_e  lists[] = {
+        PAYMENT_EVENT_READY, PAYMENT_EVENT_SENT, PAYMENT_EVENT_REFUSED,
+        PAYMENT_EVENT_SUSPECT
+    };
+
+    oldest = 0;
+
+    for (i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        e = payment_inflight_first(&r->sh.table, lists[i]);
+
+        if (e && e->created_us && (oldest == 0 || e->created_us < oldest)) {
+            oldest = e->created_us;
+        }
+    }
+
+    if (oldest || r->sh.gauges->backlog == 0) {
+        r->sh.gauges->oldest_us = oldest;
+    }
 }
 
 
@@ -1162,9 +1199,7 @@ void
 ngx_payment_relay_close(ngx_payment_relay_t *r)
 {
     r->sh.state = NGX_PAYMENT_RELAY_ENDED;
-    r->sh.gauges->lease_until = 0;
-    r->sh.gauges->backlog = 0;
-    r->sh.gauges->in_flight = 0;
+    ngx_memzero(r->sh.gauges, sizeof(ngx_payment_life_gauges_t));
 
     ngx_payment_lease_close(&r->lease);
     ngx_payment_delete_close(&r->deletion);

@@ -878,7 +878,7 @@ ngx_http_payment_api_count(ngx_http_payment_ctx_t *ctx,
     (void) ngx_atomic_fetch_add(&stats->requests[ctx->operation][outcome], 1);
 
     if (ctx->batch_size) {
-        ngx_payment_histogram_add(&stats->request_time,
+        ngx_payment_histogram_add(&stats->request_time[ctx->operation],
                                   ngx_payment_now_us() - ctx->started_us);
         ngx_payment_histogram_add(&stats->queue_time, ctx->queue_us);
     }

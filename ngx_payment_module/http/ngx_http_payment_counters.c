@@ -78,6 +78,12 @@ const ngx_http_payment_counter_t  ngx_http_payment_outbox_counters[] = {
         "Leases lost before they were given up."),
     ngx_http_payment_outbox_counter("backlog", GAUGE, backlog,
         "Events not yet published, as far as the holder of the lease knows."),
+    ngx_http_payment_outbox_counter("oldest_event_age_seconds", GAUGE,
+        oldest_age,
+        "Time since the oldest event that is not yet published was "
+        "committed."),
+    ngx_http_payment_outbox_counter("dead_letters", GAUGE, dead_letters,
+        "Dead letters that are there now."),
     ngx_http_payment_outbox_counter("in_flight", GAUGE, in_flight,
         "Events handed to the Kafka client and not yet reported on."),
     ngx_http_payment_outbox_counter("read", COUNTER, read,
@@ -123,33 +129,35 @@ const ngx_http_payment_counter_t  ngx_http_payment_helper_counters[] = {
 const ngx_http_payment_timing_t  ngx_http_payment_timings[] = {
 
     { "request", offsetof(ngx_payment_stats_t, request_time),
+      NGX_PAYMENT_OPERATIONS,
       "Time from the request's arrival to its answer, of operations that "
       "reached the database." },
 
-    { "queue", offsetof(ngx_payment_stats_t, queue_time),
+    { "queue", offsetof(ngx_payment_stats_t, queue_time), 1,
       "Time that an operation waited for its batch to begin." },
 
-    { "commit", offsetof(ngx_payment_stats_t, commit_time),
+    { "commit", offsetof(ngx_payment_stats_t, commit_time), 1,
       "Time that a batch took, from its beginning to its commit." },
 
     { "commit_to_ack",
-      offsetof(ngx_payment_stats_t, helper.commit_to_ack),
+      offsetof(ngx_payment_stats_t, helper.commit_to_ack), 1,
       "Time from an event's commit to Kafka's acknowledgement." },
 
-    { NULL, 0, NULL }
+    { NULL, 0, 0, NULL }
 };
 
 
 const ngx_http_payment_timing_t  ngx_http_payment_calls[] = {
 
-    { "successful", offsetof(ngx_payment_helper_stats_t, calls_successful),
+    { "successful", offsetof(ngx_payment_helper_stats_t, calls_successful), 1,
       NULL },
 
-    { "failed", offsetof(ngx_payment_helper_stats_t, calls_failed), NULL },
+    { "failed", offsetof(ngx_payment_helper_stats_t, calls_failed), 1, NULL },
 
-    { "ignored", offsetof(ngx_payment_helper_stats_t, calls_ignored), NULL },
+    { "ignored", offsetof(ngx_payment_helper_stats_t, calls_ignored), 1,
+      NULL },
 
-    { NULL, 0, NULL }
+    { NULL, 0, 0, NULL }
 };
 
 
@@ -181,12 +189,14 @@ static void
 ngx_http_payment_counters_sum_lives(ngx_payment_helper_stats_t *h,
     ngx_uint_t shards)
 {
-    uint64_t                    now;
+    uint64_t                    now, now_us, us;
     ngx_uint_t                  i, s, kafka_up;
     ngx_payment_life_t         *life;
+    ngx_payment_life_gauges_t  *gauges;
     ngx_payment_outbox_stats_t  sum[NGX_PAYMENT_SHARDS_MAX];
 
     now = ngx_payment_clock_ms();
+    now_us = ngx_payment_unix_us();
     kafka_up = 0;
     ngx_memzero(sum, sizeof(sum));
 
@@ -200,9 +210,16 @@ ngx_http_payment_counters_sum_lives(ngx_payment_helper_stats_t *h,
         kafka_up |= life->kafka_up;
 
         for (s = 0; s < shards; s++) {
-            sum[s].lease_held |= (life->gauges[s].lease_until > now);
-            sum[s].backlog += life->gauges[s].backlog;
-            sum[s].in_flight += life->gauges[s].in_flight;
+            gauges = &life->gauges[s];
+            us = gauges->oldest_us;
+            us = (us && now_us > us) ? now_us - us : 0;
+
+            sum[s].lease_held |= (gauges->lease_until > now);
+            sum[s].backlog += gauges->backlog;
+            sum[s].oldest_age = ngx_max(sum[s].oldest_age, us / 1000000);
+            sum[s].in_flight += gauges->in_flight;
+            sum[s].dead_letters = ngx_max(sum[s].dead_letters,
+                                          gauges->dead_letters);
         }
     }
 
@@ -211,7 +228,9 @@ ngx_http_payment_counters_sum_lives(ngx_payment_helper_stats_t *h,
     for (s = 0; s < shards; s++) {
         h->outbox[s].lease_held = sum[s].lease_held;
         h->outbox[s].backlog = sum[s].backlog;
+        h->outbox[s].oldest_age = sum[s].oldest_age;
         h->outbox[s].in_flight = sum[s].in_flight;
+        h->outbox[s].dead_letters = sum[s].dead_letters;
     }
 }
 
@@ -296,28 +315,25 @@ ngx_http_payment_counters_rate(const ngx_payment_helper_stats_t *h,
 
 void
 ngx_http_payment_counters_times(ngx_http_payment_times_t *t,
-    const ngx_payment_histogram_t *h)
+    const ngx_payment_histogram_t *h, ngx_uint_t n)
 {
     uint64_t    sum;
-    ngx_uint_t  i;
+    ngx_uint_t  i, k;
 
     sum = 0;
+    t->sum_us = 0;
 
     for (i = 0; i < NGX_PAYMENT_BUCKETS; i++) {
-        sum += h->bucket[i];
+        for (k = 0; k < n; k++) {
+            sum += h[k].bucket[i];
+        }
+
         t->up_to[i] = sum;
     }
 
-    t->sum_us = h->sum_us;
-}
-
-
-/* The limits are those that ngx_payment_histogram_add() counts by. */
-
-uint64_t
-ngx_http_payment_counters_bucket_us(ngx_uint_t i)
-{
-    return i == 0 ? 63 : 125 * ((uint64_t) 1 << (i - 1));
+    for (k = 0; k < n; k++) {
+        t->sum_us += h[k].sum_us;
+    }
 }
 
 
@@ -346,7 +362,7 @@ ngx_http_payment_counters_quantile(const ngx_http_payment_times_t *t,
 
     for (i = 0; i < NGX_PAYMENT_BUCKETS - 1; i++) {
 
-        upper = ngx_http_payment_counters_bucket_us(i);
+        upper = ngx_payment_bucket_us[i];
 
         if (rank <= t->up_to[i]) {
             return lower + (uint64_t) ((double) (upper - lower)

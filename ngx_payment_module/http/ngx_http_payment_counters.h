@@ -48,6 +48,7 @@ typedef struct {
 typedef struct {
     const char                  *name;      /* "request" */
     size_t                       offset;    /* of its histogram */
+    ngx_uint_t                   n;         /* 1, or one for each operation */
     const char                  *help;
 } ngx_http_payment_timing_t;
 
@@ -83,11 +84,9 @@ uint64_t ngx_http_payment_counters_gauge(const ngx_atomic_t *value);
 ngx_atomic_int_t ngx_http_payment_counters_rate(
     const ngx_payment_helper_stats_t *h, const ngx_atomic_t *rate);
 
+/* The sum of n histograms. */
 void ngx_http_payment_counters_times(ngx_http_payment_times_t *t,
-    const ngx_payment_histogram_t *h);
-
-/* The largest time that bucket i counts; the last bucket has no largest. */
-uint64_t ngx_http_payment_counters_bucket_us(ngx_uint_t i);
+    const ngx_payment_histogram_t *h, ngx_uint_t n);
 
 /* An estimate, made from the buckets; 0 if nothing was counted. */
 uint64_t ngx_http_payment_counters_quantile(const ngx_http_payment_times_t *t,

@@ -16,6 +16,9 @@ static void ngx_http_payment_prometheus_family(ngx_http_payment_text_t *t,
     const char *name, const char *type, const char *help);
 static void ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t,
     const ngx_payment_stats_t *stats);
+#if (NGX_STAT_STUB)
+static void ngx_http_payment_prometheus_clients(ngx_http_payment_text_t *t);
+#endif
 static void ngx_http_payment_prometheus_requests(ngx_http_payment_text_t *t,
     const ngx_payment_stats_t *stats);
 static void ngx_http_payment_prometheus_timings(ngx_http_payment_text_t *t,
@@ -115,12 +118,74 @@ ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t,
     ngx_http_payment_text_add(t, "payment_uptime_seconds %M.%03M\n",
                               uptime / 1000, uptime % 1000);
 
+    ngx_http_payment_prometheus_family(t, "process_start_time_seconds",
+                                       "gauge",
+                                       "When nginx was started, in Unix "
+                                       "time.");
+    ngx_http_payment_text_add(t, "process_start_time_seconds %T\n",
+                              ngx_time() - (time_t) (uptime / 1000));
+
+    ngx_http_payment_prometheus_family(t, "payment_configurations_total",
+                                       "counter",
+                                       "Configurations read: one at the start, "
+                                       "and one for each reload.");
+    ngx_http_payment_text_add(t, "payment_configurations_total %uA\n",
+                              stats->generations);
+
     ngx_http_payment_prometheus_family(t, "payment_draining", "gauge",
                                        "1 while an operator has drained the "
                                        "node.");
     ngx_http_payment_text_add(t, "payment_draining %d\n",
                               stats->draining ? 1 : 0);
+
+#if (NGX_STAT_STUB)
+    ngx_http_payment_prometheus_clients(t);
+#endif
 }
+
+
+#if (NGX_STAT_STUB)
+
+/* The names are those of nginx-prometheus-exporter, counters with _total. */
+
+static void
+ngx_http_payment_prometheus_clients(ngx_http_payment_text_t *t)
+{
+    ngx_uint_t  i;
+
+    static const struct {
+        const char     *name;
+        const char     *type;
+        ngx_atomic_t  **value;
+        const char     *help;
+    }  families[] = {
+        { "nginx_connections_active", "gauge", &ngx_stat_active,
+          "Client connections, waiting ones too." },
+        { "nginx_connections_reading", "gauge", &ngx_stat_reading,
+          "Connections whose request is being read." },
+        { "nginx_connections_writing", "gauge", &ngx_stat_writing,
+          "Connections whose request is being answered." },
+        { "nginx_connections_waiting", "gauge", &ngx_stat_waiting,
+          "Idle connections." },
+        { "nginx_connections_accepted_total", "counter", &ngx_stat_accepted,
+          "Connections accepted." },
+        { "nginx_connections_handled_total", "counter", &ngx_stat_handled,
+          "Connections handled; fewer than were accepted if a limit was "
+          "reached." },
+        { "nginx_http_requests_total", "counter", &ngx_stat_requests,
+          "Requests of all locations." }
+    };
+
+    for (i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
+        ngx_http_payment_prometheus_family(t, families[i].name,
+                                           families[i].type,
+                                           families[i].help);
+        ngx_http_payment_text_add(t, "%s %uA\n", families[i].name,
+                                  **families[i].value);
+    }
+}
+
+#endif
 
 
 static void
@@ -159,7 +224,9 @@ static void
 ngx_http_payment_prometheus_timings(ngx_http_payment_text_t *t,
     const ngx_payment_stats_t *stats, ngx_uint_t outbox)
 {
-    u_char                            name[64];
+    u_char                            name[64], labels[64];
+    ngx_uint_t                        op;
+    const ngx_payment_histogram_t    *h;
     const ngx_http_payment_timing_t  *timing;
 
     for (timing = ngx_http_payment_timings; timing->name; timing++) {
@@ -175,9 +242,23 @@ ngx_http_payment_prometheus_timings(ngx_http_payment_text_t *t,
 
         ngx_http_payment_prometheus_family(t, (char *) name, "histogram",
                                            timing->help);
-        ngx_http_payment_prometheus_times(t, (char *) name, "",
-                    (const ngx_payment_histogram_t *)
-                    ((const u_char *) stats + timing->offset));
+
+        h = (const ngx_payment_histogram_t *)
+            ((const u_char *) stats + timing->offset);
+
+        if (timing->n == 1) {
+            ngx_http_payment_prometheus_times(t, (char *) name, "", h);
+            continue;
+        }
+
+        /* what names no operation never reaches the database */
+
+        for (op = 1; op < timing->n; op++) {
+            *ngx_snprintf(labels, sizeof(labels) - 1, "operation=\"%s\",",
+                          ngx_http_payment_counters_operation(op)) = '\0';
+            ngx_http_payment_prometheus_times(t, (char *) name,
+                                              (char *) labels, &h[op]);
+        }
     }
 }
 
@@ -189,19 +270,29 @@ ngx_http_payment_prometheus_times(ngx_http_payment_text_t *t,
     const char *name, const char *labels, const ngx_payment_histogram_t *h)
 {
     size_t                    len;
-    uint64_t                  us;
+    u_char                    le[NGX_INT32_LEN + sizeof(".000000")];
+    u_char                   *p;
+    uint32_t                  us;
     ngx_str_t                 set;
     ngx_uint_t                i;
     ngx_http_payment_times_t  times;
 
-    ngx_http_payment_counters_times(&times, h);
+    ngx_http_payment_counters_times(&times, h, 1);
 
     for (i = 0; i < NGX_PAYMENT_BUCKETS - 1; i++) {
-        us = ngx_http_payment_counters_bucket_us(i);
+        us = ngx_payment_bucket_us[i];
+        p = ngx_sprintf(le, "%uD.%06uD", us / 1000000, us % 1000000);
 
-        ngx_http_payment_text_add(t, "%s_bucket{%sle=\"%uL.%06uL\"} %uL\n",
-                                  name, labels, us / 1000000, us % 1000000,
-                                  times.up_to[i]);
+        /* as rules write a bound, and as Prometheus 3 would: 0.1, and 1.0 */
+
+        while (p[-1] == '0' && p[-2] != '.') {
+            p--;
+        }
+
+        *p = '\0';
+
+        ngx_http_payment_text_add(t, "%s_bucket{%sle=\"%s\"} %uL\n",
+                                  name, labels, le, times.up_to[i]);
     }
 
     ngx_http_payment_text_add(t, "%s_bucket{%sle=\"+Inf\"} %uL\n",

@@ -17,7 +17,7 @@ static void ngx_http_payment_status_requests(ngx_http_payment_text_t *t,
 static void ngx_http_payment_status_timings(ngx_http_payment_text_t *t,
     const ngx_payment_stats_t *stats);
 static void ngx_http_payment_status_times(ngx_http_payment_text_t *t,
-    const char *name, const ngx_payment_histogram_t *h);
+    const ngx_http_payment_timing_t *timing, const void *stats);
 static void ngx_http_payment_status_shard(ngx_http_payment_text_t *t,
     const ngx_payment_shard_t *shard, const ngx_payment_shard_stats_t *stats);
 static void ngx_http_payment_status_counters(ngx_http_payment_text_t *t,
@@ -165,9 +165,7 @@ ngx_http_payment_status_timings(ngx_http_payment_text_t *t,
     for (timing = ngx_http_payment_timings; timing->name; timing++) {
         ngx_http_payment_text_add(t, timing == ngx_http_payment_timings ? ""
                                                                         : ",");
-        ngx_http_payment_status_times(t, timing->name,
-                    (const ngx_payment_histogram_t *)
-                    ((const u_char *) stats + timing->offset));
+        ngx_http_payment_status_times(t, timing, stats);
     }
 
     ngx_http_payment_text_add(t, "},");
@@ -175,16 +173,19 @@ ngx_http_payment_status_timings(ngx_http_payment_text_t *t,
 
 
 static void
-ngx_http_payment_status_times(ngx_http_payment_text_t *t, const char *name,
-    const ngx_payment_histogram_t *h)
+ngx_http_payment_status_times(ngx_http_payment_text_t *t,
+    const ngx_http_payment_timing_t *timing, const void *stats)
 {
     ngx_http_payment_times_t  times;
 
-    ngx_http_payment_counters_times(&times, h);
+    ngx_http_payment_counters_times(&times, (const ngx_payment_histogram_t *)
+                                    ((const u_char *) stats + timing->offset),
+                                    timing->n);
 
     ngx_http_payment_text_add(t, "\"%s\":{\"count\":%uL,\"sum_us\":%uL,"
                               "\"p50_us\":%uL,\"p95_us\":%uL,\"p99_us\":%uL}",
-                              name, ngx_http_payment_times_count(&times),
+                              timing->name,
+                              ngx_http_payment_times_count(&times),
                               times.sum_us,
                               ngx_http_payment_counters_quantile(&times, 50),
                               ngx_http_payment_counters_quantile(&times, 95),
@@ -357,9 +358,7 @@ ngx_http_payment_status_breaker(ngx_http_payment_text_t *t,
     for (calls = ngx_http_payment_calls; calls->name; calls++) {
         ngx_http_payment_text_add(t, calls == ngx_http_payment_calls ? ""
                                                                      : ",");
-        ngx_http_payment_status_times(t, calls->name,
-                            (const ngx_payment_histogram_t *)
-                            ((const u_char *) h + calls->offset));
+        ngx_http_payment_status_times(t, calls, h);
     }
 
     ngx_http_payment_text_add(t, "}}");

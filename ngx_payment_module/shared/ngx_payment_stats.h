@@ -20,9 +20,16 @@
 #define NGX_PAYMENT_OWNER_LEN       64
 #define NGX_PAYMENT_LIVES           8
 
-/* Bucket i counts what took at most 2^i * 62.5 us; the last but one ends at
- * 32 s, and the last has no end. */
+/* Bucket i counts what took at most so many us; the last one has no end.  Among
+ * them are the bounds that rules and agreements speak of: 5 ms, 10 ms, 0.1 s,
+ * 1 s. */
 #define NGX_PAYMENT_BUCKETS         21
+
+static const uint32_t  ngx_payment_bucket_us[NGX_PAYMENT_BUCKETS - 1] = {
+    100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 75000, 100000,
+    250000, 500000, 750000, 1000000, 2500000, 5000000, 7500000, 10000000,
+    30000000
+};
 
 
 typedef struct {
@@ -102,7 +109,9 @@ typedef struct {
     /* from the gauges of the helpers that live, made when somebody asks */
     ngx_atomic_t    lease_held;        /* 1: events may be produced now */
     ngx_atomic_t    backlog;           /* rows not yet published */
+    ngx_atomic_t    oldest_age;        /* seconds, of the oldest of them */
     ngx_atomic_t    in_flight;
+    ngx_atomic_t    dead_letters;      /* rows of outbox_dead, now */
 } ngx_payment_outbox_stats_t;
 
 
@@ -111,7 +120,10 @@ typedef struct {
 typedef struct {
     ngx_atomic_t    lease_until;       /* monotonic ms; 0: not ours, or unfit */
     ngx_atomic_t    backlog;
+    ngx_atomic_t    oldest_us;         /* Unix time of the oldest of them; 0:
+                                          none is known */
     ngx_atomic_t    in_flight;
+    ngx_atomic_t    dead_letters;      /* 0: also while the lease is not ours */
 } ngx_payment_life_gauges_t;
 
 
@@ -179,7 +191,7 @@ typedef struct {
     ngx_atomic_t    generations;       /* configurations, since the start */
     ngx_atomic_t    draining;          /* admin: 1 = payment_health is 503 */
     ngx_atomic_t    requests[NGX_PAYMENT_OPERATIONS][NGX_PAYMENT_OUTCOMES];
-    ngx_payment_histogram_t   request_time;
+    ngx_payment_histogram_t   request_time[NGX_PAYMENT_OPERATIONS];
     ngx_payment_histogram_t   queue_time;
     ngx_payment_histogram_t   commit_time;
     ngx_payment_shard_stats_t   shards[NGX_PAYMENT_SHARDS_MAX];
@@ -194,16 +206,11 @@ static ngx_inline void
 ngx_payment_histogram_add(ngx_payment_histogram_t *h, uint64_t us)
 {
     ngx_uint_t  i;
-    uint64_t    limit;
-
-    limit = 63;
 
     for (i = 0; i < NGX_PAYMENT_BUCKETS - 1; i++) {
-        if (us <= limit) {
+        if (us <= ngx_payment_bucket_us[i]) {
             break;
         }
-
-        limit = 125 * ((uint64_t) 1 << i);
     }
 
     (void) ngx_atomic_fetch_add(&h->bucket[i], 1);

@@ -97,3 +97,52 @@ def test_old_helper_leaves_those_of_the_next_alone(start_outbox, mariadb,
         kafka.thaw()
         nginx.stop()
         mariadb.drop_database(other)
+
+
+def test_age_of_the_oldest_event(start_outbox, mariadb, database, kafka,
+                                 topic):
+    """It grows while Kafka does not answer, whatever becomes of the events
+    meanwhile, and is 0 when none waits."""
+
+    nginx = start_outbox(breaker_slow_call_duration_threshold='1s',
+                         breaker_minimum_number_of_calls='5')
+    wait_leased(nginx)
+    assert relay(nginx)['oldest_event_age_seconds'] == 0
+
+    kafka.freeze()
+
+    try:
+        fill(mariadb, database, 10)
+        wait_for(lambda: relay(nginx)['oldest_event_age_seconds'] >= 2, 10,
+                 'an age')
+        fill(mariadb, database, 10)
+        wait_for(lambda: nginx.status()['breaker']['state'] == 'OPEN', 20,
+                 'an open breaker')
+        age = relay(nginx)['oldest_event_age_seconds']
+        wait_for(lambda: relay(nginx)['oldest_event_age_seconds'] > age, 5,
+                 'a greater age')
+    finally:
+        kafka.thaw()
+
+    wait_empty(mariadb, database, 60)
+    wait_for(lambda: relay(nginx)['oldest_event_age_seconds'] == 0, 5, '0')
+
+
+def test_dead_letters_that_are_there(start_outbox, mariadb, database, kafka,
+                                     topic):
+    """Until they are gone, also after a restart."""
+
+    mariadb.query("""
+        INSERT INTO outbox_dead (id, aggregatetype, aggregateid, type,
+            merchant_id, version, created_at, payload, reason, attempts,
+            dead_at)
+        VALUES (900000000, 'payment', '01890000-0000-7000-8000-000000000000',
+            'authorized', 'M1', 1, UTC_TIMESTAMP(6), '{}', 'MSG_SIZE', 1,
+            UTC_TIMESTAMP(3))""", database)
+
+    nginx = start_outbox(nginx=METRICS)
+    wait_for(lambda: relay(nginx)['dead_letters'] == 1, 10, 'one')
+    assert metric(nginx, 'payment_outbox_dead_letters') == 1
+
+    mariadb.query('DELETE FROM outbox_dead', database)
+    wait_for(lambda: relay(nginx)['dead_letters'] == 0, 5, 'none')

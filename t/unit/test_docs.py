@@ -475,7 +475,8 @@ def series():
             yield name
 
 
-SERIES = re.compile(r"\b((?:payment|resilience4j)_[a-z0-9_]+)\b")
+SERIES = re.compile(r"(?<!:)\b((?:payment|resilience4j|nginx)_[a-z0-9_]+)\b"
+                    r"(?!:)")
 MATCHERS = re.compile(r"\b((?:payment|resilience4j)_\w+)\{([^}]*)\}")
 
 # Labels that Prometheus gives.
@@ -534,7 +535,7 @@ def as_prometheus(query):
 
 def alerts():
     return [rule for group in yaml.safe_load(FILES[ALERTS])["groups"]
-            for rule in group["rules"]]
+            for rule in group["rules"] if "alert" in rule]
 
 
 def promtool(*arguments):
@@ -594,12 +595,14 @@ def test_alerts_are_documented():
     assert sorted(told) == sorted(rule["alert"] for rule in alerts())
 
     for rule in alerts():
-        ranges = re.findall(r"\[(\d+m)\]", rule["expr"])
-        minutes = (rule.get("for") or ranges[-1]).removesuffix("m")
+        ranges = re.findall(r"(?:\[|rate)(\d+[smh])", rule["expr"])
+        number, unit = re.match(r"(\d+)(.)", rule.get("for") or ranges[-1]) \
+            .groups()
+        time = f"{number} {dict(s='s', m='min', h='h')[unit]}"
 
-        assert f"{minutes} min" in told[rule["alert"]], (
+        assert time in told[rule["alert"]], (
             f"docs/operations.md says of {rule['alert']}: "
-            f"{told[rule['alert']]}, {ALERTS} says {minutes} min")
+            f"{told[rule['alert']]}, {ALERTS} says {time}")
 
 
 def test_a_wrong_query_is_noticed():
@@ -636,6 +639,8 @@ OTHER_WRITERS = {
     ("ngx_payment_outbox_stats_t", "lease_held"): "ngx_payment_module/http/",
     ("ngx_payment_outbox_stats_t", "backlog"): "ngx_payment_module/http/",
     ("ngx_payment_outbox_stats_t", "in_flight"): "ngx_payment_module/http/",
+    ("ngx_payment_outbox_stats_t", "oldest_age"): "ngx_payment_module/http/",
+    ("ngx_payment_outbox_stats_t", "dead_letters"): "ngx_payment_module/http/",
     ("ngx_payment_helper_stats_t", "kafka_up"): "ngx_payment_module/http/",
     # an operator's words to the helper, which may not be there yet
     ("ngx_payment_helper_stats_t", "command"): "ngx_payment_module/http/",
@@ -644,7 +649,8 @@ OTHER_WRITERS = {
 
 # Gauges that are a sum over the lives of the helper, of those that are alive.
 
-OF_LIVES = ("lease_held", "backlog", "in_flight", "kafka_up")
+OF_LIVES = ("lease_held", "backlog", "oldest_age", "in_flight",
+            "dead_letters", "kafka_up")
 
 # Gauges of the helper that outlive it.
 

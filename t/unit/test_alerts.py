@@ -1,0 +1,278 @@
+"""Each alert fires for what it is meant for, in time, and for nothing near it.
+
+promtool plays series to the shipped rules.  A case is what a scrape finds every
+15 s, when to look, and which alerts fire by then: these and no other.
+"""
+
+import pathlib
+import re
+import subprocess
+
+import pytest
+import yaml                             # comes with schemathesis
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+RULES = ROOT / "conf/prometheus/alerts.yml"
+SPRING = ROOT / "conf/prometheus/spring.rules.yml"
+RUNBOOK = ROOT / "docs/runbook.md"
+
+ALERTS = [rule for group in yaml.safe_load(RULES.read_text())["groups"]
+          for rule in group["rules"] if "alert" in rule]
+NAMES = {rule["alert"] for rule in ALERTS}
+
+NODE = 'instance="a",job="payment"'
+SHARD = NODE + ',shard="main"'
+
+
+def requests(good, bad, since=0):
+    """So many a scrape, for as long as the longest window; bad ones since so
+    many scrapes."""
+
+    name = "payment_requests_total{" + NODE + ',operation="authorize",'
+
+    return {name + 'outcome="OK",status="200"}': f"0+{good}x1500",
+            name + 'outcome="SERVICE_UNAVAILABLE",status="503"}':
+                f"0x{since} 0+{bad}x1500"}
+
+
+def buckets(metric, slow, labels=""):
+    """A scrape's observations: 100 of 50 ms, and some of nearly 5 s."""
+
+    name = f"{metric}_bucket{{{NODE}{labels},"
+
+    return {name + 'le="0.1"}': "0+100x100", name + 'le="0.25"}': "0+100x100",
+            name + 'le="5.0"}': f"0+{100 + slow}x100",
+            name + 'le="+Inf"}': f"0+{100 + slow}x100"}
+
+
+def connections(values, connects=4):
+    return {f"payment_shard_connections_open{{{SHARD}}}": values,
+            f"payment_shard_connects_total{{{SHARD}}}": f"{connects}x1500",
+            f"payment_shard_connect_failures_total{{{SHARD}}}": "0x1500"}
+
+
+def gauge(name, values, labels=NODE):
+    return {f"{name}{{{labels}}}": values}
+
+
+def breaker(state):
+    return {f'resilience4j_circuitbreaker_state{{{NODE},'
+            f'name="kafka-publisher",state="{one}"}}':
+            f"{int(one == state)}x100"
+            for one in ("closed", "open", "half_open", "disabled",
+                        "forced_open")}
+
+
+# alert: what happens, when it is to fire, and which others fire with it
+
+FIRES = {
+    # three minutes in which every third fails, after six good hours
+    "PaymentErrorsBurnFast": (requests(100, 50, 1440), "6h3m", set()),
+    "PaymentErrorsBurn": (requests(992, 8), "6h", set()),
+    "PaymentDown": ({f"up{{{NODE}}}": "1x4 0x20"}, "3m", set()),
+    "PaymentDatabaseAway": (connections("4x4 0x20"), "2m", set()),
+    "PaymentOutcomeUnknown": (
+        gauge("payment_shard_unknown_total", "0x10 1x90", SHARD), "4m",
+        set()),
+    "PaymentSlow": (buckets("payment_request_duration_seconds", 5,
+                            ',operation="refund"'), "12m", set()),
+    "PaymentShedding": (
+        gauge("payment_shard_shed_total", "0+10x100", SHARD), "5m", set()),
+    "PaymentDrained": (gauge("payment_draining", "1x400"), "62m", set()),
+
+    # Kafka goes away at 1 min, with few payments: in 3 minutes
+    "PaymentEventsLate": (
+        {**gauge("payment_outbox_oldest_event_age_seconds", "0x4 0+15x40",
+                 SHARD), **gauge("payment_outbox_paused", "0x50")},
+        "4m", set()),
+    "PaymentBacklog": (
+        gauge("payment_outbox_backlog", "0+2000x40", SHARD), "6m", set()),
+    "PaymentKafkaAway": (
+        {**gauge("payment_outbox_kafka_up", "1x4 0x40"),
+         **gauge("payment_outbox_up", "1x50")}, "4m", set()),
+    "PaymentOutboxDown": (
+        {**gauge("payment_outbox_kafka_up", "1x4 0x40"),
+         **gauge("payment_outbox_up", "1x4 0x40")}, "3m", set()),
+    "PaymentOutboxRestarts": (
+        {**gauge("payment_outbox_starts_total", "1x10 2x4 3x4 4x4 5x80"),
+         **gauge("payment_configurations_total", "1x110")}, "10m", set()),
+    "PaymentLeaseNobody": (
+        {**gauge("payment_outbox_lease_held", "1x4 0x40", SHARD),
+         **gauge("payment_outbox_lease_held", "0x40",
+                 SHARD.replace('"a"', '"b"'))}, "3m", set()),
+    "PaymentLeaseTwice": (
+        {**gauge("payment_outbox_lease_held", "1x40", SHARD),
+         **gauge("payment_outbox_lease_held", "0x4 1x40",
+                 SHARD.replace('"a"', '"b"'))}, "3m", set()),
+    "PaymentPublishSlow": (
+        buckets("payment_commit_to_ack_duration_seconds", 5), "12m", set()),
+    "PaymentBreakerOpen": (breaker("half_open"), "3m", set()),
+    "PaymentPaused": (
+        {**gauge("payment_outbox_paused", "1x80"),
+         **gauge("payment_outbox_oldest_event_age_seconds", "0+15x80",
+                 SHARD)}, "16m", set()),
+
+    # until somebody does something
+    "PaymentDeadLetters": (
+        gauge("payment_outbox_dead_letters", "0x4 1x1400", SHARD), "5h",
+        set()),
+}
+
+# alert: what comes near to it, and when it is not to fire for that
+
+SILENT = {
+    # 1 of 1000, which is what may be
+    "PaymentErrorsBurnFast": (requests(999, 1), "2h"),
+    "PaymentErrorsBurn": (requests(999, 1), "6h"),
+    "PaymentDown": ({f"up{{{NODE}}}": "1x4 0x2 1x20"}, "3m"),
+
+    # connections that are made anew; a node that takes no payments
+    "PaymentDatabaseAway": (
+        {**connections("4x4 0x1 4x20"),
+         f'payment_shard_connections_open{{instance="b",shard="main"}}':
+             "0x20",
+         f'payment_shard_connects_total{{instance="b",shard="main"}}':
+             "0x20",
+         f'payment_shard_connect_failures_total{{instance="b",shard="main"}}':
+             "0x20"}, "4m"),
+    "PaymentOutcomeUnknown": (
+        gauge("payment_shard_unknown_total", "3x100", SHARD), "4m"),
+    "PaymentSlow": (buckets("payment_request_duration_seconds", 0,
+                            ',operation="refund"'), "12m"),
+    "PaymentShedding": (
+        gauge("payment_shard_shed_total", "0x4 10x100", SHARD), "5m"),
+    "PaymentDrained": (gauge("payment_draining", "1x100 0x300"), "62m"),
+    "PaymentEventsLate": (
+        {**gauge("payment_outbox_oldest_event_age_seconds", "0+15x40",
+                 SHARD), **gauge("payment_outbox_paused", "1x50")}, "8m"),
+    "PaymentBacklog": (
+        gauge("payment_outbox_backlog", "90000-2000x40", SHARD), "6m"),
+    "PaymentKafkaAway": (
+        {**gauge("payment_outbox_kafka_up", "1x4 0x4 1x40"),
+         **gauge("payment_outbox_up", "1x50")}, "4m"),
+    "PaymentOutboxDown": (gauge("payment_outbox_up", "1x4 0x2 1x40"), "4m"),
+
+    # five reloads
+    "PaymentOutboxRestarts": (
+        {**gauge("payment_outbox_starts_total", "1x10 2x4 3x4 4x4 5x4 6x80"),
+         **gauge("payment_configurations_total",
+                 "1x10 2x4 3x4 4x4 5x4 6x80")}, "10m"),
+
+    # handed over
+    "PaymentLeaseNobody": (
+        {**gauge("payment_outbox_lease_held", "1x4 0x40", SHARD),
+         **gauge("payment_outbox_lease_held", "0x6 1x40",
+                 SHARD.replace('"a"', '"b"'))}, "4m"),
+    "PaymentLeaseTwice": (
+        {**gauge("payment_outbox_lease_held", "1x6 0x40", SHARD),
+         **gauge("payment_outbox_lease_held", "0x4 1x40",
+                 SHARD.replace('"a"', '"b"'))}, "4m"),
+    "PaymentPublishSlow": (
+        buckets("payment_commit_to_ack_duration_seconds", 0), "12m"),
+    "PaymentBreakerOpen": (breaker("closed"), "3m"),
+    "PaymentPaused": (gauge("payment_outbox_paused", "1x40 0x40"), "16m"),
+    "PaymentDeadLetters": (
+        gauge("payment_outbox_dead_letters", "1x20 0x40", SHARD), "8m"),
+}
+
+
+def promtool(tmp_path, rules, series, at, expression, samples):
+    test = {"rule_files": [str(rules)], "evaluation_interval": "15s",
+            "tests": [{
+                "interval": "15s",
+                "input_series": [{"series": name, "values": values}
+                                 for name, values in series.items()],
+                "promql_expr_test": [{
+                    "expr": expression, "eval_time": at,
+                    "exp_samples": samples}]}]}
+    file = tmp_path / "test.yml"
+    file.write_text(yaml.safe_dump(test))
+
+    program = ROOT / "build/bin/promtool"
+    done = subprocess.run([program, "test", "rules", file],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def fire(tmp_path, series, at, names):
+    promtool(tmp_path, RULES, series, at,
+             'count by (alertname) (ALERTS{alertstate="firing"})',
+             [{"labels": f'{{alertname="{name}"}}', "value": 1}
+              for name in sorted(names)])
+
+
+def test_every_alert_has_its_cases():
+    assert set(FIRES) == set(SILENT) == NAMES
+
+
+@pytest.mark.parametrize("name", sorted(FIRES))
+def test_it_fires(tmp_path, name):
+    series, at, others = FIRES[name]
+    fire(tmp_path, series, at, {name} | others)
+
+
+@pytest.mark.parametrize("name", sorted(SILENT))
+def test_it_is_silent(tmp_path, name):
+    series, at = SILENT[name]
+    fire(tmp_path, series, at, set())
+
+
+def test_a_wrong_expectation_is_noticed(tmp_path):
+    series, at, _ = FIRES["PaymentPaused"]
+
+    with pytest.raises(AssertionError):
+        fire(tmp_path, series, at, {"PaymentDown"})
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_alert_says_what_whoever_is_woken_needs(rule):
+    """How bad, what, and where it is told what to do."""
+
+    assert rule["labels"]["severity"] in ("critical", "warning")
+
+    notes = rule["annotations"]
+    assert notes["summary"] and notes["description"].endswith(".")
+    assert notes["runbook_url"] == "runbook.md#" + rule["alert"].lower()
+
+
+def test_runbook_has_every_alert():
+    """In their order, each with its three answers."""
+
+    parts = re.split(r"^## ", RUNBOOK.read_text(), flags=re.M)[1:]
+    found = {part.partition("\n")[0]: part for part in parts}
+
+    assert [name for name in found if name.startswith("Payment")] \
+        == [rule["alert"] for rule in ALERTS]
+
+    for rule in ALERTS:
+        part = found[rule["alert"]]
+
+        for word in ("**Means**", "**Look at**", "**Do**"):
+            assert word in part, f"{rule['alert']}: no {word}"
+
+
+def test_spring_panels_have_series(tmp_path):
+    """What its dashboards ask of http_server_requests_seconds."""
+
+    labels = NODE + ',operation="capture"'
+    series = {
+        f'payment_requests_total{{{labels},outcome="OK",status="200"}}':
+            "0+60x40",
+        f'payment_requests_total{{{labels},outcome="NOT_FOUND",'
+        'status="404"}': "0+15x40",
+        **buckets("payment_request_duration_seconds", 0,
+                  ',operation="capture"'),
+        f"payment_request_duration_seconds_sum{{{labels}}}": "0+3x40",
+    }
+    of = 'application="payment",uri="/payments/capture/{paymentId}"'
+
+    for expression, value in (
+            (f'sum(rate(http_server_requests_seconds_count{{{of},'
+             'method="POST"}[5m]))', 5),
+            ('sum(rate(http_server_requests_seconds_count{status=~"4.."}'
+             '[5m]))', 1),
+            (f'sum(rate(http_server_requests_seconds_sum{{{of}}}[5m]))', 0.2),
+            ('histogram_quantile(0.95, sum by (le) (rate('
+             f'http_server_requests_seconds_bucket{{{of}}}[5m])))', 0.095)):
+        promtool(tmp_path, SPRING, series, "8m", expression,
+                 [{"labels": "{}", "value": value}])

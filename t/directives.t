@@ -106,6 +106,7 @@ main::shard('connections 3', 'connect_timeout 1500ms', 'read_timeout 4s', 'idle_
     payment_max_body_size 4k;
     payment_timeout 3s;
     payment_intercept_errors off;
+    payment_trace_context make;
     payment_challenge off;
     payment_problem_base https://payments.example/problems#;
 '

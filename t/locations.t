@@ -8,6 +8,11 @@ use Test::Nginx::Socket 'no_plan';
 
 our $json = 'Content-Type: application/json';
 
+# the log of conf/production.conf
+our ($production) = PaymentTest::read_file('conf/production.conf')
+    =~ /\n(    map  \$payment_queue_time.*?)\n    access_log /s
+    or die "conf/production.conf has no log_format as this test knows it\n";
+
 # the five kinds; the words of the first argument stand inside each of them
 sub locations {
     my ($inside) = @_;
@@ -232,6 +237,56 @@ Content-Length: 3
 [qr/^\[authorize INVALID_REQUEST 0\] 400$/,
  qr/^\[get NOT_FOUND 0\] 404$/,
  qr/^\[authorize METHOD_NOT_ALLOWED 0\] 200$/]
+
+
+
+=== the log of production.conf is JSON, with numbers as numbers
+--- http_config eval
+q{map $http_x_m $payment_client { default $http_x_m; }} . $main::production
+--- config
+    access_log logs/access.log payment;
+    error_page 429 @limited;
+    location /api/payments { payment_api; }
+    location @limited { payment_problem RATE_LIMIT_EXCEEDED; }
+    location = /other { return 200 "other\n"; }
+    location = /limited { return 429; }
+    location = /ok { access_log off; return 200 "ok\n"; }
+--- init
+PaymentTest::http('POST', '/api/payments/authorize', main::body('log'), 'X-M: "quoted"') for 1, 2;
+PaymentTest::http('GET', '/api/payments/x');
+PaymentTest::http('GET', '/other');
+PaymentTest::http('GET', '/limited');
+--- request
+GET /ok
+--- response_headers
+Content-Length: 3
+--- response_body_filters eval
+sub {
+    my @lines;
+    PaymentTest::await {
+        @lines = split /\n/, PaymentTest::read_file(
+            Test::Nginx::Socket->can('server_root')->() . '/logs/access.log');
+        @lines == 5;
+    };
+    return CORE::join '', map {
+        my $text = $_;
+        my $line = JSON::PP::decode_json($text);
+        my %kind = map {
+            my ($value) = $text =~ /"$_":("|true|false|null|[0-9.]+)/;
+            ($_ => $value eq '"' ? 'text' : $value =~ /^[0-9]/ ? 'number' : $value)
+        } qw( status request_time queue commit batch replayed );
+        CORE::join(' ', @kind{qw( status request_time queue commit batch replayed )},
+                   $line->{operation}, $line->{error},
+                   $line->{merchant} eq '"quoted"' ? 'quoted' : 'nobody',
+                   CORE::length $line->{trace}) . "\n"
+    } @lines;
+}
+--- response_body
+number number number number number false authorize  quoted 32
+number number number number number true authorize  quoted 32
+number number null null null false get NOT_FOUND nobody 32
+number number null null null null   nobody 0
+number number null null null false get RATE_LIMIT_EXCEEDED nobody 32
 
 
 

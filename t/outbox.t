@@ -120,6 +120,72 @@ traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01$
 
 
 
+=== log, answer and event share one trace
+--- http_config
+    log_format traced 'trace $payment_trace_id';
+--- config
+    location /api/payments {
+        payment_api;
+        payment_trace_context make;
+        add_header X-Request-Id $payment_trace_id always;
+        access_log logs/access.log traced;
+    }
+    location = /ok { access_log off; return 200 "ok\n"; }
+--- request
+GET /ok
+--- response_headers
+Content-Length: 3
+--- response_body_filters eval
+sub {
+    return CORE::join '', map {
+        my ($header, $key) = @$_;
+        my (undef, $head, $body) = PaymentTest::http('POST', '/api/payments/authorize',
+            qq({"merchantId":"M1","amount":1000,"currency":"KRW","idempotencyKey":"$key"}),
+            $header ? "traceparent: $header" : ());
+        my ($answer) = $head =~ /^X-Request-Id: ([0-9a-f]{32})\r?$/mi;
+        my $id = JSON::PP::decode_json($body)->{paymentId};
+        my ($event) = PaymentTest::events_in_kafka($id, 1);
+        my ($trace, $flags) = $event->[2]
+            =~ /traceparent=00-([0-9a-f]{32})-[0-9a-f]{16}-(..)/;
+        my $log;
+        PaymentTest::await {
+            $log = PaymentTest::read_file(Test::Nginx::Socket->can('server_root')->()
+                                          . '/logs/access.log');
+            $log =~ /^trace $answer$/m;
+        };
+        my $given = $header && $header =~ /$trace/ ? 'given' : 'made';
+        $trace eq $answer && $trace !~ /^0+$/ ? "$given, $flags\n" : "$trace, $answer\n";
+    } ['00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', 'trace-1'],
+      ['01-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more', 'trace-2'],
+      ['00-00000000000000000000000000000000-b7ad6b7169203331-01', 'trace-3'],
+      ['', 'trace-4'];
+}
+--- response_body
+given, 01
+given, 01
+made, 00
+made, 00
+
+
+
+=== a request without a context has none in its event, unless it is asked for
+--- request
+POST /api/payments/authorize
+{"merchantId":"M1","amount":1000,"currency":"KRW","idempotencyKey":"untraced"}
+--- more_headers
+Content-Type: application/json
+traceparent: ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
+--- response_body_filters eval
+sub {
+    my $id = JSON::PP::decode_json(shift)->{paymentId};
+    my ($event) = PaymentTest::events_in_kafka($id, 1);
+    return $event->[2] =~ /traceparent/ ? "traced\n" : "untraced\n";
+}
+--- response_body
+untraced
+
+
+
 === events that waited for a publisher are published when there is one
 --- http_config
     payment_outbox off;

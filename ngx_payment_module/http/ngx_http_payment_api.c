@@ -41,8 +41,6 @@ static ngx_int_t ngx_http_payment_api_parse(ngx_http_request_t *r,
     ngx_payment_op_t *op, ngx_str_t *body, payment_fault_t *fault);
 static ngx_int_t ngx_http_payment_api_query_merchant(ngx_http_request_t *r,
     payment_request_t *request, payment_fault_t *fault);
-static void ngx_http_payment_api_traceparent(ngx_http_request_t *r,
-    ngx_payment_op_t *op);
 static ngx_int_t ngx_http_payment_api_random(u_char *p, size_t len);
 static void ngx_http_payment_api_submit(ngx_http_request_t *r,
     ngx_payment_op_t *op);
@@ -505,6 +503,7 @@ ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
 {
     ngx_str_t                     key, identity;
     payment_request_t            *request;
+    ngx_http_payment_ctx_t       *ctx;
     ngx_http_payment_loc_conf_t  *plcf;
 
     plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
@@ -569,7 +568,14 @@ ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
         return NGX_ERROR;
     }
 
-    ngx_http_payment_api_traceparent(r, op);
+    ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
+
+    if (ngx_http_payment_api_trace(ctx) == NGX_OK
+        && (ctx->trace_given || plcf->trace_make))
+    {
+        ngx_memcpy(op->traceparent, ctx->trace, PAYMENT_TRACEPARENT_LEN);
+        op->traceparent_len = PAYMENT_TRACEPARENT_LEN;
+    }
 
     op->bytes = sizeof(ngx_payment_op_t) + request->metadata_len;
 
@@ -611,36 +617,47 @@ ngx_http_payment_api_query_merchant(ngx_http_request_t *r,
 }
 
 
-/* A well-formed header of W3C's trace context, version 00, is the event's. */
+/*
+ * Each request belongs to a trace: to the one that its traceparent names, or to
+ * one of its own, which is not sampled.
+ */
 
-static void
-ngx_http_payment_api_traceparent(ngx_http_request_t *r, ngx_payment_op_t *op)
+ngx_int_t
+ngx_http_payment_api_trace(ngx_http_payment_ctx_t *ctx)
 {
-    u_char      c;
+    u_char     *p, id[24];
     ngx_str_t   value;
-    ngx_uint_t  i;
 
-    if (ngx_http_payment_request_header(r, "traceparent", &value) != NGX_OK
-        || value.len != PAYMENT_TRACEPARENT_LEN)
+    if (ctx->traced) {
+        return NGX_OK;
+    }
+
+    if (ngx_http_payment_request_header(ctx->request, "traceparent", &value)
+        == NGX_OK
+        && payment_trace_parse((char *) ctx->trace, (char *) value.data,
+                               value.len))
     {
-        return;
+        ctx->traced = 1;
+        ctx->trace_given = 1;
+        return NGX_OK;
     }
 
-    for (i = 0; i < PAYMENT_TRACEPARENT_LEN; i++) {
-        c = value.data[i];
-
-        if (i == 2 || i == 35 || i == 52) {
-            if (c != '-') {
-                return;
-            }
-
-        } else if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) {
-            return;
-        }
+    if (ngx_http_payment_api_random(id, sizeof(id)) != NGX_OK) {
+        return NGX_ERROR;
     }
 
-    ngx_memcpy(op->traceparent, value.data, PAYMENT_TRACEPARENT_LEN);
-    op->traceparent_len = PAYMENT_TRACEPARENT_LEN;
+    id[0] |= 1;                     /* neither may be zeros */
+    id[16] |= 1;
+
+    p = ngx_cpymem(ctx->trace, "00-", 3);
+    p = ngx_hex_dump(p, id, 16);
+    *p++ = '-';
+    p = ngx_hex_dump(p, id + 16, 8);
+    ngx_memcpy(p, "-00", 3);
+
+    ctx->traced = 1;
+
+    return NGX_OK;
 }
 
 

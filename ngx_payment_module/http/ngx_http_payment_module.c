@@ -89,6 +89,13 @@ static ngx_conf_enum_t  ngx_http_payment_unknown_members[] = {
 };
 
 
+static ngx_conf_enum_t  ngx_http_payment_traces[] = {
+    { ngx_string("forward"), 0 },
+    { ngx_string("make"), 1 },
+    { ngx_null_string, 0 }
+};
+
+
 static ngx_conf_enum_t  ngx_http_payment_dead_letters[] = {
     { ngx_string("block"), NGX_PAYMENT_DEAD_BLOCK },
     { ngx_string("divert"), NGX_PAYMENT_DEAD_DIVERT },
@@ -372,6 +379,9 @@ static ngx_command_t  ngx_http_payment_commands[] = {
 
     NGX_HTTP_PAYMENT_LOC("payment_intercept_errors", NGX_CONF_FLAG,
         ngx_conf_set_flag_slot, intercept_errors, NULL),
+
+    NGX_HTTP_PAYMENT_LOC("payment_trace_context", NGX_CONF_TAKE1,
+        ngx_http_payment_enum, trace_make, ngx_http_payment_traces),
 
     NGX_HTTP_PAYMENT_LOC("payment_challenge", NGX_CONF_TAKE1,
         ngx_conf_set_str_slot, challenge, &ngx_http_payment_challenge_post),
@@ -819,6 +829,7 @@ ngx_http_payment_create_loc_conf(ngx_conf_t *cf)
     plcf->max_body_size = NGX_CONF_UNSET_SIZE;
     plcf->timeout = NGX_CONF_UNSET_MSEC;
     plcf->intercept_errors = NGX_CONF_UNSET;
+    plcf->trace_make = NGX_CONF_UNSET_UINT;
 
     return plcf;
 }
@@ -863,6 +874,7 @@ ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_size_value(conf->max_body_size, prev->max_body_size, 8192);
     ngx_conf_merge_msec_value(conf->timeout, prev->timeout, 5000);
     ngx_conf_merge_value(conf->intercept_errors, prev->intercept_errors, 0);
+    ngx_conf_merge_uint_value(conf->trace_make, prev->trace_make, 0);
     ngx_conf_merge_str_value(conf->challenge, prev->challenge,
                              "Bearer realm=\"payments\"");
 

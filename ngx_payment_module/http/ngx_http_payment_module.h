@@ -70,6 +70,7 @@ typedef struct {
     size_t                      max_body_size;
     ngx_msec_t                  timeout;
     ngx_flag_t                  intercept_errors;
+    ngx_uint_t                  trace_make; /* for who brings no context */
     ngx_str_t                   challenge;  /* terminated; empty: none */
     ngx_str_t                   problem_base;   /* terminated, or NULL */
 
@@ -102,8 +103,11 @@ typedef struct {
     ngx_uint_t                  batch_size;
     payment_status_e            status;     /* 0: none */
     u_char                      id_text[PAYMENT_ID_TEXT_LEN];
+    u_char                      trace[PAYMENT_TRACEPARENT_LEN];
     unsigned                    has_id:1;
     unsigned                    done:1;
+    unsigned                    traced:1;   /* trace is set */
+    unsigned                    trace_given:1;  /* by the client */
 } ngx_http_payment_ctx_t;
 
 
@@ -116,6 +120,9 @@ extern ngx_module_t  ngx_http_payment_module;
  */
 ngx_int_t ngx_http_payment_api_handler(ngx_http_request_t *r);
 ngx_http_payment_ctx_t *ngx_http_payment_api_ctx(ngx_http_request_t *r);
+
+/* Sets ctx->trace; NGX_ERROR: there are no random bytes. */
+ngx_int_t ngx_http_payment_api_trace(ngx_http_payment_ctx_t *ctx);
 
 /* the same file: payment_problem, which error_page leads to */
 ngx_int_t ngx_http_payment_api_problem_handler(ngx_http_request_t *r);

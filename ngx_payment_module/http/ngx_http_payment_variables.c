@@ -18,6 +18,7 @@ enum {
     PAYMENT_VAR_QUEUE_TIME,
     PAYMENT_VAR_COMMIT_TIME,
     PAYMENT_VAR_BATCH_SIZE,
+    PAYMENT_VAR_TRACE_ID,
     PAYMENT_VAR_ERROR
 };
 
@@ -36,6 +37,7 @@ static ngx_http_variable_t  ngx_http_payment_vars[] = {
     NGX_HTTP_PAYMENT_VAR("payment_queue_time", PAYMENT_VAR_QUEUE_TIME),
     NGX_HTTP_PAYMENT_VAR("payment_commit_time", PAYMENT_VAR_COMMIT_TIME),
     NGX_HTTP_PAYMENT_VAR("payment_batch_size", PAYMENT_VAR_BATCH_SIZE),
+    NGX_HTTP_PAYMENT_VAR("payment_trace_id", PAYMENT_VAR_TRACE_ID),
     NGX_HTTP_PAYMENT_VAR("payment_error", PAYMENT_VAR_ERROR),
       ngx_http_null_variable
 };
@@ -154,6 +156,11 @@ ngx_http_payment_print(u_char *p, ngx_uint_t which,
 
     case PAYMENT_VAR_BATCH_SIZE:
         return ctx->batch_size ? ngx_sprintf(p, "%ui", ctx->batch_size) : p;
+
+    case PAYMENT_VAR_TRACE_ID:
+        /* "00-", and then its 32 digits */
+        return ngx_http_payment_api_trace(ctx) == NGX_OK
+               ? ngx_cpymem(p, ctx->trace + 3, 32) : p;
 
     default: /* PAYMENT_VAR_ERROR */
         return (ctx->done && ctx->outcome > PAYMENT_REPLAYED)

@@ -317,6 +317,16 @@ char *payment_text_json(char *buf, const char *text, size_t len);
 
 
 /*
+ * payment_trace.c: 1 if text is a traceparent header of W3C's trace context, in
+ * version 00 or a later one; out is the same in version 00.  0: it is to be
+ * ignored, and out is as it was.
+ */
+
+int payment_trace_parse(char out[PAYMENT_TRACEPARENT_LEN], const char *text,
+    size_t len);
+
+
+/*
  * payment_render.c: each returns the length written, never more than size; the
  * sizes above always suffice, and for less than they need these return 0 and
  * write nothing.  Output is deterministic to the byte: a replay is the same

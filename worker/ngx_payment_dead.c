@@ -3,6 +3,7 @@
  */
 
 #include "ngx_payment_dead.h"
+#include "ngx_payment_row.h"
 
 
 #define NGX_PAYMENT_DEAD_VALUES       256      /* bytes: reason, attempts */
@@ -26,6 +27,7 @@
 static void ngx_payment_dead_buried(ngx_payment_outbox_shard_t *sh,
     payment_event_t *e);
 static void ngx_payment_dead_follow(payment_event_t *e);
+static void ngx_payment_dead_came_back(ngx_payment_dead_t *d);
 
 
 ngx_int_t
@@ -253,18 +255,39 @@ ngx_payment_dead_replay_step(void *part, uint64_t now_ms)
 
     ngx_payment_fence_begin_fenced(d->fence, ", @a = NULL");
 
-    (void) ngx_payment_fence_add(d->fence,
-               "SELECT aggregateid, (SELECT COUNT(*) FROM outbox_dead d "
+    d->place = ngx_payment_fence_add(d->fence,
+               "SELECT @a := aggregateid, @k := (SELECT COUNT(*) "
+               "FROM outbox_dead d "
                "WHERE d.aggregateid = outbox_dead.aggregateid), "
-               "COALESCE((SELECT MIN(id) FROM outbox_event), "
-               "(SELECT MAX(id) + 1 FROM outbox_dead)) "
-               "INTO @a, @k, @m FROM outbox_dead WHERE id = %uL",
-               d->replay_id);
+               "@m := COALESCE((SELECT MIN(id) FROM outbox_event "
+               "WHERE id >= %uL), (SELECT MAX(id) + 1 FROM outbox_dead)) "
+               "FROM outbox_dead WHERE id = %uL",
+               d->sh->floor.id, d->replay_id);
 
     d->work = ngx_payment_fence_move(d->fence, &move, &condition);
     ngx_payment_fence_commit(d->fence);
 
     return NGX_OK;
+}
+
+
+/* The rows that came back, if they did, are below all others. */
+
+static void
+ngx_payment_dead_came_back(ngx_payment_dead_t *d)
+{
+    uint64_t   letters, lowest;
+    MYSQL_ROW  row;
+
+    row = d->place->result ? mysql_fetch_row(d->place->result) : NULL;
+
+    if (row && row[1] && row[2]) {
+        letters = ngx_payment_row_number(row[1]);
+        lowest = ngx_payment_row_number(row[2]);
+
+        payment_floor_lower(&d->sh->floor,
+                            lowest - ngx_min(letters, lowest));
+    }
 }
 
 
@@ -278,6 +301,8 @@ ngx_payment_dead_replay_done(void *part, ngx_uint_t lost)
     ngx_payment_outbox_shard_t  *sh;
 
     sh = d->sh;
+
+    ngx_payment_dead_came_back(d);
 
     rc = ngx_payment_fence_check(d->fence, lost, "replaying a dead letter");
 

@@ -32,6 +32,7 @@ typedef struct {
     const char                *(*reason)(payment_event_t *e);
 
     ngx_payment_db_stmt_t       *work;        /* the statement that counts */
+    ngx_payment_db_stmt_t       *place;       /* of a replay: where it goes */
     uint64_t                     replay_id;   /* dead letter; 0: none */
     unsigned                     replaying:1; /* its exchange is under way */
 } ngx_payment_dead_t;

@@ -29,6 +29,7 @@
 #include "ngx_payment_clock.h"
 #include "ngx_payment_db.h"
 #include "ngx_payment_outbox_conf.h"
+#include "payment_floor.h"
 #include "payment_inflight.h"
 #include "payment_lease_rules.h"
 
@@ -107,6 +108,7 @@ typedef struct {
 
     ngx_payment_relay_state_e    state;
     payment_inflight_t           table;
+    payment_floor_t              floor;       /* no row is below it */
     payment_lease_t              lease;
 
     ngx_uint_t                   server;      /* that rows are changed on */

@@ -21,6 +21,11 @@
 #error "a deletion of keys does not fit into the fence's text"
 #endif
 
+/* Keys that were deleted while somebody has a snapshot open must be gone over;
+ * if they are too many, the step waits until they are not.  In seconds. */
+#define NGX_PAYMENT_PURGE_BRIEFLY                                             \
+    "SET STATEMENT max_statement_time = 0.5 FOR "
+
 /* Without a time of its own a key is as old as its payment, whose id begins
  * with Unix milliseconds.  Takes the retention in seconds. */
 #define NGX_PAYMENT_PURGE_IS_OLD                                              \
@@ -91,11 +96,13 @@ ngx_payment_purge_look(ngx_payment_purge_t *p)
     ngx_payment_fence_begin(p->fence);
 
     p->end_stmt = ngx_payment_fence_add(p->fence,
+            NGX_PAYMENT_PURGE_BRIEFLY
             "SELECT HEX(MAX(key_hash)), COUNT(*) FROM (SELECT key_hash "
             "FROM idempotency_key WHERE key_hash > %s ORDER BY key_hash "
             "LIMIT %d) t", key, NGX_PAYMENT_PURGE_STEP);
 
     p->old_stmt = ngx_payment_fence_add(p->fence,
+            NGX_PAYMENT_PURGE_BRIEFLY
             "SELECT HEX(key_hash) FROM (SELECT key_hash, payment_id, "
             "created_at FROM idempotency_key WHERE key_hash > %s "
             "ORDER BY key_hash LIMIT %d) t WHERE " NGX_PAYMENT_PURGE_IS_OLD

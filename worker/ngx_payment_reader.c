@@ -6,8 +6,14 @@
 #include "ngx_payment_row.h"
 #include "payment_ranges.h"
 
+#include <mysqld_error.h>
+
 
 #define NGX_PAYMENT_READER_TIMEOUT    10000     /* ms */
+
+/* ms: a read that has to go over all rows that were ever deleted and not yet
+ * purged, some millions a second */
+#define NGX_PAYMENT_READER_TIMEOUT_NO_FLOOR  300000
 
 #define NGX_PAYMENT_READER_BUSY_NS    (20 * 1000000ULL)
 #define NGX_PAYMENT_READER_LOOK_NS    (1000 * 1000000ULL)
@@ -15,6 +21,9 @@
 /* Looking at the head may take one in so many parts of the time. */
 #define NGX_PAYMENT_READER_SHARE      20
 #define NGX_PAYMENT_READER_SHARE_FULL 100       /* with a backlog */
+#define NGX_PAYMENT_READER_SHARE_BELOW  100
+
+#define NGX_PAYMENT_READER_BELOW      "0.1"     /* s: a look below the floor */
 
 #define NGX_PAYMENT_READER_SLACK      1000      /* late ids found at a time */
 
@@ -31,6 +40,7 @@ static void ngx_payment_reader_next(ngx_payment_reader_t *rd);
 static ngx_uint_t ngx_payment_reader_allowed(ngx_payment_reader_t *rd,
     uint64_t now_ns);
 static ngx_uint_t ngx_payment_reader_room(ngx_payment_reader_t *rd);
+static ngx_uint_t ngx_payment_reader_at_floor(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_ask_wanted(ngx_payment_reader_t *rd);
 static const char *ngx_payment_reader_blocked(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_ask_next(ngx_payment_reader_t *rd);
@@ -40,6 +50,10 @@ static void ngx_payment_reader_ask_head(ngx_payment_reader_t *rd,
 static void ngx_payment_reader_ask_max(ngx_payment_reader_t *rd,
     uint64_t now_ns);
 static void ngx_payment_reader_ask_dead(ngx_payment_reader_t *rd,
+    uint64_t now_ns);
+static void ngx_payment_reader_ask_below(ngx_payment_reader_t *rd,
+    uint64_t now_ns);
+static void ngx_payment_reader_ask_lowest(ngx_payment_reader_t *rd,
     uint64_t now_ns);
 static size_t ngx_payment_reader_sql_size(ngx_payment_read_e which);
 static void ngx_payment_reader_ask(ngx_payment_reader_t *rd,
@@ -54,7 +68,12 @@ static ngx_uint_t ngx_payment_reader_take_next(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_take_head(ngx_payment_reader_t *rd,
     uint64_t now_ns);
 static void ngx_payment_reader_take_max(ngx_payment_reader_t *rd);
-static void ngx_payment_reader_take_dead(ngx_payment_reader_t *rd);
+static void ngx_payment_reader_take_dead(ngx_payment_reader_t *rd,
+    uint64_t now_ns);
+static void ngx_payment_reader_take_below(ngx_payment_reader_t *rd,
+    uint64_t now_ns);
+static void ngx_payment_reader_take_lowest(ngx_payment_reader_t *rd,
+    uint64_t now_ns);
 static ngx_int_t ngx_payment_reader_event(ngx_payment_reader_t *rd,
     payment_event_t *e, MYSQL_ROW columns, unsigned long *lengths);
 static void ngx_payment_reader_forget_refusals(ngx_payment_reader_t *rd,
@@ -175,7 +194,15 @@ ngx_payment_reader_set_state(ngx_payment_reader_t *rd,
 void
 ngx_payment_reader_rewind(ngx_payment_reader_t *rd)
 {
-    rd->cursor = 0;
+    payment_floor_t *floor = &rd->sh->floor;
+
+    if (rd->doubts != rd->sh->doubts) {
+        /* it was another server's, or another life's of the table */
+        rd->doubts = rd->sh->doubts;
+        payment_floor_forget(floor);
+    }
+
+    rd->cursor = floor->id ? floor->id - 1 : 0;
     rd->limit = rd->sh->conf->batch_size;
     rd->full = 0;
     rd->mixed = 0;
@@ -318,6 +345,8 @@ ngx_payment_reader_next(ngx_payment_reader_t *rd)
     ngx_payment_reader_ask_head(rd, now);
     ngx_payment_reader_ask_max(rd, now);
     ngx_payment_reader_ask_dead(rd, now);
+    ngx_payment_reader_ask_below(rd, now);
+    ngx_payment_reader_ask_lowest(rd, now);
 
     if (rd->n == 0) {
         return;
@@ -330,6 +359,7 @@ ngx_payment_reader_next(ngx_payment_reader_t *rd)
     ngx_payment_reader_set_state(rd, NGX_PAYMENT_READER_READING);
     rd->again = 0;
     rd->started_ns = now;
+    rd->asked_cursor = rd->cursor;
 
     /* before the read starts: what is committed later rings */
 
@@ -339,7 +369,9 @@ ngx_payment_reader_next(ngx_payment_reader_t *rd)
     }
 
     ngx_payment_db_exchange(&rd->db, rd->stmts, rd->n,
-                            NGX_PAYMENT_READER_TIMEOUT,
+                            rd->sh->floor.id
+                            ? NGX_PAYMENT_READER_TIMEOUT
+                            : NGX_PAYMENT_READER_TIMEOUT_NO_FLOOR,
                             ngx_payment_reader_done);
 }
 
@@ -390,6 +422,15 @@ ngx_payment_reader_room(ngx_payment_reader_t *rd)
     }
 
     return rd->limit;
+}
+
+
+/* Does a read from the cursor on see all rows that there are? */
+
+static ngx_uint_t
+ngx_payment_reader_at_floor(ngx_payment_reader_t *rd)
+{
+    return rd->cursor < ngx_max(rd->sh->floor.id, 1);
 }
 
 
@@ -519,13 +560,13 @@ ngx_payment_reader_ask_barrier(ngx_payment_reader_t *rd)
 }
 
 
-/* All ids up to the cursor: a look that saw only some of them would open no
- * gate. */
+/* All ids from the floor to the cursor: a look that saw only some of them would
+ * open no gate. */
 
 static void
 ngx_payment_reader_ask_head(ngx_payment_reader_t *rd, uint64_t now_ns)
 {
-    if (rd->cursor == 0) {
+    if (ngx_payment_reader_at_floor(rd)) {
         return;
     }
 
@@ -536,9 +577,10 @@ ngx_payment_reader_ask_head(ngx_payment_reader_t *rd, uint64_t now_ns)
     }
 
     ngx_payment_reader_ask(rd, NGX_PAYMENT_READ_HEAD,
-                           "SELECT id FROM outbox_event WHERE id <= %uL "
-                           "ORDER BY id LIMIT %ui", rd->cursor,
-                           rd->head_limit);
+                           "SELECT id FROM outbox_event "
+                           "WHERE id >= %uL AND id <= %uL "
+                           "ORDER BY id LIMIT %ui",
+                           rd->sh->floor.id, rd->cursor, rd->head_limit);
 
     rd->heads++;
     rd->head_wanted = 0;
@@ -579,6 +621,42 @@ ngx_payment_reader_ask_dead(ngx_payment_reader_t *rd, uint64_t now_ns)
 }
 
 
+/* Nobody waits for it, so that it is cut short where there is much to go
+ * over. */
+
+static void
+ngx_payment_reader_ask_below(ngx_payment_reader_t *rd, uint64_t now_ns)
+{
+    if (rd->sh->floor.id == 0 || now_ns < rd->below_at_ns) {
+        return;
+    }
+
+    ngx_payment_reader_ask(rd, NGX_PAYMENT_READ_BELOW,
+                           "SET STATEMENT max_statement_time = "
+                           NGX_PAYMENT_READER_BELOW " FOR "
+                           "SELECT EXISTS (SELECT 1 FROM outbox_event "
+                           "WHERE id < %uL)", rd->sh->floor.id);
+}
+
+
+/* Not while it is known that the table is empty up to the cursor. */
+
+static void
+ngx_payment_reader_ask_lowest(ngx_payment_reader_t *rd, uint64_t now_ns)
+{
+    if (rd->sh->floor.id == rd->cursor + 1 || now_ns < rd->lowest_at_ns) {
+        return;
+    }
+
+    ngx_payment_reader_ask(rd, NGX_PAYMENT_READ_LEVEL,
+                           "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED");
+
+    ngx_payment_reader_ask(rd, NGX_PAYMENT_READ_LOWEST,
+                           "SELECT id FROM outbox_event WHERE id >= %uL "
+                           "ORDER BY id LIMIT 1", rd->sh->floor.id);
+}
+
+
 /* what was answered */
 
 static void
@@ -595,6 +673,12 @@ ngx_payment_reader_done(ngx_payment_db_t *db, ngx_uint_t lost)
 
     stale = (rd->state == NGX_PAYMENT_READER_STALE);
     ngx_payment_reader_set_state(rd, NGX_PAYMENT_READER_IDLE);
+
+    if (rd->asked[NGX_PAYMENT_READ_BELOW]
+        && rd->asked[NGX_PAYMENT_READ_BELOW]->error == ER_STATEMENT_TIMEOUT)
+    {
+        rd->asked[NGX_PAYMENT_READ_BELOW]->error = 0;
+    }
 
     if (ngx_payment_outbox_shard_check(sh, rd->stmts, rd->n, lost,
                                        "reading events", &rd->last_error)
@@ -656,7 +740,15 @@ ngx_payment_reader_take(ngx_payment_reader_t *rd, uint64_t now_ns)
     }
 
     if (rd->asked[NGX_PAYMENT_READ_DEAD]) {
-        ngx_payment_reader_take_dead(rd);
+        ngx_payment_reader_take_dead(rd, now_ns);
+    }
+
+    if (rd->asked[NGX_PAYMENT_READ_BELOW]) {
+        ngx_payment_reader_take_below(rd, now_ns);
+    }
+
+    if (rd->asked[NGX_PAYMENT_READ_LOWEST]) {
+        ngx_payment_reader_take_lowest(rd, now_ns);
     }
 
     return rows;
@@ -728,12 +820,12 @@ ngx_payment_reader_take_next(ngx_payment_reader_t *rd)
     first = 0;
 
     /*
-     * The gate of rows that are read from the very beginning is open.  Else
-     * the look at the head that is in this exchange opens it, or the next one
-     * that will be made.
+     * The gate of rows that are read from the floor on is open.  Else the look
+     * at the head that is in this exchange opens it, or the next one that will
+     * be made.
      */
 
-    gate = (rd->cursor == 0) ? 0
+    gate = ngx_payment_reader_at_floor(rd) ? 0
            : rd->asked[NGX_PAYMENT_READ_HEAD] ? rd->heads : rd->heads + 1;
 
     rd->mixed = 0;
@@ -839,9 +931,15 @@ ngx_payment_reader_take_max(ngx_payment_reader_t *rd)
 
 
 static void
-ngx_payment_reader_take_dead(ngx_payment_reader_t *rd)
+ngx_payment_reader_take_dead(ngx_payment_reader_t *rd, uint64_t now_ns)
 {
     MYSQL_ROW  row;
+
+    /* letters that were replayed may have to be gone over, too */
+
+    rd->dead_at_ns = ngx_max(rd->dead_at_ns,
+                             now_ns + (now_ns - rd->started_ns)
+                                      * NGX_PAYMENT_READER_SHARE);
 
     row = mysql_fetch_row(rd->asked[NGX_PAYMENT_READ_DEAD]->result);
 
@@ -850,6 +948,65 @@ ngx_payment_reader_take_dead(ngx_payment_reader_t *rd)
     if (row && row[0][0] == '0' && rd->dead == NGX_PAYMENT_READER_DEAD_MAYBE) {
         rd->dead = NGX_PAYMENT_READER_DEAD_NONE;
     }
+}
+
+
+/* Ids are given again: rows are looked for from the very beginning, until a new
+ * floor is found. */
+
+static void
+ngx_payment_reader_take_below(ngx_payment_reader_t *rd, uint64_t now_ns)
+{
+    MYSQL_ROW               row;
+    ngx_payment_db_stmt_t  *stmt;
+
+    rd->below_at_ns = now_ns + ngx_max((now_ns - rd->started_ns)
+                                       * NGX_PAYMENT_READER_SHARE_BELOW,
+                                       NGX_PAYMENT_READER_LOOK_NS);
+
+    stmt = rd->asked[NGX_PAYMENT_READ_BELOW];
+    row = stmt->result ? mysql_fetch_row(stmt->result) : NULL;
+
+    if (row == NULL || row[0][0] == '0') {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_NOTICE, rd->sh->log, 0,
+                  "payment outbox: shard \"%V\": there are events below id "
+                  "%uL, where there were none: the table was emptied or "
+                  "restored", &rd->sh->shard->name, rd->sh->floor.id);
+
+    payment_floor_forget(&rd->sh->floor);
+}
+
+
+/*
+ * An event that is known may have a row that is seen by nobody: one that is
+ * being deleted, which may fail.
+ */
+
+static void
+ngx_payment_reader_take_lowest(ngx_payment_reader_t *rd, uint64_t now_ns)
+{
+    uint64_t                     lowest;
+    MYSQL_ROW                    row;
+    ngx_payment_outbox_shard_t  *sh;
+
+    sh = rd->sh;
+    lowest = ngx_min(rd->asked_cursor + 1,
+                     payment_inflight_lowest(&sh->table));
+
+    row = mysql_fetch_row(rd->asked[NGX_PAYMENT_READ_LOWEST]->result);
+
+    if (row) {
+        lowest = ngx_min(lowest, ngx_payment_row_number(row[0]));
+    }
+
+    payment_floor_seen(&sh->floor, lowest, rd->started_ns / 1000000,
+                       now_ns / 1000000);
+
+    rd->lowest_at_ns = (sh->floor.since_ms + PAYMENT_FLOOR_LAG_MS + 1)
+                       * 1000000ULL;
 }
 
 

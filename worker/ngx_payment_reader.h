@@ -6,11 +6,17 @@
  * the cursor (the head): those that nobody knows were committed late, and
  * their rows are read by id.
  *
+ * Nothing begins at the table's physical start, where deleted rows may lie for
+ * hours, but at the shard's floor, see payment_floor.h.  The reader finds that
+ * by looking, each PAYMENT_FLOOR_LAG_MS, for the lowest id that there is,
+ * committed or not.  Rows below the floor, of a table that was emptied or
+ * restored, are looked for once a second, for a tenth of a second at most.
+ *
  * A payment's earlier event is always committed before the row of a later one
  * is written, so whoever sees the later row can see the earlier; but only if
  * he looks.  Hence the gate: an event of a version above 1 may be handed out
  * only after a look at the head that began after its row was seen.  A read
- * that starts at the very beginning is such a look itself.
+ * that starts at the floor is such a look itself.
  *
  * A server shows a transaction to others a moment before it is on disk, and if
  * it dies in that moment the transaction never was.  So a read that found rows
@@ -70,9 +76,13 @@ typedef enum {
     NGX_PAYMENT_READ_WANTED = 0,   /* rows by their ids */
     NGX_PAYMENT_READ_NEXT,         /* rows after the cursor */
     NGX_PAYMENT_READ_BARRIER,
-    NGX_PAYMENT_READ_HEAD,         /* ids up to the cursor */
+    NGX_PAYMENT_READ_HEAD,         /* ids from the floor to the cursor */
     NGX_PAYMENT_READ_MAX,          /* how far the table goes */
     NGX_PAYMENT_READ_DEAD,         /* are there dead letters? */
+    NGX_PAYMENT_READ_BELOW,        /* are there rows below the floor? */
+    NGX_PAYMENT_READ_LEVEL,        /* the next statement reads what is not
+                                      committed, too */
+    NGX_PAYMENT_READ_LOWEST,       /* the lowest id from the floor on */
     NGX_PAYMENT_READ_STMTS
 } ngx_payment_read_e;
 
@@ -88,6 +98,7 @@ typedef struct {
     u_char                      *sql[NGX_PAYMENT_READ_STMTS];
 
     uint64_t                     cursor;      /* all up to it were seen once */
+    uint64_t                     asked_cursor; /* when the read began */
     ngx_uint_t                   limit;       /* rows of the next read */
     ngx_uint_t                   asked_rows;  /* of the read under way */
     ngx_uint_t                   head_limit;
@@ -98,6 +109,9 @@ typedef struct {
     uint64_t                     head_at_ns;  /* the next look at the head */
     uint64_t                     max_at_ns;   /* the next look at the end */
     uint64_t                     dead_at_ns;  /* the next look at the dead */
+    uint64_t                     below_at_ns; /* the next look below it */
+    uint64_t                     lowest_at_ns;  /* the next for the lowest */
+    ngx_uint_t                   doubts;      /* that the floor is from */
 
     ngx_event_t                  timer;       /* the end of a pause */
     ngx_event_t                  kick;
@@ -143,7 +157,7 @@ ngx_uint_t ngx_payment_reader_connected(ngx_payment_reader_t *rd);
 /* The server can't write: the connection is given up when it is free. */
 void ngx_payment_reader_give_up(ngx_payment_reader_t *rd);
 
-/* Begin at the head; what is being read is dropped. */
+/* Begin at the floor; what is being read is dropped. */
 void ngx_payment_reader_rewind(ngx_payment_reader_t *rd);
 
 /* There may be dead letters: with "block", later rows of their payments are to

@@ -91,6 +91,25 @@ payment_inflight_find(payment_inflight_t *t, uint64_t id)
 }
 
 
+uint64_t
+payment_inflight_lowest(const payment_inflight_t *t)
+{
+    uint64_t                id;
+    payment_event_state_e   state;
+    const payment_event_t  *e;
+
+    id = UINT64_MAX;
+
+    for (state = PAYMENT_EVENT_WANTED; state < PAYMENT_EVENT_STATES; state++) {
+        for (e = t->lists[state].first; e; e = e->next) {
+            id = (e->id < id) ? e->id : id;
+        }
+    }
+
+    return id;
+}
+
+
 payment_event_t *
 payment_inflight_add(payment_inflight_t *t, uint64_t id,
     payment_event_state_e state)

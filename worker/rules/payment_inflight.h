@@ -111,6 +111,10 @@ void payment_inflight_destroy(payment_inflight_t *t);
 
 payment_event_t *payment_inflight_find(payment_inflight_t *t, uint64_t id);
 
+/* The lowest id that is known; UINT64_MAX: none is.  Goes through them all. */
+
+uint64_t payment_inflight_lowest(const payment_inflight_t *t);
+
 /* An unknown id becomes known.  NULL: full.  Sorted in when READY. */
 
 payment_event_t *payment_inflight_add(payment_inflight_t *t, uint64_t id,

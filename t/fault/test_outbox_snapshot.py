@@ -1,0 +1,181 @@
+"""A snapshot that stays open, as that of a nightly mariadb-dump
+--single-transaction: InnoDB keeps every row that was deleted since, and a
+search that begins before them goes over all of them.
+
+What is counted is the pages that the server looks at, not time."""
+
+import uuid
+
+import pytest
+
+from outbox import (ADMIN, COLUMNS, _kafka, admin, fill, judge,   # noqa: F401
+                    kafka, relay, start_outbox, topic, wait_empty, wait_leased)
+from servers import wait_for
+from test_outbox_kafka import dead
+
+ROWS = 150000
+
+
+@pytest.fixture
+def mariadb(start_mariadb):
+    """In place of the one that all tests share: nobody else reads pages."""
+    return start_mariadb('innodb_stats_auto_recalc = 0\n'
+                         'innodb_buffer_pool_size = 128M')
+
+
+def pages(mariadb):
+    return int(mariadb.status('Innodb_buffer_pool_read_requests'))
+
+
+@pytest.fixture
+def graveyard(mariadb, database):
+    """graveyard(): many events are published and deleted, and stay in
+    the pages of the table; how many pages a look at them costs."""
+
+    sessions = []
+
+    def make():
+        session = mariadb.session(database)
+        sessions.append(session)
+        session.cursor().execute('START TRANSACTION WITH CONSISTENT SNAPSHOT')
+
+        events = fill(mariadb, database, ROWS, bulk=5000)
+        wait_empty(mariadb, database, 90)
+
+        return events, walk(mariadb, database)
+
+    yield make
+
+    for session in sessions:
+        session.close()
+
+
+def walk(mariadb, database):
+    """The pages of a look at all rows, from the first place on: the least of
+    some, since the helper may look at the same time."""
+
+    costs = []
+
+    for _ in range(5):
+        before = pages(mariadb)
+        mariadb.query('SELECT COUNT(*) FROM outbox_event', database)
+        costs.append(pages(mariadb) - before)
+
+    assert min(costs) > 1000, costs
+    return min(costs)
+
+
+def change(db, payment, version):
+    db.execute(f'INSERT INTO outbox_event ({COLUMNS}) VALUES'
+               f" ('payment', '{payment}', 'authorized', 'm', {version},"
+               " UTC_TIMESTAMP(6), NULL, '{}')")
+    return {f'{payment}:{version}': 'm'}
+
+
+@pytest.mark.timeout(240)
+def test_nobody_looks_at_deleted_rows(start_outbox, mariadb, database, kafka,
+                                      topic, graveyard):
+    """Later versions, whose gate opens by a look at the head, cost about as
+    many pages as if the table had always been empty."""
+
+    nginx = start_outbox()
+    wait_leased(nginx)
+    expected, cost = graveyard()
+
+    def looks(payments):
+        """What the changes of so many payments cost, in such looks."""
+
+        before = pages(mariadb)
+
+        with mariadb.admin(database) as db:
+            for _ in range(payments):
+                payment = str(uuid.uuid4())
+
+                for version in range(1, 11):
+                    expected.update(change(db, payment, version))
+
+                wait_for(lambda: relay(nginx)['published'] == len(expected),
+                         20, 'all published')
+
+        return (pages(mariadb) - before) / cost
+
+    # what was deleted in the last seconds is still gone over
+    wait_for(lambda: looks(1) < 3, 30, 'a payment that costs little')
+
+    # of 180 that need a look at the head; and one look below it each second
+    assert looks(20) < 60
+
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected, 0, 8)
+
+
+@pytest.mark.timeout(240)
+def test_replays_over_deleted_rows(start_outbox, mariadb, database, kafka,
+                                   topic, graveyard):
+    """They come back under ids below all others, and are found there, by a
+    return to the head."""
+
+    nginx = start_outbox(nginx=ADMIN)
+    wait_leased(nginx)
+    expected, cost = graveyard()
+
+    first = mariadb.query('SELECT AUTO_INCREMENT FROM'
+                          ' information_schema.tables WHERE table_schema ='
+                          f" '{database}' AND table_name = 'outbox_event'")[0][0]
+    letters = []
+
+    with mariadb.admin(database) as db:
+        for number in range(10):
+            payment = str(uuid.uuid4())
+            letters.append(first + 10 * number)
+
+            for version in (1, 2):
+                expected[f'{payment}:{version}'] = 'm'
+                db.execute(f'INSERT INTO outbox_dead (id, {COLUMNS}, reason,'
+                           ' attempts, dead_at) VALUES'
+                           f" ({first + 10 * number + version - 1}, 'payment',"
+                           f" '{payment}', 'authorized', 'm', {version},"
+                           " UTC_TIMESTAMP(6), NULL, '{}', 'test', 5,"
+                           ' UTC_TIMESTAMP(3))')
+
+    rewinds = relay(nginx)['rewinds']
+    before = pages(mariadb)
+
+    for letter in letters:
+        published = relay(nginx)['published']
+        admin(nginx, 'replay', shard='main', id=letter)
+        wait_for(lambda: relay(nginx)['published'] == published + 2, 10,
+                 'the letters are published')
+
+    looks = (pages(mariadb) - before) / cost
+    assert relay(nginx)['rewinds'] >= rewinds + 10
+    assert looks < 10, f'{looks:.0f} looks at all deleted rows'
+
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected, 0, 8)
+    assert dead(mariadb, database) == ()
+
+
+@pytest.mark.timeout(240)
+def test_emptied_behind_deleted_rows(start_outbox, mariadb, database, kafka,
+                                     topic):
+    """Ids that begin anew, below all that were ever seen, are found."""
+
+    nginx = start_outbox()
+    wait_leased(nginx)
+    expected = {}
+
+    def again():
+        """Once the helper knows where the table begins, it looks no further,
+        and then it must notice."""
+
+        expected.update(fill(mariadb, database, 100, each=2))
+        wait_empty(mariadb, database, 15)
+        mariadb.query('TRUNCATE TABLE outbox_event', database)
+        return nginx.lines('there are events below id')
+
+    wait_for(again, 60, 'ids that begin anew below the known ones')
+
+    expected.update(fill(mariadb, database, 100, each=2))
+    wait_empty(mariadb, database, 15)
+    judge(kafka.messages(topic), expected, 0, 8)

@@ -3,6 +3,10 @@
  */
 
 #include "ngx_payment_archive.h"
+#include "ngx_payment_row.h"
+
+
+static ngx_uint_t ngx_payment_archive_answer(ngx_payment_archive_t *a);
 
 
 ngx_int_t
@@ -14,10 +18,12 @@ ngx_payment_archive_step(void *part, uint64_t now_ms)
         return NGX_DECLINED;
     }
 
-    a->next_ms = now_ms + NGX_PAYMENT_ARCHIVE_INTERVAL;
+    a->step_ms = now_ms;
 
     ngx_payment_fence_begin(a->fence);
+    (void) ngx_payment_fence_add(a->fence, "SET @outbox_archive_more = 0");
     (void) ngx_payment_fence_add(a->fence, "CALL outbox_archive_upkeep()");
+    a->answer = ngx_payment_fence_add(a->fence, "SELECT @outbox_archive_more");
     ngx_payment_fence_send(a->fence);
 
     return NGX_OK;
@@ -29,10 +35,42 @@ ngx_payment_archive_done(void *part, ngx_uint_t lost)
 {
     ngx_payment_archive_t *a = part;
 
+    uint64_t  now;
+
+    now = ngx_payment_clock_ms();
+
     if (ngx_payment_fence_check_plain(a->fence, lost,
                                       "keeping up the archive's partitions")
         != NGX_OK)
     {
-        a->next_ms = ngx_payment_clock_ms() + NGX_PAYMENT_ARCHIVE_RETRY;
+        a->next_ms = now + NGX_PAYMENT_ARCHIVE_RETRY;
+        return;
     }
+
+    switch (ngx_payment_archive_answer(a)) {
+
+    case NGX_PAYMENT_ARCHIVE_MORE:
+        a->next_ms = now + NGX_PAYMENT_ARCHIVE_SHARE * (now - a->step_ms + 1);
+        break;
+
+    case NGX_PAYMENT_ARCHIVE_BUSY:
+        a->next_ms = now + NGX_PAYMENT_ARCHIVE_RETRY;
+        break;
+
+    default:
+        a->next_ms = now + NGX_PAYMENT_ARCHIVE_INTERVAL;
+    }
+}
+
+
+/* The procedure of an older schema does all at once, and says nothing. */
+
+static ngx_uint_t
+ngx_payment_archive_answer(ngx_payment_archive_t *a)
+{
+    MYSQL_ROW  row;
+
+    row = mysql_fetch_row(a->answer->result);
+
+    return row ? ngx_payment_row_number(row[0]) : NGX_PAYMENT_ARCHIVE_DONE;
 }

@@ -22,7 +22,7 @@
  * take something away have the kind "contract".
  */
 #define NGX_PAYMENT_SCHEMA_VERSION_LOWEST  4
-#define NGX_PAYMENT_SCHEMA_VERSION_NEWEST  4
+#define NGX_PAYMENT_SCHEMA_VERSION_NEWEST  5
 
 /* the requirements' expressions, and what else is asked with them */
 #define NGX_PAYMENT_ATTEMPT_QUESTION     1024

@@ -321,10 +321,11 @@ def test_purge_over_reloads(start_outbox, mariadb, database):
 
 
 def add_archive(mariadb, database):
-    """The archive's table and procedure, in a database of one test."""
+    """The archive's tables and procedure, in a database of one test."""
 
-    mariadb.run_script(servers.ROOT / 'sql' / 'V002__outbox_archive.sql',
-                       database)
+    for script in ('V002__outbox_archive.sql',
+                   'V005__archive_upkeep_in_steps.sql'):
+        mariadb.run_script(servers.ROOT / 'sql' / script, database)
 
     for host in ('localhost', '127.0.0.1'):
         mariadb.query(f'GRANT EXECUTE ON PROCEDURE {database}.'

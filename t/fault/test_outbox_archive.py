@@ -1,0 +1,177 @@
+"""The archive's upkeep on bad days: it stands in nobody's way.
+
+What was published goes on being deleted, and put into the archive, while days
+that were missed are made up for, and while somebody reads the archive."""
+
+import time
+
+import pytest
+
+import servers
+from outbox import (_kafka, fill, judge, kafka, pending, relay,   # noqa: F401
+                    start_outbox, topic, wait_empty, wait_leased)
+from servers import wait_for
+from test_outbox import add_archive, partitions
+
+ROWS = 100000
+
+
+def days(mariadb, *numbers):
+    """The names of partitions, so many days from today."""
+
+    return [mariadb.query("SELECT DATE_FORMAT(UTC_DATE() + INTERVAL"
+                          f" {number} DAY, 'p%Y%m%d')")[0][0]
+            for number in numbers]
+
+
+def miss_days(mariadb, database, first, *others):
+    """The archive has partitions for these days only, numbered from today, and
+    for none of those that follow."""
+
+    made = []
+
+    for number in (first, *others):
+        name = days(mariadb, number)[0]
+        made.append(f'PARTITION {name} VALUES LESS THAN'
+                    f" ('{name[1:5]}-{name[5:7]}-{name[7:]} 23:59:59.999')")
+
+    mariadb.query('ALTER TABLE outbox_archive REORGANIZE PARTITION '
+                  + ', '.join(partitions(mariadb, database))
+                  + f" INTO ({', '.join(made)},"
+                  ' PARTITION p_later VALUES LESS THAN (MAXVALUE))', database)
+
+
+def archived(mariadb, database, partition=''):
+    return mariadb.query('SELECT COUNT(*) FROM outbox_archive'
+                         + (partition and f' PARTITION ({partition})'),
+                         database)[0][0]
+
+
+def overflow(mariadb, database):
+    return mariadb.query('SELECT COUNT(*) FROM outbox_archive_overflow',
+                         database)[0][0]
+
+
+def fill_archive(mariadb, database, rows):
+    """Rows of yesterday and today, under ids that no event will have."""
+
+    mariadb.query(
+        'INSERT INTO outbox_archive SELECT 1000000000 + seq,'
+        " 'payment', UUID(), 'authorized', 'm', 1, UTC_TIMESTAMP(6), NULL,"
+        " REPEAT('x', 200), UTC_TIMESTAMP(3) - INTERVAL (seq & 1) DAY"
+        f' FROM seq_1_to_{rows}', database)
+
+
+@pytest.mark.timeout(400)
+def test_missed_days(start_outbox, mariadb, database, kafka, topic):
+    """The last partition is full of rows that belong into others."""
+
+    add_archive(mariadb, database)
+    miss_days(mariadb, database, -40, -3)
+    fill_archive(mariadb, database, ROWS)
+    nginx = start_outbox(archive='on')
+    expected = {}
+    longest = 0
+
+    def moving():
+        nonlocal longest
+        began = time.monotonic()
+        expected.update(fill(mariadb, database, 10))
+        wait_empty(mariadb, database, 60)
+        longest = max(longest, time.monotonic() - began)
+
+        return set(days(mariadb, *range(8))) <= set(partitions(mariadb,
+                                                               database)) \
+            and archived(mariadb, database, 'p_later') == 0 \
+            and archived(mariadb, database) > 10000
+
+    wait_for(moving, 90, 'days ahead, and rows that return')
+    assert longest < 2, f'nothing was deleted for {longest:.1f} s'
+
+    nginx.stop()
+    judge(kafka.messages(topic), expected, 0, 8)
+
+    # the rest of the way without the pauses
+    with mariadb.admin(database) as db:
+        more = 1
+
+        while more:
+            db.execute('CALL outbox_archive_upkeep()')
+            db.execute('SELECT @outbox_archive_more')
+            more = db.fetchone()[0]
+
+    assert overflow(mariadb, database) == 0
+    assert archived(mariadb, database) == ROWS + len(expected)
+    assert archived(mariadb, database, 'p_later') == 0
+
+
+def test_days_kept(start_outbox, mariadb, database):
+    """Those that are older are dropped, and no others."""
+
+    add_archive(mariadb, database)
+    miss_days(mariadb, database, -33, -32, -31, -30, -29)
+    kept = days(mariadb, *range(-30, -28), *range(8)) + ['p_later']
+    start_outbox(archive='on')
+
+    wait_for(lambda: partitions(mariadb, database) == kept, 20,
+             'the partitions of the days that are kept')
+
+    mariadb.query('UPDATE outbox_archive_policy SET days_kept = 29', database)
+    mariadb.query('CALL outbox_archive_upkeep()', database)
+    assert partitions(mariadb, database) == kept[1:]
+
+
+def test_somebody_reads_the_archive(start_outbox, mariadb, database, kafka,
+                                    topic):
+    """A transaction that has read it keeps its partitions from being changed:
+    nobody waits for it."""
+
+    add_archive(mariadb, database)
+    miss_days(mariadb, database, -3)
+
+    with mariadb.session(database) as reader:
+        reader.cursor().execute('SELECT COUNT(*) FROM outbox_archive')
+        nginx = start_outbox(archive='on')
+        wait_leased(nginx)
+
+        expected = fill(mariadb, database, 100)
+        began = time.monotonic()
+        wait_empty(mariadb, database, 20)
+        assert time.monotonic() - began < 1.5
+
+        assert not set(days(mariadb, *range(8))) & set(partitions(mariadb,
+                                                                  database))
+        assert relay(nginx)['errors'] == 0
+        reader.rollback()
+
+    # in an hour's rhythm, but a new helper looks at once
+    nginx.reload()
+    wait_for(lambda: set(days(mariadb, *range(8)))
+             <= set(partitions(mariadb, database)), 20, 'the days ahead')
+    judge(kafka.messages(topic), expected, 0, 8)
+
+
+def test_an_older_schema(start_outbox, mariadb, database):
+    """The procedure that did all at once says nothing, and is asked once."""
+
+    mariadb.run_script(servers.ROOT / 'sql' / 'V002__outbox_archive.sql',
+                       database)
+    mariadb.query('DELETE FROM payment_schema_version WHERE version > 4',
+                  database)
+
+    for host in ('localhost', '127.0.0.1'):
+        mariadb.query(f'GRANT EXECUTE ON PROCEDURE {database}.'
+                      'outbox_archive_upkeep TO'
+                      f" '{servers.USER}'@'{host}'")
+
+    last = partitions(mariadb, database)[-2]
+    mariadb.query(f'ALTER TABLE outbox_archive DROP PARTITION {last}',
+                  database)
+
+    nginx = start_outbox(archive='on')
+    wait_for(lambda: last in partitions(mariadb, database), 20,
+             'the day that was dropped')
+    fill(mariadb, database, 100)
+    wait_empty(mariadb, database)
+    assert archived(mariadb, database) == 100
+    assert relay(nginx)['errors'] == 0

@@ -141,6 +141,43 @@ test_ready_is_sorted(void **state)
 }
 
 
+/* memory comes as it is needed, a slab at a time, and never more than so many
+ * events */
+
+static void
+test_it_grows(void **state)
+{
+    uint64_t             id;
+    const size_t         capacity = 2 * PAYMENT_INFLIGHT_SLAB + 10;
+    payment_inflight_t   t;
+
+    (void) state;
+
+    assert_int_equal(payment_inflight_create(&t, capacity, free), 0);
+    assert_int_equal(t.nslabs, 0);
+
+    for (id = 1; id <= capacity; id++) {
+        assert_int_equal(payment_inflight_room(&t), capacity - id + 1);
+        assert_non_null(payment_inflight_add(&t, id, PAYMENT_EVENT_WANTED));
+        assert_int_equal(t.nslabs, (id - 1) / PAYMENT_INFLIGHT_SLAB + 1);
+    }
+
+    assert_int_equal(payment_inflight_room(&t), 0);
+    assert_null(payment_inflight_add(&t, id, PAYMENT_EVENT_WANTED));
+    assert_int_equal(payment_inflight_lowest(&t), 1);
+
+    for (id = 1; id <= capacity; id++) {
+        payment_inflight_remove(payment_inflight_find(&t, id));
+    }
+
+    assert_int_equal(payment_inflight_room(&t), capacity);
+    assert_true(payment_inflight_lowest(&t) == UINT64_MAX);
+    assert_int_equal(t.nslabs, 3);
+
+    payment_inflight_destroy(&t);
+}
+
+
 /* what was sent stays known, and nobody waits behind it any more */
 
 static void
@@ -456,6 +493,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_one_of_a_payment),
         cmocka_unit_test(test_ready_is_sorted),
+        cmocka_unit_test(test_it_grows),
         cmocka_unit_test(test_forget_unsent),
         cmocka_unit_test(test_random_traces),
         cmocka_unit_test(test_ranges),

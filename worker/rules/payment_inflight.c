@@ -9,6 +9,7 @@
 #include "payment_inflight.h"
 
 
+static int payment_inflight_grow(payment_inflight_t *t);
 static void payment_inflight_append(payment_event_list_t *list,
     payment_event_t *e);
 static void payment_inflight_unlink(payment_event_list_t *list,
@@ -28,8 +29,6 @@ int
 payment_inflight_create(payment_inflight_t *t, size_t capacity,
     void (*free_data)(void *data))
 {
-    size_t  i;
-
     assert(capacity > 0);
 
     memset(t, 0, sizeof(payment_inflight_t));
@@ -43,16 +42,45 @@ payment_inflight_create(payment_inflight_t *t, size_t capacity,
 
     t->ids = calloc(t->buckets, sizeof(payment_event_t *));
     t->payments = calloc(t->buckets, sizeof(payment_event_t *));
-    t->events = calloc(capacity, sizeof(payment_event_t));
+    t->slabs = calloc(capacity / PAYMENT_INFLIGHT_SLAB + 1,
+                      sizeof(payment_event_t *));
 
-    if (t->ids == NULL || t->payments == NULL || t->events == NULL) {
+    if (t->ids == NULL || t->payments == NULL || t->slabs == NULL) {
         payment_inflight_destroy(t);
         return -1;
     }
 
-    for (i = 0; i < capacity; i++) {
-        t->events[i].table = t;
-        payment_inflight_append(&t->lists[PAYMENT_EVENT_FREE], &t->events[i]);
+    return 0;
+}
+
+
+/* No event is free: makes some more, if there may be more.  0, or -1. */
+
+static int
+payment_inflight_grow(payment_inflight_t *t)
+{
+    size_t            i, n, made;
+    payment_event_t  *slab;
+
+    made = t->nslabs * PAYMENT_INFLIGHT_SLAB;
+
+    if (made >= t->capacity) {
+        return -1;
+    }
+
+    n = t->capacity - made;
+    n = (n < PAYMENT_INFLIGHT_SLAB) ? n : PAYMENT_INFLIGHT_SLAB;
+
+    slab = calloc(n, sizeof(payment_event_t));
+    if (slab == NULL) {
+        return -1;
+    }
+
+    t->slabs[t->nslabs++] = slab;
+
+    for (i = 0; i < n; i++) {
+        slab[i].table = t;
+        payment_inflight_append(&t->lists[PAYMENT_EVENT_FREE], &slab[i]);
     }
 
     return 0;
@@ -62,17 +90,17 @@ payment_inflight_create(payment_inflight_t *t, size_t capacity,
 void
 payment_inflight_destroy(payment_inflight_t *t)
 {
-    if (t->events) {
-        payment_inflight_forget(t);
+    payment_inflight_forget(t);
+
+    while (t->nslabs) {
+        free(t->slabs[--t->nslabs]);
     }
 
     free(t->ids);
     free(t->payments);
-    free(t->events);
+    free(t->slabs);
 
-    t->ids = NULL;
-    t->payments = NULL;
-    t->events = NULL;
+    memset(t, 0, sizeof(payment_inflight_t));
 }
 
 
@@ -118,11 +146,11 @@ payment_inflight_add(payment_inflight_t *t, uint64_t id,
 
     assert(payment_inflight_find(t, id) == NULL);
 
-    e = t->lists[PAYMENT_EVENT_FREE].first;
-
-    if (e == NULL) {
+    if (t->lists[PAYMENT_EVENT_FREE].n == 0 && payment_inflight_grow(t) != 0) {
         return NULL;
     }
+
+    e = t->lists[PAYMENT_EVENT_FREE].first;
 
     payment_inflight_unlink(&t->lists[PAYMENT_EVENT_FREE], e);
 

@@ -6,8 +6,9 @@
  *
  * Owner: the helper process; one thread.
  * Limits: as many events as payment_inflight_create() was told, about 150
- * bytes each, allocated there and nowhere else.  Every call but the drops and
- * an insertion far from the front takes constant time.
+ * bytes each, allocated PAYMENT_INFLIGHT_SLAB at a time when there first are
+ * so many; and kept.  Every call but the drops and an insertion far from the
+ * front takes constant time.
  *
  * Order: at most one event of a payment is on its way.  An event that is
  * handed out, tried again or given up occupies its payment; later events of
@@ -40,6 +41,8 @@ typedef enum {
 } payment_event_state_e;
 
 #define PAYMENT_EVENT_STATES    12
+
+#define PAYMENT_INFLIGHT_SLAB   512         /* events */
 
 
 typedef struct payment_event_s     payment_event_t;
@@ -98,7 +101,8 @@ struct payment_inflight_s {
     size_t                   buckets;       /* a power of 2 */
     payment_event_t        **ids;
     payment_event_t        **payments;
-    payment_event_t         *events;
+    payment_event_t        **slabs;         /* as many as there are so far */
+    size_t                   nslabs;
 };
 
 
@@ -115,7 +119,8 @@ payment_event_t *payment_inflight_find(payment_inflight_t *t, uint64_t id);
 
 uint64_t payment_inflight_lowest(const payment_inflight_t *t);
 
-/* An unknown id becomes known.  NULL: full.  Sorted in when READY. */
+/* An unknown id becomes known.  NULL: full, or out of memory.  Sorted in when
+ * READY. */
 
 payment_event_t *payment_inflight_add(payment_inflight_t *t, uint64_t id,
     payment_event_state_e state);
@@ -174,7 +179,12 @@ payment_inflight_first(const payment_inflight_t *t, payment_event_state_e state)
 static inline size_t
 payment_inflight_room(const payment_inflight_t *t)
 {
-    return t->lists[PAYMENT_EVENT_FREE].n;
+    size_t  made;
+
+    made = t->nslabs * PAYMENT_INFLIGHT_SLAB;
+    made = (made < t->capacity) ? made : t->capacity;
+
+    return t->capacity - made + t->lists[PAYMENT_EVENT_FREE].n;
 }
 
 

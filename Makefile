@@ -5,7 +5,7 @@
 
 .PHONY: help build static asan install deb install-deps run run-two-nodes stop \
         clean test tidy test-unit test-fuzz test-nginx test-asan test-api \
-        test-fault test-upgrade test-matrix test-deb bench \
+        test-fault test-fault-binlog test-upgrade test-matrix test-deb bench \
         bench-pair bench-k6 bench-k6-flow
 
 # a k6 run: its length, its requests or flows a second
@@ -87,6 +87,9 @@ test-api:               ## models and examples; PYTEST="t/api -k name" for some
 
 test-fault:             ## faults on purpose; PYTEST="t/fault -k name" for some
 	@tools/test.sh fault
+
+test-fault-binlog:      ## the same, with servers that write a binary log
+	@PAYMENT_TEST_MARIADB='log-bin=db-bin;sync-binlog=1' tools/test.sh fault
 
 test-upgrade:           ## old and new beside each other, under k6 (needs git)
 	@tools/fetch.sh k6

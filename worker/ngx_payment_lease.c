@@ -25,9 +25,17 @@
 /* takes the grace in milliseconds, this node's uuid, and its predecessors' */
 
 #define NGX_PAYMENT_LEASE_FREE                                                \
-    "name = '" NGX_PAYMENT_LEASE_NAME "' AND (lock_until <= "                 \
-    "UTC_TIMESTAMP(3) - INTERVAL %uL000 MICROSECOND "                         \
-    "OR owner_uuid IN ('%s'%s))"
+    "lock_until <= UTC_TIMESTAMP(3) - INTERVAL %uL000 MICROSECOND "           \
+    "OR owner_uuid IN ('%s'%s)"
+
+
+/* AHEAD of payment_lease_rules.h; takes at_most in milliseconds */
+
+#define NGX_PAYMENT_LEASE_AHEAD                                               \
+    "lock_until > UTC_TIMESTAMP(3) + INTERVAL %uL000 MICROSECOND "            \
+    "+ INTERVAL 61 SECOND"
+
+#define NGX_PAYMENT_LEASE_AHEAD_SIZE  128
 
 
 static ngx_uint_t ngx_payment_lease_drained(ngx_payment_outbox_shard_t *sh);
@@ -38,6 +46,10 @@ static void ngx_payment_lease_release(ngx_payment_lease_t *l);
 static void ngx_payment_lease_beat(ngx_payment_lease_t *l);
 static void ngx_payment_lease_leave(ngx_payment_lease_t *l);
 static void ngx_payment_lease_insert(ngx_payment_lease_t *l);
+static ngx_uint_t ngx_payment_lease_found_free(ngx_payment_lease_t *l,
+    uint64_t now_ms);
+static ngx_uint_t ngx_payment_lease_forsaken(ngx_payment_lease_t *l,
+    uint64_t now_ms);
 static void ngx_payment_lease_answer(ngx_payment_lease_t *l, uint64_t now_ms);
 static void ngx_payment_lease_acquired(ngx_payment_lease_t *l,
     uint64_t now_ms);
@@ -168,29 +180,44 @@ ngx_payment_lease_look(ngx_payment_lease_t *l)
     l->look = NGX_PAYMENT_LEASE_LOOKING;
 
     l->answer = ngx_payment_fence_add(l->fence,
-            "SELECT COUNT(*) FROM outbox_lease "
-            "WHERE " NGX_PAYMENT_LEASE_FREE,
-            l->sh->lease.grace_ms, node->rules.uuid, node->predecessors);
+            "SELECT " NGX_PAYMENT_LEASE_FREE ", " NGX_PAYMENT_LEASE_AHEAD
+            " FROM outbox_lease WHERE name = '" NGX_PAYMENT_LEASE_NAME "'",
+            l->sh->lease.grace_ms, node->rules.uuid, node->predecessors,
+            node->rules.conf.at_most_ms);
 }
 
 
 static void
 ngx_payment_lease_acquire(ngx_payment_lease_t *l)
 {
+    u_char               ahead[NGX_PAYMENT_LEASE_AHEAD_SIZE];
     uint64_t             at_most;
     ngx_payment_node_t  *node;
 
     node = l->sh->node;
     at_most = node->rules.conf.at_most_ms;
+    ahead[0] = '\0';
+
+    if (ngx_payment_lease_forsaken(l, ngx_payment_clock_ms())) {
+        ngx_log_error(NGX_LOG_WARN, l->sh->log, 0,
+                      "payment outbox: shard \"%V\": nobody extends the lease, "
+                      "which ends too late: the database's clock was set back, "
+                      "and the lease is taken", &l->sh->shard->name);
+
+        (void) ngx_snprintf(ahead, sizeof(ahead),
+                            " OR " NGX_PAYMENT_LEASE_AHEAD "%Z", at_most);
+    }
 
     l->change = ngx_payment_fence_add(l->fence,
             "UPDATE outbox_lease SET epoch = LAST_INSERT_ID(epoch + 1), "
             "owner_uuid = '%s', locked_by = '%s', "
             "locked_at = UTC_TIMESTAMP(3), lock_until = "
             NGX_PAYMENT_LEASE_PROLONGED
-            "WHERE " NGX_PAYMENT_LEASE_FREE,
+            "WHERE name = '" NGX_PAYMENT_LEASE_NAME "' "
+            "AND (" NGX_PAYMENT_LEASE_FREE "%s)",
             node->rules.uuid, node->host, at_most, at_most,
-            l->sh->lease.grace_ms, node->rules.uuid, node->predecessors);
+            l->sh->lease.grace_ms, node->rules.uuid, node->predecessors,
+            ahead);
 
     l->answer = ngx_payment_fence_add(l->fence, "SELECT LAST_INSERT_ID()");
 }
@@ -312,7 +339,7 @@ ngx_payment_lease_done(void *part, ngx_uint_t lost)
                                       ngx_payment_lease_phases[l->action])
         == NGX_OK)
     {
-        if (looked && ngx_payment_lease_value(l->answer) == 1) {
+        if (looked && ngx_payment_lease_found_free(l, now)) {
             /* the fence comes back to the lease at once */
             l->look = NGX_PAYMENT_LEASE_LOOK_FREE;
 
@@ -324,12 +351,44 @@ ngx_payment_lease_done(void *part, ngx_uint_t lost)
         }
 
     } else {
+        l->ahead_since_ms = 0;
         payment_lease_on_error(&sh->lease, now);
     }
 
     if (ours && sh->lease.state == PAYMENT_LEASE_FREE) {
         sh->handlers->unleased(sh->data);
     }
+}
+
+
+/* What a look found: can the lease be taken? */
+
+static ngx_uint_t
+ngx_payment_lease_found_free(ngx_payment_lease_t *l, uint64_t now_ms)
+{
+    MYSQL_ROW  row;
+
+    row = mysql_fetch_row(l->answer->result);
+
+    if (row == NULL || row[1][0] == '0') {
+        l->ahead_since_ms = 0;
+
+    } else if (l->ahead_since_ms == 0) {
+        l->ahead_since_ms = now_ms;
+    }
+
+    return row && (row[0][0] == '1' || ngx_payment_lease_forsaken(l, now_ms));
+}
+
+
+/* The database's clock was set back, and nobody has extended the lease since:
+ * its holder would have, and then it would end sooner. */
+
+static ngx_uint_t
+ngx_payment_lease_forsaken(ngx_payment_lease_t *l, uint64_t now_ms)
+{
+    return l->ahead_since_ms
+           && now_ms - l->ahead_since_ms >= l->sh->node->rules.conf.at_most_ms;
 }
 
 
@@ -395,6 +454,7 @@ ngx_payment_lease_acquired(ngx_payment_lease_t *l, uint64_t now_ms)
 
     sh = l->sh;
     epoch = ngx_payment_lease_value(l->answer);
+    l->ahead_since_ms = 0;
 
     payment_lease_on_acquired(&sh->lease, now_ms, epoch);
 

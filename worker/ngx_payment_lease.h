@@ -39,6 +39,8 @@ typedef struct {
     ngx_payment_db_stmt_t       *dead;        /* how many dead letters */
     ngx_event_t                  timer;       /* the next step is due */
     uint64_t                     drain_until_ms;  /* it is given back then */
+    uint64_t                     ahead_since_ms;  /* another's lease ends too
+                                                     late; 0: it does not */
 } ngx_payment_lease_t;
 
 

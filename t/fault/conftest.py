@@ -92,14 +92,13 @@ def _second_mariadb(template):
 
 @pytest.fixture
 def start_mariadb(template):
-    """start_mariadb(options, faulty_disk): a server of the test's own, with
-    these lines in its configuration."""
+    """start_mariadb(options, faulty_disk, stepped_clock): a server of the
+    test's own, with these lines in its configuration."""
 
     started = []
 
-    def start(options='', faulty_disk=False):
-        server = servers.MariaDB(f'db-own-{len(started) + 1}', options,
-                                 faulty_disk)
+    def start(options='', **rigs):
+        server = servers.MariaDB(f'db-own-{len(started) + 1}', options, **rigs)
         server.stop()                # of a session that was killed
         started.append(server)
         server.first_start(template)

@@ -33,6 +33,9 @@ NGINX = os.environ.get('TEST_NGINX_BINARY') or shutil.which(
 MODULES = os.environ.get('TEST_NGINX_LOAD_MODULES',
                          str(ROOT / 'build' / 'ngx_http_payment_module.so'))
 
+# lines of every MariaDB's configuration; "log-bin;sync-binlog=1"
+OPTIONS = os.environ.get('PAYMENT_TEST_MARIADB', '').replace(';', '\n')
+
 USER = 'payment'
 PASSWORD = 'pay-ment-secret'
 
@@ -127,29 +130,49 @@ class Disk:
         return len(records)
 
 
+class Clock:
+    """What stepped_clock.c makes of a MariaDB's time of day."""
+
+    def __init__(self, data):
+        self.file = data.parent / 'clock'
+        self.environment = dict(STEPPED_CLOCK=str(self.file),
+                                MARIADB_PRELOAD=preload('stepped_clock'))
+        self.file.write_bytes(struct.pack('q', 0))
+
+    def set(self, seconds):
+        """From now on it is so many seconds ahead of the true time."""
+
+        with open(self.file, 'r+b') as file:
+            file.write(struct.pack('q', seconds))
+
+
 class MariaDB:
     """A private server, with as many databases as tests want. With a faulty
-    disk it has a Disk, and can have its power cut."""
+    disk it has a Disk, and can have its power cut; with a stepped clock it has
+    a Clock."""
 
-    def __init__(self, name, options='', faulty_disk=False):
+    def __init__(self, name, options='', faulty_disk=False,
+                 stepped_clock=False):
         self.dir = WORK / name
         self.socket = self.dir / 'mariadb.sock'
         self.port = free_port()
         self.options = options
         self.faulty_disk = faulty_disk
+        self.stepped_clock = stepped_clock
         self.disk = None
+        self.clock = None
         self.count = 0
 
     def _tool(self, verb, *arguments, options=None):
         environment = dict(os.environ, MARIADB_BUFFER_POOL='64M',
                            MARIADB_LOG_SIZE='64M')
 
-        if self.disk:
-            environment.update(self.disk.environment)
+        for rig in filter(None, (self.disk, self.clock)):
+            environment.update(rig.environment)
 
         environment['MARIADB_OPTIONS'] = '\n'.join(
-            filter(None, (self.disk and self.disk.OPTIONS, self.options,
-                          options))).replace('\n', '\\n')
+            filter(None, (OPTIONS, self.disk and self.disk.OPTIONS,
+                          self.options, options))).replace('\n', '\\n')
 
         subprocess.run([ROOT / 'tools' / 'server.sh', 'mariadb', verb,
                         self.dir, *arguments], env=environment, check=True,
@@ -192,6 +215,9 @@ class MariaDB:
 
         if self.faulty_disk:
             self.disk = Disk(self.dir / 'mariadb')
+
+        if self.stepped_clock:
+            self.clock = Clock(self.dir / 'mariadb')
 
         self.start()
 

@@ -58,6 +58,14 @@
  * it leaves a minute, which innodb_lock_wait_timeout of this session must be
  * well below.
  *
+ * AHEAD is lock_until > NOW + at_most + 61 s, which no statement writes: the
+ * clock was set back since by more than that, and the lease's holder, if it
+ * lives, puts it right with its next EXTEND.  A node that has found it so for
+ * at_most by its own clock, without a break, may ACQUIRE with "OR AHEAD": the
+ * holder's own deadline has passed by then.  So a holder that dies while the
+ * clock is set back is waited for until at_most and a minute have passed, and
+ * no longer.
+ *
  * INSERT is for a row that somebody deleted.  The old holder may not know yet,
  * so the new row is nobody's for a full at_most, and its epoch is above all
  * earlier ones, since a lease changes hands less than once a millisecond.  The

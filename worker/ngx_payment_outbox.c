@@ -623,6 +623,9 @@ ngx_payment_outbox_exit(void)
     }
 
     ngx_payment_outbox_end(ngx_payment_outbox);
+
+    /* a thread may still be connecting */
+    ngx_payment_db_exit_process(ngx_payment_outbox->cycle);
 }
 
 

@@ -1,10 +1,12 @@
 """A proxy before the one broker of a Kafka, which clients cannot get around:
 the broker's address in what it tells of the cluster is replaced by the
-proxy's."""
+proxy's. It can also lie about the next batch that the broker took."""
 
 import socket
 import struct
 import threading
+
+PRODUCE = 0             # the API's key
 
 
 class KafkaProxy:
@@ -22,6 +24,7 @@ class KafkaProxy:
         self.links = []
         self.accepted = 0
         self.held = threading.Event()       # set: nothing is answered
+        self.error = 0                      # what the next batch is told
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -39,20 +42,72 @@ class KafkaProxy:
             with self.lock:
                 self.accepted += 1
                 self.links.append((client, server))
-            for ends in (client, server), (server, client):
-                threading.Thread(target=self._pump, args=ends,
+            batches = set()                 # of which no answer came yet
+            for pump, *ends in ((self._up, client, server),
+                                (self._down, server, client)):
+                threading.Thread(target=self._pump,
+                                 args=(pump, batches, *ends),
                                  daemon=True).start()
 
-    def _pump(self, source, sink):
-        down = source.getpeername() == self.target
+    @staticmethod
+    def _frames(source):
+        """What is sent, each with the 4 bytes of its length."""
+
+        buffered = b''
+
+        while data := source.recv(65536):
+            buffered += data
+
+            while len(buffered) >= 4:
+                end = 4 + struct.unpack_from('>i', buffered)[0]
+                if len(buffered) < end:
+                    break
+                yield buffered[:end]
+                buffered = buffered[end:]
+
+    def _up(self, frame, batches):
+        key, version, number = struct.unpack_from('>hhi', frame, 4)
+
+        if key == PRODUCE:
+            assert version < 9, 'the answer would have another form'
+            batches.add(number)
+
+        return frame
+
+    def _down(self, frame, batches):
         gate = threading.Event()
+
+        while self.held.is_set():
+            gate.wait(0.01)
+
+        number, = struct.unpack_from('>i', frame, 4)
+
+        if number in batches:
+            batches.remove(number)
+
+            with self.lock:
+                error, self.error = self.error, 0
+
+            if error:
+                return self._lie(frame, error)
+
+        return frame.replace(self.told, self.tell)
+
+    @staticmethod
+    def _lie(frame, error):
+        """The answer to a batch, in which the first partition has an error."""
+
+        # number of topics, name, number of partitions, partition, error
+        name, = struct.unpack_from('>h', frame, 12)
+        answer = bytearray(frame)
+        struct.pack_into('>h', answer, 14 + name + 8, error)
+
+        return bytes(answer)
+
+    def _pump(self, pump, batches, source, sink):
         try:
-            while data := source.recv(65536):
-                if down:
-                    while self.held.is_set():
-                        gate.wait(0.01)
-                    data = data.replace(self.told, self.tell)
-                sink.sendall(data)
+            for frame in self._frames(source):
+                sink.sendall(pump(frame, batches))
         except OSError:
             pass
         for end in source, sink:

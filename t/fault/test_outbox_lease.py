@@ -13,7 +13,9 @@ from outbox import (Writer, _kafka, committed, fill, free_lease,  # noqa: F401
                     helper, helpers, judge, kafka, lease, outbox, pending,
                     relay, settings, start_outbox, topic, wait_empty,
                     wait_leased)
+from conftest import LONG
 from servers import wait_for
+from test_outbox_helper import kill_helper
 
 IN_FLIGHT = 15000
 SHORT = dict(lock_at_most_for='3s')
@@ -112,6 +114,32 @@ def test_node_killed(two_nodes, mariadb, database, kafka, topic):
     epochs_in_order(messages, IN_FLIGHT)
     first.process.wait(5)
     first.process = None
+
+
+@pytest.mark.timeout(3600)
+def test_holders_killed_in_turn(two_nodes, mariadb, database, kafka, topic):
+    """kill -9 of the holder's helper, again and again: whoever comes first
+    goes on, the next helper of that node or the other one."""
+
+    nodes = two_nodes(**SHORT)
+    kills = 100 if LONG else 5
+
+    with Writer(mariadb, database, threads=2, batch=10) as writer:
+        for _ in range(kills):
+            writer.wait(200)
+            node = wait_for(lambda: holders(*nodes), 20, 'a holder')[0]
+            epoch = lease(mariadb, database)['epoch']
+            kill_helper(node)
+            wait_for(lambda: lease(mariadb, database)['epoch'] > epoch, 20,
+                     'the next holder')
+
+        writer.wait(200)
+
+    wait_empty(mariadb, database, 60)
+    messages = kafka.messages(topic)
+    repeats = judge(messages, writer.expected, IN_FLIGHT * kills, 8)
+    epochs_in_order(messages, IN_FLIGHT * kills)
+    print(f'{kills} kills, {len(writer.expected)} events, {repeats} repeats')
 
 
 @pytest.mark.timeout(200)
@@ -352,8 +380,8 @@ def test_a_standby_locks_nothing(two_nodes, mariadb, database, general_log):
     """Who waits for the lease looks at it, and takes it when it is free."""
 
     first, second = two_nodes()
-    wait_for(lambda: said(mariadb, database, 'COUNT(*) FROM outbox_lease WHERE'
-                          ' name = %payment-outbox% AND (lock_until') >= 10,
+    wait_for(lambda: said(mariadb, database, 'SELECT lock_until <= %'
+                          ' FROM outbox_lease WHERE name') >= 10,
              20, 'a node that waits')
     assert said(mariadb, database, 'LAST_INSERT_ID(epoch + 1)') <= 2
     assert holders(first, second) == [first]

@@ -570,7 +570,9 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 
     err = rd_kafka_event_error(event);
 
-    if (err == RD_KAFKA_RESP_ERR__FATAL) {
+    /* an event has the broker's error, where a callback would be told _FATAL */
+
+    if (rd_kafka_event_error_is_fatal(event)) {
         err = rd_kafka_fatal_error(p->rk, errstr, sizeof(errstr));
 
         ngx_log_error(NGX_LOG_ERR, p->log, 0,

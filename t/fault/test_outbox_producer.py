@@ -53,6 +53,7 @@ def test_fatal_error(behind_proxy, mariadb, database, kafka, topic):
     no more. A new producer publishes what was in flight again."""
 
     nginx, proxy = behind_proxy()
+    nginx.expect('librdkafka: FATAL')
     expected = fill(mariadb, database, 100)
     wait_empty(mariadb, database)
     producers = outbox(nginx)['producers']

@@ -54,12 +54,14 @@ die() {
 
 connect() {
     coproc CLIENT {
+        # not before we have what is to be had of a coprocess that lives
+        read -r
         exec mariadb "${options[@]}" --batch --skip-column-names --unbuffered \
             --skip-force --skip-reconnect --skip-safe-updates \
             --default-character-set=utf8mb4 "$database" 2>&1
     }
 
-    # bash forgets its own two when the client ends
+    # bash forgets its own two, and the number, when the client ends
     exec {from}<&"${CLIENT[0]}" {to}>&"${CLIENT[1]}"
     eval "exec ${CLIENT[0]}<&- ${CLIENT[1]}>&-"
     client=$CLIENT_PID
@@ -67,6 +69,7 @@ connect() {
 
     trap '' PIPE
     trap disconnect EXIT
+    echo >&"$to"
 
     ask "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'"
     ask "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci"

@@ -72,6 +72,7 @@ sub config_test {
     $text =~ s{/etc/nginx/payment}{$dir/etc}g;
     $text =~ s{/var/log/nginx}{$dir/logs}g;
     $text =~ s{/var/lib/nginx}{$dir}g;
+    $text =~ s{/run/nginx-payment}{$dir}g;
     $text =~ s{^pid\s+\S+;}{pid  $dir/nginx.pid;}m;
 
     # who is not root may not change user, nor take a low port

@@ -15,6 +15,8 @@ import threading
 
 import pytest
 
+from freeport import free_port
+
 from .client import Connection, request
 from .service import NOBODY, ROOT, Nginx
 
@@ -84,9 +86,13 @@ def etc(tmp_path_factory, database):
     return Etc(tmp_path_factory.mktemp('etc'))
 
 
-def started(name, database, etc, certificate=None, before=8084):
+def started(name, database, etc, certificate=None, replace=None):
     with open(os.path.join(EXAMPLES, name), encoding='utf-8') as file:
-        text = file.read().replace('127.0.0.1:8084', f'127.0.0.1:{before}')
+        text = file.read()
+
+    for there, here in (replace or {}).items():
+        assert there in text
+        text = text.replace(there, here)
 
     return Nginx(name.removesuffix('.conf'), text,
                  tls=etc.context(certificate), database=database,
@@ -130,6 +136,72 @@ def test_each_file_has_a_test():
               if name.startswith('test_')}
 
     assert names and names <= tested
+
+
+# --- operators.conf
+
+def ask(path, socket_or_port, action=None, host='node'):
+    """The status and the body of one exchange with an operator's server."""
+
+    if isinstance(socket_or_port, int):
+        where = ['--url', f'http://127.0.0.1:{socket_or_port}{path}']
+    else:
+        where = ['--unix-socket', socket_or_port, '--url',
+                 f'http://node{path}']
+
+    body = [] if action is None else [
+        '-H', 'Content-Type: application/json', '-d',
+        json.dumps({'action': action})]
+    said = subprocess.run(
+        ['curl', '-sS', '--max-time', '20', '-H', f'Host: {host}', '-w',
+         '\n%{http_code}', *where, *body],
+        check=True, stdout=subprocess.PIPE, text=True).stdout
+    text, _, status = said.rpartition('\n')
+
+    return int(status), text
+
+
+def test_operators(database, etc, tmp_path):
+    """Whoever may look gets 403 for a change, from anywhere and in any Host;
+    the socket is for whom its directory lets in."""
+
+    port = free_port()
+    directory = tmp_path / 'admin'
+    directory.mkdir(mode=0o750)
+    nginx = started('operators.conf', database, etc, replace={
+        '127.0.0.1:8081': f'127.0.0.1:{port}',
+        '127.0.0.1:9092': f"127.0.0.1:{os.environ['PAYMENT_TEST_KAFKA_PORT']}",
+        '/run/nginx-payment': str(directory),
+        '/var/log/nginx': str(tmp_path)})
+    admin = str(directory / 'admin.sock')
+
+    def paused():
+        return json.loads(ask('/outbox', port)[1])['outbox']['paused']
+
+    try:
+        assert call(nginx, authorize(merchantId='M-1')).status == 200
+
+        for path in '/status', '/metrics', '/outbox':
+            assert ask(path, port)[0] == 200
+
+        for host in 'node', '127.0.0.1', 'evil.example':
+            assert ask('/outbox', port, 'pause', host)[0] == 403
+
+        assert not paused()
+        assert ask('/outbox', admin)[0] == 200
+
+        for action, after in ('pause', True), ('resume', False):
+            assert ask('/outbox', admin, action)[0] == 200
+            assert paused() == after
+
+        # nginx's own mode of the socket keeps nobody out
+        assert os.stat(admin).st_mode & 0o777 == 0o666
+        assert '"POST /outbox HTTP/1.1" 200' in (
+            tmp_path / 'payment-operators.log').read_text()
+    finally:
+        nginx.close()
+
+    assert not os.path.exists(admin), 'nothing stands in the next start\'s way'
 
 
 # --- mutual-tls.conf
@@ -345,7 +417,8 @@ def test_moving_over(database, etc):
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Before)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     nginx = started('moving-over.conf', database, etc,
-                    before=server.server_address[1])
+                    replace={'127.0.0.1:8084': '127.0.0.1:%d'
+                             % server.server_address[1]})
 
     try:
         members = authorize(merchantId='M-moving')

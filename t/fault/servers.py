@@ -717,6 +717,7 @@ http {{
         sick = self.sick_lines()
         assert not sick, '\n'.join(sick[:20])
         assert PASSWORD not in self.errors(), 'the password is in the log'
+        assert 'idempotencyKey' not in self.errors(), 'a body is in the log'
 
     def expect(self, *texts):
         """What this test makes nginx log is no sickness."""

@@ -5,8 +5,8 @@
 
 .PHONY: help build static asan install deb install-deps run run-two-nodes stop \
         clean test tidy test-unit test-fuzz test-nginx test-asan test-api \
-        test-fault test-fault-binlog test-upgrade test-matrix test-deb bench \
-        bench-pair bench-k6 bench-k6-flow
+        test-fault test-fault-binlog test-upgrade test-matrix test-deploy \
+        test-deb bench bench-pair bench-k6 bench-k6-flow
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
@@ -97,6 +97,10 @@ test-upgrade:           ## old and new beside each other, under k6 (needs git)
 
 test-matrix:            ## the t/*.t files on other Debian releases (an hour)
 	@tools/matrix.sh $(SUITES)
+
+test-deploy:            ## deploy/: Dockerfile, compose.yaml and Helm chart
+	@tools/fetch.sh helm deploy
+	@build/deploy/bin/python -m pytest -q -p no:cacheprovider t/deploy
 
 test-deb:               ## the package in a bare system: install, use, purge
 	@tools/deb.sh test

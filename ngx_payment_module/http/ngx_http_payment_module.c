@@ -419,6 +419,20 @@ static ngx_command_t  ngx_http_payment_commands[] = {
       0,
       ngx_http_payment_openapi_handler },
 
+    { ngx_string("payment_asyncapi"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_payment_handler,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      ngx_http_payment_openapi_asyncapi_handler },
+
+    { ngx_string("payment_event_schema"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_payment_handler,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      ngx_http_payment_openapi_schema_handler },
+
     { ngx_string("payment_outbox_admin"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
       ngx_http_payment_handler,

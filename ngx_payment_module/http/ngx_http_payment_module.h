@@ -141,8 +141,11 @@ ngx_int_t ngx_http_payment_health_ready_handler(ngx_http_request_t *r);
 /* ngx_http_payment_admin.c: payment_outbox_admin */
 ngx_int_t ngx_http_payment_admin_handler(ngx_http_request_t *r);
 
-/* ngx_http_payment_openapi.c: payment_openapi */
+/* ngx_http_payment_openapi.c: payment_openapi, payment_asyncapi, and
+ * payment_event_schema */
 ngx_int_t ngx_http_payment_openapi_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_payment_openapi_asyncapi_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_payment_openapi_schema_handler(ngx_http_request_t *r);
 
 /* ngx_http_payment_check.c: PAYMENT_CHECK=connect nginx -t */
 ngx_int_t ngx_http_payment_check(ngx_cycle_t *cycle);

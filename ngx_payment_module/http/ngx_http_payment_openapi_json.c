@@ -1,6 +1,7 @@
 /*
- * The API's description, as payment_openapi serves it: openapi.json without its
- * white space.  Made by tools/openapi-to-c; change openapi.json instead.
+ * The API's description, as payment_openapi serves it:
+ * openapi.json without its white space.
+ * Made by tools/documents-to-c; change openapi.json instead.
  */
 
 #include <stddef.h>

@@ -23,11 +23,18 @@ import urllib.request
 import uuid
 
 import confluent_kafka
+import jsonschema_rs
 import pytest
 
 import servers
 from freeport import free_port
 from servers import ROOT, WORK, wait_for
+
+# what consumers are promised of a message
+CONTRACT = json.loads((ROOT / 'ngx_payment_module/http/asyncapi.json')
+                      .read_text())['components']['messages']['paymentEvent']
+HEADERS_SCHEMA = jsonschema_rs.Draft7Validator(CONTRACT['headers'])
+EVENT_SCHEMA = jsonschema_rs.Draft7Validator(CONTRACT['payload']['schema'])
 
 COLUMNS = ('aggregatetype, aggregateid, type, merchant_id, version,'
            ' created_at, traceparent, payload')
@@ -156,10 +163,24 @@ class Kafka:
                 for message in consumer.consume(10000, 1):
                     assert message.error() is None, message.error()
                     found.append(Message(message))
+                    keeps_contract(found[-1])
 
             return found
         finally:
             consumer.close()
+
+
+def keeps_contract(message):
+    """Its headers are those of the AsyncAPI description, and its payload is an
+    event of the schema, but where a test wrote the row by itself."""
+
+    HEADERS_SCHEMA.validate(message.headers)
+
+    if message.value.startswith(b'{"eventType":'):
+        event = json.loads(message.value)
+        EVENT_SCHEMA.validate(event)
+        assert message.id == f'{event["paymentId"]}:{event["version"]}'
+        assert message.key == event['merchantId']
 
 
 class Message:

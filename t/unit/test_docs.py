@@ -139,6 +139,8 @@ DEFAULTS_IN_WORDS = {
     "payment_problem": "",
     "payment_problem_base": "`about:blank` alone",
     "payment_openapi": "",
+    "payment_asyncapi": "",
+    "payment_event_schema": "",
     "payment_outbox_admin": "",
 }
 

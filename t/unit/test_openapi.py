@@ -49,7 +49,7 @@ def operations():
 
 
 def test_compiled_copy_is_current():
-    tool = ROOT / "tools" / "openapi-to-c"
+    tool = ROOT / "tools" / "documents-to-c"
     subprocess.run([tool, "--check"], check=True)
 
 

@@ -23,9 +23,10 @@ def test_it_is_a_version():
     assert NUMBER.fullmatch(VERSION)
 
 
-def test_openapi():
-    document = json.loads((MODULE / "http/openapi.json").read_text())
-    assert document["info"]["version"] == VERSION
+def test_descriptions():
+    for name in ("openapi.json", "asyncapi.json"):
+        document = json.loads((MODULE / "http" / name).read_text())
+        assert document["info"]["version"] == VERSION
 
 
 def test_changes():
@@ -41,5 +42,6 @@ def test_debian():
 def test_no_other_source_has_a_version_of_its_own():
     for source in [*MODULE.rglob("*.[ch]"), *(ROOT / "worker").rglob("*.[ch]")]:
         if source.name not in ("ngx_payment_version.h",
-                               "ngx_http_payment_openapi_json.c"):
+                               "ngx_http_payment_openapi_json.c",
+                               "ngx_http_payment_asyncapi_json.c"):
             assert f'"{VERSION}"' not in source.read_text(), source

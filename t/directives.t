@@ -126,6 +126,7 @@ main::shard('connections 3', 'connect_timeout 1500ms', 'read_timeout 4s', 'idle_
     location = /status { payment_status; }
     location = /status.json { payment_status json; }
     location = /metrics { payment_status prometheus; }
+    location = /breaker { payment_status breaker; }
     location = /openapi { payment_openapi; }
     location = /admin { payment_outbox_admin; }
     location = /health { payment_health; }

@@ -124,6 +124,28 @@ run_tests();
 
 __DATA__
 
+=== the breaker, in the words of the predecessor's page
+--- config
+    location = /circuit-breaker/kafka-publisher { payment_status breaker; }
+--- request
+GET /circuit-breaker/kafka-publisher
+--- response_body_like
+^\{"name":"kafka-publisher","failureRate":"-1\.0%","slowCallRate":"-1\.0%","state":"CLOSED","numberOfSuccessfulCalls":0,"numberOfFailedCalls":0,"numberOfSlowCalls":0,"numberOfBufferedCalls":0,"numberOfNotPermittedCalls":0\}$
+
+
+
+=== the breaker of an nginx that has none
+--- http_config
+    payment_outbox off;
+--- config
+    location = /circuit-breaker/kafka-publisher { payment_status breaker; }
+--- request
+GET /circuit-breaker/kafka-publisher
+--- response_body_like
+"state":"DISABLED"
+
+
+
 === JSON, by default and by name
 --- config eval: $main::config
 --- request eval

@@ -28,6 +28,8 @@ typedef struct {
 } ngx_http_payment_health_reason_t;
 
 
+static ngx_uint_t ngx_http_payment_health_state(
+    const ngx_http_payment_main_conf_t *pmcf);
 static const char *ngx_http_payment_health_service(
     const ngx_http_payment_main_conf_t *pmcf);
 static ngx_uint_t ngx_http_payment_health_usable(
@@ -144,6 +146,67 @@ ngx_http_payment_health_ready_handler(ngx_http_request_t *r)
     ngx_http_payment_text_add(&t, "}}\n");
 
     return ngx_http_payment_text_send(&t, &ngx_http_payment_answer_json);
+}
+
+
+/*
+ * payment_status breaker: what the predecessor's own page of its breaker told,
+ * in its words, for the scripts that read it.
+ */
+
+ngx_int_t
+ngx_http_payment_health_breaker_handler(ngx_http_request_t *r)
+{
+    uint64_t                           buffered, failed;
+    ngx_int_t                          rc;
+    ngx_http_payment_text_t            t;
+    const ngx_payment_helper_stats_t  *h;
+    ngx_http_payment_main_conf_t      *pmcf;
+
+    if (ngx_http_payment_request_get(r, &rc) != NGX_OK) {
+        return rc;
+    }
+
+    pmcf = ngx_http_get_module_main_conf(r, ngx_http_payment_module);
+    h = &pmcf->writer.stats->helper;
+
+    buffered = ngx_http_payment_counters_gauge(&h->breaker_buffered);
+    failed = ngx_http_payment_counters_gauge(&h->breaker_failed);
+
+    ngx_http_payment_text_init(&t, r);
+    ngx_http_payment_text_add(&t, "{\"name\":\"" NGX_HTTP_PAYMENT_BREAKER
+                              "\",");
+    ngx_http_payment_health_rate(&t, "failureRate",
+                                 ngx_http_payment_counters_rate(h,
+                                                 &h->breaker_failure_rate));
+    ngx_http_payment_health_rate(&t, "slowCallRate",
+                                 ngx_http_payment_counters_rate(h,
+                                                 &h->breaker_slow_rate));
+    ngx_http_payment_text_add(&t, "\"state\":\"%s\","
+                              "\"numberOfSuccessfulCalls\":%uL,"
+                              "\"numberOfFailedCalls\":%uL,"
+                              "\"numberOfSlowCalls\":%uL,"
+                              "\"numberOfBufferedCalls\":%uL,"
+                              "\"numberOfNotPermittedCalls\":%uA}\n",
+                              payment_breaker_state_name(
+                                        ngx_http_payment_health_state(pmcf)),
+                              buffered - ngx_min(failed, buffered), failed,
+                              ngx_http_payment_counters_gauge(
+                                                       &h->breaker_slow),
+                              buffered, h->breaker_not_permitted);
+
+    return ngx_http_payment_text_send(&t, &ngx_http_payment_answer_json);
+}
+
+
+/* Without a breaker it is as if it were disabled. */
+
+static ngx_uint_t
+ngx_http_payment_health_state(const ngx_http_payment_main_conf_t *pmcf)
+{
+    return pmcf->outbox.enable && pmcf->outbox.breaker_enable
+           ? pmcf->writer.stats->helper.breaker_state
+           : PAYMENT_BREAKER_DISABLED;
 }
 
 
@@ -293,7 +356,7 @@ ngx_http_payment_health_breaker(ngx_http_payment_text_t *t,
     const ngx_payment_helper_stats_t  *h;
 
     h = &pmcf->writer.stats->helper;
-    state = h->breaker_state;
+    state = ngx_http_payment_health_state(pmcf);
 
     status = (state == PAYMENT_BREAKER_OPEN
               || state == PAYMENT_BREAKER_FORCED_OPEN) ? "CIRCUIT_OPEN"

@@ -1099,10 +1099,14 @@ ngx_http_payment_handler(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         if (ngx_strcmp(value[1].data, "prometheus") == 0) {
             handler = ngx_http_payment_prometheus_handler;
 
+        } else if (ngx_strcmp(value[1].data, "breaker") == 0) {
+            handler = ngx_http_payment_health_breaker_handler;
+
         } else if (ngx_strcmp(value[1].data, "json") != 0) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid value \"%V\" in \"%V\" directive, "
-                               "it must be \"json\" or \"prometheus\"",
+                               "it must be \"json\", \"prometheus\" or "
+                               "\"breaker\"",
                                &value[1], &cmd->name);
             return NGX_CONF_ERROR;
         }

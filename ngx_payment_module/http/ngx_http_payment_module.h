@@ -138,6 +138,9 @@ ngx_int_t ngx_http_payment_prometheus_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_payment_health_live_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_payment_health_ready_handler(ngx_http_request_t *r);
 
+/* the same file: payment_status breaker */
+ngx_int_t ngx_http_payment_health_breaker_handler(ngx_http_request_t *r);
+
 /* ngx_http_payment_admin.c: payment_outbox_admin */
 ngx_int_t ngx_http_payment_admin_handler(ngx_http_request_t *r);
 

@@ -570,9 +570,7 @@ ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
 
-    if (ngx_http_payment_api_trace(ctx) == NGX_OK
-        && (ctx->trace_given || plcf->trace_make))
-    {
+    if (ngx_http_payment_api_trace(ctx, plcf->trace_make) == NGX_OK) {
         ngx_memcpy(op->traceparent, ctx->trace, PAYMENT_TRACEPARENT_LEN);
         op->traceparent_len = PAYMENT_TRACEPARENT_LEN;
     }
@@ -618,12 +616,12 @@ ngx_http_payment_api_query_merchant(ngx_http_request_t *r,
 
 
 /*
- * Each request belongs to a trace: to the one that its traceparent names, or to
- * one of its own, which is not sampled.
+ * A request belongs to the trace that its traceparent names, or else to one of
+ * its own, which is not sampled and is made when somebody wants it.
  */
 
 ngx_int_t
-ngx_http_payment_api_trace(ngx_http_payment_ctx_t *ctx)
+ngx_http_payment_api_trace(ngx_http_payment_ctx_t *ctx, ngx_uint_t make)
 {
     u_char     *p, id[24];
     ngx_str_t   value;
@@ -638,8 +636,11 @@ ngx_http_payment_api_trace(ngx_http_payment_ctx_t *ctx)
                                value.len))
     {
         ctx->traced = 1;
-        ctx->trace_given = 1;
         return NGX_OK;
+    }
+
+    if (!make) {
+        return NGX_DECLINED;
     }
 
     if (ngx_http_payment_api_random(id, sizeof(id)) != NGX_OK) {

@@ -159,7 +159,7 @@ ngx_http_payment_print(u_char *p, ngx_uint_t which,
 
     case PAYMENT_VAR_TRACE_ID:
         /* "00-", and then its 32 digits */
-        return ngx_http_payment_api_trace(ctx) == NGX_OK
+        return ngx_http_payment_api_trace(ctx, 1) == NGX_OK
                ? ngx_cpymem(p, ctx->trace + 3, 32) : p;
 
     default: /* PAYMENT_VAR_ERROR */

@@ -224,7 +224,7 @@ fuzz_problem(const payment_fault_t *fault)
     check(buf != NULL);
 
     len = payment_render_problem(buf, PAYMENT_PROBLEM_SIZE, fault, id,
-                                 id ? "urn:problem:" : NULL);
+                                 fault->field[0] ? "urn:problem:" : NULL);
     problem = fuzz_json(buf, len, PAYMENT_PROBLEM_SIZE);
 
     check(strcmp(json_string_value(json_object_get(problem, "detail")),

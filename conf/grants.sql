@@ -13,6 +13,10 @@ GRANT SELECT, INSERT                  ON payment_identity
 GRANT SELECT, INSERT, UPDATE          ON payment_barrier
     TO 'payment'@'10.0.0.%';
 
+-- which server has the payments; who promotes servers changes it
+GRANT SELECT                          ON payment_topology
+    TO 'payment'@'10.0.0.%';
+
 -- the workers
 GRANT SELECT, INSERT, UPDATE          ON payment
     TO 'payment'@'10.0.0.%';

@@ -101,6 +101,12 @@ my ($status, $said) = check(\%connect);
 is($status, 0, 'the database of the shard') or diag($said);
 like($said, qr/server "\Q$socket\E" takes payments/, '.. takes payments');
 
+PaymentTest::sql('UPDATE payment_topology SET epoch = 1, server_id = 4711');
+($status, $said) = check(\%connect);
+is($status, 1, 'the payments are another server\'s');
+like($said, qr/another server has claimed the payments/, '.. and it says so');
+PaymentTest::sql('UPDATE payment_topology SET epoch = 0, server_id = NULL');
+
 PaymentTest::sql($_) for 'DELETE FROM payment_identity', $claim->('other');
 ($status, $said) = check(\%connect);
 is($status, 1, 'the database of another shard');

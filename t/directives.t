@@ -52,7 +52,7 @@ __DATA__
 
 === all directives at once, each with a good value
 --- http_config eval
-main::shard('connections 3', 'connect_timeout 1500ms', 'read_timeout 4s', 'idle_timeout 5m',
+main::shard('durability local', 'connections 3', 'connect_timeout 1500ms', 'read_timeout 4s', 'idle_timeout 5m',
             'max_age 1h', 'max_requests 100000') . '
     payment_batch_size 100;
     payment_batch_bytes 512k;
@@ -1191,6 +1191,24 @@ main::shard('ssl maybe')
 --- must_die
 --- error_log eval
 qr/\[emerg\] .*(?:ssl)/
+
+
+
+=== payment_shard: durability is one of two words
+--- http_config eval
+main::shard('durability remote')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*invalid value "remote"/
+
+
+
+=== payment_shard: durability replica with one server has nobody to confirm
+--- http_config eval
+main::shard('durability replica')
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*"durability replica" needs several servers/
 
 
 

@@ -226,8 +226,10 @@ ngx_payment_fence_begin_fenced(ngx_payment_fence_t *f, const char *set)
             "SELECT @f := COUNT(*) FROM outbox_lease "
             "WHERE name = '" NGX_PAYMENT_LEASE_NAME "' "
             "AND owner_uuid = '%s' AND epoch = %uL "
-            "AND lock_until > UTC_TIMESTAMP(3) LOCK IN SHARE MODE",
-            sh->node->rules.uuid, sh->lease.epoch);
+            "AND lock_until > UTC_TIMESTAMP(3)" NGX_PAYMENT_TOPOLOGY_OURS
+            " LOCK IN SHARE MODE",
+            sh->node->rules.uuid, sh->lease.epoch,
+            (uint64_t) sh->shard->common->epoch);
 }
 
 

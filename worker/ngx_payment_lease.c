@@ -214,10 +214,10 @@ ngx_payment_lease_acquire(ngx_payment_lease_t *l)
             "locked_at = UTC_TIMESTAMP(3), lock_until = "
             NGX_PAYMENT_LEASE_PROLONGED
             "WHERE name = '" NGX_PAYMENT_LEASE_NAME "' "
-            "AND (" NGX_PAYMENT_LEASE_FREE "%s)",
+            "AND (" NGX_PAYMENT_LEASE_FREE "%s)" NGX_PAYMENT_TOPOLOGY_OURS,
             node->rules.uuid, node->host, at_most, at_most,
             l->sh->lease.grace_ms, node->rules.uuid, node->predecessors,
-            ahead);
+            ahead, (uint64_t) l->sh->shard->common->epoch);
 
     l->answer = ngx_payment_fence_add(l->fence, "SELECT LAST_INSERT_ID()");
 }
@@ -240,15 +240,17 @@ ngx_payment_lease_extend(ngx_payment_lease_t *l)
             NGX_PAYMENT_LEASE_PROLONGED
             "WHERE name = '" NGX_PAYMENT_LEASE_NAME "' "
             "AND owner_uuid = '%s' AND epoch = %uL "
-            "AND lock_until > UTC_TIMESTAMP(3)",
-            at_most, at_most, node->rules.uuid, l->sh->lease.epoch);
+            "AND lock_until > UTC_TIMESTAMP(3)" NGX_PAYMENT_TOPOLOGY_OURS,
+            at_most, at_most, node->rules.uuid, l->sh->lease.epoch,
+            (uint64_t) l->sh->shard->common->epoch);
 
     l->answer = ngx_payment_fence_add(l->fence,
             "SELECT COUNT(*) FROM outbox_lease "
             "WHERE name = '" NGX_PAYMENT_LEASE_NAME "' "
             "AND owner_uuid = '%s' AND epoch = %uL "
-            "AND lock_until > UTC_TIMESTAMP(3)",
-            node->rules.uuid, l->sh->lease.epoch);
+            "AND lock_until > UTC_TIMESTAMP(3)" NGX_PAYMENT_TOPOLOGY_OURS,
+            node->rules.uuid, l->sh->lease.epoch,
+            (uint64_t) l->sh->shard->common->epoch);
 }
 
 

@@ -21,11 +21,11 @@
  * A database may have later ones, as long as they only expand it: those that
  * take something away have the kind "contract".
  */
-#define NGX_PAYMENT_SCHEMA_VERSION_LOWEST  4
-#define NGX_PAYMENT_SCHEMA_VERSION_NEWEST  5
+#define NGX_PAYMENT_SCHEMA_VERSION_LOWEST  6
+#define NGX_PAYMENT_SCHEMA_VERSION_NEWEST  6
 
 /* the requirements' expressions, and what else is asked with them */
-#define NGX_PAYMENT_ATTEMPT_QUESTION     1024
+#define NGX_PAYMENT_ATTEMPT_QUESTION     2048
 
 /* the columns of the answer; those of the requirements come last */
 #define NGX_PAYMENT_ATTEMPT_WHO          0
@@ -67,6 +67,8 @@ static ngx_int_t ngx_payment_attempt_load_methods(ngx_log_t *log);
 static int ngx_payment_attempt_tls_first(MYSQL_PLUGIN_VIO *vio,
     MYSQL *mysql);
 static void ngx_payment_attempt_leave(void);
+static ngx_payment_attempt_t *ngx_payment_attempt_make(
+    ngx_payment_shard_t *shard, ngx_uint_t n, ngx_log_t *log);
 static char *ngx_payment_attempt_copy(u_char **p, const ngx_str_t *text);
 static void *ngx_payment_attempt_thread(void *data);
 static ngx_uint_t ngx_payment_attempt_connect(ngx_payment_attempt_t *a);
@@ -78,6 +80,10 @@ static ngx_uint_t ngx_payment_attempt_check(ngx_payment_attempt_t *a,
 static ngx_uint_t ngx_payment_attempt_schema(ngx_payment_attempt_t *a,
     MYSQL_ROW row);
 static unsigned ngx_payment_attempt_number(const char *text);
+static ngx_uint_t ngx_payment_attempt_topology(ngx_payment_attempt_t *a);
+static ngx_uint_t ngx_payment_attempt_history(ngx_payment_attempt_t *a);
+static MYSQL_RES *ngx_payment_attempt_query(ngx_payment_attempt_t *a,
+    const ngx_str_t *sql);
 static ngx_uint_t ngx_payment_attempt_rights(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_identity(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_session(ngx_payment_attempt_t *a);
@@ -328,15 +334,52 @@ ngx_payment_attempt_t *
 ngx_payment_attempt_create(ngx_payment_shard_t *shard,
     const char *const *session, const char *const *prepare, ngx_log_t *log)
 {
-    u_char                 *p;
-    size_t                  size;
     uint64_t                choice;
-    ngx_uint_t              n;
-    ngx_payment_server_t   *server;
     ngx_payment_attempt_t  *a;
 
     choice = ngx_payment_common_primary(shard);
-    n = ngx_payment_common_server(shard, choice);
+
+    a = ngx_payment_attempt_make(shard,
+                                 ngx_payment_common_server(shard, choice),
+                                 log);
+    if (a == NULL) {
+        return NULL;
+    }
+
+    a->choice = choice;
+    a->session = session;
+    a->prepare = prepare;
+
+    return a;
+}
+
+
+ngx_payment_attempt_t *
+ngx_payment_attempt_look(ngx_payment_shard_t *shard, ngx_uint_t server,
+    ngx_log_t *log)
+{
+    ngx_payment_attempt_t  *a;
+
+    a = ngx_payment_attempt_make(shard, server, log);
+
+    if (a) {
+        a->look = 1;
+        a->identity.unclaimed = "a look writes nothing";
+    }
+
+    return a;
+}
+
+
+static ngx_payment_attempt_t *
+ngx_payment_attempt_make(ngx_payment_shard_t *shard, ngx_uint_t n,
+    ngx_log_t *log)
+{
+    u_char                 *p;
+    size_t                  size;
+    ngx_payment_server_t   *server;
+    ngx_payment_attempt_t  *a;
+
     server = (ngx_payment_server_t *) shard->servers.elts + n;
 
     size = server->host.len + server->path.len + shard->user.len
@@ -349,10 +392,7 @@ ngx_payment_attempt_create(ngx_payment_shard_t *shard,
         return NULL;
     }
 
-    a->choice = choice;
     a->server = n;
-    a->session = session;
-    a->prepare = prepare;
 
     p = (u_char *) (a + 1);
 
@@ -383,6 +423,8 @@ ngx_payment_attempt_create(ngx_payment_shard_t *shard,
     }
 
     a->port = server->port;
+    a->durability = shard->durability;
+    ngx_payment_gtid_last(shard, &a->last);
     a->ssl = shard->ssl ? 1 : 0;
     a->ssl_verify = shard->ssl_verify ? 1 : 0;
 
@@ -495,6 +537,10 @@ ngx_payment_attempt_thread(void *data)
 static ngx_uint_t
 ngx_payment_attempt_connect(ngx_payment_attempt_t *a)
 {
+    if (a->look && a->mysql) {
+        return ngx_payment_attempt_topology(a);
+    }
+
     a->phase = "mysql_init()";
     a->mysql = mysql_init(NULL);
 
@@ -526,9 +572,23 @@ ngx_payment_attempt_connect(ngx_payment_attempt_t *a)
                                         "the connection has no TLS");
     }
 
+    if (a->look) {
+
+        /* one that was never used is nobody else's */
+
+        if (ngx_payment_attempt_identity(a) != 0 && !a->identity.nobodys) {
+            return a->error;
+        }
+
+        a->error = 0;
+
+        return ngx_payment_attempt_topology(a);
+    }
+
     if (ngx_payment_attempt_ask(a) != 0
         || ngx_payment_attempt_rights(a) != 0
-        || ngx_payment_attempt_identity(a) != 0)
+        || ngx_payment_attempt_identity(a) != 0
+        || ngx_payment_attempt_topology(a) != 0)
     {
         return a->error;
     }
@@ -654,7 +714,7 @@ ngx_payment_attempt_check(ngx_payment_attempt_t *a, MYSQL_ROW row)
 {
     char                              message[NGX_PAYMENT_DB_MESSAGE_LEN];
     MYSQL_ROW                         said;
-    ngx_uint_t                        i;
+    ngx_uint_t                        i, must;
     const ngx_payment_requirement_t  *r;
 
     said = &row[NGX_PAYMENT_ATTEMPT_SAID];
@@ -666,6 +726,12 @@ ngx_payment_attempt_check(ngx_payment_attempt_t *a, MYSQL_ROW row)
 
     for (i = 0; i < NGX_PAYMENT_REQUIREMENTS; i++) {
         r = &ngx_payment_requirements[i];
+        must = r->replica ? a->durability == NGX_PAYMENT_DURABILITY_REPLICA
+                          : !r->advice;
+
+        if (!must && !r->advice) {
+            continue;
+        }
 
         (void) ngx_cpystrn((u_char *) a->said[i],
                            (u_char *) (said[i] ? said[i] : "NULL"),
@@ -675,7 +741,7 @@ ngx_payment_attempt_check(ngx_payment_attempt_t *a, MYSQL_ROW row)
             continue;
         }
 
-        if (r->advice) {
+        if (!must) {
             a->advice |= (ngx_uint_t) 1 << i;
             continue;
         }
@@ -727,6 +793,100 @@ static unsigned
 ngx_payment_attempt_number(const char *text)
 {
     return text ? (unsigned) atoi(text) : 0;
+}
+
+
+/* Has this server the payments?  What its answer means is the event loop's to
+ * say, which knows what other servers have said. */
+
+static ngx_uint_t
+ngx_payment_attempt_topology(ngx_payment_attempt_t *a)
+{
+    MYSQL_RES  *res;
+
+    a->phase = "looking at the topology";
+
+    res = ngx_payment_attempt_query(a, ngx_payment_topology_sql(a->durability,
+                                                                0));
+    if (res == NULL) {
+        return a->error;
+    }
+
+    ngx_payment_topology_read(res, &a->topology);
+    mysql_free_result(res);
+
+    if (a->durability == NGX_PAYMENT_DURABILITY_LOCAL) {
+        return 0;
+    }
+
+    res = ngx_payment_attempt_query(a, a->look
+                                    ? ngx_payment_topology_voters_sql()
+                                    : ngx_payment_topology_unconfirmed_sql());
+    if (res == NULL) {
+        return a->error;
+    }
+
+    if (a->look) {
+        a->voters = (ngx_uint_t) ngx_payment_topology_sum(res);
+    } else {
+        a->unconfirmed = ngx_payment_topology_sum(res);
+    }
+
+    mysql_free_result(res);
+
+    return a->look ? 0 : ngx_payment_attempt_history(a);
+}
+
+
+/* Does the server have what was answered? */
+
+static ngx_uint_t
+ngx_payment_attempt_history(ngx_payment_attempt_t *a)
+{
+    MYSQL_ROW   row;
+    MYSQL_RES  *res;
+
+    static const ngx_str_t  sql =
+        ngx_string("SELECT @@global.gtid_binlog_state");
+
+    if (a->last.number == 0) {
+        return 0;
+    }
+
+    res = ngx_payment_attempt_query(a, &sql);
+    if (res == NULL) {
+        return a->error;
+    }
+
+    row = mysql_fetch_row(res);
+
+    a->lacking = row == NULL || row[0] == NULL
+                 || !ngx_payment_gtid_in(&a->last, row[0]);
+
+    mysql_free_result(res);
+
+    return 0;
+}
+
+
+/* NULL: it failed, and the attempt says why. */
+
+static MYSQL_RES *
+ngx_payment_attempt_query(ngx_payment_attempt_t *a, const ngx_str_t *sql)
+{
+    MYSQL_RES  *res;
+
+    res = NULL;
+
+    if (mysql_real_query(a->mysql, (char *) sql->data, sql->len) == 0) {
+        res = mysql_store_result(a->mysql);
+    }
+
+    if (res == NULL) {
+        (void) ngx_payment_attempt_fail_by_library(a);
+    }
+
+    return res;
 }
 
 

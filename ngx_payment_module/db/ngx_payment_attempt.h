@@ -20,9 +20,11 @@
 #include <ngx_core.h>
 #include <ngx_event.h>
 
+#include "ngx_payment_gtid.h"
 #include "ngx_payment_identity.h"
 #include "ngx_payment_requirement.h"
 #include "ngx_payment_shard.h"
+#include "ngx_payment_topology.h"
 
 #include <mysql.h>
 
@@ -38,6 +40,7 @@
 #define NGX_PAYMENT_DB_E_UNFIT      3004    /* a requirement is not met */
 #define NGX_PAYMENT_DB_E_IDENTITY   3005    /* another's database */
 #define NGX_PAYMENT_DB_E_OTHER      3006    /* not the primary's server */
+#define NGX_PAYMENT_DB_E_TOPOLOGY   3007    /* it has not the payments */
 
 /* texts that a server says of itself */
 #define NGX_PAYMENT_DB_SAID_LEN     32
@@ -69,6 +72,10 @@ struct ngx_payment_attempt_s {
     char                         said[NGX_PAYMENT_REQUIREMENTS]
                                      [NGX_PAYMENT_DB_SAID_LEN];
     char                         who[NGX_PAYMENT_DB_WHO_LEN];
+    ngx_payment_topology_t       topology;
+    uint64_t                     unconfirmed;   /* with durability replica */
+    ngx_uint_t                   voters;        /* the same, of a look */
+    ngx_uint_t                   lacking;       /* 1: it lacks last */
     ngx_uint_t                   error;     /* 0: connected */
     const char                  *phase;     /* what failed */
     char                         message[NGX_PAYMENT_DB_MESSAGE_LEN];
@@ -87,8 +94,11 @@ struct ngx_payment_attempt_s {
     char                        *ssl_certificate_key;
     in_port_t                    port;
     unsigned int                 seconds;   /* of patience, for each call */
+    ngx_uint_t                   durability;
+    ngx_payment_gtid_t           last;      /* that was confirmed */
     unsigned                     ssl:1;
     unsigned                     ssl_verify:1;
+    unsigned                     look:1;    /* see ngx_payment_attempt_look() */
 };
 
 
@@ -102,6 +112,15 @@ void ngx_payment_attempt_exit_process(ngx_cycle_t *cycle);
 ngx_payment_attempt_t *ngx_payment_attempt_create(
     ngx_payment_shard_t *shard, const char *const *session,
     const char *const *prepare, ngx_log_t *log);
+
+/*
+ * An attempt that only looks at what one server of the shard says of the
+ * topology, be it the primary or a replica.  It keeps its connection, and may
+ * be started again when done() was called: it looks again then.  NULL: no
+ * memory.
+ */
+ngx_payment_attempt_t *ngx_payment_attempt_look(ngx_payment_shard_t *shard,
+    ngx_uint_t server, ngx_log_t *log);
 
 /* NGX_OK: done() will be called, never from within this call.  NGX_ERROR: there
  * is no thread to be had, and the attempt says so; it stays the caller's. */

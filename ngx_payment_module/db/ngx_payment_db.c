@@ -35,8 +35,14 @@
  * an answer to any other, before it is another server */
 #define NGX_PAYMENT_DB_DOUBT            100         /* ms */
 
-/* how long a new database waits for others to be seen before that is a fault */
+/* how long a new database waits for others to be seen, or a shard for a server
+ * that has claimed its payments, before that is a fault */
 #define NGX_PAYMENT_DB_FIRST_LOOK       2000        /* ms */
+
+/* where servers claim the payments: how often a server that has not is tried
+ * again, and how often it is looked whether there is another primary */
+#define NGX_PAYMENT_DB_CLAIM_RETRY      200         /* ms */
+#define NGX_PAYMENT_DB_CLAIM_POLL       20          /* ms */
 
 
 typedef enum {
@@ -56,16 +62,20 @@ static void ngx_payment_db_connect_failed(ngx_payment_db_t *db,
     ngx_payment_attempt_t *a);
 static ngx_int_t ngx_payment_db_accept(ngx_payment_db_t *db,
     ngx_payment_attempt_t *a);
+static ngx_int_t ngx_payment_db_claimed(ngx_payment_db_t *db,
+    ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_db_doubt(ngx_payment_db_t *db,
     ngx_payment_attempt_t *a);
 static ngx_msec_t ngx_payment_db_since(ngx_payment_db_t *db);
 static void ngx_payment_db_advise(ngx_payment_db_t *db,
     ngx_payment_attempt_t *a);
 static void ngx_payment_db_reconnect_later(ngx_payment_db_t *db);
+static void ngx_payment_db_wait(ngx_payment_db_t *db);
 static ngx_int_t ngx_payment_db_watch(ngx_payment_db_t *db);
 static void ngx_payment_db_advance(ngx_payment_db_t *db, int ready);
 static ngx_int_t ngx_payment_db_step(ngx_payment_db_t *db, int ready,
     ngx_uint_t *lost);
+static void ngx_payment_db_track(ngx_payment_db_t *db);
 static void ngx_payment_db_finish(ngx_payment_db_t *db, ngx_uint_t lost);
 static void ngx_payment_db_rest(ngx_payment_db_t *db);
 static void ngx_payment_db_read_handler(ngx_event_t *rev);
@@ -167,6 +177,7 @@ ngx_payment_db_connect(ngx_payment_db_t *db)
     }
 
     db->server = a->server;
+    db->choice = a->choice;
     server = (ngx_payment_server_t *) db->shard->servers.elts + a->server;
 
     if (server->parked >= ngx_payment_parked_max(db->shard)) {
@@ -253,6 +264,7 @@ ngx_payment_db_connected(ngx_payment_attempt_t *a)
 
     db->choice = a->choice;
     db->mighty = a->mighty ? 1 : 0;
+    db->unconfirmed = a->unconfirmed;
 
     ngx_payment_attempt_free(a);
 
@@ -260,6 +272,7 @@ ngx_payment_db_connected(ngx_payment_attempt_t *a)
 
     db->failures = 0;
     db->in_doubt = 0;
+    db->awaits = 0;
     db->requests = 0;
     db->connected_at = ngx_current_msec;
 
@@ -312,6 +325,10 @@ ngx_payment_db_accept(ngx_payment_db_t *db, ngx_payment_attempt_t *a)
         return NGX_DECLINED;
     }
 
+    if (ngx_payment_db_claimed(db, a) != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
     switch (ngx_payment_common_confirm(shard, &a->choice, a->who, db->log)) {
 
     case NGX_OK:
@@ -326,6 +343,71 @@ ngx_payment_db_accept(ngx_payment_db_t *db, ngx_payment_attempt_t *a)
         (void) ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_OTHER, message);
         return NGX_DECLINED;
     }
+}
+
+
+/*
+ * Has this server the payments?  Where claims are made, its own word is not
+ * enough: a primary that was cut off, or that came back, does not know of its
+ * successor.  Most of the shard's servers must have answered, for at least one
+ * of them does.
+ */
+
+static ngx_int_t
+ngx_payment_db_claimed(ngx_payment_db_t *db, ngx_payment_attempt_t *a)
+{
+    char                   message[NGX_PAYMENT_DB_MESSAGE_LEN];
+    const char            *objection;
+    ngx_payment_shard_t   *shard;
+    ngx_payment_server_t  *server;
+
+    shard = db->shard;
+    objection = ngx_payment_topology_objection(shard, &a->topology);
+
+    if (objection == NULL && a->topology.claims && shard->servers.nelts > 1
+        && !ngx_payment_common_seen(shard))
+    {
+        objection = "has claimed the payments, but too few of the shard's "
+                    "servers have said that no other one has";
+    }
+
+    if (shard->servers.nelts == 1) {
+        /* there is no probe that would say so */
+        shard->common->claimed = a->topology.claims;
+        shard->common->frozen = a->topology.claims && a->topology.claimed == 0;
+        shard->common->found = (objection == NULL);
+    }
+
+    if (objection == NULL && !a->lacking) {
+        shard->common->lacking = 0;
+        return NGX_OK;
+    }
+
+    server = (ngx_payment_server_t *) shard->servers.elts + a->server;
+
+    a->phase = "looking at the topology";
+
+    if (objection == NULL) {
+        shard->common->lacking = 1;
+
+        (void) snprintf(message, sizeof(message), "%s lacks payments that were "
+                        "answered, up to %u-%u-%llu: promote another server, "
+                        "or accept the loss by payment_outbox_admin",
+                        server->name.data, a->last.domain, a->last.server_id,
+                        (unsigned long long) a->last.number);
+        (void) ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_TOPOLOGY, message);
+
+        return NGX_DECLINED;
+    }
+
+    (void) snprintf(message, sizeof(message), "%s %s (epoch %llu, claimed by "
+                    "server_id %llu, this is %llu)", server->name.data,
+                    objection, (unsigned long long) a->topology.epoch,
+                    (unsigned long long) a->topology.claimed,
+                    (unsigned long long) a->topology.server_id);
+    (void) ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_TOPOLOGY, message);
+
+    return NGX_DECLINED;
 }
 
 
@@ -436,6 +518,23 @@ ngx_payment_db_doubt(ngx_payment_db_t *db, ngx_payment_attempt_t *a)
     case CR_OUT_OF_MEMORY:
         return 0;
 
+    default:
+        break;
+    }
+
+    db->awaits = shard->common->claimed
+                 || a->error == NGX_PAYMENT_DB_E_TOPOLOGY;
+
+    if (db->awaits) {
+        /* the probe finds the server that has the payments; while they are
+         * frozen, there is none to be found */
+        shard->common->look = 1;
+        return shard->common->frozen
+               || ngx_payment_db_since(db) < NGX_PAYMENT_DB_FIRST_LOOK;
+    }
+
+    switch (a->error) {
+
     case NGX_PAYMENT_DB_E_READ_ONLY:
     case NGX_PAYMENT_DB_E_UNFIT:
         break;
@@ -502,7 +601,10 @@ ngx_payment_db_since(ngx_payment_db_t *db)
 void
 ngx_payment_db_leave(ngx_payment_db_t *db)
 {
-    if (db->shard->servers.nelts > 1
+    if (db->shard->common->claimed) {
+        db->shard->common->look = 1;
+
+    } else if (db->shard->servers.nelts > 1
         && ngx_payment_common_move(db->shard, db->choice))
     {
         ngx_payment_db_count(db, failovers, 1);
@@ -522,7 +624,11 @@ ngx_payment_db_reconnect_later(ngx_payment_db_t *db)
         return;
     }
 
-    if (db->failures && db->failures < db->shard->servers.nelts) {
+    if (db->awaits) {
+        /* there is one server to be asked, until another one is the primary */
+        delay = NGX_PAYMENT_DB_CLAIM_RETRY;
+
+    } else if (db->failures && db->failures < db->shard->servers.nelts) {
         /* there are servers that were not asked yet */
         delay = 1;
 
@@ -540,7 +646,26 @@ ngx_payment_db_reconnect_later(ngx_payment_db_t *db)
     }
 
     db->state = NGX_PAYMENT_DB_CLOSED;
-    ngx_add_timer(&db->timer, delay);
+    db->retry_at = ngx_current_msec + delay;
+
+    ngx_add_timer(&db->timer, db->awaits ? NGX_PAYMENT_DB_CLAIM_POLL : delay);
+}
+
+
+/* Connects, if it is time for that or if there is another primary. */
+
+static void
+ngx_payment_db_wait(ngx_payment_db_t *db)
+{
+    if (db->awaits
+        && (ngx_msec_int_t) (db->retry_at - ngx_current_msec) > 0
+        && !ngx_payment_common_moved(db->shard, db->choice))
+    {
+        ngx_add_timer(&db->timer, NGX_PAYMENT_DB_CLAIM_POLL);
+        return;
+    }
+
+    ngx_payment_db_connect(db);
 }
 
 
@@ -786,6 +911,10 @@ ngx_payment_db_step(ngx_payment_db_t *db, int ready, ngx_uint_t *lost)
 
         s->affected = ret ? 0 : mysql_affected_rows(mysql);
 
+        if (db->shard->durability == NGX_PAYMENT_DURABILITY_REPLICA) {
+            ngx_payment_db_track(db);
+        }
+
         /* fall through */
 
     default:
@@ -795,6 +924,38 @@ ngx_payment_db_step(ngx_payment_db_t *db, int ready, ngx_uint_t *lost)
     }
 
     return NGX_OK;
+}
+
+
+/* An answer of OK says of a COMMIT which GTID it got, if the session asked for
+ * that: names of variables and their values follow each other. */
+
+static void
+ngx_payment_db_track(ngx_payment_db_t *db)
+{
+    int          rc;
+    size_t       len;
+    ngx_uint_t   next;
+    const char  *data;
+
+    next = 0;
+
+    for (rc = mysql_session_track_get_first(db->mysql,
+                                            SESSION_TRACK_SYSTEM_VARIABLES,
+                                            &data, &len);
+         rc == 0;
+         rc = mysql_session_track_get_next(db->mysql,
+                                           SESSION_TRACK_SYSTEM_VARIABLES,
+                                           &data, &len))
+    {
+        if (next) {
+            (void) ngx_cpystrn((u_char *) db->gtid, (u_char *) data,
+                               ngx_min(len + 1, sizeof(db->gtid)));
+            return;
+        }
+
+        next = (len == 9 && ngx_strncmp(data, "last_gtid", 9) == 0);
+    }
 }
 
 
@@ -963,7 +1124,7 @@ ngx_payment_db_timer_handler(ngx_event_t *ev)
     switch (db->state) {
 
     case NGX_PAYMENT_DB_CLOSED:
-        ngx_payment_db_connect(db);
+        ngx_payment_db_wait(db);
         return;
 
     case NGX_PAYMENT_DB_IDLE:
@@ -1046,6 +1207,7 @@ ngx_payment_db_teardown(ngx_payment_db_t *db, ngx_uint_t abort)
 
     db->wait = 0;
     db->timedout = 0;
+    db->gtid[0] = '\0';
     db->state = NGX_PAYMENT_DB_CLOSED;
 }
 

@@ -90,7 +90,8 @@ struct ngx_payment_db_s {
     ngx_connection_t          *connection;
     ngx_uint_t                 server;      /* index into shard->servers */
     uint64_t                   choice;      /* of the primary, by which the
-                                               connection was opened */
+                                               connection was opened, or last
+                                               tried */
 
     /* the exchange under way */
     ngx_payment_db_stmt_t     *exchange;
@@ -102,6 +103,14 @@ struct ngx_payment_db_s {
     int                        wait;        /* MYSQL_WAIT_* */
 
     ngx_event_t                timer;       /* exchange, idle or reconnect */
+    char                       gtid[NGX_PAYMENT_GTID_LEN + 1];
+                                            /* of the last commit, where the
+                                               session tracks it */
+    uint64_t                   unconfirmed; /* commits of the server, with
+                                               durability replica: see
+                                               ngx_payment_topology.h */
+    ngx_msec_t                 retry_at;    /* while CLOSED: not before, unless
+                                               there is another primary */
     ngx_uint_t                 failures;    /* connect attempts, in a row */
     ngx_uint_t                 requests;    /* exchanges since connected */
     ngx_msec_t                 connected_at;
@@ -110,6 +119,8 @@ struct ngx_payment_db_s {
     ngx_msec_t                 doubted;     /* since when the primary seems to
                                                be gone */
     unsigned                   in_doubt:1;
+    unsigned                   awaits:1;    /* a server that has claimed the
+                                               payments, and no other */
     unsigned                   mighty:1;    /* may write in spite of
                                                read_only */
     unsigned                   closing:1;   /* for good */

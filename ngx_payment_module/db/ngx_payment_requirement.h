@@ -20,6 +20,12 @@ typedef enum {
     NGX_PAYMENT_REQUIREMENT_BINLOG_FORMAT,
     NGX_PAYMENT_REQUIREMENT_FLUSH,
     NGX_PAYMENT_REQUIREMENT_SYNC_BINLOG,
+    NGX_PAYMENT_REQUIREMENT_LOG_BIN,
+    NGX_PAYMENT_REQUIREMENT_GTID_STRICT,
+    NGX_PAYMENT_REQUIREMENT_SEMI_SYNC,
+    NGX_PAYMENT_REQUIREMENT_WAIT_POINT,
+    NGX_PAYMENT_REQUIREMENT_WAIT_NO_SLAVE,
+    NGX_PAYMENT_REQUIREMENT_TIMEOUT,
     NGX_PAYMENT_REQUIREMENTS
 } ngx_payment_requirement_e;
 
@@ -30,19 +36,23 @@ typedef struct {
     const char  *good;          /* texts that are, between and around "|" */
     const char  *otherwise;     /* what a value that is not good means */
     unsigned     advice:1;      /* a warning; else the server is refused */
+    unsigned     replica:1;     /* with durability replica, the server is
+                                   refused; without it, what is no advice is
+                                   not looked at */
 } ngx_payment_requirement_t;
 
 
 extern const ngx_payment_requirement_t
     ngx_payment_requirements[NGX_PAYMENT_REQUIREMENTS];
 
+/* milliseconds for which a server must at least wait for a replica's word: it
+ * is to wait for ever, and has no number for that */
+#define NGX_PAYMENT_REQUIREMENT_PATIENCE  "3600000"
+
 /* what a server says of which one it is, as an expression in SQL */
 #define NGX_PAYMENT_REQUIREMENT_WHO                                           \
     "CONCAT('server_id ', @@global.server_id, ', ', @@global.hostname, ':',"  \
     " @@global.port, ', ', @@global.datadir)"
-
-/* writable, in whatever words: what is asked again beside each look */
-#define NGX_PAYMENT_REQUIREMENT_IS_WRITABLE  "SELECT @@global.read_only"
 
 /* 1 if the text is as it must be, or should be */
 ngx_uint_t ngx_payment_requirement_met(ngx_payment_requirement_e i,

@@ -18,6 +18,7 @@
 #include "ngx_http_payment_status.h"
 #include "ngx_payment_command.h"
 #include "ngx_payment_doorbell.h"
+#include "ngx_payment_gtid.h"
 #include "ngx_payment_query.h"
 
 #include <jansson.h>
@@ -39,9 +40,13 @@
 #define NGX_HTTP_PAYMENT_ADMIN_METHODS    "GET, HEAD, POST"
 
 
+typedef struct ngx_http_payment_admin_s  ngx_http_payment_admin_t;
+
+
 /*
- * What an action does: a command to the helper, or, with NONE, a value of a
- * flag in the shared zone.
+ * What an action does: what its handler does, which reads the body's other
+ * members; or else a command to the helper; or, with NONE, a value of a flag in
+ * the shared zone.
  */
 
 typedef struct {
@@ -49,10 +54,12 @@ typedef struct {
     ngx_payment_command_e          command;
     size_t                         flag;       /* in ngx_payment_stats_t */
     ngx_uint_t                     value;
+    ngx_int_t                    (*handler)(ngx_http_payment_admin_t *a,
+                                            json_t *body);
 } ngx_http_payment_action_t;
 
 
-typedef struct {
+struct ngx_http_payment_admin_s {
     ngx_http_request_t            *request;
     ngx_http_payment_main_conf_t  *pmcf;
     const ngx_http_payment_action_t  *action;
@@ -77,7 +84,7 @@ typedef struct {
     ngx_uint_t                     n;          /* ids */
     ngx_uint_t                     done;       /* ids carried out */
     unsigned                       more:1;     /* there are more than ids */
-} ngx_http_payment_admin_t;
+};
 
 
 static ngx_http_payment_admin_t *ngx_http_payment_admin_create(
@@ -101,6 +108,10 @@ static ngx_int_t ngx_http_payment_admin_post(ngx_http_request_t *r);
 static void ngx_http_payment_admin_body(ngx_http_request_t *r);
 static ngx_int_t ngx_http_payment_admin_do(ngx_http_payment_admin_t *a,
     json_t *body);
+static ngx_int_t ngx_http_payment_admin_accept_loss(
+    ngx_http_payment_admin_t *a, json_t *body);
+static ngx_int_t ngx_http_payment_admin_body_shard(ngx_http_payment_admin_t *a,
+    json_t *body, ngx_int_t *rc);
 static ngx_int_t ngx_http_payment_admin_replay(ngx_http_payment_admin_t *a,
     json_t *body);
 static void ngx_http_payment_admin_replay_rows(void *data, MYSQL_RES *result);
@@ -115,21 +126,26 @@ static ngx_int_t ngx_http_payment_admin_answer(ngx_http_payment_admin_t *a);
 
 static const ngx_http_payment_action_t  ngx_http_payment_admin_actions[] = {
     { ngx_string("pause"), NGX_PAYMENT_COMMAND_NONE,
-      offsetof(ngx_payment_stats_t, helper.paused), 1 },
+      offsetof(ngx_payment_stats_t, helper.paused), 1, NULL },
     { ngx_string("resume"), NGX_PAYMENT_COMMAND_NONE,
-      offsetof(ngx_payment_stats_t, helper.paused), 0 },
+      offsetof(ngx_payment_stats_t, helper.paused), 0, NULL },
     { ngx_string("drain"), NGX_PAYMENT_COMMAND_NONE,
-      offsetof(ngx_payment_stats_t, draining), 1 },
+      offsetof(ngx_payment_stats_t, draining), 1, NULL },
     { ngx_string("undrain"), NGX_PAYMENT_COMMAND_NONE,
-      offsetof(ngx_payment_stats_t, draining), 0 },
+      offsetof(ngx_payment_stats_t, draining), 0, NULL },
     { ngx_string("breaker-force-open"), NGX_PAYMENT_COMMAND_BREAKER_OPEN,
-      0, 0 },
-    { ngx_string("breaker-close"), NGX_PAYMENT_COMMAND_BREAKER_CLOSE, 0, 0 },
-    { ngx_string("breaker-reset"), NGX_PAYMENT_COMMAND_BREAKER_RESET, 0, 0 },
+      0, 0, NULL },
+    { ngx_string("breaker-close"), NGX_PAYMENT_COMMAND_BREAKER_CLOSE,
+      0, 0, NULL },
+    { ngx_string("breaker-reset"), NGX_PAYMENT_COMMAND_BREAKER_RESET,
+      0, 0, NULL },
     { ngx_string("breaker-disable"), NGX_PAYMENT_COMMAND_BREAKER_DISABLE,
-      0, 0 },
-    { ngx_string("replay"), NGX_PAYMENT_COMMAND_REPLAY, 0, 0 },
-    { ngx_null_string, 0, 0, 0 }
+      0, 0, NULL },
+    { ngx_string("replay"), NGX_PAYMENT_COMMAND_REPLAY, 0, 0,
+      ngx_http_payment_admin_replay },
+    { ngx_string("accept-loss"), NGX_PAYMENT_COMMAND_NONE, 0, 0,
+      ngx_http_payment_admin_accept_loss },
+    { ngx_null_string, 0, 0, 0, NULL }
 };
 
 
@@ -581,14 +597,14 @@ ngx_http_payment_admin_do(ngx_http_payment_admin_t *a, json_t *body)
                                            "action must be pause, resume, "
                                            "drain, undrain, replay, "
                                            "breaker-force-open, "
-                                           "breaker-close, breaker-reset or "
-                                           "breaker-disable");
+                                           "breaker-close, breaker-reset, "
+                                           "breaker-disable or accept-loss");
     }
 
     a->action = action;
 
-    if (action->command == NGX_PAYMENT_COMMAND_REPLAY) {
-        return ngx_http_payment_admin_replay(a, body);
+    if (action->handler) {
+        return action->handler(a, body);
     }
 
     if (json_object_size(body) != 1) {
@@ -619,38 +635,89 @@ ngx_http_payment_admin_do(ngx_http_payment_admin_t *a, json_t *body)
 }
 
 
-/* {"action":"replay","shard":"main"[,"id":123]}; no id means all of them. */
+/* {"action":"accept-loss","shard":"main"}: the shard's primary gets payments
+ * again though it lacks some that were answered. */
 
 static ngx_int_t
-ngx_http_payment_admin_replay(ngx_http_payment_admin_t *a, json_t *body)
+ngx_http_payment_admin_accept_loss(ngx_http_payment_admin_t *a, json_t *body)
 {
-    json_t    *name, *id;
-    json_int_t value;
+    ngx_int_t           rc;
+    ngx_payment_gtid_t  last;
 
-    static const char  all[] =
-        "SELECT MIN(id) FROM outbox_dead GROUP BY aggregateid ORDER BY 1 "
-        "LIMIT ";
-
-    name = json_object_get(body, "shard");
-    id = json_object_get(body, "id");
-
-    if (!json_is_string(name)) {
-        return ngx_http_payment_admin_fail(a, PAYMENT_INVALID, "shard",
-                                           "shard must be a shard's name");
+    if (ngx_http_payment_admin_body_shard(a, body, &rc) != NGX_OK) {
+        return rc;
     }
 
-    if (json_object_size(body) != (id ? 3 : 2)) {
+    if (json_object_size(body) != 2) {
         return ngx_http_payment_admin_fail(a, PAYMENT_INVALID, NULL,
-                                           "replay takes shard and id, and "
+                                           "accept-loss takes shard, and "
                                            "nothing else");
+    }
+
+    ngx_payment_gtid_last(a->shard, &last);
+    ngx_payment_gtid_forget(a->shard);
+
+    ngx_log_error(NGX_LOG_WARN, a->request->connection->log, 0,
+                  "payment: shard \"%V\": the loss of payments up to "
+                  "%uD-%uD-%uL is accepted", &a->shard->name, last.domain,
+                  last.server_id, last.number);
+
+    return ngx_http_payment_admin_answer(a);
+}
+
+
+/* The shard that the body names: NGX_OK, or *rc is the answer. */
+
+static ngx_int_t
+ngx_http_payment_admin_body_shard(ngx_http_payment_admin_t *a, json_t *body,
+    ngx_int_t *rc)
+{
+    json_t  *name;
+
+    name = json_object_get(body, "shard");
+
+    if (!json_is_string(name)) {
+        *rc = ngx_http_payment_admin_fail(a, PAYMENT_INVALID, "shard",
+                                          "shard must be a shard's name");
+        return NGX_DECLINED;
     }
 
     a->shard = ngx_http_payment_admin_shard(a,
                                      (const u_char *) json_string_value(name),
                                      json_string_length(name));
     if (a->shard == NULL) {
-        return ngx_http_payment_admin_fail(a, PAYMENT_NOT_FOUND, "shard",
-                                           "there is no such shard");
+        *rc = ngx_http_payment_admin_fail(a, PAYMENT_NOT_FOUND, "shard",
+                                          "there is no such shard");
+        return NGX_DECLINED;
+    }
+
+    return NGX_OK;
+}
+
+
+/* {"action":"replay","shard":"main"[,"id":123]}; no id means all of them. */
+
+static ngx_int_t
+ngx_http_payment_admin_replay(ngx_http_payment_admin_t *a, json_t *body)
+{
+    json_t      *id;
+    ngx_int_t    rc;
+    json_int_t   value;
+
+    static const char  all[] =
+        "SELECT MIN(id) FROM outbox_dead GROUP BY aggregateid ORDER BY 1 "
+        "LIMIT ";
+
+    if (ngx_http_payment_admin_body_shard(a, body, &rc) != NGX_OK) {
+        return rc;
+    }
+
+    id = json_object_get(body, "id");
+
+    if (json_object_size(body) != (id ? 3 : 2)) {
+        return ngx_http_payment_admin_fail(a, PAYMENT_INVALID, NULL,
+                                           "replay takes shard and id, and "
+                                           "nothing else");
     }
 
     if (id) {

@@ -89,6 +89,7 @@ static ngx_uint_t
 ngx_http_payment_check_server(ngx_payment_shard_t *shard,
     ngx_payment_server_t *server, ngx_log_t *log)
 {
+    const char             *objection;
     ngx_uint_t              error;
     ngx_payment_shard_t     one;
     ngx_payment_attempt_t  *a;
@@ -117,7 +118,15 @@ ngx_http_payment_check_server(ngx_payment_shard_t *shard,
         error = NGX_PAYMENT_DB_E_IDENTITY;
     }
 
-    if (error == NGX_PAYMENT_DB_E_IDENTITY && a->identity.nobodys) {
+    objection = error ? NULL
+                      : ngx_payment_topology_objection(shard, &a->topology);
+
+    if (objection) {
+        ngx_log_stderr(0, "payment_shard \"%V\", server \"%V\" %s",
+                       &shard->name, &server->name, objection);
+        error = NGX_PAYMENT_DB_E_TOPOLOGY;
+
+    } else if (error == NGX_PAYMENT_DB_E_IDENTITY && a->identity.nobodys) {
         ngx_log_stderr(0, "payment_shard \"%V\", server \"%V\": the database "
                        "is nobody's yet, the first connection makes it this "
                        "shard's", &shard->name, &server->name);

@@ -55,12 +55,31 @@ const ngx_http_payment_counter_t  ngx_http_payment_shard_counters[] = {
         "Open connections that died."),
     ngx_http_payment_shard_counter("failovers", COUNTER, failovers,
         "Changes to another server of the shard."),
+    ngx_http_payment_shard_counter("refused", COUNTER, refused,
+        "Transactions ended before their commit because the server has not the "
+        "shard's payments."),
+    ngx_http_payment_shard_counter("unconfirmed", COUNTER, unconfirmed,
+        "Commits answered by the server that perhaps no replica had "
+        "confirmed, and that were looked for again."),
     ngx_http_payment_shard_counter("connections_open", GAUGE, open,
         "Connections open now."),
     ngx_http_payment_shard_counter("connections_busy", GAUGE, busy,
         "Connections with a batch on them now."),
     ngx_http_payment_shard_counter("queued", GAUGE, queued,
         "Operations that wait for a connection now."),
+    ngx_http_payment_shard_counter("primary_known", FLAG, primary_known,
+        "1 while the server that has claimed the payments is known, or none "
+        "claims any."),
+    ngx_http_payment_shard_counter("topology_epoch", GAUGE, topology_epoch,
+        "The highest epoch of payment_topology that was seen."),
+    ngx_http_payment_shard_counter("durability_replica", FLAG,
+        durability_replica,
+        "1 with durability replica."),
+    ngx_http_payment_shard_counter("voters", GAUGE, voters,
+        "Replicas that confirm the primary's commits, with durability "
+        "replica."),
+    ngx_http_payment_shard_counter("lacking", FLAG, lacking,
+        "1 while the primary lacks payments that were answered."),
 
     { NULL, 0, 0, NULL }
 };
@@ -236,12 +255,18 @@ ngx_http_payment_counters_sum_lives(ngx_payment_helper_stats_t *h,
 
 
 void
-ngx_http_payment_counters_sum(ngx_payment_stats_t *stats, ngx_uint_t shards)
+ngx_http_payment_counters_sum(const ngx_http_payment_main_conf_t *pmcf)
 {
-    ngx_uint_t             s, i;
-    ngx_payment_gauges_t  *gauges, sum[NGX_PAYMENT_SHARDS_MAX];
+    ngx_uint_t                    s, i;
+    ngx_payment_stats_t          *stats;
+    ngx_payment_shard_t         **shards;
+    ngx_payment_gauges_t         *gauges, sum[NGX_PAYMENT_SHARDS_MAX];
+    ngx_payment_common_shard_t   *common;
 
-    ngx_http_payment_counters_sum_lives(&stats->helper, shards);
+    stats = pmcf->writer.stats;
+    shards = pmcf->shards.elts;
+
+    ngx_http_payment_counters_sum_lives(&stats->helper, pmcf->shards.nelts);
 
     ngx_memzero(sum, sizeof(sum));
 
@@ -251,7 +276,7 @@ ngx_http_payment_counters_sum(ngx_payment_stats_t *stats, ngx_uint_t shards)
             continue;
         }
 
-        for (s = 0; s < shards; s++) {
+        for (s = 0; s < pmcf->shards.nelts; s++) {
             gauges = &stats->gauges[i][s];
             sum[s].open += gauges->open;
             sum[s].busy += gauges->busy;
@@ -259,10 +284,19 @@ ngx_http_payment_counters_sum(ngx_payment_stats_t *stats, ngx_uint_t shards)
         }
     }
 
-    for (s = 0; s < shards; s++) {
+    for (s = 0; s < pmcf->shards.nelts; s++) {
         stats->shards[s].open = sum[s].open;
         stats->shards[s].busy = sum[s].busy;
         stats->shards[s].queued = sum[s].queued;
+
+        common = shards[s]->common;
+
+        stats->shards[s].primary_known = !common->claimed || common->found;
+        stats->shards[s].topology_epoch = common->epoch;
+        stats->shards[s].durability_replica =
+            (shards[s]->durability == NGX_PAYMENT_DURABILITY_REPLICA);
+        stats->shards[s].voters = common->voters;
+        stats->shards[s].lacking = common->lacking;
     }
 }
 

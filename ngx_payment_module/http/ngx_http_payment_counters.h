@@ -70,8 +70,7 @@ uint64_t ngx_http_payment_counters_value(const void *stats,
     const ngx_http_payment_counter_t *counter);
 
 /* Sums up the workers' gauges of each shard, which is done before a look. */
-void ngx_http_payment_counters_sum(ngx_payment_stats_t *stats,
-    ngx_uint_t shards);
+void ngx_http_payment_counters_sum(const ngx_http_payment_main_conf_t *pmcf);
 
 /* Connections to a shard, of the workers of this configuration alone. */
 ngx_uint_t ngx_http_payment_counters_open(const ngx_payment_stats_t *stats,

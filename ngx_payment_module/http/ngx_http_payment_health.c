@@ -62,6 +62,7 @@ static const ngx_http_payment_health_reason_t
     { NGX_PAYMENT_DB_E_UNFIT, "the server lacks what is required of it" },
     { NGX_PAYMENT_DB_E_IDENTITY, "the database is another's" },
     { NGX_PAYMENT_DB_E_OTHER, "the server is not the primary" },
+    { NGX_PAYMENT_DB_E_TOPOLOGY, "no server has the payments" },
     { 0, NULL }
 };
 
@@ -327,7 +328,7 @@ ngx_http_payment_health_outbox(ngx_http_payment_text_t *t,
     stats = pmcf->writer.stats;
     h = &stats->helper;
 
-    ngx_http_payment_counters_sum(stats, pmcf->shards.nelts);
+    ngx_http_payment_counters_sum(pmcf);
 
     reason = !ngx_http_payment_counters_up(h) ? "there is no helper process"
              : h->paused ? "an operator has paused publishing"

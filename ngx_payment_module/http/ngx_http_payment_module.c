@@ -23,6 +23,8 @@ static void *ngx_http_payment_create_main_conf(ngx_conf_t *cf);
 static char *ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf);
 static char *ngx_http_payment_init_breaker(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf);
+static char *ngx_http_payment_init_path(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf);
 static char *ngx_http_payment_init_outbox(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf);
 static ngx_int_t ngx_http_payment_create_doorbell(ngx_conf_t *cf,
@@ -37,6 +39,8 @@ static char *ngx_http_payment_check_timeouts(ngx_conf_t *cf,
 
 static ngx_int_t ngx_http_payment_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_payment_init_process(ngx_cycle_t *cycle);
+static ngx_int_t ngx_http_payment_start_probes(ngx_cycle_t *cycle,
+    ngx_http_payment_main_conf_t *pmcf);
 static void ngx_http_payment_exit_process(ngx_cycle_t *cycle);
 
 static char *ngx_http_payment_api(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -564,7 +568,9 @@ ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(writer->retry_interval, 10);
     ngx_conf_init_msec_value(writer->retry_max_interval, 40);
 
-    if (ngx_http_payment_init_outbox(cf, pmcf) != NGX_CONF_OK) {
+    if (ngx_http_payment_init_path(cf, pmcf) != NGX_CONF_OK
+        || ngx_http_payment_init_outbox(cf, pmcf) != NGX_CONF_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
@@ -596,17 +602,82 @@ ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf)
 }
 
 
+/* The directory that makes the master start the helper, and has the files of
+ * ngx_payment_gtid.h. */
+
+static char *
+ngx_http_payment_init_path(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
+{
+    u_char                     *p;
+    ngx_uint_t                  i;
+    ngx_path_t                 *path;
+    ngx_payment_shard_t       **shards;
+    ngx_payment_outbox_conf_t  *outbox;
+
+    outbox = &pmcf->outbox;
+    shards = pmcf->shards.elts;
+
+    ngx_conf_init_value(outbox->enable, outbox->brokers.len ? 1 : 0);
+
+    for (i = 0; i < pmcf->shards.nelts; i++) {
+        if (shards[i]->durability == NGX_PAYMENT_DURABILITY_REPLICA) {
+            break;
+        }
+    }
+
+    if (!outbox->enable && i == pmcf->shards.nelts) {
+        return NGX_CONF_OK;
+    }
+
+    if (outbox->path == NULL) {
+        path = ngx_pcalloc(cf->pool, sizeof(ngx_path_t));
+        if (path == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_str_set(&path->name, "payment_outbox_temp");
+
+        if (ngx_conf_full_name(cf->cycle, &path->name, 0) != NGX_OK
+            || ngx_add_path(cf, &path) != NGX_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+
+        outbox->path = path;
+    }
+
+    for (i = 0; i < pmcf->shards.nelts; i++) {
+        if (shards[i]->durability == NGX_PAYMENT_DURABILITY_LOCAL) {
+            continue;
+        }
+
+        p = ngx_pnalloc(cf->pool, outbox->path->name.len
+                                  + shards[i]->name.len
+                                  + sizeof("/.confirmed"));
+        if (p == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        shards[i]->confirmed_file.data = p;
+        shards[i]->confirmed_file.len = ngx_sprintf(p, "%V/%V.confirmed%Z",
+                                                    &outbox->path->name,
+                                                    &shards[i]->name)
+                                        - p - 1;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
 static char *
 ngx_http_payment_init_outbox(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf)
 {
-    ngx_path_t                 *path;
     ngx_payment_outbox_conf_t  *outbox;
 
     outbox = &pmcf->outbox;
     outbox->shards = &pmcf->shards;
 
-    ngx_conf_init_value(outbox->enable, outbox->brokers.len ? 1 : 0);
     ngx_conf_init_msec_value(outbox->initial_delay, 1000);
     ngx_conf_init_msec_value(outbox->poll_interval, 50);
     ngx_conf_init_uint_value(outbox->batch_size, 300);
@@ -656,23 +727,6 @@ ngx_http_payment_init_outbox(ngx_conf_t *cf,
 
     if (ngx_payment_producer_conf_check(cf, outbox) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
-    }
-
-    if (outbox->path == NULL) {
-        path = ngx_pcalloc(cf->pool, sizeof(ngx_path_t));
-        if (path == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        ngx_str_set(&path->name, "payment_outbox_temp");
-
-        if (ngx_conf_full_name(cf->cycle, &path->name, 0) != NGX_OK
-            || ngx_add_path(cf, &path) != NGX_OK)
-        {
-            return NGX_CONF_ERROR;
-        }
-
-        outbox->path = path;
     }
 
     /* a path with a manager is what makes the master start the helper */
@@ -819,6 +873,8 @@ ngx_http_payment_init_zone(ngx_shm_zone_t *zone, void *data)
                           NGX_PAYMENT_COMMON_SHARDS);
             return NGX_ERROR;
         }
+
+        ngx_payment_gtid_load(shards[i], zone->shm.log);
     }
 
     return NGX_OK;
@@ -992,6 +1048,10 @@ ngx_http_payment_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
+    if (ngx_http_payment_start_probes(cycle, pmcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     if (pmcf->api) {
         pmcf->writers = ngx_pcalloc(cycle->pool, pmcf->shards.nelts
                                           * sizeof(ngx_payment_writer_t *));
@@ -1025,6 +1085,43 @@ ngx_http_payment_init_process(ngx_cycle_t *cycle)
 }
 
 
+/* The first worker looks at the servers, for all processes. */
+
+static ngx_int_t
+ngx_http_payment_start_probes(ngx_cycle_t *cycle,
+    ngx_http_payment_main_conf_t *pmcf)
+{
+    ngx_uint_t             i;
+    ngx_payment_shard_t  **shards;
+
+    if (ngx_worker != 0) {
+        return NGX_OK;
+    }
+
+    pmcf->probes = ngx_pcalloc(cycle->pool, pmcf->shards.nelts
+                                            * sizeof(ngx_payment_probe_t *));
+    if (pmcf->probes == NULL) {
+        return NGX_ERROR;
+    }
+
+    shards = pmcf->shards.elts;
+
+    for (i = 0; i < pmcf->shards.nelts; i++) {
+
+        if (shards[i]->servers.nelts == 1) {
+            continue;
+        }
+
+        pmcf->probes[i] = ngx_payment_probe_create(cycle, shards[i]);
+        if (pmcf->probes[i] == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
 static void
 ngx_http_payment_exit_process(ngx_cycle_t *cycle)
 {
@@ -1048,6 +1145,12 @@ ngx_http_payment_exit_process(ngx_cycle_t *cycle)
 
     for (i = 0; pmcf->writers && i < pmcf->shards.nelts; i++) {
         ngx_payment_writer_close(pmcf->writers[i]);
+    }
+
+    for (i = 0; pmcf->probes && i < pmcf->shards.nelts; i++) {
+        if (pmcf->probes[i]) {
+            ngx_payment_probe_close(pmcf->probes[i]);
+        }
     }
 
     ngx_payment_db_exit_process(cycle);

@@ -12,6 +12,7 @@
 #include "payment.h"
 #include "ngx_payment_common.h"
 #include "ngx_payment_outbox.h"
+#include "ngx_payment_probe.h"
 #include "ngx_payment_stats.h"
 #include "ngx_payment_writer.h"
 
@@ -54,6 +55,8 @@ typedef struct {
 
     /* of this process, by shard->index; NULL in the helper */
     ngx_payment_writer_t      **writers;
+    ngx_payment_probe_t       **probes;     /* of the first worker; NULL: of a
+                                               shard with one server */
 } ngx_http_payment_main_conf_t;
 
 

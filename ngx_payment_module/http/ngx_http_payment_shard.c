@@ -80,6 +80,13 @@ static ngx_conf_post_t  ngx_http_payment_shard_timeout = {
 };
 
 
+static ngx_conf_enum_t  ngx_http_payment_shard_durabilities[] = {
+    { ngx_string("local"), NGX_PAYMENT_DURABILITY_LOCAL },
+    { ngx_string("replica"), NGX_PAYMENT_DURABILITY_REPLICA },
+    { ngx_null_string, 0 }
+};
+
+
 /*
  * What may stand in the block.  The core's handler of directives knows modules
  * only, so that ngx_http_payment_shard_directive() does its work for these.
@@ -163,6 +170,13 @@ static ngx_command_t  ngx_http_payment_shard_commands[] = {
       0,
       offsetof(ngx_payment_shard_t, ssl_verify),
       NULL },
+
+    { ngx_string("durability"),
+      NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      0,
+      offsetof(ngx_payment_shard_t, durability),
+      &ngx_http_payment_shard_durabilities },
 
     { ngx_string("connections"),
       NGX_CONF_TAKE1,
@@ -359,6 +373,7 @@ ngx_http_payment_shard_create(ngx_conf_t *cf, ngx_str_t *name)
     shard->ssl = NGX_CONF_UNSET;
     shard->ssl_verify = NGX_CONF_UNSET;
 
+    shard->durability = NGX_CONF_UNSET_UINT;
     shard->connections = NGX_CONF_UNSET_UINT;
     shard->connect_timeout = NGX_CONF_UNSET_MSEC;
     shard->read_timeout = NGX_CONF_UNSET_MSEC;
@@ -859,6 +874,17 @@ ngx_http_payment_shard_finish(ngx_conf_t *cf, ngx_payment_shard_t *shard)
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "no \"%s\" in payment_shard \"%V\"",
                            missing, &shard->name);
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_conf_init_uint_value(shard->durability, NGX_PAYMENT_DURABILITY_LOCAL);
+
+    if (shard->durability == NGX_PAYMENT_DURABILITY_REPLICA
+        && shard->servers.nelts == 1)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"durability replica\" needs several servers in "
+                           "payment_shard \"%V\"", &shard->name);
         return NGX_CONF_ERROR;
     }
 

@@ -42,7 +42,7 @@ ngx_http_payment_status_handler(ngx_http_request_t *r)
 
     pmcf = ngx_http_get_module_main_conf(r, ngx_http_payment_module);
     stats = pmcf->writer.stats;
-    ngx_http_payment_counters_sum(stats, pmcf->shards.nelts);
+    ngx_http_payment_counters_sum(pmcf);
 
     ngx_http_payment_text_init(&t, r);
 

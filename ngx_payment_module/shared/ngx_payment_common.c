@@ -196,6 +196,53 @@ ngx_payment_common_renew(ngx_payment_shard_t *shard, uint64_t choice)
 }
 
 
+void
+ngx_payment_common_take(ngx_payment_shard_t *shard, ngx_uint_t server)
+{
+    uint64_t  now;
+
+    do {
+        now = shard->common->primary;
+    } while (!ngx_exiting
+             && !ngx_payment_common_choose(shard, now,
+                                      ngx_payment_common_name_of(shard,
+                                                                 server)));
+}
+
+
+ngx_uint_t
+ngx_payment_common_epoch(ngx_payment_shard_t *shard, uint64_t epoch)
+{
+    uint64_t  known;
+
+    do {
+        known = shard->common->epoch;
+
+        if (epoch <= known) {
+            return epoch == known;
+        }
+
+    } while (!ngx_atomic_cmp_set(&shard->common->epoch, known, epoch));
+
+    return 1;
+}
+
+
+ngx_uint_t
+ngx_payment_common_seen(const ngx_payment_shard_t *shard)
+{
+    ngx_msec_t  seen;
+
+    seen = (ngx_msec_t) shard->common->seen;
+
+    /* another process may be ahead of this one's clock */
+
+    return seen
+           && (ngx_msec_int_t) (ngx_current_msec - seen)
+              < NGX_PAYMENT_COMMON_SEEN;
+}
+
+
 /* Another choice, which is to be confirmed. */
 
 static ngx_uint_t

@@ -1,6 +1,7 @@
 /*
  * What all processes of this nginx agree on about a shard: which of its servers
- * is the primary, and that its database is the right one.
+ * is the primary, that its database is the right one, and what was seen of its
+ * servers' claims.
  *
  * In shared memory, which lives on through a reload: a process that is new
  * takes the choice of those that were there, and does not begin with the first
@@ -13,6 +14,9 @@
  * the choice that it was opened by, and is used as long as that one stands.
  *
  *     NONE -> a server, by its name -> the same, confirmed -> the next server
+ *
+ * Where a server has claimed the payments (payment_topology), that one is the
+ * primary, and no other is tried: the probe sees it and says so.
  */
 
 #ifndef NGX_PAYMENT_COMMON_H
@@ -28,6 +32,9 @@
 /* names of shards, since nginx was started: reloads may bring new ones */
 #define NGX_PAYMENT_COMMON_SHARDS     (2 * NGX_PAYMENT_SHARDS_MAX)
 
+/* for how long it counts that most servers of a shard have answered */
+#define NGX_PAYMENT_COMMON_SEEN       3000      /* ms */
+
 
 struct ngx_payment_common_shard_s {
     ngx_atomic_t               primary;     /* the choice; 0: none yet */
@@ -42,6 +49,29 @@ struct ngx_payment_common_shard_s {
     ngx_atomic_t               place;       /* digest of the database that is
                                                the shard's; 0: not seen yet */
     ngx_atomic_t               empty;       /* digest of one that is nobody's */
+
+    ngx_atomic_t               epoch;       /* the highest that was seen, of all
+                                               claims; it never falls */
+    ngx_atomic_t               claimed;     /* 1: by that one, some server has
+                                               the payments, or none has */
+    ngx_atomic_t               frozen;      /* 1: none has, for a switch that
+                                               somebody makes now */
+    ngx_atomic_t               found;       /* 1: and it is the primary */
+    ngx_atomic_t               seen;        /* ngx_current_msec: most of the
+                                               servers had answered; 0: never */
+    ngx_atomic_t               look;        /* 1: the probe is to look now */
+    ngx_atomic_t               voters;      /* replicas that confirm what the
+                                               primary commits */
+    ngx_atomic_t               unvoted;     /* 1: for a second, none, or more
+                                               than there may be */
+
+    ngx_atomic_t               confirmed_number;    /* of the last transaction
+                                               that a replica has: see
+                                               ngx_payment_gtid.h */
+    ngx_atomic_t               confirmed_began;     /* domain and server_id */
+    ngx_atomic_t               confirmed_saved;     /* the number in the file */
+    ngx_atomic_t               lacking;     /* 1: the primary lacks that one */
+
     u_char                     name[NGX_PAYMENT_SHARD_NAME_LEN + 1];
 };
 
@@ -87,6 +117,18 @@ ngx_uint_t ngx_payment_common_renew(ngx_payment_shard_t *shard,
     ((error) >> 48)
 #define ngx_payment_common_error_ms(error)                                    \
     ((error) & 0xffffffffffff)
+
+
+/* The server that has claimed the payments is the primary: all begin anew with
+ * it, also if it was the primary before. */
+void ngx_payment_common_take(ngx_payment_shard_t *shard, ngx_uint_t server);
+
+/* A claim of this epoch was seen.  0: a later one is known. */
+ngx_uint_t ngx_payment_common_epoch(ngx_payment_shard_t *shard,
+    uint64_t epoch);
+
+/* Have most servers of the shard answered lately? */
+ngx_uint_t ngx_payment_common_seen(const ngx_payment_shard_t *shard);
 
 
 static ngx_inline ngx_uint_t

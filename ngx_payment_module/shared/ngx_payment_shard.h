@@ -24,6 +24,14 @@
 typedef struct ngx_payment_common_shard_s  ngx_payment_common_shard_t;
 
 
+/* Where a payment is when it is answered. */
+
+typedef enum {
+    NGX_PAYMENT_DURABILITY_LOCAL = 0,      /* on the primary's disk */
+    NGX_PAYMENT_DURABILITY_REPLICA         /* and at a replica */
+} ngx_payment_durability_e;
+
+
 /* Slots of a shard, both ends included. */
 
 typedef struct {
@@ -66,6 +74,7 @@ typedef struct {
     ngx_flag_t                 ssl;
     ngx_flag_t                 ssl_verify;
 
+    ngx_uint_t                 durability;  /* ngx_payment_durability_e */
     ngx_uint_t                 connections;
     ngx_msec_t                 connect_timeout;
     ngx_msec_t                 read_timeout;
@@ -73,15 +82,20 @@ typedef struct {
     ngx_msec_t                 max_age;         /* 0: none */
     ngx_uint_t                 max_requests;    /* 0: none */
 
+    ngx_str_t                  confirmed_file;  /* see ngx_payment_gtid.h,
+                                               terminated; empty: none */
+
     /* in shared memory: of this shard, and of the installation */
     ngx_payment_common_shard_t  *common;
     ngx_atomic_t              *installation;
 
     /* of this process: how many connections are open, what was said of their
-     * server (1 << ngx_payment_requirement_e), and the installation's secret,
-     * which the first connection brings */
+     * server (1 << ngx_payment_requirement_e), that the file above could not be
+     * written, and the installation's secret, which the first connection
+     * brings */
     ngx_uint_t                 open;
     ngx_uint_t                 warned;
+    ngx_uint_t                 unsaved;
     u_char                     secret[NGX_PAYMENT_SECRET_LEN];
 } ngx_payment_shard_t;
 

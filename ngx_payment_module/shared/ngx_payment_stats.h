@@ -55,11 +55,21 @@ typedef struct {
     ngx_atomic_t    connect_failures;
     ngx_atomic_t    connections_lost;  /* open ones that died */
     ngx_atomic_t    failovers;
+    ngx_atomic_t    refused;           /* by the topology, before COMMIT */
+    ngx_atomic_t    unconfirmed;       /* exchanges whose COMMIT no replica may
+                                          have */
 
     /* sums of the workers' gauges, made when somebody asks */
     ngx_atomic_t    open;              /* connections */
     ngx_atomic_t    busy;              /* connections with a batch */
     ngx_atomic_t    queued;            /* operations waiting */
+
+    /* from ngx_payment_common.h and the configuration, likewise */
+    ngx_atomic_t    primary_known;
+    ngx_atomic_t    topology_epoch;
+    ngx_atomic_t    durability_replica;
+    ngx_atomic_t    voters;
+    ngx_atomic_t    lacking;
 } ngx_payment_shard_stats_t;
 
 

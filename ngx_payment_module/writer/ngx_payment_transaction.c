@@ -71,7 +71,7 @@ static void ngx_payment_transaction_look_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
 static void ngx_payment_transaction_let_go(ngx_payment_transaction_t *t);
 static ngx_uint_t ngx_payment_transaction_is_primary(
-    const ngx_payment_db_stmt_t *s);
+    ngx_payment_transaction_t *t, const ngx_payment_db_stmt_t *s);
 static ngx_int_t ngx_payment_transaction_load(ngx_payment_transaction_t *t,
     MYSQL_RES *res);
 static payment_t *ngx_payment_transaction_locate(ngx_payment_transaction_t *t,
@@ -88,9 +88,11 @@ static void ngx_payment_transaction_write_done(ngx_payment_db_t *db,
 static void ngx_payment_transaction_commit(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_commit_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
-static void ngx_payment_transaction_commit_sql(ngx_payment_transaction_t *t,
-    ngx_str_t *sql);
-static ngx_int_t ngx_payment_transaction_barrier(ngx_payment_transaction_t *t,
+static ngx_uint_t ngx_payment_transaction_add_commit(
+    ngx_payment_transaction_t *t, ngx_payment_db_stmt_t *stmts);
+static ngx_uint_t ngx_payment_transaction_confirmed(
+    ngx_payment_transaction_t *t);
+static ngx_uint_t ngx_payment_transaction_barrier(ngx_payment_transaction_t *t,
     ngx_payment_db_stmt_t *stmts, ngx_uint_t if_found);
 static void ngx_payment_transaction_confirm(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_confirm_done(ngx_payment_db_t *db,
@@ -110,8 +112,9 @@ static void ngx_payment_transaction_resolve_done(ngx_payment_db_t *db,
 static void ngx_payment_transaction_get(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_get_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
-static ngx_int_t ngx_payment_transaction_ask(ngx_payment_transaction_t *t,
-    const char *head, const char *tail, ngx_uint_t by_payment);
+static void ngx_payment_transaction_ask(ngx_payment_transaction_t *t,
+    const char *head, const char *tail, ngx_uint_t by_payment,
+    ngx_payment_db_done_pt done);
 static ngx_int_t ngx_payment_transaction_asked(ngx_payment_transaction_t *t,
     const char *phase, ngx_uint_t lost);
 static ngx_int_t ngx_payment_transaction_check(ngx_payment_transaction_t *t,
@@ -138,12 +141,14 @@ static void ngx_payment_transaction_log(ngx_payment_transaction_t *t,
  * for a moment), gives up before read_timeout is over: an error leaves nothing
  * to be found out.  And the server ends a transaction that has said nothing for
  * two seconds: a COMMIT that the network has lost would otherwise lock its keys
- * for as long as the server believes in the connection, which is hours.
+ * for as long as the server believes in the connection, which is hours.  The
+ * answer to a COMMIT says which GTID it got, where there is a binary log.
  */
 
 const char *const  ngx_payment_transaction_session[] = {
     "SET SESSION innodb_lock_wait_timeout = 1, lock_wait_timeout = 1,"
-    " idle_transaction_timeout = 2, autocommit = 0",
+    " idle_transaction_timeout = 2, autocommit = 0,"
+    " session_track_system_variables = 'last_gtid'",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     NULL
 };
@@ -249,7 +254,7 @@ ngx_payment_transaction_read(ngx_payment_transaction_t *t)
         return;
     }
 
-    ngx_str_set(&t->stmts[n - 1].sql, NGX_PAYMENT_REQUIREMENT_IS_WRITABLE);
+    t->stmts[n - 1].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
 
     ngx_payment_transaction_exchange(t, n, ngx_payment_transaction_read_done);
 }
@@ -290,7 +295,7 @@ ngx_payment_transaction_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
-    if (!ngx_payment_transaction_is_primary(&t->stmts[db->n - 1])) {
+    if (!ngx_payment_transaction_is_primary(t, &t->stmts[db->n - 1])) {
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_UNFIT);
         return;
     }
@@ -422,15 +427,16 @@ ngx_payment_transaction_let_go(ngx_payment_transaction_t *t)
 
 
 static ngx_uint_t
-ngx_payment_transaction_is_primary(const ngx_payment_db_stmt_t *s)
+ngx_payment_transaction_is_primary(ngx_payment_transaction_t *t,
+    const ngx_payment_db_stmt_t *s)
 {
-    MYSQL_ROW  row;
+    if (ngx_payment_topology_fit(t->shard, s->result)) {
+        return 1;
+    }
 
-    row = mysql_fetch_row(s->result);
+    (void) ngx_atomic_fetch_add(&ngx_payment_transaction_stats(t)->refused, 1);
 
-    return row && row[0]
-           && ngx_payment_requirement_met(NGX_PAYMENT_REQUIREMENT_READ_ONLY,
-                                          row[0]);
+    return 0;
 }
 
 
@@ -576,7 +582,7 @@ ngx_payment_transaction_apply(ngx_payment_transaction_t *t)
 }
 
 
-/* WRITE: four bulk statements, sent together. */
+/* WRITE: four bulk statements, and the topology, sent together. */
 
 static void
 ngx_payment_transaction_write(ngx_payment_transaction_t *t)
@@ -626,8 +632,14 @@ ngx_payment_transaction_write(ngx_payment_transaction_t *t)
         return;
     }
 
-    ngx_memzero(t->stmts, NGX_PAYMENT_STMTS * sizeof(ngx_payment_db_stmt_t));
+    ngx_memzero(t->stmts,
+                (NGX_PAYMENT_STMTS + 1) * sizeof(ngx_payment_db_stmt_t));
     n = ngx_payment_columns_statements(t->columns, t->db, t->stmts);
+
+    /* locked: who moves the payments to another server, by that row, moves them
+     * after this COMMIT */
+
+    t->stmts[n++].sql = *ngx_payment_topology_sql(t->shard->durability, 1);
 
     ngx_payment_transaction_exchange(t, n, ngx_payment_transaction_write_done);
 }
@@ -745,7 +757,9 @@ ngx_payment_transaction_write_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
-    if (!ngx_payment_common_stands(t->shard, db->choice)) {
+    if (!ngx_payment_transaction_is_primary(t, &t->stmts[db->n - 1])
+        || !ngx_payment_common_stands(t->shard, db->choice))
+    {
         /* another server has become the primary meanwhile */
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_UNFIT);
         return;
@@ -758,10 +772,11 @@ ngx_payment_transaction_write_done(ngx_payment_db_t *db, ngx_uint_t lost)
 static void
 ngx_payment_transaction_commit(ngx_payment_transaction_t *t)
 {
-    ngx_memzero(t->stmts, sizeof(ngx_payment_db_stmt_t));
-    ngx_payment_transaction_commit_sql(t, &t->stmts[0].sql);
+    ngx_uint_t  n;
 
-    ngx_payment_transaction_exchange(t, 1, ngx_payment_transaction_commit_done);
+    n = ngx_payment_transaction_add_commit(t, t->stmts);
+
+    ngx_payment_transaction_exchange(t, n, ngx_payment_transaction_commit_done);
 }
 
 
@@ -776,13 +791,11 @@ ngx_payment_transaction_commit_done(ngx_payment_db_t *db, ngx_uint_t lost)
     t = db->data;
     b = t->batch;
 
-    if (lost || t->stmts[0].error) {
+    if (ngx_payment_transaction_check(t, "committing", lost) != NGX_OK) {
 
         /* an error is no proof either: only the keys are */
 
         b->unknown = 1;
-
-        (void) ngx_payment_transaction_check(t, "committing", lost);
 
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
@@ -802,22 +815,59 @@ ngx_payment_transaction_commit_done(ngx_payment_db_t *db, ngx_uint_t lost)
 }
 
 
-static void
-ngx_payment_transaction_commit_sql(ngx_payment_transaction_t *t,
-    ngx_str_t *sql)
+/* COMMIT, and behind it the question whether a replica has confirmed it, where
+ * one is to.  Returns how many statements. */
+
+static ngx_uint_t
+ngx_payment_transaction_add_commit(ngx_payment_transaction_t *t,
+    ngx_payment_db_stmt_t *stmts)
 {
+    ngx_memzero(stmts, 2 * sizeof(ngx_payment_db_stmt_t));
+
     if (t->db->mighty) {
-        ngx_str_set(sql, NGX_PAYMENT_TRANSACTION_COMMIT_MIGHTY);
+        ngx_str_set(&stmts[0].sql, NGX_PAYMENT_TRANSACTION_COMMIT_MIGHTY);
     } else {
-        ngx_str_set(sql, "COMMIT");
+        ngx_str_set(&stmts[0].sql, "COMMIT");
     }
+
+    if (t->shard->durability == NGX_PAYMENT_DURABILITY_LOCAL) {
+        return 1;
+    }
+
+    stmts[1].sql = *ngx_payment_topology_unconfirmed_sql();
+
+    return 2;
 }
 
 
-/* Two statements: what makes the next COMMIT reach the disk, and that COMMIT.
- * With if_found, they do nothing if the statement before them found no row. */
+/* The answer to that question, which is the last of an exchange.  It counts for
+ * the whole server: whether the commit that lacks a replica was this one, or
+ * another one meanwhile, is found out by the next. */
 
-static ngx_int_t
+static ngx_uint_t
+ngx_payment_transaction_confirmed(ngx_payment_transaction_t *t)
+{
+    uint64_t                before;
+    ngx_payment_db_stmt_t  *s;
+
+    s = &t->stmts[t->db->n - 1];
+
+    if (s->sql.data != ngx_payment_topology_unconfirmed_sql()->data) {
+        return 1;
+    }
+
+    before = t->db->unconfirmed;
+    t->db->unconfirmed = ngx_payment_topology_sum(s->result);
+
+    return t->db->unconfirmed == before;
+}
+
+
+/* What makes the next COMMIT reach the disk, and that COMMIT.  With if_found,
+ * they do nothing if the statement before them found no row.  Returns how many
+ * statements; 0: no memory. */
+
+static ngx_uint_t
 ngx_payment_transaction_barrier(ngx_payment_transaction_t *t,
     ngx_payment_db_stmt_t *stmts, ngx_uint_t if_found)
 {
@@ -825,9 +875,10 @@ ngx_payment_transaction_barrier(ngx_payment_transaction_t *t,
 
     p = ngx_pnalloc(t->pool, NGX_PAYMENT_TRANSACTION_BARRIER_LEN);
     if (p == NULL) {
-        return NGX_ERROR;
+        return 0;
     }
 
+    ngx_memzero(stmts, sizeof(ngx_payment_db_stmt_t));
     stmts[0].sql.data = p;
     p = ngx_sprintf(p, "INSERT INTO payment_barrier (id, turns)"
                        " SELECT %ui, 1 FROM DUAL%s"
@@ -840,9 +891,7 @@ ngx_payment_transaction_barrier(ngx_payment_transaction_t *t,
 
     ngx_payment_assert(stmts[0].sql.len < NGX_PAYMENT_TRANSACTION_BARRIER_LEN);
 
-    ngx_payment_transaction_commit_sql(t, &stmts[1].sql);
-
-    return NGX_OK;
+    return 1 + ngx_payment_transaction_add_commit(t, &stmts[1]);
 }
 
 
@@ -851,14 +900,16 @@ ngx_payment_transaction_barrier(ngx_payment_transaction_t *t,
 static void
 ngx_payment_transaction_confirm(ngx_payment_transaction_t *t)
 {
-    ngx_memzero(t->stmts, 2 * sizeof(ngx_payment_db_stmt_t));
+    ngx_uint_t  n;
 
-    if (ngx_payment_transaction_barrier(t, t->stmts, 0) != NGX_OK) {
+    n = ngx_payment_transaction_barrier(t, t->stmts, 0);
+
+    if (n == 0) {
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
         return;
     }
 
-    ngx_payment_transaction_exchange(t, 2,
+    ngx_payment_transaction_exchange(t, n,
                                      ngx_payment_transaction_confirm_done);
 }
 
@@ -934,14 +985,14 @@ static void
 ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
     ngx_payment_db_error_e reason)
 {
-    ngx_uint_t                  n;
+    ngx_uint_t                  n, barrier;
     ngx_payment_shard_stats_t  *stats;
 
     n = 1;
     stats = ngx_payment_transaction_stats(t);
     t->reason = reason;
 
-    ngx_memzero(t->stmts, 4 * sizeof(ngx_payment_db_stmt_t));
+    ngx_memzero(t->stmts, 2 * sizeof(ngx_payment_db_stmt_t));
     ngx_str_set(&t->stmts[0].sql, "ROLLBACK");
 
     if (reason != NGX_PAYMENT_DB_OK) {
@@ -951,16 +1002,18 @@ ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
     if (reason == NGX_PAYMENT_DB_DUPLICATE) {
         (void) ngx_atomic_fetch_add(&stats->duplicate_batches, 1);
 
-        if (ngx_payment_transaction_sql(t, &t->stmts[1].sql,
-                                        ngx_payment_transaction_sql_keys,
-                                        ")", 0)
-            != NGX_OK
-            || ngx_payment_transaction_barrier(t, &t->stmts[2], 1) != NGX_OK)
+        barrier = ngx_payment_transaction_barrier(t, &t->stmts[2], 1);
+
+        if (barrier == 0
+            || ngx_payment_transaction_sql(t, &t->stmts[1].sql,
+                                           ngx_payment_transaction_sql_keys,
+                                           ")", 0)
+               != NGX_OK)
         {
             t->reason = NGX_PAYMENT_DB_RETRY;
 
         } else {
-            n = 4;
+            n = 2 + barrier;
         }
     }
 
@@ -1051,16 +1104,9 @@ ngx_payment_transaction_verdict(ngx_payment_transaction_t *t, ngx_uint_t lost)
 static void
 ngx_payment_transaction_resolve(ngx_payment_transaction_t *t)
 {
-    if (ngx_payment_transaction_ask(t, ngx_payment_transaction_sql_keys,
-                                    ") LOCK IN SHARE MODE", 0)
-        != NGX_OK)
-    {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    ngx_payment_transaction_exchange(t, 4,
-                                     ngx_payment_transaction_resolve_done);
+    ngx_payment_transaction_ask(t, ngx_payment_transaction_sql_keys,
+                                ") LOCK IN SHARE MODE", 0,
+                                ngx_payment_transaction_resolve_done);
 }
 
 
@@ -1103,15 +1149,9 @@ ngx_payment_transaction_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
 static void
 ngx_payment_transaction_get(ngx_payment_transaction_t *t)
 {
-    if (ngx_payment_transaction_ask(t, ngx_payment_transaction_sql_payments,
-                                    ") ORDER BY id", 1)
-        != NGX_OK)
-    {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    ngx_payment_transaction_exchange(t, 4, ngx_payment_transaction_get_done);
+    ngx_payment_transaction_ask(t, ngx_payment_transaction_sql_payments,
+                                ") ORDER BY id", 1,
+                                ngx_payment_transaction_get_done);
 }
 
 
@@ -1153,23 +1193,29 @@ ngx_payment_transaction_get_done(ngx_payment_db_t *db, ngx_uint_t lost)
 
 
 /* One exchange for a look without a transaction of its own: is the server the
- * primary still, what does it have, and is that on its disk? */
+ * primary still, what does it have, and will that stay? */
 
-static ngx_int_t
+static void
 ngx_payment_transaction_ask(ngx_payment_transaction_t *t, const char *head,
-    const char *tail, ngx_uint_t by_payment)
+    const char *tail, ngx_uint_t by_payment, ngx_payment_db_done_pt done)
 {
-    ngx_memzero(t->stmts, 4 * sizeof(ngx_payment_db_stmt_t));
-    ngx_str_set(&t->stmts[0].sql, NGX_PAYMENT_REQUIREMENT_IS_WRITABLE);
+    ngx_uint_t  barrier;
 
-    if (ngx_payment_transaction_sql(t, &t->stmts[1].sql, head, tail,
-                                    by_payment)
-        != NGX_OK)
+    ngx_memzero(t->stmts, 2 * sizeof(ngx_payment_db_stmt_t));
+    t->stmts[0].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
+
+    barrier = ngx_payment_transaction_barrier(t, &t->stmts[2], 1);
+
+    if (barrier == 0
+        || ngx_payment_transaction_sql(t, &t->stmts[1].sql, head, tail,
+                                       by_payment)
+           != NGX_OK)
     {
-        return NGX_ERROR;
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
+        return;
     }
 
-    return ngx_payment_transaction_barrier(t, &t->stmts[2], 1);
+    ngx_payment_transaction_exchange(t, 2 + barrier, done);
 }
 
 
@@ -1178,7 +1224,7 @@ ngx_payment_transaction_asked(ngx_payment_transaction_t *t, const char *phase,
     ngx_uint_t lost)
 {
     if (!lost && t->stmts[0].error == 0
-        && !ngx_payment_transaction_is_primary(&t->stmts[0]))
+        && !ngx_payment_transaction_is_primary(t, &t->stmts[0]))
     {
         t->reason = NGX_PAYMENT_DB_UNFIT;
         ngx_payment_db_leave(t->db);
@@ -1190,7 +1236,7 @@ ngx_payment_transaction_asked(ngx_payment_transaction_t *t, const char *phase,
 
 
 /* Did the connection live through an exchange after which none but a new one is
- * to be trusted, and was every statement of it accepted? */
+ * to be trusted, was every statement accepted, and the COMMIT confirmed? */
 
 static ngx_int_t
 ngx_payment_transaction_check(ngx_payment_transaction_t *t,
@@ -1213,6 +1259,19 @@ ngx_payment_transaction_check(ngx_payment_transaction_t *t,
             ngx_payment_db_reset(t->db);
         }
 
+        return NGX_ERROR;
+    }
+
+    if (ngx_payment_transaction_confirmed(t)) {
+
+        if (t->db->gtid[0]) {
+            ngx_payment_gtid_confirmed(t->shard, t->db->gtid);
+        }
+
+    } else {
+        (void) ngx_atomic_fetch_add(
+            &ngx_payment_transaction_stats(t)->unconfirmed, 1);
+        t->db->gtid[0] = '\0';
         return NGX_ERROR;
     }
 

@@ -241,7 +241,7 @@ ngx_payment_writer_close(ngx_payment_writer_t *w)
 ngx_int_t
 ngx_payment_writer_submit(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 {
-    if (w->down) {
+    if (w->down || w->shard->common->unvoted) {
         (void) ngx_atomic_fetch_add(&w->stats->shed, 1);
         return NGX_DECLINED;
     }
@@ -618,7 +618,7 @@ ngx_payment_writer_dispatch(ngx_payment_writer_t *w)
 
     w->dispatching = 1;
 
-    if (w->down) {
+    if (w->down || w->shard->common->unvoted) {
         ngx_payment_writer_shed_ready(w);
         ngx_payment_writer_shed_queue(w, &w->writes);
         ngx_payment_writer_shed_queue(w, &w->reads);

@@ -17,6 +17,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / 'lib')]
 import client                                                   # noqa: E402
 import invariants                                               # noqa: E402
 import servers                                                  # noqa: E402
+import voters as three                                          # noqa: E402
 from proxy import Proxy                                         # noqa: E402
 
 # heavier variants of the same tests
@@ -187,6 +188,24 @@ def start_nginx(work, start_proxy):
 
     for nginx in started:
         nginx.stop()
+
+
+@pytest.fixture
+def voters(template, start_proxy):
+    """Three servers of one shard, running; the first is the primary."""
+
+    servers = three.Voters(template, start_proxy)
+    yield servers
+    servers.close()
+
+
+@pytest.fixture
+def start_node(voters, start_nginx, start_proxy, journal):
+    """start_node(order, location, ..): an nginx for these servers; the settings
+    are those of its shard."""
+
+    return lambda *arguments, **settings: three.Node(
+        voters, start_nginx, start_proxy, journal, *arguments, **settings)
 
 
 @pytest.fixture

@@ -42,8 +42,12 @@ PASSWORD = 'pay-ment-secret'
 # lines of a MariaDB's configuration, before plugin-load-add
 PLUGINS = f"plugin-dir = {ROOT / 'build' / 'plugins'}\n"
 
+# the connection by which a node looks at each server of a shard with several
+PROBE = 1
+
 TABLES = ('payment', 'idempotency_key', 'outbox_event', 'outbox_dead',
-          'outbox_lease', 'payment_identity', 'payment_barrier')
+          'outbox_lease', 'payment_identity', 'payment_barrier',
+          'payment_topology')
 
 
 def wait_for(condition, seconds=10, what='a condition'):
@@ -295,8 +299,9 @@ class MariaDB:
                 db.execute(f'CREATE TABLE {name}.{table}'
                            f' LIKE payment.{table}')
 
-            db.execute(f'INSERT INTO {name}.payment_schema_version'
-                       ' SELECT * FROM payment.payment_schema_version')
+            for table in ('payment_schema_version', 'payment_topology'):
+                db.execute(f'INSERT INTO {name}.{table}'
+                           f' SELECT * FROM payment.{table}')
 
         return name
 
@@ -564,6 +569,10 @@ http {{
         shutil.rmtree(self.dir, ignore_errors=True)
         self.dir.mkdir(parents=True)
         (self.dir / 'nginx.conf').write_text(self.config())
+        self.restart(ready)
+
+    def restart(self, ready=False):
+        """After an end, with the files that the one before has left."""
 
         if self.module:
             shutil.copyfile(self.module, self.loaded)

@@ -128,7 +128,8 @@ def test_replica_gives_ids_again(start_outbox, mariadb, second, database,
     copy_lease(mariadb, second, database)
     proxy.refuse()
     second.query('SET GLOBAL read_only = 0')
-    wait_for(lambda: second.connections(database), 10, 'the other server')
+    wait_for(lambda: len(second.connections(database)) > servers.PROBE, 10,
+             'the other server')
     time.sleep(0.5)             # the time in which it would delete them
     kafka.thaw()
 
@@ -317,3 +318,27 @@ def test_node_dies_within_a_transaction(start_outbox, start_nginx, mariadb,
     print(f'{time.monotonic() - killed:.1f} s')
     wait_empty(mariadb, database)
     judge(kafka.messages(topic), expected, 10, 8)
+
+
+def test_a_server_that_has_not_the_payments(start_outbox, kafka, topic, mariadb,
+                                            database):
+    """Its payments are frozen, or another server has claimed them, while the
+    helper is at work there: it deletes nothing, and gives the lease up."""
+
+    nginx = start_outbox(servers.Shard('main', database,
+                                       f'unix:{mariadb.socket}'),
+                         lock_at_most_for='6s')
+
+    for claimed in (0, 4711):
+        wait_leased(nginx)
+        mariadb.query('UPDATE payment_topology SET epoch = epoch + 1,'
+                      f' server_id = {claimed}', database)
+        expected = fill(mariadb, database, 20)
+        wait_for(lambda: not relay(nginx)['lease_held'], 10,
+                 'the end of the lease')
+        assert pending(mariadb, database) == 20
+
+        mariadb.query('UPDATE payment_topology SET epoch = epoch + 1,'
+                      ' server_id = @@server_id', database)
+        wait_empty(mariadb, database)
+        assert expected.keys() <= seen(kafka, topic)

@@ -14,7 +14,7 @@ import pytest
 import loop
 import servers
 from client import Client, Connection, Load
-from servers import Shard, wait_for
+from servers import PROBE, Shard, wait_for
 
 
 def failures(nginx):
@@ -281,9 +281,9 @@ def test_read_only_and_back(start_nginx, mariadb, standby, database, journal,
             new.query('SET GLOBAL read_only = 0')
             load.wait(200)
 
-            wait_for(lambda: len(new.connections(database)) == 4, 5,
+            wait_for(lambda: len(new.connections(database)) == 4 + PROBE, 5,
                      'all connections at the new primary')
-            assert not old.connections(database)
+            assert len(old.connections(database)) == PROBE
 
     assert {call.status for call in load.bad()} <= {503}, \
         load.calls.statuses()

@@ -10,7 +10,7 @@ import pytest
 from client import Client
 from conftest import _server
 from proxy import is_bulk
-from servers import Shard, wait_for
+from servers import PROBE, Shard, wait_for
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_what_every_row_would_meet(start_nginx, mariadb, standby, database,
     assert strike.hits <= 20
     assert payments(standby, database) == 20
     nginx.wait_connected()
-    assert len(standby.connections(database)) == 4
+    assert len(standby.connections(database)) == 4 + PROBE
 
 
 @pytest.mark.parametrize('error', [1615, 1412])

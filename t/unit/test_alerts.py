@@ -79,6 +79,17 @@ FIRES = {
     "PaymentShedding": (
         gauge("payment_shard_shed_total", "0+10x100", SHARD), "5m", set()),
     "PaymentDrained": (gauge("payment_draining", "1x400"), "62m", set()),
+    "PaymentVoters": (
+        {**gauge("payment_shard_voters", "2x4 1x40", SHARD),
+         **gauge("payment_shard_durability_replica", "1x44", SHARD)}, "3m",
+        set()),
+    "PaymentPrimaryUnknown": (
+        gauge("payment_shard_primary_known", "1x4 0x40", SHARD), "3m", set()),
+    "PaymentLacking": (
+        gauge("payment_shard_lacking", "0x4 1x40", SHARD), "2m", set()),
+    "PaymentUnconfirmed": (
+        gauge("payment_shard_unconfirmed_total", "0x10 1x90", SHARD), "4m",
+        set()),
 
     # Kafka goes away at 1 min, with few payments: in 3 minutes
     "PaymentEventsLate": (
@@ -142,6 +153,14 @@ SILENT = {
     "PaymentShedding": (
         gauge("payment_shard_shed_total", "0x4 10x100", SHARD), "5m"),
     "PaymentDrained": (gauge("payment_draining", "1x100 0x300"), "62m"),
+    "PaymentVoters": (
+        {**gauge("payment_shard_voters", "0x40", SHARD),
+         **gauge("payment_shard_durability_replica", "0x40", SHARD)}, "5m"),
+    "PaymentPrimaryUnknown": (
+        gauge("payment_shard_primary_known", "1x4 0x2 1x40", SHARD), "3m"),
+    "PaymentLacking": (gauge("payment_shard_lacking", "0x40", SHARD), "5m"),
+    "PaymentUnconfirmed": (
+        gauge("payment_shard_unconfirmed_total", "5x90", SHARD), "10m"),
     "PaymentEventsLate": (
         {**gauge("payment_outbox_oldest_event_age_seconds", "0+15x40",
                  SHARD), **gauge("payment_outbox_paused", "1x50")}, "8m"),

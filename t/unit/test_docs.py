@@ -637,6 +637,13 @@ OTHER_WRITERS = {
     ("ngx_payment_shard_stats_t", "open"): "ngx_payment_module/http/",
     ("ngx_payment_shard_stats_t", "busy"): "ngx_payment_module/http/",
     ("ngx_payment_shard_stats_t", "queued"): "ngx_payment_module/http/",
+    # what all processes know together, and the configuration
+    ("ngx_payment_shard_stats_t", "primary_known"): "ngx_payment_module/http/",
+    ("ngx_payment_shard_stats_t", "topology_epoch"): "ngx_payment_module/http/",
+    ("ngx_payment_shard_stats_t", "durability_replica"):
+        "ngx_payment_module/http/",
+    ("ngx_payment_shard_stats_t", "voters"): "ngx_payment_module/http/",
+    ("ngx_payment_shard_stats_t", "lacking"): "ngx_payment_module/http/",
     # and of the lives of the helper
     ("ngx_payment_outbox_stats_t", "lease_held"): "ngx_payment_module/http/",
     ("ngx_payment_outbox_stats_t", "backlog"): "ngx_payment_module/http/",
@@ -841,11 +848,13 @@ def test_requirements_of_a_server_are_documented():
     """docs/operations.md has C's list: what must be, and what should be."""
 
     text = FILES["ngx_payment_module/db/ngx_payment_requirement.c"]
-    made = {name: ("should be" if advice == "1" else "must be",
+    kinds = {"00": "must be", "10": "should be", "11": "should be",
+             "01": "with durability replica"}
+    made = {name: (kinds[advice + replica],
                    set(good.strip("|").split("|")) - {""})
-            for name, good, advice in re.findall(
-                r'\{ "(\w+)",\s*"[^"]*",\s*(?:NULL|"([^"]*)"),.*?([01]) \}',
-                text, re.S)}
+            for name, good, advice, replica in re.findall(
+                r'\{ "(\w+)",\s*"[^{}]*?(?:NULL|"(\|[^"]*\|)"),'
+                r'[^{}]*?([01]), ([01]) \}', text)}
     told = {name_of(cells[0]): (head[1], set(quoted(cells[1])))
             for _, head, cells in rows(DOCS["docs/operations.md"])
             if head[0] == "variable"}

@@ -1,0 +1,197 @@
+"""Whoever promotes whichever server, in good order or bad: the payments that
+were answered are there, and no node writes to a second primary.
+"""
+
+import random
+import time
+
+import pytest
+
+from client import Load
+from conftest import LONG
+from outbox import ADMIN, admin
+from servers import PROBE, wait_for
+from voters import payments
+
+REPLICA = dict(durability='replica', read_timeout='1s')
+
+
+def test_a_primary_that_came_back(voters, start_node):
+    """It died, another one was promoted, and it came back writable. Whoever is
+    new to all of this takes the other one, too."""
+
+    old, *others = voters
+    start_node().first()
+    old.kill()
+    new = voters.promote(*others)
+    old.start(options='read_only = 0')
+    before = payments(old)
+
+    node = start_node()
+    node.first()
+    assert all(node.ask.authorize().ok for _ in range(10))
+
+    assert payments(new) == before + 11
+    assert payments(old) == before
+    assert len(old.connections('payment')) == 2 * PROBE
+
+
+def test_one_that_was_made_writable(voters, start_node):
+    """By hand, beside the primary: nothing is written there."""
+
+    primary, second, third = voters
+    first = start_node()
+    first.first()
+    second.set(read_only=0)
+
+    node = start_node([second, third, primary])
+    node.first()
+    assert all(node.ask.authorize().ok for _ in range(10))
+    assert payments(primary) == 12
+
+    # what it has came from the primary
+    assert second.query('SELECT @@gtid_binlog_pos')[0][0].split('-')[1] == '1'
+
+
+def test_a_primary_that_is_cut_off(voters, start_node):
+    """One node still reaches it, and nobody else does; the other node has the
+    primary that was promoted meanwhile."""
+
+    old, *others = voters
+    near = start_node(location='payment_timeout 2s;', **REPLICA)
+    far = start_node(location='payment_timeout 2s;', **REPLICA)
+    near.first()
+    far.first()
+
+    old.front.refuse()
+    far.ways[old].refuse()
+
+    for voter in others:
+        near.ways[voter].refuse()
+
+    new = voters.promote(*others)
+    assert far.first().ok
+
+    with Load(near.nginx.port, near.ask.journal, clients=4) as load:
+        wait_for(lambda: len(load.calls) > 20, 30, 'answers')
+
+    assert not load.calls.of(status=200), load.calls.statuses()
+
+    # who sees both believes the later one
+    for voter in others:
+        near.ways[voter].accept()
+
+    near.first()
+    assert payments(new) == 4
+    near.check()
+
+
+def test_a_majority_that_is_away(voters, start_node):
+    """A new node that sees one server alone does not know whether that one is
+    the primary still."""
+
+    primary, *others = voters
+    node = start_node()
+    node.first()
+
+    for voter in others:
+        voter.kill()
+
+    late = start_node()
+    wait_for(lambda: late.nginx.lines('too few'), 10, 'a line about it')
+    assert late.ask.authorize().status == 503
+
+    others[0].start()
+    late.first()
+
+
+def test_a_promotion_that_lost_payments(voters, start_node):
+    """The voter that is promoted lacks what was answered."""
+
+    primary, second, third = voters
+    node = start_node(**ADMIN, **REPLICA)
+    node.first()
+    assert node.nginx.status()['shards'][0]['voters'] == 2
+
+    third.query('STOP SLAVE')
+    assert node.ask.authorize().ok
+    second.query('STOP SLAVE')
+    primary.kill()
+
+    voters.primary = third
+    third.query('RESET SLAVE ALL')
+    voters.open(third)
+
+    # it would take them: a voter has come
+    fourth, = voters.add()
+    fourth.follow(third)
+
+    wait_for(lambda: node.nginx.lines('lacks'), 10, 'a line about it')
+    assert node.ask.authorize().status == 503
+    assert payments(third) == 1
+    assert node.nginx.status()['shards'][0]['lacking'] == 1
+
+    # nor after a restart
+    node.nginx.quit()
+    node.nginx.restart()
+    wait_for(lambda: node.nginx.lines('lacks'), 10, 'a line about it')
+    assert node.ask.authorize().status == 503
+
+    admin(node.nginx, 'accept-loss', shard='main')
+    node.first()
+    assert payments(third) == 2
+
+
+def kill_and_promote(voters):
+    old, *others = sorted(voters, key=lambda voter: voter is not voters.primary)
+    old.kill()
+    return voters.promote(*others)
+
+
+def test_a_primary_that_dies(voters, start_node):
+    """Under load, at a random instant; and it comes back as a replica. What was
+    answered is there; it takes no longer than a second and a half from the
+    claim to the first payment."""
+
+    node = start_node(**REPLICA)
+    node.first()
+
+    with Load(node.nginx.port, node.ask.journal, clients=8, changes=True,
+              fights=True) as load:
+        for _ in range(50 if LONG else 1):
+            load.wait(20)
+            time.sleep(random.random() / 2)
+
+            old = voters.primary
+            new = kill_and_promote(voters)
+            claimed = time.monotonic()
+            load.wait(1)
+            print(f'{time.monotonic() - claimed:.2f} s')
+
+            voters.rejoin(old)
+            load.wait(20)
+
+    assert {call.status for call in load.bad()} <= {409, 422, 503, 504}, \
+        load.calls.statuses()
+    node.check()
+
+
+def test_a_planned_switch(voters, start_node):
+    """Freeze, demote, promote: nobody notices but by waiting."""
+
+    # so long, for a machine that has other work
+    node = start_node(http='payment_queue_timeout 8s;',
+                      location='payment_timeout 15s;', **REPLICA)
+    node.first()
+
+    with Load(node.nginx.port, node.ask.journal, clients=8,
+              changes=True) as load:
+        for _ in range(10 if LONG else 2):
+            load.wait(50)
+            voters.switch()
+            load.wait(50)
+
+    assert not load.bad(), load.bad()[:5]
+    slowest = max(call.seconds for call in load.calls)
+    print(f'longest answer {slowest:.2f} s')
+    node.check()

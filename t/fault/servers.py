@@ -33,7 +33,8 @@ NGINX = os.environ.get('TEST_NGINX_BINARY') or shutil.which(
 MODULES = os.environ.get('TEST_NGINX_LOAD_MODULES',
                          str(ROOT / 'build' / 'ngx_http_payment_module.so'))
 
-# lines of every MariaDB's configuration; "log-bin;sync-binlog=1"
+# lines of every MariaDB's configuration: "log-bin=db-bin;sync-binlog=1". Not of
+# one with a faulty disk: where that stalls, a binary log lets no row be seen.
 OPTIONS = os.environ.get('PAYMENT_TEST_MARIADB', '').replace(';', '\n')
 
 USER = 'payment'
@@ -175,7 +176,7 @@ class MariaDB:
             environment.update(rig.environment)
 
         environment['MARIADB_OPTIONS'] = '\n'.join(
-            filter(None, (OPTIONS, self.disk and self.disk.OPTIONS,
+            filter(None, (self.disk.OPTIONS if self.disk else OPTIONS,
                           self.options, options))).replace('\n', '\\n')
 
         subprocess.run([ROOT / 'tools' / 'server.sh', 'mariadb', verb,

@@ -113,16 +113,17 @@ def test_read_only_everywhere(ailing, mariadb, journal):
 
 
 def test_wrong_schema(ailing, mariadb, database):
-    def version(change):
-        mariadb.query('UPDATE payment_schema_version SET version = version '
-                      f'{change} ORDER BY version DESC LIMIT 1', database)
+    def newest(version, kind):
+        mariadb.query(f"UPDATE payment_schema_version SET version = {version},"
+                      f" kind = '{kind}' ORDER BY version DESC LIMIT 1",
+                      database)
         mariadb.kill_connections(database)
 
-    version('+ 900')
+    newest('version + 900', 'contract')
     state = becomes(ailing, 503)
     assert state['components']['db']['components']['main']['details'][
         'reason'] == 'the schema has another version'
-    version('- 900')
+    newest('version - 900', 'expand')
     becomes(ailing, 200)
 
 

@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-import servers
 from outbox import (_kafka, fill, judge, kafka, pending, relay,   # noqa: F401
                     start_outbox, topic, wait_empty, wait_leased)
 from servers import wait_for
@@ -149,29 +148,3 @@ def test_somebody_reads_the_archive(start_outbox, mariadb, database, kafka,
     wait_for(lambda: set(days(mariadb, *range(8)))
              <= set(partitions(mariadb, database)), 20, 'the days ahead')
     judge(kafka.messages(topic), expected, 0, 8)
-
-
-def test_an_older_schema(start_outbox, mariadb, database):
-    """The procedure that did all at once says nothing, and is asked once."""
-
-    mariadb.run_script(servers.ROOT / 'sql' / 'V002__outbox_archive.sql',
-                       database)
-    mariadb.query('DELETE FROM payment_schema_version WHERE version > 4',
-                  database)
-
-    for host in ('localhost', '127.0.0.1'):
-        mariadb.query(f'GRANT EXECUTE ON PROCEDURE {database}.'
-                      'outbox_archive_upkeep TO'
-                      f" '{servers.USER}'@'{host}'")
-
-    last = partitions(mariadb, database)[-2]
-    mariadb.query(f'ALTER TABLE outbox_archive DROP PARTITION {last}',
-                  database)
-
-    nginx = start_outbox(archive='on')
-    wait_for(lambda: last in partitions(mariadb, database), 20,
-             'the day that was dropped')
-    fill(mariadb, database, 100)
-    wait_empty(mariadb, database)
-    assert archived(mariadb, database) == 100
-    assert relay(nginx)['errors'] == 0

@@ -188,12 +188,7 @@ def test_the_wrong_database(start_nginx, mariadb, database, journal, check,
 
     else:
         mariadb.query(f'CREATE DATABASE {database}')
-
-        for table in servers.TABLES + ('payment_schema_version',):
-            sql(f'CREATE TABLE {table} LIKE payment.{table}')
-
-        sql('INSERT INTO payment_schema_version'
-            ' SELECT * FROM payment.payment_schema_version')
+        mariadb.migrate(database)
 
     try:
         recovers(ask)

@@ -205,23 +205,32 @@ ngx_payment_probe_done(ngx_payment_attempt_t *a)
 }
 
 
-/* A server is told of once for each reason; the connection begins anew. */
+/*
+ * The connection begins anew.  A server is told of once for each reason, and at
+ * a level that is seen only where its say counts: while nobody has claimed the
+ * payments, a server that fails is told of by whoever wanted to write to it.
+ */
 
 static void
 ngx_payment_probe_error(ngx_payment_probe_server_t *s,
     ngx_payment_attempt_t *a)
 {
+    ngx_uint_t             level;
     ngx_payment_probe_t   *p;
     ngx_payment_server_t  *server;
 
     p = s->probe;
+    level = (p->shard->common->claimed
+             || p->shard->durability == NGX_PAYMENT_DURABILITY_REPLICA)
+            ? NGX_LOG_WARN : NGX_LOG_INFO;
     server = (ngx_payment_server_t *) p->shard->servers.elts + a->server;
 
     if (a->error != s->error) {
-        ngx_log_error(NGX_LOG_WARN, p->log, 0,
-                      "payment: shard \"%V\": %s failed, server %V: (%ui) %s; "
-                      "it has no say in which server is the primary",
-                      &p->shard->name, a->phase, &server->name, a->error,
+        ngx_log_error(level, p->log, 0,
+                      "payment: shard \"%V\": a look at %V did not succeed, "
+                      "%s: (%ui) %s; it has no say in which server is the "
+                      "primary",
+                      &p->shard->name, &server->name, a->phase, a->error,
                       a->message);
     }
 

@@ -63,7 +63,7 @@ ngx_payment_archive_done(void *part, ngx_uint_t lost)
 }
 
 
-/* The procedure of an older schema does all at once, and says nothing. */
+/* What the procedure has left to be done: see ngx_payment_archive.h. */
 
 static ngx_uint_t
 ngx_payment_archive_answer(ngx_payment_archive_t *a)

@@ -107,8 +107,10 @@ def start_mariadb(template):
 
     yield start
 
+    # the log stays, for whoever wants to know what happened
     for server in started:
         server.stop()
+        shutil.move(server.dir / 'mariadb.log', f'{server.dir}.log')
         shutil.rmtree(server.dir)
 
 

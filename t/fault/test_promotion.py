@@ -33,7 +33,10 @@ def test_a_primary_that_came_back(voters, start_node):
 
     assert payments(new) == before + 11
     assert payments(old) == before
-    assert len(old.connections('payment')) == 2 * PROBE
+
+    # each node looks at it still, and that is all
+    wait_for(lambda: len(old.connections('payment')) == 2 * PROBE, 5,
+             'the looks of two nodes')
 
 
 def test_one_that_was_made_writable(voters, start_node):

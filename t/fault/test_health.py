@@ -50,6 +50,11 @@ def becomes(nginx, status, path='/health', seconds=WITHIN):
     return get(nginx, path)[1]
 
 
+def details_of_main(nginx):
+    shards = get(nginx)[1]['components']['db']['components']
+    return shards['main']['details']
+
+
 @pytest.fixture
 def ailing(start_nginx, database, proxy):
     """An nginx that was healthy, behind the proxy."""
@@ -75,10 +80,9 @@ def test_database_away(ailing, proxy, away):
     state = becomes(ailing, 503)
     assert state['status'] == state['components']['db']['status'] == 'DOWN'
     assert state['reason'] == 'no shard can be used'
-    wait_for(lambda: get(ailing)[1]['components']['db']['components']['main']
-             ['details'] == {'server': proxy.address, 'connections': 0,
-                             'reason': 'the server cannot be reached'},
-             WITHIN, 'the reason')
+    wait_for(lambda: details_of_main(ailing) == {
+        'server': proxy.address, 'connections': 0,
+        'reason': 'the server cannot be reached'}, WITHIN, 'the reason')
 
     end = time.monotonic() + away
     while time.monotonic() < end:
@@ -102,9 +106,9 @@ def test_read_only_everywhere(ailing, mariadb, journal):
     try:
         mariadb.query('SET GLOBAL read_only = 1')
         assert ask.authorize().status == 503
-        state = becomes(ailing, 503)
-        assert state['components']['db']['components']['main']['details'][
-            'reason'] == 'the server takes no writes'
+        becomes(ailing, 503)
+        wait_for(lambda: details_of_main(ailing)['reason']
+                 == 'the server takes no writes', WITHIN, 'the reason')
     finally:
         mariadb.query('SET GLOBAL read_only = 0')
 
@@ -120,9 +124,9 @@ def test_wrong_schema(ailing, mariadb, database):
         mariadb.kill_connections(database)
 
     newest('version + 900', 'contract')
-    state = becomes(ailing, 503)
-    assert state['components']['db']['components']['main']['details'][
-        'reason'] == 'the schema has another version'
+    becomes(ailing, 503)
+    wait_for(lambda: details_of_main(ailing)['reason']
+             == 'the schema has another version', WITHIN, 'the reason')
     newest('version - 900', 'expand')
     becomes(ailing, 200)
 

@@ -195,6 +195,22 @@ def bare(connections, rows, seconds, published=False):
     return run
 
 
+def wrk(clients, seconds, script='authorize', seed=None, **environment):
+    """What wrk says of its requests; each run has keys of its own."""
+
+    output = subprocess.run(
+        ['wrk', '-t1', f'-c{clients}', f'-d{seconds}s', '-s',
+         os.path.join(HERE, 'wrk', f'{script}.lua'),
+         f'http://127.0.0.1:{HTTP_PORT}/api/payments/authorize', '--',
+         seed or f'{time.time_ns()}'],
+        check=True, capture_output=True, text=True,
+        env=dict(os.environ, **environment)).stdout
+    line = next(l for l in output.splitlines() if l.startswith('RESULT'))
+
+    return {name: float(value)
+            for name, value in re.findall(r'(\w+)=([\d.]+)', line)}
+
+
 def ours(clients, seconds, database=OURS):
     """One run of wrk, with what the servers did meanwhile."""
 
@@ -210,12 +226,7 @@ def ours(clients, seconds, database=OURS):
     sampler = threading.Thread(target=sample)
     sampler.start()
 
-    output = subprocess.run(
-        ['wrk', '-t1', f'-c{clients}', f'-d{seconds}s', '-s',
-         os.path.join(HERE, 'wrk', 'authorize.lua'),
-         f'http://127.0.0.1:{HTTP_PORT}/api/payments/authorize', '--',
-         f'{time.time_ns()}'],
-        check=True, capture_output=True, text=True).stdout
+    run = wrk(clients, seconds)
     ended = time.monotonic()
     over.set()
     sampler.join()
@@ -223,9 +234,6 @@ def ours(clients, seconds, database=OURS):
     wait_for('the outbox coming empty', lambda: outbox_empty(database))
     empty_ms = (time.monotonic() - ended) * 1000
 
-    line = next(l for l in output.splitlines() if l.startswith('RESULT'))
-    run = {name: float(value)
-           for name, value in re.findall(r'(\w+)=([\d.]+)', line)}
     after = status()['shards']
     batches = after[0]['batches'] - before[0]['batches']
     committed = after[0]['rows'] - before[0]['rows']

@@ -2,9 +2,18 @@
 --
 --   wrk -t1 -c64 -d10s --latency -s bench/wrk/authorize.lua URL -- SEED
 --
--- Environment: MERCHANTS (1000), how many merchants take turns.
+-- Environment:
+--   MERCHANTS (1000)   how many merchants take turns
+--   REPEATS (0)        percent of the requests that repeat one of the first
+--                      KNOWN_KEYS requests of an earlier run with KNOWN_SEED
+--   DELAY              milliseconds before each request, on each connection
+--   HOT                the seed of one request that all are
 
 local merchants = tonumber(os.getenv("MERCHANTS") or "1000")
+local repeats = tonumber(os.getenv("REPEATS") or "0")
+local known_keys = tonumber(os.getenv("KNOWN_KEYS") or "0")
+local known_seed = os.getenv("KNOWN_SEED")
+local hot = os.getenv("HOT")
 local counter = 0
 local seed = "0"
 
@@ -21,25 +30,33 @@ function init(args)
     wrk.headers["Content-Type"] = "application/json"
 end
 
-function request()
-    counter = counter + 1
+local function authorize(seed, number)
     local body = string.format(
         '{"merchantId":"MERCHANT-%d","amount":%d,"currency":"KRW",' ..
         '"idempotencyKey":"wrk-%s-%d"}',
-        counter % merchants + 1, (counter % 50 + 1) * 1000, seed, counter)
+        number % merchants + 1, (number % 50 + 1) * 1000, seed, number)
     return wrk.format(nil, nil, nil, body)
 end
 
--- one line that a script can read: answers that were not 2xx, and the latencies
-function done(summary, latency, requests)
-    io.write(string.format(
-        "RESULT rps=%.0f requests=%d non2xx=%d errors=%d " ..
-        "p50_ms=%.3f p95_ms=%.3f p99_ms=%.3f p999_ms=%.3f max_ms=%.3f\n",
-        summary.requests / (summary.duration / 1e6), summary.requests,
-        summary.errors.status,
-        summary.errors.connect + summary.errors.read + summary.errors.write
-        + summary.errors.timeout,
-        latency:percentile(50) / 1000, latency:percentile(95) / 1000,
-        latency:percentile(99) / 1000, latency:percentile(99.9) / 1000,
-        latency.max / 1000))
+function request()
+    if hot then
+        return authorize(hot, 1)
+    end
+
+    if repeats > 0 and math.random(100) <= repeats then
+        return authorize(known_seed, math.random(known_keys))
+    end
+
+    counter = counter + 1
+    return authorize(seed, counter)
 end
+
+if os.getenv("DELAY") then
+    local milliseconds = tonumber(os.getenv("DELAY"))
+
+    function delay()
+        return milliseconds
+    end
+end
+
+dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "result.lua")

@@ -15,7 +15,8 @@
 #include <sys/eventfd.h>
 
 
-#define NGX_HTTP_PAYMENT_ZONE_SIZE     (512 * 1024)
+#define NGX_HTTP_PAYMENT_ZONE_SIZE                                            \
+    (sizeof(ngx_http_payment_zone_t) * 65 / 64 + 128 * 1024)
 #define NGX_HTTP_PAYMENT_PROPERTY_LEN  1024     /* of one read from a file */
 
 
@@ -858,6 +859,7 @@ ngx_http_payment_init_zone(ngx_shm_zone_t *zone, void *data)
 
     pmcf->generation = ++shared->stats.generations;
     pmcf->writer.stats = &shared->stats;
+    pmcf->writer.seen = &shared->seen;
     pmcf->outbox.stats = &shared->stats;
 
     shards = pmcf->shards.elts;

@@ -38,6 +38,7 @@ typedef struct {
 typedef struct {
     ngx_payment_stats_t         stats;
     ngx_payment_common_t        common;
+    ngx_payment_seen_t          seen;
 } ngx_http_payment_zone_t;
 
 

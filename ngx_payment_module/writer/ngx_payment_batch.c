@@ -5,6 +5,8 @@
 
 
 static void ngx_payment_batch_count(ngx_payment_batch_t *b);
+static void ngx_payment_batch_count_op(ngx_payment_batch_t *b,
+    const ngx_payment_op_t *op);
 
 
 ngx_payment_batch_t *
@@ -48,42 +50,7 @@ ngx_payment_batch_add(ngx_payment_batch_t *b, ngx_payment_op_t *op)
     op->dispatched_us = b->started_us;
 
     b->ops[b->n++] = op;
-}
-
-
-void
-ngx_payment_batch_follow(ngx_payment_batch_t *b)
-{
-    ngx_uint_t         i, n;
-    ngx_payment_op_t  *leader, *op;
-
-    ngx_memcpy(b->keys, b->ops, b->n * sizeof(ngx_payment_op_t *));
-    qsort(b->keys, b->n, sizeof(ngx_payment_op_t *), ngx_payment_op_cmp_keys);
-
-    leader = NULL;
-
-    for (i = 0; i < b->n; i++) {
-        op = b->keys[i];
-
-        if (leader
-            && ngx_memcmp(leader->request.key_hash, op->request.key_hash,
-                          PAYMENT_KEY_HASH_SIZE) == 0)
-        {
-            ngx_payment_op_follow(op, leader);
-            continue;
-        }
-
-        leader = op;
-    }
-
-    for (i = 0, n = 0; i < b->n; i++) {
-        if (b->ops[i]->state == NGX_PAYMENT_OP_BATCHED) {
-            b->ops[n++] = b->ops[i];
-        }
-    }
-
-    b->n = n;
-    ngx_payment_batch_count(b);
+    ngx_payment_batch_count_op(b, op);
 }
 
 
@@ -94,15 +61,27 @@ ngx_payment_batch_count(ngx_payment_batch_t *b)
 
     b->changes = 0;
     b->forbidden = 0;
+    b->seen = 0;
 
     for (i = 0; i < b->n; i++) {
-        if (b->ops[i]->request.operation != PAYMENT_AUTHORIZE) {
-            b->changes++;
-        }
+        ngx_payment_batch_count_op(b, b->ops[i]);
+    }
+}
 
-        if (b->ops[i]->request.forbidden) {
-            b->forbidden++;
-        }
+
+static void
+ngx_payment_batch_count_op(ngx_payment_batch_t *b, const ngx_payment_op_t *op)
+{
+    if (op->request.operation != PAYMENT_AUTHORIZE) {
+        b->changes++;
+    }
+
+    if (op->request.forbidden) {
+        b->forbidden++;
+    }
+
+    if (op->seen) {
+        b->seen++;
     }
 }
 

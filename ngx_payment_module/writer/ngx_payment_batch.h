@@ -8,8 +8,7 @@
  *     PAUSED ---> READY
  *
  * A batch is passive: the writer forms it, moves it from state to state and
- * divides it, and a transaction runs it.  Operations with one key are in a
- * batch once; the others follow the first.
+ * divides it, and a transaction runs it.
  *
  * Owner: the writer.  Limits: the rows that it was created for.
  */
@@ -51,6 +50,7 @@ struct ngx_payment_batch_s {
     ngx_uint_t                 n;
     ngx_uint_t                 changes;     /* those that are not authorize */
     ngx_uint_t                 forbidden;   /* those that only a key may save */
+    ngx_uint_t                 seen;        /* those that are looked up first */
 
     ngx_payment_op_t         **keys;        /* room for those that a transaction
                                                writes, by key hash */
@@ -72,11 +72,6 @@ ngx_payment_batch_t *ngx_payment_batch_create(ngx_uint_t rows_max,
 void ngx_payment_batch_destroy(ngx_payment_batch_t *b);
 
 void ngx_payment_batch_add(ngx_payment_batch_t *b, ngx_payment_op_t *op);
-
-/* To be called once, when the batch has all its operations: of those with one
- * key, only the first stays in it, and the others follow it.  b->keys has all
- * of them then. */
-void ngx_payment_batch_follow(ngx_payment_batch_t *b);
 
 /* Takes one operation out. */
 void ngx_payment_batch_remove(ngx_payment_batch_t *b, ngx_payment_op_t *op);

@@ -7,8 +7,6 @@
 #define NGX_PAYMENT_OP_CACHE  512
 
 
-static void ngx_payment_op_attach(ngx_payment_op_t *op,
-    ngx_payment_op_t *leader);
 static void ngx_payment_op_follow_all(ngx_queue_t *followers,
     ngx_payment_op_t *leader);
 
@@ -87,29 +85,37 @@ ngx_payment_op_fail(ngx_payment_op_t *op, payment_outcome_e outcome,
 void
 ngx_payment_op_follow(ngx_payment_op_t *op, ngx_payment_op_t *leader)
 {
-    ngx_payment_op_attach(op, leader);
-    ngx_payment_op_follow_all(&op->copies, leader);
-    ngx_payment_op_follow_all(&op->rivals, leader);
-}
-
-
-static void
-ngx_payment_op_attach(ngx_payment_op_t *op, ngx_payment_op_t *leader)
-{
     op->batch = NULL;
     op->leader = leader;
+    leader->followers++;
 
     if (ngx_memcmp(op->request.fingerprint, leader->request.fingerprint,
                    PAYMENT_FINGERPRINT_SIZE)
-        == 0)
+        != 0)
     {
-        op->state = NGX_PAYMENT_OP_COPY;
-        ngx_queue_insert_tail(&leader->copies, &op->queue);
+        op->state = NGX_PAYMENT_OP_RIVAL;
+        ngx_queue_insert_tail(&leader->rivals, &op->queue);
         return;
     }
 
-    op->state = NGX_PAYMENT_OP_RIVAL;
-    ngx_queue_insert_tail(&leader->rivals, &op->queue);
+    op->state = NGX_PAYMENT_OP_COPY;
+    ngx_queue_insert_tail(&leader->copies, &op->queue);
+
+    /* the one that leads is worked on for as long as somebody waits for it */
+
+    if ((ngx_msec_int_t) (op->deadline - leader->deadline) > 0) {
+        leader->deadline = op->deadline;
+    }
+}
+
+
+void
+ngx_payment_op_unfollow(ngx_payment_op_t *op)
+{
+    ngx_queue_remove(&op->queue);
+
+    op->leader->followers--;
+    op->leader = NULL;
 }
 
 
@@ -119,7 +125,7 @@ ngx_payment_op_follow_all(ngx_queue_t *followers, ngx_payment_op_t *leader)
     ngx_payment_op_t  *op;
 
     while ((op = ngx_payment_op_shift(followers)) != NULL) {
-        ngx_payment_op_attach(op, leader);
+        ngx_payment_op_follow(op, leader);
     }
 }
 
@@ -157,8 +163,7 @@ ngx_payment_op_shift(ngx_queue_t *followers)
     q = ngx_queue_head(followers);
     op = ngx_queue_data(q, ngx_payment_op_t, queue);
 
-    ngx_queue_remove(q);
-    op->leader = NULL;
+    ngx_payment_op_unfollow(op);
 
     return op;
 }

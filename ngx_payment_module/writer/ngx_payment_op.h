@@ -10,10 +10,11 @@
  *        |         v          |
  *        +--- COPY, RIVAL ----+
  *
- * Of operations with one key, one leads and the others follow it.  A copy is
- * the same request and has the outcome of the one that leads.  A rival is
- * another request: if the one that leads is carried out, the rival is refused,
- * and if that one is refused, the first rival leads the others.
+ * Of operations with one key, one leads and the others follow it: see
+ * ngx_payment_leaders.h.  A copy is the same request and has the outcome of the
+ * one that leads.  A rival is another request: if the one that leads is carried
+ * out, the rival is refused, and if that one is refused, the first rival leads
+ * the others.
  */
 
 #ifndef NGX_PAYMENT_OP_H
@@ -48,6 +49,7 @@ typedef enum {
     NGX_PAYMENT_OP_UNDECIDED = 0,  /* nothing yet, or that it is refused */
     NGX_PAYMENT_OP_APPLIED,        /* the transaction writes it */
     NGX_PAYMENT_OP_FOUND,          /* its key is in the database already */
+    NGX_PAYMENT_OP_MISSED,         /* it was looked up in vain */
     NGX_PAYMENT_OP_BLOCKED         /* another transaction holds its payment */
 } ngx_payment_op_standing_e;
 
@@ -58,8 +60,10 @@ struct ngx_payment_op_s {
     ngx_payment_batch_t        *batch;      /* while BATCHED, else NULL */
 
     ngx_payment_op_t           *leader;     /* of a COPY or RIVAL, else NULL */
+    ngx_payment_op_t           *next_leader;    /* ngx_payment_leaders.c's */
     ngx_queue_t                 copies;     /* of the operation that leads */
     ngx_queue_t                 rivals;
+    ngx_uint_t                  followers;  /* in these two */
 
     void                       *data;       /* NULL: nobody waits any more */
     ngx_payment_op_settled_pt   settled;
@@ -75,7 +79,8 @@ struct ngx_payment_op_s {
 
     size_t                      bytes;      /* counted against the bounds */
     int64_t                     now_ms;     /* wall clock at acceptance */
-    ngx_msec_t                  deadline;   /* of the whole operation */
+    ngx_msec_t                  deadline;   /* of the whole operation, and of
+                                               its copies */
     uint64_t                    accepted_us;
     uint64_t                    queued_us;  /* for the last time */
     uint64_t                    dispatched_us;
@@ -84,6 +89,10 @@ struct ngx_payment_op_s {
 
     ngx_uint_t                  order;      /* of arrival, in its batch */
     ngx_payment_op_standing_e   standing;
+
+    unsigned                    leads:1;
+    unsigned                    seen:1;     /* its key was used, probably: it is
+                                               still to be looked up */
 };
 
 
@@ -98,9 +107,12 @@ void ngx_payment_op_detach(ngx_payment_op_t *op);
 void ngx_payment_op_fail(ngx_payment_op_t *op, payment_outcome_e outcome,
     const char *detail);
 
-/* An operation becomes a COPY or RIVAL of one that has its key, and so do those
- * that follow it. */
+/* An operation that none follows becomes a COPY or RIVAL of one that has its
+ * key. */
 void ngx_payment_op_follow(ngx_payment_op_t *op, ngx_payment_op_t *leader);
+
+/* A COPY or RIVAL follows no more. */
+void ngx_payment_op_unfollow(ngx_payment_op_t *op);
 
 /* The first copy of an operation, or else its first rival, which leads all the
  * others then; NULL: none follows it. */

@@ -11,6 +11,9 @@
  *     what it refuses is divided until the operation to blame is alone.
  *   - Another transaction holds the row of a payment: the operations on that
  *     payment leave the batch, so that no other operation waits with them.
+ *   - The key of an operation was used, probably: it is looked up with the
+ *     WRITE, or alone if the others of the batch are of that kind, too.  What is
+ *     not found leaves the batch, and is written with the next one.
  *   - The connection dies before COMMIT was sent: nothing has happened, and the
  *     batch runs again.
  *   - A key or a payment was found by reading: InnoDB shows what was committed
@@ -57,10 +60,22 @@
     " MESSAGE_TEXT = 'the server is read-only, though not for this user';"    \
     " END IF; COMMIT; END"
 
+/* what a list in SQL is of */
+
+typedef enum {
+    NGX_PAYMENT_TRANSACTION_PAYMENTS = 0,  /* ids, of changes and reads */
+    NGX_PAYMENT_TRANSACTION_KEYS,          /* key hashes, of all operations */
+    NGX_PAYMENT_TRANSACTION_SEEN           /* those that are to be looked up */
+} ngx_payment_transaction_list_e;
+
+
 #define NGX_PAYMENT_EPOCH_MS(column)                                          \
     "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', " column ") DIV 1000"
 
 
+static void ngx_payment_transaction_repeats(ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_repeats_done(ngx_payment_db_t *db,
+    ngx_uint_t lost);
 static void ngx_payment_transaction_read(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_read_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
@@ -69,7 +84,8 @@ static ngx_uint_t ngx_payment_transaction_mark_missing(
 static void ngx_payment_transaction_look(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_look_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
-static void ngx_payment_transaction_let_go(ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_let_go(ngx_payment_transaction_t *t,
+    ngx_payment_op_standing_e standing);
 static ngx_uint_t ngx_payment_transaction_is_primary(
     ngx_payment_transaction_t *t, const ngx_payment_db_stmt_t *s);
 static ngx_int_t ngx_payment_transaction_load(ngx_payment_transaction_t *t,
@@ -113,7 +129,7 @@ static void ngx_payment_transaction_get(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_get_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
 static void ngx_payment_transaction_ask(ngx_payment_transaction_t *t,
-    const char *head, const char *tail, ngx_uint_t by_payment,
+    const char *head, const char *tail, ngx_payment_transaction_list_e list,
     ngx_payment_db_done_pt done);
 static ngx_int_t ngx_payment_transaction_asked(ngx_payment_transaction_t *t,
     const char *phase, ngx_uint_t lost);
@@ -127,7 +143,8 @@ static void ngx_payment_transaction_exchange(ngx_payment_transaction_t *t,
 static void ngx_payment_transaction_end(ngx_payment_transaction_t *t,
     ngx_payment_transaction_end_e end);
 static ngx_int_t ngx_payment_transaction_sql(ngx_payment_transaction_t *t,
-    ngx_str_t *sql, const char *head, const char *tail, ngx_uint_t by_payment);
+    ngx_str_t *sql, const char *head, const char *tail,
+    ngx_payment_transaction_list_e list);
 static ngx_uint_t ngx_payment_transaction_found(ngx_payment_transaction_t *t,
     MYSQL_RES *res);
 static void ngx_payment_transaction_found_row(ngx_payment_transaction_t *t,
@@ -202,12 +219,44 @@ ngx_payment_transaction_run(ngx_payment_transaction_t *t,
     if (b->kind == NGX_PAYMENT_BATCH_READS) {
         ngx_payment_transaction_get(t);
 
+    } else if (b->seen == b->n) {
+        ngx_payment_transaction_repeats(t);
+
     } else if (b->changes || b->forbidden) {
         ngx_payment_transaction_read(t);
 
     } else {
         ngx_payment_transaction_write(t);
     }
+}
+
+
+/* Nothing but likely repeats: those that are none are written afterwards. */
+
+static void
+ngx_payment_transaction_repeats(ngx_payment_transaction_t *t)
+{
+    ngx_payment_transaction_ask(t, ngx_payment_transaction_sql_keys, ")",
+                                NGX_PAYMENT_TRANSACTION_KEYS,
+                                ngx_payment_transaction_repeats_done);
+}
+
+
+static void
+ngx_payment_transaction_repeats_done(ngx_payment_db_t *db, ngx_uint_t lost)
+{
+    ngx_payment_transaction_t  *t;
+
+    t = db->data;
+
+    if (ngx_payment_transaction_asked(t, "looking keys up", lost) != NGX_OK) {
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
+        return;
+    }
+
+    (void) ngx_payment_transaction_found(t, t->stmts[1].result);
+
+    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_REST);
 }
 
 
@@ -237,17 +286,18 @@ ngx_payment_transaction_read(ngx_payment_transaction_t *t)
 
     if (ngx_payment_transaction_sql(t, &t->stmts[0].sql,
                                     ngx_payment_transaction_sql_payments,
-                                    tail, 1)
+                                    tail, NGX_PAYMENT_TRANSACTION_PAYMENTS)
         != NGX_OK
         || (t->batch->forbidden
             && ngx_payment_transaction_sql(t, &t->stmts[1].sql,
                                            "SELECT 1 FROM idempotency_key"
                                            " WHERE key_hash IN (",
-                                           ") LOCK IN SHARE MODE", 0)
+                                           ") LOCK IN SHARE MODE",
+                                           NGX_PAYMENT_TRANSACTION_KEYS)
                != NGX_OK)
         || ngx_payment_transaction_sql(t, &t->stmts[n - 2].sql,
                                        ngx_payment_transaction_sql_keys,
-                                       ")", 0)
+                                       ")", NGX_PAYMENT_TRANSACTION_KEYS)
            != NGX_OK)
     {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
@@ -284,7 +334,7 @@ ngx_payment_transaction_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
         }
 
         ngx_payment_transaction_log(t, "reading", &t->stmts[0]);
-        ngx_payment_transaction_let_go(t);
+        ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_BLOCKED);
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_OK);
         return;
     }
@@ -353,7 +403,7 @@ ngx_payment_transaction_look(ngx_payment_transaction_t *t)
 
     if (ngx_payment_transaction_sql(t, &t->stmts[0].sql,
                                     "SELECT id FROM payment WHERE id IN (",
-                                    ")", 1)
+                                    ")", NGX_PAYMENT_TRANSACTION_PAYMENTS)
         != NGX_OK)
     {
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
@@ -406,23 +456,24 @@ ngx_payment_transaction_look_done(ngx_payment_db_t *db, ngx_uint_t lost)
         }
     }
 
-    ngx_payment_transaction_let_go(t);
+    ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_BLOCKED);
     ngx_payment_transaction_apply(t);
     ngx_payment_transaction_write(t);
 }
 
 
-/* BLOCKED operations leave the batch, which may be empty then. */
+/* Operations of one standing leave the batch, which may be empty then. */
 
 static void
-ngx_payment_transaction_let_go(ngx_payment_transaction_t *t)
+ngx_payment_transaction_let_go(ngx_payment_transaction_t *t,
+    ngx_payment_op_standing_e standing)
 {
     ngx_queue_t  ops;
 
     ngx_queue_init(&ops);
-    ngx_payment_batch_take(t->batch, NGX_PAYMENT_OP_BLOCKED, &ops);
+    ngx_payment_batch_take(t->batch, standing, &ops);
 
-    t->blocked(t, &ops);
+    t->left(t, &ops);
 }
 
 
@@ -582,7 +633,8 @@ ngx_payment_transaction_apply(ngx_payment_transaction_t *t)
 }
 
 
-/* WRITE: four bulk statements, and the topology, sent together. */
+/* WRITE: four bulk statements, a look at keys, and the topology, sent
+ * together. */
 
 static void
 ngx_payment_transaction_write(ngx_payment_transaction_t *t)
@@ -597,6 +649,11 @@ ngx_payment_transaction_write(ngx_payment_transaction_t *t)
 
     for (i = 0; i < b->n; i++) {
         op = b->ops[i];
+
+        if (op->seen) {
+            op->standing = NGX_PAYMENT_OP_MISSED;
+            continue;
+        }
 
         if (op->request.operation == PAYMENT_AUTHORIZE
             && op->outcome == PAYMENT_OK)
@@ -633,8 +690,18 @@ ngx_payment_transaction_write(ngx_payment_transaction_t *t)
     }
 
     ngx_memzero(t->stmts,
-                (NGX_PAYMENT_STMTS + 1) * sizeof(ngx_payment_db_stmt_t));
+                (NGX_PAYMENT_STMTS + 2) * sizeof(ngx_payment_db_stmt_t));
     n = ngx_payment_columns_statements(t->columns, t->db, t->stmts);
+
+    if (b->seen
+        && ngx_payment_transaction_sql(t, &t->stmts[n++].sql,
+                                       ngx_payment_transaction_sql_keys, ")",
+                                       NGX_PAYMENT_TRANSACTION_SEEN)
+           != NGX_OK)
+    {
+        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
+        return;
+    }
 
     /* locked: who moves the payments to another server, by that row, moves them
      * after this COMMIT */
@@ -733,10 +800,12 @@ ngx_payment_transaction_add_event(ngx_payment_transaction_t *t,
 static void
 ngx_payment_transaction_write_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
+    ngx_payment_batch_t        *b;
     ngx_payment_db_stmt_t      *s;
     ngx_payment_transaction_t  *t;
 
     t = db->data;
+    b = t->batch;
 
     if (lost) {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
@@ -763,6 +832,11 @@ ngx_payment_transaction_write_done(ngx_payment_db_t *db, ngx_uint_t lost)
         /* another server has become the primary meanwhile */
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_UNFIT);
         return;
+    }
+
+    if (b->seen) {
+        (void) ngx_payment_transaction_found(t, t->stmts[db->n - 2].result);
+        ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_MISSED);
     }
 
     ngx_payment_transaction_commit(t);
@@ -1007,7 +1081,7 @@ ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
         if (barrier == 0
             || ngx_payment_transaction_sql(t, &t->stmts[1].sql,
                                            ngx_payment_transaction_sql_keys,
-                                           ")", 0)
+                                           ")", NGX_PAYMENT_TRANSACTION_KEYS)
                != NGX_OK)
         {
             t->reason = NGX_PAYMENT_DB_RETRY;
@@ -1105,7 +1179,8 @@ static void
 ngx_payment_transaction_resolve(ngx_payment_transaction_t *t)
 {
     ngx_payment_transaction_ask(t, ngx_payment_transaction_sql_keys,
-                                ") LOCK IN SHARE MODE", 0,
+                                ") LOCK IN SHARE MODE",
+                                NGX_PAYMENT_TRANSACTION_KEYS,
                                 ngx_payment_transaction_resolve_done);
 }
 
@@ -1113,7 +1188,7 @@ ngx_payment_transaction_resolve(ngx_payment_transaction_t *t)
 static void
 ngx_payment_transaction_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
-    ngx_uint_t                  found;
+    ngx_uint_t                  i, found;
     ngx_payment_batch_t        *b;
     ngx_payment_transaction_t  *t;
 
@@ -1123,6 +1198,14 @@ ngx_payment_transaction_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
     if (ngx_payment_transaction_asked(t, "resolving", lost) != NGX_OK) {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
+    }
+
+    /* what was found before was lost together with this COMMIT, perhaps */
+
+    for (i = 0; i < b->n; i++) {
+        if (b->ops[i]->standing == NGX_PAYMENT_OP_FOUND) {
+            b->ops[i]->standing = NGX_PAYMENT_OP_UNDECIDED;
+        }
     }
 
     found = ngx_payment_transaction_found(t, t->stmts[1].result);
@@ -1150,7 +1233,8 @@ static void
 ngx_payment_transaction_get(ngx_payment_transaction_t *t)
 {
     ngx_payment_transaction_ask(t, ngx_payment_transaction_sql_payments,
-                                ") ORDER BY id", 1,
+                                ") ORDER BY id",
+                                NGX_PAYMENT_TRANSACTION_PAYMENTS,
                                 ngx_payment_transaction_get_done);
 }
 
@@ -1197,7 +1281,8 @@ ngx_payment_transaction_get_done(ngx_payment_db_t *db, ngx_uint_t lost)
 
 static void
 ngx_payment_transaction_ask(ngx_payment_transaction_t *t, const char *head,
-    const char *tail, ngx_uint_t by_payment, ngx_payment_db_done_pt done)
+    const char *tail, ngx_payment_transaction_list_e list,
+    ngx_payment_db_done_pt done)
 {
     ngx_uint_t  barrier;
 
@@ -1207,8 +1292,7 @@ ngx_payment_transaction_ask(ngx_payment_transaction_t *t, const char *head,
     barrier = ngx_payment_transaction_barrier(t, &t->stmts[2], 1);
 
     if (barrier == 0
-        || ngx_payment_transaction_sql(t, &t->stmts[1].sql, head, tail,
-                                       by_payment)
+        || ngx_payment_transaction_sql(t, &t->stmts[1].sql, head, tail, list)
            != NGX_OK)
     {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
@@ -1312,16 +1396,15 @@ ngx_payment_transaction_end(ngx_payment_transaction_t *t,
 }
 
 
-/* SQL with a list of the operations' payment ids (of changes and reads) or key
- * hashes: hex literals, so that no byte of a client's can be SQL. */
+/* SQL with a list of hex literals, so that no byte of a client's can be SQL. */
 
 static ngx_int_t
 ngx_payment_transaction_sql(ngx_payment_transaction_t *t, ngx_str_t *sql,
-    const char *head, const char *tail, ngx_uint_t by_payment)
+    const char *head, const char *tail, ngx_payment_transaction_list_e list)
 {
     u_char               *p;
     ngx_uint_t            i, n;
-    payment_request_t    *r;
+    ngx_payment_op_t     *op;
     ngx_payment_batch_t  *b;
 
     b = t->batch;
@@ -1336,9 +1419,12 @@ ngx_payment_transaction_sql(ngx_payment_transaction_t *t, ngx_str_t *sql,
     n = 0;
 
     for (i = 0; i < b->n; i++) {
-        r = &b->ops[i]->request;
+        op = b->ops[i];
 
-        if (by_payment && r->operation == PAYMENT_AUTHORIZE) {
+        if ((list == NGX_PAYMENT_TRANSACTION_PAYMENTS
+             && op->request.operation == PAYMENT_AUTHORIZE)
+            || (list == NGX_PAYMENT_TRANSACTION_SEEN && !op->seen))
+        {
             continue;
         }
 
@@ -1346,8 +1432,9 @@ ngx_payment_transaction_sql(ngx_payment_transaction_t *t, ngx_str_t *sql,
             *p++ = ',';
         }
 
-        p = ngx_payment_db_hex(p, by_payment ? r->payment_id : r->key_hash,
-                               16);
+        p = ngx_payment_db_hex(p, list == NGX_PAYMENT_TRANSACTION_PAYMENTS
+                                  ? op->request.payment_id
+                                  : op->request.key_hash, 16);
     }
 
     if (n == 0) {
@@ -1362,8 +1449,8 @@ ngx_payment_transaction_sql(ngx_payment_transaction_t *t, ngx_str_t *sql,
 }
 
 
-/* Operations whose keys are in the database have an outcome now.  Returns how
- * many. */
+/* Operations whose keys are in the database have an outcome now, and none is to
+ * be looked up any more.  Returns how many have. */
 
 static ngx_uint_t
 ngx_payment_transaction_found(ngx_payment_transaction_t *t, MYSQL_RES *res)
@@ -1375,6 +1462,12 @@ ngx_payment_transaction_found(ngx_payment_transaction_t *t, MYSQL_RES *res)
 
     b = t->batch;
     n = 0;
+
+    for (i = 0; i < b->n; i++) {
+        b->ops[i]->seen = 0;
+    }
+
+    b->seen = 0;
 
     while ((row = mysql_fetch_row(res)) != NULL) {
         for (i = 0; i < b->n; i++) {

@@ -3,11 +3,13 @@
  *
  *     READ      what changes are about: payments FOR UPDATE, keys   (changes)
  *               and whether what was not found is not there, or is locked
- *     WRITE     four bulk statements, pipelined
+ *     WRITE     four bulk statements, and a look at the keys of those
+ *               operations that are likely repeats, pipelined
  *     COMMIT
  *
- * so a batch of authorizations costs two round trips.  Every transaction takes
- * its locks in one order: payments by id, then keys by hash.
+ * so a batch of authorizations costs two round trips, and one of nothing but
+ * likely repeats costs one.  Every transaction takes its locks in one order:
+ * payments by id, then keys by hash.
  *
  * A transaction knows its batch and its connection, and never what happens to
  * the batch afterwards: it reports one of five ends, and the writer acts on it.
@@ -51,10 +53,11 @@ struct ngx_payment_transaction_s {
     ngx_payment_columns_t       *columns;   /* bound to the connection */
     void                        *data;
 
-    /* The payments of these operations, which have left the batch, are locked
-     * by another transaction.  The batch goes on without them. */
-    void                       (*blocked)(ngx_payment_transaction_t *t,
-                                          ngx_queue_t *ops);
+    /* These operations have left the batch, which goes on without them: they
+     * are BLOCKED, and another transaction has locked their payments, or
+     * MISSED, and may be written now. */
+    void                       (*left)(ngx_payment_transaction_t *t,
+                                       ngx_queue_t *ops);
 
     /* The transaction has ended, and t->batch is NULL: it may run the next. */
     void                       (*ended)(ngx_payment_transaction_t *t,

@@ -3,9 +3,10 @@
  *
  * An operation is in one of four queues: writes and reads, which a free line
  * takes; blocked, which are put back to writes by a timer; and waiting, which
- * one batch at a time takes.  Or it follows another one with its key, for which
- * that one alone takes room in a queue and in a batch, so that a crowd at one
- * key is in nobody's way.  All of these are counted against the bounds.
+ * one batch at a time takes.  Or it follows another one with its key, which
+ * alone takes room in a queue and in a batch, so that a crowd at one key is in
+ * nobody's way.  All of these are counted against the bounds, and those that
+ * follow one operation have a bound of their own.
  *
  * What the writer does with a batch when its transaction has ended is one
  * switch, in ngx_payment_writer_ended().  A batch that the database rolled back
@@ -15,12 +16,16 @@
  */
 
 #include "ngx_payment_assert.h"
+#include "ngx_payment_leaders.h"
 #include "ngx_payment_transaction.h"
 #include "ngx_payment_writer.h"
 
 
 /* Batches alive at once, for each line: beyond, the queue fills and sheds. */
 #define NGX_PAYMENT_BATCHES_PER_LINE  8
+
+/* What part of the queue's size one key may have. */
+#define NGX_PAYMENT_FOLLOWERS_PART    4
 
 /* a time in microseconds */
 #define NGX_PAYMENT_NEVER             UINT64_MAX
@@ -50,6 +55,8 @@ struct ngx_payment_writer_s {
     ngx_queue_t               waiting;          /* for one payment's lock */
     ngx_uint_t                queued;           /* in these, or following */
     size_t                    queued_bytes;
+    ngx_payment_leaders_t     leaders;          /* of writes, blocked, waiting,
+                                                   and of their batches */
 
     ngx_queue_t               ready;            /* batches that want a line */
     ngx_uint_t                batches;          /* alive, in any state */
@@ -70,13 +77,15 @@ struct ngx_payment_writer_s {
 static ngx_int_t ngx_payment_writer_open_line(ngx_payment_writer_t *w,
     ngx_payment_line_t *line);
 
+static ngx_int_t ngx_payment_writer_admit(ngx_payment_writer_t *w,
+    ngx_payment_op_t *op, const ngx_payment_op_t *leader);
 static void ngx_payment_writer_enqueue(ngx_payment_writer_t *w,
     ngx_queue_t *queue, ngx_payment_op_t *op);
 static void ngx_payment_writer_count(ngx_payment_writer_t *w,
     ngx_payment_op_t *op);
 static void ngx_payment_writer_uncount(ngx_payment_writer_t *w,
     ngx_payment_op_t *op);
-static void ngx_payment_writer_blocked(ngx_payment_transaction_t *t,
+static void ngx_payment_writer_left_batch(ngx_payment_transaction_t *t,
     ngx_queue_t *ops);
 static void ngx_payment_writer_block(ngx_payment_writer_t *w,
     ngx_payment_op_t *op);
@@ -86,6 +95,9 @@ static void ngx_payment_writer_settle(ngx_payment_writer_t *w,
     ngx_payment_op_t *op);
 static void ngx_payment_writer_settle_follower(ngx_payment_writer_t *w,
     ngx_payment_op_t *follower, ngx_payment_op_t *op);
+static void ngx_payment_writer_tell(ngx_payment_op_t *op);
+static ngx_payment_op_t *ngx_payment_writer_succeed(ngx_payment_writer_t *w,
+    ngx_payment_op_t *op);
 
 static void ngx_payment_writer_ready(ngx_payment_db_t *db);
 static void ngx_payment_writer_down(ngx_payment_db_t *db);
@@ -171,7 +183,10 @@ ngx_payment_writer_create(ngx_cycle_t *cycle, ngx_payment_shard_t *shard,
     w->nlines = shard->connections;
     w->lines = ngx_pcalloc(cycle->pool,
                            w->nlines * sizeof(ngx_payment_line_t));
-    if (w->lines == NULL) {
+    if (w->lines == NULL
+        || ngx_payment_leaders_init(&w->leaders, conf->queue_size, cycle->pool)
+           != NGX_OK)
+    {
         return NULL;
     }
 
@@ -205,7 +220,7 @@ ngx_payment_writer_open_line(ngx_payment_writer_t *w, ngx_payment_line_t *line)
     t->db = &line->db;
     t->columns = line->columns;
     t->data = line;
-    t->blocked = ngx_payment_writer_blocked;
+    t->left = ngx_payment_writer_left_batch;
     t->ended = ngx_payment_writer_ended;
 
     line->db.shard = w->shard;
@@ -241,21 +256,61 @@ ngx_payment_writer_close(ngx_payment_writer_t *w)
 ngx_int_t
 ngx_payment_writer_submit(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 {
-    if (w->down || w->shard->common->unvoted) {
+    ngx_int_t          rc;
+    ngx_payment_op_t  *leader;
+
+    leader = NULL;
+
+    if (op->request.operation != PAYMENT_GET) {
+        leader = ngx_payment_leaders_find(&w->leaders, op->request.key_hash);
+    }
+
+    rc = ngx_payment_writer_admit(w, op, leader);
+
+    if (rc != NGX_OK) {
         (void) ngx_atomic_fetch_add(&w->stats->shed, 1);
+        return rc;
+    }
+
+    ngx_payment_writer_count(w, op);
+
+    if (leader) {
+        ngx_payment_op_follow(op, leader);
+
+    } else if (op->request.operation == PAYMENT_GET) {
+        ngx_payment_writer_enqueue(w, &w->reads, op);
+
+    } else {
+        op->seen = op->request.has_key
+                   && ngx_payment_seen_has(w->conf->seen,
+                                           op->request.key_hash);
+        ngx_payment_leaders_add(&w->leaders, op);
+        ngx_payment_writer_enqueue(w, &w->writes, op);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_payment_writer_admit(ngx_payment_writer_t *w, ngx_payment_op_t *op,
+    const ngx_payment_op_t *leader)
+{
+    if (w->down || w->shard->common->unvoted) {
         return NGX_DECLINED;
     }
 
     if (w->queued >= w->conf->queue_size
         || w->queued_bytes + op->bytes > w->conf->queue_bytes)
     {
-        (void) ngx_atomic_fetch_add(&w->stats->shed, 1);
         return NGX_BUSY;
     }
 
-    ngx_payment_writer_count(w, op);
-    ngx_payment_writer_enqueue(w, op->request.operation == PAYMENT_GET
-                                  ? &w->reads : &w->writes, op);
+    if (leader && leader->followers * NGX_PAYMENT_FOLLOWERS_PART
+                  >= w->conf->queue_size)
+    {
+        return NGX_BUSY;
+    }
 
     return NGX_OK;
 }
@@ -293,22 +348,33 @@ ngx_payment_writer_uncount(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 }
 
 
-/* Operations whose payments another transaction holds have left their batch:
- * they begin anew after a pause. */
+/* Operations have left their batch and begin anew: at once those whose keys
+ * were looked up in vain, and after a pause those whose payments another
+ * transaction holds. */
 
 static void
-ngx_payment_writer_blocked(ngx_payment_transaction_t *t, ngx_queue_t *ops)
+ngx_payment_writer_left_batch(ngx_payment_transaction_t *t, ngx_queue_t *ops)
 {
-    ngx_queue_t         *q;
-    ngx_payment_line_t  *line;
+    ngx_queue_t           *q;
+    ngx_payment_op_t      *op;
+    ngx_payment_line_t    *line;
+    ngx_payment_writer_t  *w;
 
     line = t->data;
+    w = line->writer;
 
     while (!ngx_queue_empty(ops)) {
         q = ngx_queue_head(ops);
+        op = ngx_queue_data(q, ngx_payment_op_t, queue);
         ngx_queue_remove(q);
-        ngx_payment_writer_block(line->writer,
-                                 ngx_queue_data(q, ngx_payment_op_t, queue));
+
+        if (op->standing == NGX_PAYMENT_OP_BLOCKED) {
+            ngx_payment_writer_block(w, op);
+            continue;
+        }
+
+        ngx_payment_writer_count(w, op);
+        ngx_payment_writer_enqueue(w, &w->writes, op);
     }
 }
 
@@ -325,7 +391,7 @@ ngx_payment_writer_block(ngx_payment_writer_t *w, ngx_payment_op_t *op)
         next = op;
 
     } else {
-        next = ngx_payment_op_successor(op);
+        next = ngx_payment_writer_succeed(w, op);
         ngx_payment_op_fail(op, PAYMENT_UNAVAILABLE,
                             "another transaction holds the payment");
         ngx_payment_writer_settle(w, op);
@@ -401,7 +467,7 @@ ngx_payment_writer_cancel(ngx_payment_writer_t *w, ngx_payment_op_t *op)
         return NGX_AGAIN;
     }
 
-    next = ngx_payment_op_successor(op);
+    next = ngx_payment_writer_succeed(w, op);
     b = op->batch;
 
     if (b) {
@@ -413,7 +479,13 @@ ngx_payment_writer_cancel(ngx_payment_writer_t *w, ngx_payment_op_t *op)
         }
 
     } else {
-        ngx_queue_remove(&op->queue);
+
+        if (op->leader) {
+            ngx_payment_op_unfollow(op);
+        } else {
+            ngx_queue_remove(&op->queue);
+        }
+
         ngx_payment_writer_uncount(w, op);
     }
 
@@ -450,7 +522,8 @@ ngx_payment_writer_begun(ngx_payment_op_t *op)
 }
 
 
-/* An operation has its outcome: its owner is told, and those that follow it. */
+/* An operation that leads has its outcome: its owner is told, and those that
+ * follow it. */
 
 static void
 ngx_payment_writer_settle(ngx_payment_writer_t *w, ngx_payment_op_t *op)
@@ -463,6 +536,8 @@ ngx_payment_writer_settle(ngx_payment_writer_t *w, ngx_payment_op_t *op)
             && op->request.forbidden != follower->request.forbidden)
         {
             /* the same request, by other rules: not refused with this one */
+            follower->leader = op;
+            op->followers++;
             ngx_queue_insert_tail(&op->rivals, &follower->queue);
             continue;
         }
@@ -482,18 +557,41 @@ ngx_payment_writer_settle(ngx_payment_writer_t *w, ngx_payment_op_t *op)
                                 "with another request");
             ngx_payment_writer_settle_follower(w, follower, op);
         }
-
-    } else {
-
-        /* the key is still free: now it is the first rival's turn */
-
-        follower = ngx_payment_op_successor(op);
-
-        if (follower) {
-            ngx_payment_writer_enqueue(w, &w->writes, follower);
-        }
     }
 
+    if (op->request.has_key
+        && (op->outcome == PAYMENT_OK
+            || op->standing == NGX_PAYMENT_OP_FOUND))
+    {
+        ngx_payment_seen_add(w->conf->seen, op->request.key_hash);
+    }
+
+    /* the key is still free if somebody is left: now it is that one's turn */
+
+    follower = ngx_payment_writer_succeed(w, op);
+
+    if (follower) {
+        ngx_payment_writer_enqueue(w, &w->writes, follower);
+    }
+
+    ngx_payment_writer_tell(op);
+}
+
+
+static void
+ngx_payment_writer_settle_follower(ngx_payment_writer_t *w,
+    ngx_payment_op_t *follower, ngx_payment_op_t *op)
+{
+    follower->batch_size = op->batch_size;
+
+    ngx_payment_writer_uncount(w, follower);
+    ngx_payment_writer_tell(follower);
+}
+
+
+static void
+ngx_payment_writer_tell(ngx_payment_op_t *op)
+{
     op->batch = NULL;
     op->state = NGX_PAYMENT_OP_SETTLED;
     op->settled_us = ngx_payment_now_us();
@@ -506,14 +604,22 @@ ngx_payment_writer_settle(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 }
 
 
-static void
-ngx_payment_writer_settle_follower(ngx_payment_writer_t *w,
-    ngx_payment_op_t *follower, ngx_payment_op_t *op)
-{
-    follower->batch_size = op->batch_size;
+/* An operation leads no more.  Returns the one that leads its followers now;
+ * NULL: there are none. */
 
-    ngx_payment_writer_uncount(w, follower);
-    ngx_payment_writer_settle(w, follower);
+static ngx_payment_op_t *
+ngx_payment_writer_succeed(ngx_payment_writer_t *w, ngx_payment_op_t *op)
+{
+    ngx_payment_op_t  *next;
+
+    ngx_payment_leaders_remove(&w->leaders, op);
+    next = ngx_payment_op_successor(op);
+
+    if (next) {
+        ngx_payment_leaders_add(&w->leaders, next);
+    }
+
+    return next;
 }
 
 
@@ -755,7 +861,6 @@ ngx_payment_writer_form(ngx_payment_writer_t *w, ngx_queue_t *queue,
     ngx_payment_batch_kind_e kind)
 {
     size_t                bytes;
-    ngx_uint_t            i, n;
     ngx_queue_t          *q;
     ngx_payment_op_t     *op;
     ngx_payment_batch_t  *b;
@@ -784,19 +889,6 @@ ngx_payment_writer_form(ngx_payment_writer_t *w, ngx_queue_t *queue,
         ngx_payment_writer_uncount(w, op);
         ngx_payment_batch_add(b, op);
         bytes += op->bytes;
-    }
-
-    if (kind == NGX_PAYMENT_BATCH_READS) {
-        return b;
-    }
-
-    n = b->n;
-    ngx_payment_batch_follow(b);
-
-    for (i = 0; i < n; i++) {
-        if (b->keys[i]->state != NGX_PAYMENT_OP_BATCHED) {
-            ngx_payment_writer_count(w, b->keys[i]);
-        }
     }
 
     return b;

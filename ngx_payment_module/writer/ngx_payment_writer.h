@@ -6,6 +6,8 @@
  * One connection is kept busy; the others are spares, used when the busy one
  * takes longer than spare_delay, and for reads.  Everything that waits is
  * bounded: the queue by count, bytes and time, a batch by rows and bytes.
+ * An operation whose key was used a short while ago is looked up, together with
+ * what is written meanwhile, and written only if its key is not found.
  * An operation whose payment another transaction holds steps aside and asks
  * again from time to time; the operations on one such payment at a time, on one
  * connection, wait for its lock.
@@ -18,6 +20,7 @@
 #include <ngx_core.h>
 
 #include "ngx_payment_op.h"
+#include "ngx_payment_seen.h"
 #include "ngx_payment_shard.h"
 #include "ngx_payment_stats.h"
 
@@ -39,6 +42,7 @@ typedef struct {
     ngx_msec_t                retry_interval;
     ngx_msec_t                retry_max_interval;
     ngx_payment_stats_t      *stats;
+    ngx_payment_seen_t       *seen;
     ngx_fd_t                  doorbell;         /* -1: no outbox here */
 } ngx_payment_writer_conf_t;
 

@@ -108,6 +108,50 @@ def test_what_others_see(start_nginx, nginx, mariadb, database, ask, journal,
     assert len(mariadb.query('SELECT id FROM payment', database)) == 1
 
 
+def test_what_was_found_is_gone(start_nginx, nginx, mariadb, database, ask,
+                                journal, check):
+    """A repeat was found, together with another change whose COMMIT is lost;
+    then the power is cut, and neither is there. Each is done anew."""
+
+    other = start_nginx(Shard('main', database, f'unix:{mariadb.socket}',
+                              **SETTINGS), workers=1,
+                        http='payment_batch_spare_delay 10s;',
+                        location='payment_timeout 15s;')
+    asks = Client(other.port, journal)
+    payments = [ask.authorize(amount=1000).id for _ in range(2)]
+
+    def captured():
+        return mariadb.query('SELECT COUNT(*) FROM payment'
+                             ' WHERE captured_amount > 0', database)[0][0]
+
+    mariadb.disk.stall()
+    answer = ask.later([ask.call('capture', payment=payments[0], amount=100,
+                                 key='repeated')])
+    wait_for(captured, 10, 'a capture that can be seen')
+
+    # the first one is on the way for as long as the others need to come
+    first = asks.later([asks.call()])
+    wait_for(lambda: other.status()['shards'][0]['connections_busy'], 10,
+             'a batch')
+    both = asks.later([asks.call('capture', payment=payments[0], amount=100,
+                                 key='repeated'),
+                       asks.call('capture', payment=payments[1], amount=100)])
+    wait_for(lambda: captured() == 2, 10, 'both in one batch')
+    wait_for(lambda: len(other.lines('timed out')) > 1, 10, 'a lost COMMIT')
+
+    # nobody but the other node is left to do it
+    assert answer.result(30)[0].status == 504
+
+    mariadb.cut_power()
+    mariadb.start()
+
+    repeated, _ = both.result(30)
+    first.result(30)
+    assert captured() == 2, journal.statuses()
+    assert repeated.ok and not repeated.replayed, repeated
+    check(asks)
+
+
 def test_a_replay_of_a_change(nginx, mariadb, database, ask):
     """The same for a capture that was made: nothing is left to write."""
 

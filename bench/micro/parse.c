@@ -96,7 +96,7 @@ open_and_id(unsigned n)
     payment_id_make(request.payment_id, 1763835166123000 + n,
                     payment_id_merchant_slot(request.merchant,
                                           request.merchant_len),
-                    (const uint8_t *) buf);
+                    request.key_hash, (const uint8_t *) "0123456789abcdef");
     payment_state_open(&payment, &request, 1763835166123 + n);
 }
 

@@ -694,8 +694,6 @@ ngx_http_payment_api_random(u_char *p, size_t len)
 static void
 ngx_http_payment_api_submit(ngx_http_request_t *r, ngx_payment_op_t *op)
 {
-    int64_t                        now_us;
-    unsigned                       slot;
     ngx_int_t                      rc;
     ngx_http_payment_ctx_t        *ctx;
     ngx_http_payment_loc_conf_t   *plcf;
@@ -705,18 +703,12 @@ ngx_http_payment_api_submit(ngx_http_request_t *r, ngx_payment_op_t *op)
     plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
     pmcf = ngx_http_get_module_main_conf(r, ngx_http_payment_module);
 
-    now_us = (int64_t) ngx_payment_unix_us();
-    op->now_ms = now_us / 1000;
+    op->now_us = (int64_t) ngx_payment_unix_us();
     op->deadline = ngx_current_msec + plcf->timeout;
-    slot = payment_id_merchant_slot(op->request.merchant,
-                                    op->request.merchant_len);
+    op->slot = payment_id_merchant_slot(op->request.merchant,
+                                        op->request.merchant_len);
 
-    if (op->request.operation == PAYMENT_AUTHORIZE) {
-        payment_id_make(op->request.payment_id, now_us, slot,
-                        op->request.key_hash);
-    }
-
-    ctx->shard = pmcf->slots[slot];
+    ctx->shard = pmcf->slots[op->slot];
     ctx->writer = pmcf->writers[ctx->shard->index];
 
     rc = ngx_payment_writer_submit(ctx->writer, op);

@@ -3,8 +3,9 @@
  * money, ids, and the JSON that goes in and out.  Compiled into the module and,
  * on its own, into the unit tests and the fuzzer.
  *
- * Every function here is pure: no I/O, no clock, no global state.  Buffers are
- * the caller's, their sizes are the limits below.
+ * Every function here is pure: no I/O, no clock, no global state (but for the
+ * context of payment_hash.c).  Buffers are the caller's, their sizes are the
+ * limits below.
  */
 
 #ifndef PAYMENT_H
@@ -15,10 +16,12 @@
 
 
 #define PAYMENT_ID_SIZE            16
-#define PAYMENT_ID_OWN_SIZE        10   /* the bytes after are key_hash's */
+#define PAYMENT_ID_OWN_SIZE        10   /* the bytes after come from key_hash */
 #define PAYMENT_ID_TEXT_LEN        36
 #define PAYMENT_KEY_HASH_SIZE      16
 #define PAYMENT_FINGERPRINT_SIZE   8
+#define PAYMENT_SECRET_SIZE        16   /* of an installation */
+#define PAYMENT_HASH_SIZE          32
 
 /* characters as clients count them; a character is at most 4 bytes */
 #define PAYMENT_MERCHANT_CHARS     32
@@ -197,6 +200,18 @@ typedef struct {
 } payment_t;
 
 
+/* payment_hash.c: SHA-256 of some parts, one after the other; 1, or 0 without
+ * memory. */
+
+typedef struct {
+    const void  *data;
+    size_t       len;
+} payment_bytes_t;
+
+int payment_hash(uint8_t digest[PAYMENT_HASH_SIZE],
+    const payment_bytes_t *parts, unsigned n);
+
+
 /*
  * payment_request.c
  *
@@ -273,20 +288,23 @@ const payment_error_t *payment_name_error(payment_outcome_e outcome);
  *
  * Layout: 48 bits Unix milliseconds, version 7, 12 bits of the millisecond's
  * fraction (RFC 9562, 6.2, method 3), variant, then of rand_b's 62 bits the
- * first 10 are the slot and 52 the last of key_hash: the id ends as key_hash
- * does, from byte PAYMENT_ID_OWN_SIZE on.  now_us: Unix time in microseconds.
- * slot: CRC-32 (IEEE, as in zlib) of the merchant, modulo PAYMENT_SLOTS.  Test
- * vectors in t/unit/test_id.c.
+ * first 10 are the slot and 52 the key's: SHA-256(secret, key_hash) begins with
+ * the bytes from PAYMENT_ID_OWN_SIZE on.  So an id and its key's hash belong
+ * together, and nobody without the secret can tell.  now_us: Unix time in
+ * microseconds.  slot: CRC-32 (IEEE, as in zlib) of the merchant, modulo
+ * PAYMENT_SLOTS.  Test vectors in t/unit/test_id.c.
  *
- * payment_id_own_size() says how many bytes of an id must be stored in a row
- * that holds key_hash, too, so that the whole id can be put together again:
- * PAYMENT_ID_OWN_SIZE, or all of them if the id does not end as key_hash does.
+ * A row that holds key_hash, too, needs only the first PAYMENT_ID_OWN_SIZE
+ * bytes of the id that was made from it.  Ids of before there was a secret end
+ * as key_hash does, also in the 4 bits before these bytes: those of an id with
+ * a secret are never equal to key_hash's, and tell the two kinds apart.
+ *
+ * 1, or 0 without memory.
  */
 
-void payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us,
-    unsigned slot, const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE]);
-size_t payment_id_own_size(const uint8_t id[PAYMENT_ID_SIZE],
-    const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE]);
+int payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us,
+    unsigned slot, const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE],
+    const uint8_t secret[PAYMENT_SECRET_SIZE]);
 unsigned payment_id_merchant_slot(const char *merchant, size_t len);
 void payment_id_format(char text[PAYMENT_ID_TEXT_LEN],
     const uint8_t id[PAYMENT_ID_SIZE]);

@@ -1,12 +1,13 @@
 /*
  * Payment ids: UUIDv7 whose random part begins with the shard slot, so that an
- * id alone finds its shard, and goes on as the hash of the idempotency key, so
- * that the key's row need not say it again.  12 more bits of the clock stand in
- * rand_a: within a millisecond, too, rows come in key order, and the pages of
- * the index fill up instead of being split in halves.
+ * id alone finds its shard, and goes on as a hash of the idempotency key with
+ * the installation's secret, so that the key's row need not say it again.
+ * 12 more bits of the clock stand in rand_a: within a millisecond, too, rows
+ * come in key order, and the pages of the index fill up instead of being split
+ * in halves.
  *
- * Pure; any process.  The slot of a merchant is part of what is stored: the
- * hash below must never change.
+ * Pure; any process.  The slot of a merchant and the end of an id are part of
+ * what is stored: the hashes below must never change.
  */
 
 #include <string.h>
@@ -17,12 +18,24 @@
 static int payment_id_hex(unsigned char c);
 
 
-void
+int
 payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us, unsigned slot,
-    const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE])
+    const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE],
+    const uint8_t secret[PAYMENT_SECRET_SIZE])
 {
-    unsigned  i, fraction;
-    uint64_t  us, ms;
+    uint8_t          half, hash[PAYMENT_HASH_SIZE];
+    unsigned         i, fraction;
+    uint64_t         us, ms;
+    payment_bytes_t  parts[2];
+
+    parts[0].data = secret;
+    parts[0].len = PAYMENT_SECRET_SIZE;
+    parts[1].data = key_hash;
+    parts[1].len = PAYMENT_KEY_HASH_SIZE;
+
+    if (!payment_hash(hash, parts, 2)) {
+        return 0;
+    }
 
     us = now_us > 0 ? (uint64_t) now_us : 0;
     ms = us / 1000;
@@ -36,24 +49,21 @@ payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us, unsigned slot,
     id[6] = (uint8_t) (0x70 | fraction >> 8);
     id[7] = (uint8_t) fraction;
 
+    half = hash[PAYMENT_ID_SIZE - PAYMENT_ID_OWN_SIZE] & 0x0f;
+
+    if (half == (key_hash[PAYMENT_ID_OWN_SIZE - 1] & 0x0f)) {
+        half ^= 0x08;
+    }
+
     /* the variant's 2 bits, then the slot's 10 */
 
     id[8] = (uint8_t) (0x80 | slot >> 4);
-    id[9] = (uint8_t) ((slot & 0x0f) << 4 | (key_hash[9] & 0x0f));
+    id[9] = (uint8_t) ((slot & 0x0f) << 4 | half);
 
-    for (i = PAYMENT_ID_OWN_SIZE; i < PAYMENT_ID_SIZE; i++) {
-        id[i] = key_hash[i];
-    }
-}
+    memcpy(id + PAYMENT_ID_OWN_SIZE, hash,
+           PAYMENT_ID_SIZE - PAYMENT_ID_OWN_SIZE);
 
-
-size_t
-payment_id_own_size(const uint8_t id[PAYMENT_ID_SIZE],
-    const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE])
-{
-    return memcmp(id + PAYMENT_ID_OWN_SIZE, key_hash + PAYMENT_ID_OWN_SIZE,
-                  PAYMENT_ID_SIZE - PAYMENT_ID_OWN_SIZE)
-           ? PAYMENT_ID_SIZE : PAYMENT_ID_OWN_SIZE;
+    return 1;
 }
 
 

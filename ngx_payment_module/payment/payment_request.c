@@ -19,7 +19,6 @@
 #include <string.h>
 
 #include <jansson.h>
-#include <openssl/sha.h>
 
 #include "payment.h"
 
@@ -100,7 +99,8 @@ static payment_outcome_e payment_request_metadata(payment_request_t *r,
     const json_t *value, payment_fault_t *fault);
 static payment_outcome_e payment_request_pair(payment_pair_t *pair,
     const char *name, const json_t *value, payment_fault_t *fault);
-static void payment_request_fingerprint(payment_request_t *r);
+static payment_outcome_e payment_request_fingerprint(payment_request_t *r,
+    payment_fault_t *fault);
 
 
 #define PAYMENT_ON(operation)  (1U << (operation))
@@ -202,7 +202,7 @@ payment_request_parse(payment_request_t *r, const payment_rules_t *rules,
                           members[PAYMENT_MEMBER_METADATA], fault))
         == PAYMENT_OK)
     {
-        payment_request_fingerprint(r);
+        outcome = payment_request_fingerprint(r, fault);
     }
 
     json_decref(json);
@@ -758,9 +758,9 @@ payment_request_key(payment_request_t *r, const json_t *value,
     const char *header, size_t header_len, payment_fault_t *fault)
 {
     size_t              len, header_key_len;
-    SHA256_CTX          sha;
+    uint8_t             digest[PAYMENT_HASH_SIZE];
     const char         *key;
-    unsigned char       digest[SHA256_DIGEST_LENGTH];
+    payment_bytes_t     parts[3];
     payment_outcome_e   outcome;
     char                header_key[PAYMENT_HEADER_KEY_LEN];
 
@@ -815,11 +815,17 @@ payment_request_key(payment_request_t *r, const json_t *value,
                                  "Idempotency-Key header");
     }
 
-    SHA256_Init(&sha);
-    SHA256_Update(&sha, r->merchant, r->merchant_len);
-    SHA256_Update(&sha, "", 1);
-    SHA256_Update(&sha, key, len);
-    SHA256_Final(digest, &sha);
+    parts[0].data = r->merchant;
+    parts[0].len = r->merchant_len;
+    parts[1].data = "";
+    parts[1].len = 1;
+    parts[2].data = key;
+    parts[2].len = len;
+
+    if (!payment_hash(digest, parts, 3)) {
+        return payment_fault_set(fault, PAYMENT_UNAVAILABLE, "",
+                                 "there is no memory left");
+    }
 
     memcpy(r->key_hash, digest, PAYMENT_KEY_HASH_SIZE);
     r->has_key = 1;
@@ -1051,15 +1057,15 @@ payment_request_pair(payment_pair_t *pair, const char *name,
  * each change here.
  */
 
-static void
-payment_request_fingerprint(payment_request_t *r)
+static payment_outcome_e
+payment_request_fingerprint(payment_request_t *r, payment_fault_t *fault)
 {
-    unsigned        i;
-    SHA256_CTX      sha;
-    unsigned char  *p;
-    unsigned char   digest[SHA256_DIGEST_LENGTH];
-    unsigned char   text[2 + PAYMENT_ID_SIZE + 8 + 4 + 2 + 2
-                         + PAYMENT_MERCHANT_SIZE + PAYMENT_REASON_SIZE + 1];
+    uint8_t          digest[PAYMENT_HASH_SIZE];
+    unsigned         i;
+    unsigned char   *p;
+    payment_bytes_t  parts[2];
+    unsigned char    text[2 + PAYMENT_ID_SIZE + 8 + 4 + 2 + 2
+                          + PAYMENT_MERCHANT_SIZE + PAYMENT_REASON_SIZE + 1];
 
     p = text;
 
@@ -1092,14 +1098,18 @@ payment_request_fingerprint(payment_request_t *r)
         *p++ = PAYMENT_FINGERPRINT_FINAL;
     }
 
-    SHA256_Init(&sha);
-    SHA256_Update(&sha, text, (size_t) (p - text));
+    parts[0].data = text;
+    parts[0].len = (size_t) (p - text);
+    parts[1].data = r->metadata;
+    parts[1].len = r->metadata_len;
 
-    if (r->metadata_len != 0) {
-        SHA256_Update(&sha, r->metadata, r->metadata_len);
+    if (!payment_hash(digest, parts, r->metadata_len ? 2 : 1)) {
+        payment_request_free(r);
+        return payment_fault_set(fault, PAYMENT_UNAVAILABLE, "",
+                                 "there is no memory left");
     }
 
-    SHA256_Final(digest, &sha);
-
     memcpy(r->fingerprint, digest, PAYMENT_FINGERPRINT_SIZE);
+
+    return PAYMENT_OK;
 }

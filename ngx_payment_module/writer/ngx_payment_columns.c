@@ -306,7 +306,8 @@ ngx_payment_columns_add_key(ngx_payment_columns_t *columns,
 
     ngx_payment_columns_bytes(&col[0], row, r->key_hash, PAYMENT_KEY_HASH_SIZE);
     ngx_payment_columns_bytes(&col[1], row, p->id,
-                              payment_id_own_size(p->id, r->key_hash));
+                              r->operation == PAYMENT_AUTHORIZE
+                              ? PAYMENT_ID_OWN_SIZE : PAYMENT_ID_SIZE);
     ngx_payment_columns_bytes(&col[2], row, r->fingerprint,
                               PAYMENT_FINGERPRINT_SIZE);
     ngx_payment_columns_number(&col[3], row, r->operation);

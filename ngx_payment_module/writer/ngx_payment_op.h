@@ -78,7 +78,8 @@ struct ngx_payment_op_s {
     size_t                      traceparent_len;
 
     size_t                      bytes;      /* counted against the bounds */
-    int64_t                     now_ms;     /* wall clock at acceptance */
+    int64_t                     now_us;     /* wall clock, of what it does */
+    unsigned                    slot;       /* of its merchant */
     ngx_msec_t                  deadline;   /* of the whole operation, and of
                                                its copies */
     uint64_t                    accepted_us;
@@ -91,6 +92,7 @@ struct ngx_payment_op_s {
     ngx_payment_op_standing_e   standing;
 
     unsigned                    leads:1;
+    unsigned                    has_id:1;   /* of AUTHORIZE: it was made */
     unsigned                    seen:1;     /* its key was used, probably: it is
                                                still to be looked up */
 };

@@ -41,6 +41,11 @@
 #include <mysqld_error.h>
 
 
+#if (NGX_PAYMENT_SECRET_LEN != PAYMENT_SECRET_SIZE)
+#error "the secret of an installation is what the ids of payments are made with"
+#endif
+
+
 #define NGX_PAYMENT_TRANSACTION_POOL          16384   /* bytes, at first */
 
 /* how many batches are made of one that has waited for a lock in vain */
@@ -176,13 +181,22 @@ static const char  ngx_payment_transaction_sql_payments[] =
     " refunded_amount, version, " NGX_PAYMENT_EPOCH_MS("created_at") ", "
     NGX_PAYMENT_EPOCH_MS("updated_at") " FROM payment WHERE id IN (";
 
+/* The id of a payment, which its own key's row has only the beginning of: see
+ * payment_id_make(). */
+
+#define NGX_PAYMENT_TRANSACTION_ID_OF_KEY                                     \
+    "CONCAT(i.payment_id, CASE WHEN LENGTH(i.payment_id) = 16 THEN ''"        \
+    " WHEN (ORD(SUBSTR(i.payment_id, 10)) ^ ORD(SUBSTR(i.key_hash, 10))) & 15"\
+    " THEN LEFT(UNHEX(SHA2(CONCAT((SELECT secret FROM payment_identity),"     \
+    " i.key_hash), 256)), 6) ELSE SUBSTR(i.key_hash, 11) END)"
+
 static const char  ngx_payment_transaction_sql_keys[] =
     "SELECT i.key_hash, i.fingerprint, p.id, COALESCE(i.status + 0, 1),"
     " COALESCE(i.version, 1), COALESCE(i.captured_amount, 0),"
     " COALESCE(i.refunded_amount, 0), p.currency, p.amount, "
     NGX_PAYMENT_EPOCH_MS("p.created_at")
-    " FROM idempotency_key i LEFT JOIN payment p ON p.id ="
-    " CONCAT(i.payment_id, SUBSTR(i.key_hash, LENGTH(i.payment_id) + 1))"
+    " FROM idempotency_key i LEFT JOIN payment p"
+    " ON p.id = " NGX_PAYMENT_TRANSACTION_ID_OF_KEY
     " WHERE i.key_hash IN (";
 
 
@@ -622,7 +636,7 @@ ngx_payment_transaction_apply(ngx_payment_transaction_t *t)
             continue;
         }
 
-        op->outcome = payment_state_apply(p, &op->request, op->now_ms,
+        op->outcome = payment_state_apply(p, &op->request, op->now_us / 1000,
                                           &op->fault);
         op->payment = *p;
 
@@ -658,9 +672,19 @@ ngx_payment_transaction_write(ngx_payment_transaction_t *t)
         if (op->request.operation == PAYMENT_AUTHORIZE
             && op->outcome == PAYMENT_OK)
         {
+            if (!op->has_id
+                && !payment_id_make(op->request.payment_id, op->now_us,
+                                    op->slot, op->request.key_hash,
+                                    t->shard->secret))
+            {
+                ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
+                return;
+            }
+
+            op->has_id = 1;
             ngx_memcpy(op->payment.id, op->request.payment_id,
                        PAYMENT_ID_SIZE);
-            payment_state_open(&op->payment, &op->request, op->now_ms);
+            payment_state_open(&op->payment, &op->request, op->now_us / 1000);
             op->standing = NGX_PAYMENT_OP_APPLIED;
         }
 
@@ -1029,25 +1053,24 @@ ngx_payment_transaction_failed(ngx_payment_transaction_t *t,
 }
 
 
-/* A microsecond for each, so that no two of the batch can be equal. */
+/* Payments are made anew, at a microsecond of their own, so that no two of the
+ * batch can have one id. */
 
 static void
 ngx_payment_transaction_renew_ids(ngx_payment_transaction_t *t)
 {
-    int64_t             now_us;
-    ngx_uint_t          i;
-    payment_request_t  *r;
+    int64_t            now_us;
+    ngx_uint_t         i;
+    ngx_payment_op_t  *op;
 
     now_us = (int64_t) ngx_payment_unix_us();
 
     for (i = 0; i < t->batch->n; i++) {
-        r = &t->batch->ops[i]->request;
+        op = t->batch->ops[i];
 
-        if (r->operation == PAYMENT_AUTHORIZE) {
-            payment_id_make(r->payment_id, now_us + (int64_t) i,
-                            payment_id_merchant_slot(r->merchant,
-                                                     r->merchant_len),
-                            r->key_hash);
+        if (op->request.operation == PAYMENT_AUTHORIZE) {
+            op->now_us = now_us + (int64_t) i;
+            op->has_id = 0;
         }
     }
 }

@@ -24,6 +24,8 @@ import traceback
 import confluent_kafka
 import pytest
 
+from payment_id import ID_OF_KEY
+
 from . import model
 from .programs import CONFIG, Failure, Runner, generate, shrink
 from .service import Nginx, await_that, connect, read, record
@@ -215,8 +217,8 @@ def check_payments(database, payments):
 
 def check_keys(database, keys, operations_without_key):
     rows = database.execute(
-        'SELECT key_hash, LOWER(HEX(CONCAT(payment_id, SUBSTR(key_hash,'
-        ' LENGTH(payment_id) + 1)))), operation, COALESCE(version, 1),'
+        f'SELECT key_hash, LOWER(HEX({ID_OF_KEY})), operation,'
+        ' COALESCE(version, 1),'
         " COALESCE(status, 'AUTHORIZED'), COALESCE(captured_amount, 0),"
         ' COALESCE(refunded_amount, 0)'
         ' FROM idempotency_key')

@@ -19,6 +19,7 @@ import time
 import uuid
 
 from client import Call
+from payment_id import ID_OF_KEY
 
 GRAPH = {
     ('authorized', None): {'AUTHORIZED'},
@@ -69,8 +70,7 @@ class Dump:
                 version=row[7])
 
         # what stands for what is left out: sql/V003
-        db.execute('SELECT key_hash, CONCAT(payment_id,'
-                   ' SUBSTR(key_hash, LENGTH(payment_id) + 1)), operation,'
+        db.execute(f'SELECT key_hash, {ID_OF_KEY}, operation,'
                    " COALESCE(status, 'AUTHORIZED'), COALESCE(version, 1)"
                    ' FROM idempotency_key')
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import uuid
 
 import pytest
 
@@ -10,6 +11,7 @@ from client import Call, Client, Connection, Load
 from conftest import LONG
 from invariants import key_hash
 from migrations import Checkout
+from payment_id import ID_OF_KEY
 from proxy import is_bulk_of, is_commit
 from servers import Shard, wait_for
 
@@ -334,12 +336,12 @@ def test_keys_of_an_older_schema(start_nginx, mariadb, database, journal,
         mariadb.query(f'INSERT INTO payment SELECT * FROM {database}.payment',
                       old)
         mariadb.query(
-            'INSERT INTO idempotency_key SELECT key_hash, CONCAT(payment_id,'
-            ' SUBSTR(key_hash, LENGTH(payment_id) + 1)), fingerprint,'
-            " operation, COALESCE(status, 'AUTHORIZED'), COALESCE(version, 1),"
-            ' captured_amount, refunded_amount,'
+            f'INSERT INTO idempotency_key SELECT key_hash, {ID_OF_KEY},'
+            " fingerprint, operation, COALESCE(status, 'AUTHORIZED'),"
+            ' COALESCE(version, 1), captured_amount, refunded_amount,'
             ' COALESCE(created_at, UTC_TIMESTAMP())'
-            f' FROM {database}.idempotency_key', old)
+            f' FROM {database}.idempotency_key'.replace(
+                'payment_identity', f'{database}.payment_identity'), old)
         mariadb.migrate(old)
 
         second = start_nginx(Shard('main', old, f'unix:{mariadb.socket}'))
@@ -357,6 +359,78 @@ def test_keys_of_an_older_schema(start_nginx, mariadb, database, journal,
         mariadb.drop_database(old)
 
     check()
+
+
+def test_ids_of_before_there_was_a_secret(start_nginx, mariadb, database,
+                                          journal):
+    """They end as the hashes of their keys do. Their payments are found by
+    those keys, and changed, as others are."""
+
+    def restart():
+        return start_nginx(Shard('main', database, f'unix:{mariadb.socket}'))
+
+    first = restart()
+    ask = Client(first.port, journal)
+    payment = ask.authorize(amount=5000).id
+    ask.change('capture', payment, amount=1000)
+    ask.change('void', ask.authorize().id, amount=None)
+    assert all(call.ok for call in journal), list(journal)
+    first.stop()
+
+    # an id of before, made of one that there is now
+    before = ("CONCAT(LEFT(id, 9), CHAR((ORD(SUBSTR(id, 10)) & 240)"
+              ' | (ORD(SUBSTR(key_hash, 10)) & 15)), SUBSTR(key_hash, 11))')
+    mariadb.run(f"""
+        CREATE TABLE changed SELECT id, {before} AS older, key_hash
+            FROM (SELECT key_hash, {ID_OF_KEY} AS id FROM idempotency_key
+                  WHERE operation = 'authorize') k;
+        UPDATE payment JOIN changed USING (id) SET payment.id = older;
+        UPDATE idempotency_key k JOIN changed ON k.payment_id = id
+            SET k.payment_id = older;
+        UPDATE idempotency_key k JOIN changed USING (key_hash)
+            SET k.payment_id = LEFT(older, 10);""", database)
+    older = {str(uuid.UUID(bytes=new)): str(uuid.UUID(bytes=old))
+             for new, old in mariadb.query('SELECT id, older FROM changed',
+                                           database)}
+    assert len(older) == 2 and not set(older) & set(older.values())
+    mariadb.query('DROP TABLE changed', database)
+
+    again = Client(restart().port)
+
+    for call in journal:
+        repeat = again.send(Call(call.operation, call.merchant, call.key,
+                                 call.amount, call.currency,
+                                 older.get(call.payment)))
+
+        # the fingerprint of a change has the payment's id in it
+        if call.operation == 'authorize':
+            assert repeat.ok and repeat.replayed, (call, repeat)
+            assert repeat.json == dict(call.json, paymentId=older[call.id])
+        else:
+            assert repeat.code == 'IDEMPOTENCY_KEY_REUSED', (call, repeat)
+
+    assert again.change('capture', older[payment], amount=2000).ok
+
+
+def test_an_id_tells_nothing_of_its_key(start_nginx, mariadb, database,
+                                        start_mariadb):
+    """A key may be somebody's mail address: no part of an id is its hash, nor
+    the same in another installation."""
+
+    other = start_mariadb()
+    servers = [(mariadb, database), (other, 'payment')]
+    ends = set()
+
+    for server, name in servers:
+        nginx = start_nginx(Shard('main', name, f'unix:{server.socket}'))
+        call = Client(nginx.port).authorize(key='somebody@example.net')
+        ends.add(call.id[-12:])
+
+        hashed = key_hash(call.merchant, call.key).hex()
+        assert hashed[-12:] != call.id[-12:]
+        assert hashed[19] != call.id[22]
+
+    assert len(ends) == 2
 
 
 def test_a_copy_outlives_a_batch(start_nginx, database, proxy, journal, check):

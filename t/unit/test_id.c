@@ -76,6 +76,21 @@ slots_of_merchants(void **state)
 }
 
 
+/* The ends of ids are what this says, for a key of zeros:
+ *
+ * python3 -c 'import hashlib; print(hashlib.sha256(b"0123456789abcdef" +
+ *             bytes(16)).hexdigest()[:14])'
+ */
+
+static void
+make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us, unsigned slot,
+    const uint8_t *key_hash)
+{
+    assert_true(payment_id_make(id, now_us, slot, key_hash,
+                                (const uint8_t *) "0123456789abcdef"));
+}
+
+
 static void
 layout(void **state)
 {
@@ -86,29 +101,31 @@ layout(void **state)
 
     text[PAYMENT_ID_TEXT_LEN] = '\0';
 
-    payment_id_make(id, INT64_C(0x0123456789ab) * 1000, 0, zeros);
+    make(id, INT64_C(0x0123456789ab) * 1000, 0, zeros);
     payment_id_format(text, id);
-    assert_string_equal(text, "01234567-89ab-7000-8000-000000000000");
+    assert_string_equal(text, "01234567-89ab-7000-800d-2d3eddc3b828");
 
-    payment_id_make(id, INT64_C(0x0123456789ab) * 1000 + 999, 0, ones);
-    payment_id_format(text, id);
-    assert_string_equal(text, "01234567-89ab-7ffb-800f-ffffffffffff");
+    /* the half byte would be 0xf, and that one is the key's */
 
-    payment_id_make(id, INT64_C(0x0123456789ab) * 1000, 1023, zeros);
+    make(id, INT64_C(0x0123456789ab) * 1000 + 999, 0, ones);
     payment_id_format(text, id);
-    assert_string_equal(text, "01234567-89ab-7000-bff0-000000000000");
+    assert_string_equal(text, "01234567-89ab-7ffb-8007-d1b611df093c");
 
-    payment_id_make(id, INT64_C(0x0123456789ab) * 1000 + 500, 0x2a5, ones);
+    make(id, INT64_C(0x0123456789ab) * 1000, 1023, zeros);
     payment_id_format(text, id);
-    assert_string_equal(text, "01234567-89ab-7800-aa5f-ffffffffffff");
+    assert_string_equal(text, "01234567-89ab-7000-bffd-2d3eddc3b828");
 
-    payment_id_make(id, 0, 1, zeros);
+    make(id, INT64_C(0x0123456789ab) * 1000 + 500, 0x2a5, ones);
     payment_id_format(text, id);
-    assert_string_equal(text, "00000000-0000-7000-8010-000000000000");
+    assert_string_equal(text, "01234567-89ab-7800-aa57-d1b611df093c");
 
-    payment_id_make(id, INT64_C(0xffffffffffff) * 1000, 0, zeros);
+    make(id, 0, 1, zeros);
     payment_id_format(text, id);
-    assert_string_equal(text, "ffffffff-ffff-7000-8000-000000000000");
+    assert_string_equal(text, "00000000-0000-7000-801d-2d3eddc3b828");
+
+    make(id, INT64_C(0xffffffffffff) * 1000, 0, zeros);
+    payment_id_format(text, id);
+    assert_string_equal(text, "ffffffff-ffff-7000-800d-2d3eddc3b828");
 }
 
 
@@ -122,12 +139,12 @@ slot_round_trip(void **state)
 
     for (slot = 0; slot < PAYMENT_SLOTS; slot++) {
 
-        payment_id_make(id, INT64_C(1763835166123456), slot, ones);
+        make(id, INT64_C(1763835166123456), slot, ones);
         assert_int_equal(slot_of(id), slot);
         assert_int_equal(id[6] >> 4, 7);
         assert_int_equal(id[8] >> 6, 2);
 
-        payment_id_make(id, INT64_C(1763835166123456), slot, zeros);
+        make(id, INT64_C(1763835166123456), slot, zeros);
         assert_int_equal(slot_of(id), slot);
         assert_int_equal(id[6] >> 4, 7);
         assert_int_equal(id[8] >> 6, 2);
@@ -146,76 +163,63 @@ later_is_greater(void **state)
     /* by a microsecond already */
 
     for (us = 1; us < INT64_C(1) << 57; us *= 3) {
-        payment_id_make(before, us, 1023, ones);
-        payment_id_make(after, us + 1, 0, zeros);
+        make(before, us, 1023, ones);
+        make(after, us + 1, 0, zeros);
         assert_true(memcmp(before, after, PAYMENT_ID_SIZE) < 0);
     }
+}
+
+
+/* How many bits of the last 52 differ. */
+
+static unsigned
+difference(const uint8_t *one, const uint8_t *other)
+{
+    unsigned  i, n;
+
+    n = (unsigned) __builtin_popcount((one[9] ^ other[9]) & 0x0f);
+
+    for (i = PAYMENT_ID_OWN_SIZE; i < PAYMENT_ID_SIZE; i++) {
+        n += (unsigned) __builtin_popcount(one[i] ^ other[i]);
+    }
+
+    return n;
 }
 
 
 static void
 bits_of_the_key(void **state)
 {
-    int       i;
     uint8_t   id[PAYMENT_ID_SIZE], plain[PAYMENT_ID_SIZE];
-    uint8_t   key_hash[PAYMENT_KEY_HASH_SIZE];
-    unsigned  bit, changed, byte;
+    uint8_t   secret[PAYMENT_SECRET_SIZE], key_hash[PAYMENT_KEY_HASH_SIZE];
+    unsigned  bit;
 
     (void) state;
 
-    /* 52 bits are the key's, and each comes from a bit of its own */
+    memset(secret, 0, sizeof(secret));
+    assert_true(payment_id_make(plain, 1, 5, zeros, secret));
 
-    payment_id_make(plain, 1, 5, zeros);
+    /* each bit of the key and of the secret counts, and says nothing */
 
-    for (bit = 0, changed = 0; bit < 128; bit++) {
+    for (bit = 0; bit < 128; bit++) {
         memset(key_hash, 0, sizeof(key_hash));
         key_hash[bit / 8] = (uint8_t) (1 << bit % 8);
 
-        payment_id_make(id, 1, 5, key_hash);
+        assert_true(payment_id_make(id, 1, 5, key_hash, secret));
         assert_int_equal(slot_of(id), 5);
+        assert_in_range(difference(id, plain), 10, 42);
+        assert_memory_not_equal(id + PAYMENT_ID_OWN_SIZE,
+                                key_hash + PAYMENT_ID_OWN_SIZE,
+                                PAYMENT_ID_SIZE - PAYMENT_ID_OWN_SIZE);
 
-        for (byte = 0, i = 0; byte < 16; byte++) {
-            i += __builtin_popcount(id[byte] ^ plain[byte]);
-        }
+        /* an id of before there was a secret had these 4 bits of the key */
+        assert_int_not_equal(id[9] & 0x0f, key_hash[9] & 0x0f);
 
-        assert_in_range(i, 0, 1);
-        changed += (unsigned) i;
+        secret[bit / 8] ^= (uint8_t) (1 << bit % 8);
+        assert_true(payment_id_make(id, 1, 5, zeros, secret));
+        assert_in_range(difference(id, plain), 10, 42);
+        secret[bit / 8] ^= (uint8_t) (1 << bit % 8);
     }
-
-    assert_int_equal(changed, 52);
-}
-
-
-static void
-own_size(void **state)
-{
-    uint8_t   id[PAYMENT_ID_SIZE], key_hash[PAYMENT_KEY_HASH_SIZE];
-    unsigned  i;
-
-    (void) state;
-
-    for (i = 0; i < PAYMENT_KEY_HASH_SIZE; i++) {
-        key_hash[i] = (uint8_t) (0x11 * i);
-    }
-
-    /* the own part of an id and the key's hash are all of it */
-
-    payment_id_make(id, INT64_C(1763835166123456), 1023, key_hash);
-    assert_int_equal(payment_id_own_size(id, key_hash), PAYMENT_ID_OWN_SIZE);
-    assert_memory_equal(id + PAYMENT_ID_OWN_SIZE,
-                        key_hash + PAYMENT_ID_OWN_SIZE,
-                        PAYMENT_ID_SIZE - PAYMENT_ID_OWN_SIZE);
-
-    /* another key's, as of a capture: nothing of it can be left out */
-
-    for (i = PAYMENT_ID_OWN_SIZE; i < PAYMENT_ID_SIZE; i++) {
-        id[i] ^= 1;
-        assert_int_equal(payment_id_own_size(id, key_hash), PAYMENT_ID_SIZE);
-        id[i] ^= 1;
-    }
-
-    id[PAYMENT_ID_OWN_SIZE - 1] ^= 1;
-    assert_int_equal(payment_id_own_size(id, key_hash), PAYMENT_ID_OWN_SIZE);
 }
 
 
@@ -284,7 +288,6 @@ main(void)
         cmocka_unit_test(slot_round_trip),
         cmocka_unit_test(later_is_greater),
         cmocka_unit_test(bits_of_the_key),
-        cmocka_unit_test(own_size),
         cmocka_unit_test(parse)
     };
 

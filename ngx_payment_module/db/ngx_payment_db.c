@@ -605,7 +605,7 @@ ngx_payment_db_leave(ngx_payment_db_t *db)
         db->shard->common->look = 1;
 
     } else if (db->shard->servers.nelts > 1
-        && ngx_payment_common_move(db->shard, db->choice))
+               && ngx_payment_common_leave(db->shard, db->choice))
     {
         ngx_payment_db_count(db, failovers, 1);
     }

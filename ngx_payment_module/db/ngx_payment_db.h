@@ -164,7 +164,8 @@ void ngx_payment_db_exchange(ngx_payment_db_t *db,
 ngx_uint_t ngx_payment_db_fit(ngx_payment_db_t *db);
 
 /* The server of an IDLE connection cannot do the work, whoever asks: the next
- * one is the primary, for all processes, and the connection begins anew. */
+ * one is the primary, for all processes, unless the last one was left for the
+ * same reason a moment ago; and the connection begins anew. */
 void ngx_payment_db_leave(ngx_payment_db_t *db);
 
 /* Gives up an IDLE connection, whose session is not to be trusted or which has

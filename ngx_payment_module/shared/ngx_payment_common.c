@@ -181,6 +181,29 @@ ngx_payment_common_move(ngx_payment_shard_t *shard, uint64_t choice)
 
 
 ngx_uint_t
+ngx_payment_common_leave(ngx_payment_shard_t *shard, uint64_t choice)
+{
+    ngx_atomic_t  *left;
+
+    left = &shard->common->left;
+
+    if (*left
+        && ngx_current_msec - (ngx_msec_t) *left < NGX_PAYMENT_COMMON_STAY)
+    {
+        return 0;
+    }
+
+    if (!ngx_payment_common_move(shard, choice)) {
+        return 0;
+    }
+
+    *left = ngx_current_msec;
+
+    return 1;
+}
+
+
+ngx_uint_t
 ngx_payment_common_renew(ngx_payment_shard_t *shard, uint64_t choice)
 {
     uint64_t  now;

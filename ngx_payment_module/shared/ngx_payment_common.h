@@ -35,6 +35,9 @@
 /* for how long it counts that most servers of a shard have answered */
 #define NGX_PAYMENT_COMMON_SEEN       3000      /* ms */
 
+/* how long a server stays that took the place of one which refused rows */
+#define NGX_PAYMENT_COMMON_STAY       5000      /* ms */
+
 
 struct ngx_payment_common_shard_s {
     ngx_atomic_t               primary;     /* the choice; 0: none yet */
@@ -46,6 +49,8 @@ struct ngx_payment_common_shard_s {
                                                since one was connected to */
     ngx_atomic_t               last_error;  /* of connecting: its code << 48,
                                                and its time in Unix ms */
+    ngx_atomic_t               left;        /* ngx_current_msec: a server was
+                                               left for what it refused */
     ngx_atomic_t               place;       /* digest of the database that is
                                                the shard's; 0: not seen yet */
     ngx_atomic_t               empty;       /* digest of one that is nobody's */
@@ -107,6 +112,12 @@ ngx_int_t ngx_payment_common_confirm(ngx_payment_shard_t *shard,
 ngx_uint_t ngx_payment_common_move(ngx_payment_shard_t *shard,
     uint64_t choice);
 ngx_uint_t ngx_payment_common_renew(ngx_payment_shard_t *shard,
+    uint64_t choice);
+
+/* The same as ngx_payment_common_move() for a server that lets us in and
+ * refuses what is asked of it.  The next one may do that, too: then it stays
+ * the primary for NGX_PAYMENT_COMMON_STAY, and the choice goes in no circle. */
+ngx_uint_t ngx_payment_common_leave(ngx_payment_shard_t *shard,
     uint64_t choice);
 
 

@@ -4,6 +4,7 @@ lost, and the next server of the shard is asked.
 """
 
 import re
+import time
 
 import pytest
 
@@ -141,6 +142,36 @@ def test_what_every_row_would_meet(start_nginx, mariadb, standby, database,
     assert payments(standby, database) == 20
     nginx.wait_connected()
     assert len(standby.connections(database)) == 4 + PROBE
+
+
+@pytest.mark.parametrize('error', [1021, 1114, 1290])
+def test_both_refuse(start_nginx, start_proxy, mariadb, database, journal,
+                     error, check):
+    """Each server takes connections and no row (both disks are full, say): the
+    choice goes in no circle, and payments go on when one of them can."""
+
+    proxies = [start_proxy(mariadb.socket) for _ in range(2)]
+    nginx = start_nginx(Shard('main', database,
+                              [proxy.address for proxy in proxies]))
+    ask = Client(nginx.port, journal)
+    assert ask.authorize().ok
+
+    for proxy in proxies:
+        proxy.strike(is_bulk, 'error', error=error, times=100000)
+
+    until = time.monotonic() + 3
+
+    while time.monotonic() < until:
+        calls = ask.at_once([ask.call() for _ in range(8)])
+        assert {call.status for call in calls} == {503}, calls
+
+    assert nginx.status()['shards'][0]['failovers'] <= 1
+
+    for proxy in proxies:
+        proxy.calm()
+
+    wait_for(lambda: ask.authorize().ok, 10, 'a payment')
+    check(ask)
 
 
 @pytest.mark.parametrize('error', [1615, 1412])

@@ -425,6 +425,7 @@ ngx_payment_attempt_make(ngx_payment_shard_t *shard, ngx_uint_t n,
     a->port = server->port;
     a->durability = shard->durability;
     ngx_payment_gtid_last(shard, &a->last);
+    a->archive = shard->archive ? 1 : 0;
     a->ssl = shard->ssl ? 1 : 0;
     a->ssl_verify = shard->ssl_verify ? 1 : 0;
 
@@ -737,7 +738,9 @@ ngx_payment_attempt_check(ngx_payment_attempt_t *a, MYSQL_ROW row)
                            (u_char *) (said[i] ? said[i] : "NULL"),
                            sizeof(a->said[i]));
 
-        if (ngx_payment_requirement_met(i, a->said[i])) {
+        if ((r->archive && !a->archive)
+            || ngx_payment_requirement_met(i, a->said[i]))
+        {
             continue;
         }
 

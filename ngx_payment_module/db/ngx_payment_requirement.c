@@ -18,59 +18,67 @@ const ngx_payment_requirement_t
     ngx_payment_requirements[NGX_PAYMENT_REQUIREMENTS] =
 {
     { "version", "@@version", NULL,
-      "MariaDB 10.6 or later is needed", 0, 0 },
+      "MariaDB 10.6 or later is needed", 0, 0, 0 },
 
     { "read_only", "@@global.read_only", "|0|OFF|",
-      "the server takes no payments", 0, 0 },
+      "the server takes no payments", 0, 0, 0 },
 
     { "innodb_read_only", "@@global.innodb_read_only", "|0|OFF|",
-      "the server takes no payments", 0, 0 },
+      "the server takes no payments", 0, 0, 0 },
 
     { "innodb_force_recovery", "@@global.innodb_force_recovery", "|0|",
-      "the server is being repaired", 0, 0 },
+      "the server is being repaired", 0, 0, 0 },
 
     /* READ COMMITTED and statements in the binary log do not go together */
     { "binlog_format",
       "IF(@@global.log_bin, @@global.binlog_format, '')",
       "||ROW|MIXED|",
-      "with a binary log it must be ROW or MIXED", 0, 0 },
+      "with a binary log it must be ROW or MIXED", 0, 0, 0 },
 
     { "innodb_flush_log_at_trx_commit",
       "@@global.innodb_flush_log_at_trx_commit", "|1|3|",
-      "not 1: a crash can lose payments that were answered", 1, 0 },
+      "not 1: a crash can lose payments that were answered", 1, 0, 0 },
 
     /* what the binary log has lost is rolled back by the recovery */
     { "sync_binlog",
       "IF(@@global.log_bin, @@global.sync_binlog, 1)", "|1|",
       "not 1: with a binary log, a crash can lose payments that were "
-      "answered", 1, 1 },
+      "answered", 1, 1, 0 },
 
     /* what makes a commit wait until a replica has it, for as long as that
      * takes */
 
     { "log_bin", "@@global.log_bin", "|1|ON|",
-      "without a binary log there are no replicas", 0, 1 },
+      "without a binary log there are no replicas", 0, 1, 0 },
 
     { "gtid_strict_mode", "@@global.gtid_strict_mode", "|1|ON|",
-      "two histories would mix", 0, 1 },
+      "two histories would mix", 0, 1, 0 },
 
     { "rpl_semi_sync_master_enabled",
       "@@global.rpl_semi_sync_master_enabled", "|1|ON|",
-      "the server does not wait for replicas", 0, 1 },
+      "the server does not wait for replicas", 0, 1, 0 },
 
     { "rpl_semi_sync_master_wait_point",
       "@@global.rpl_semi_sync_master_wait_point", "|AFTER_SYNC|",
-      "payments would be seen before a replica has them", 0, 1 },
+      "payments would be seen before a replica has them", 0, 1, 0 },
 
     { "rpl_semi_sync_master_wait_no_slave",
       "@@global.rpl_semi_sync_master_wait_no_slave", "|1|ON|",
-      "the server does not wait while it has no replica", 0, 1 },
+      "the server does not wait while it has no replica", 0, 1, 0 },
 
     { "rpl_semi_sync_master_timeout",
       "IF(@@global.rpl_semi_sync_master_timeout >= "
       NGX_PAYMENT_REQUIREMENT_PATIENCE ", 'long',"
       " @@global.rpl_semi_sync_master_timeout)", "|long|",
-      "the server would stop to wait for replicas within the hour", 0, 1 }
+      "the server would stop to wait for replicas within the hour", 0, 1, 0 },
+
+    /* a user sees there what may be executed, and nothing else */
+    { "EXECUTE",
+      "(SELECT IF(COUNT(*), 'granted', 'missing')"
+      " FROM information_schema.routines WHERE routine_schema = DATABASE()"
+      " AND routine_name = 'outbox_archive_upkeep')", "|granted|",
+      "on PROCEDURE outbox_archive_upkeep: the archive gets no new partitions "
+      "and loses no old ones", 1, 0, 1 }
 };
 
 

@@ -26,6 +26,7 @@ typedef enum {
     NGX_PAYMENT_REQUIREMENT_WAIT_POINT,
     NGX_PAYMENT_REQUIREMENT_WAIT_NO_SLAVE,
     NGX_PAYMENT_REQUIREMENT_TIMEOUT,
+    NGX_PAYMENT_REQUIREMENT_UPKEEP,
     NGX_PAYMENT_REQUIREMENTS
 } ngx_payment_requirement_e;
 
@@ -39,6 +40,7 @@ typedef struct {
     unsigned     replica:1;     /* with durability replica, the server is
                                    refused; without it, what is no advice is
                                    not looked at */
+    unsigned     archive:1;     /* only for payment_outbox_archive on */
 } ngx_payment_requirement_t;
 
 

@@ -24,6 +24,8 @@ static ngx_uint_t ngx_http_payment_check_shard(ngx_payment_shard_t *shard,
     ngx_log_t *log);
 static ngx_uint_t ngx_http_payment_check_server(ngx_payment_shard_t *shard,
     ngx_payment_server_t *server, ngx_log_t *log);
+static void ngx_http_payment_check_advise(ngx_payment_shard_t *shard,
+    ngx_payment_server_t *server, const ngx_payment_attempt_t *a);
 
 
 ngx_int_t
@@ -139,9 +141,29 @@ ngx_http_payment_check_server(ngx_payment_shard_t *shard,
     } else {
         ngx_log_stderr(0, "payment_shard \"%V\", server \"%V\" takes payments",
                        &shard->name, &server->name);
+        ngx_http_payment_check_advise(shard, server, a);
     }
 
     ngx_payment_attempt_free(a);
 
     return error == 0;
+}
+
+
+static void
+ngx_http_payment_check_advise(ngx_payment_shard_t *shard,
+    ngx_payment_server_t *server, const ngx_payment_attempt_t *a)
+{
+    ngx_uint_t                        i;
+    const ngx_payment_requirement_t  *r;
+
+    for (i = 0; i < NGX_PAYMENT_REQUIREMENTS; i++) {
+        r = &ngx_payment_requirements[i];
+
+        if (a->advice & (ngx_uint_t) 1 << i) {
+            ngx_log_stderr(0, "payment_shard \"%V\", server \"%V\": %s is %s, "
+                           "%s", &shard->name, &server->name, r->name,
+                           a->said[i], r->otherwise);
+        }
+    }
 }

@@ -674,7 +674,9 @@ static char *
 ngx_http_payment_init_outbox(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf)
 {
-    ngx_payment_outbox_conf_t  *outbox;
+    ngx_uint_t                   i;
+    ngx_payment_shard_t        **shards;
+    ngx_payment_outbox_conf_t   *outbox;
 
     outbox = &pmcf->outbox;
     outbox->shards = &pmcf->shards;
@@ -728,6 +730,12 @@ ngx_http_payment_init_outbox(ngx_conf_t *cf,
 
     if (ngx_payment_producer_conf_check(cf, outbox) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
+    }
+
+    shards = pmcf->shards.elts;
+
+    for (i = 0; i < pmcf->shards.nelts; i++) {
+        shards[i]->archive = outbox->archive;
     }
 
     /* a path with a manager is what makes the master start the helper */

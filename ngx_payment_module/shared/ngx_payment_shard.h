@@ -75,6 +75,7 @@ typedef struct {
     ngx_flag_t                 ssl_verify;
 
     ngx_uint_t                 durability;  /* ngx_payment_durability_e */
+    ngx_flag_t                 archive;     /* its events are kept */
     ngx_uint_t                 connections;
     ngx_msec_t                 connect_timeout;
     ngx_msec_t                 read_timeout;

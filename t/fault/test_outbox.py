@@ -361,6 +361,27 @@ def test_archive(start_outbox, mariadb, database, kafka, topic):
     assert relay(nginx)['errors'] == 0
 
 
+def test_archive_without_execute(start_outbox, mariadb, database, kafka,
+                                 topic):
+    """It is said at the first connect, and not only when the hour has come;
+    and nothing is said where there is no archive."""
+
+    add_archive(mariadb, database)
+
+    for host in ('localhost', '127.0.0.1'):
+        mariadb.query(f'REVOKE EXECUTE ON PROCEDURE {database}.'
+                      'outbox_archive_upkeep FROM'
+                      f" '{servers.USER}'@'{host}'")
+
+    missing = 'EXECUTE is missing, on PROCEDURE outbox_archive_upkeep'
+    nginx = start_outbox(archive='on')
+    assert nginx.lines(missing) and '[warn]' in nginx.lines(missing)[0]
+    nginx.stop()
+
+    nginx = start_outbox()
+    assert not nginx.lines(missing)
+
+
 def test_archive_that_fails(start_outbox, mariadb, database, kafka, topic):
     """What can't be archived is not deleted."""
 

@@ -854,7 +854,7 @@ def test_requirements_of_a_server_are_documented():
                    set(good.strip("|").split("|")) - {""})
             for name, good, advice, replica in re.findall(
                 r'\{ "(\w+)",\s*"[^{}]*?(?:NULL|"(\|[^"]*\|)"),'
-                r'[^{}]*?([01]), ([01]) \}', text)}
+                r'[^{}]*?([01]), ([01]), [01] \}', text)}
     told = {name_of(cells[0]): (head[1], set(quoted(cells[1])))
             for _, head, cells in rows(DOCS["docs/operations.md"])
             if head[0] == "variable"}

@@ -73,6 +73,8 @@ static char *ngx_payment_attempt_copy(u_char **p, const ngx_str_t *text);
 static void *ngx_payment_attempt_thread(void *data);
 static ngx_uint_t ngx_payment_attempt_connect(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_unconnected(ngx_payment_attempt_t *a);
+static void ngx_payment_attempt_add(ngx_payment_attempt_t *a,
+    const char *text, const char *name);
 static void ngx_payment_attempt_options(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_ask(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_check(ngx_payment_attempt_t *a,
@@ -615,7 +617,32 @@ ngx_payment_attempt_unconnected(ngx_payment_attempt_t *a)
 
     (void) close(fd);
 
-    return ngx_payment_attempt_fail_by_library(a);
+    (void) ngx_payment_attempt_fail_by_library(a);
+
+    /* what the library does not say of it */
+
+    if (a->error == ER_ACCESS_DENIED_ERROR && !a->ssl) {
+        ngx_payment_attempt_add(a, "; the connection has no TLS, which the "
+                                   "user may have to have", "");
+
+    } else if (a->error == CR_SSL_CONNECTION_ERROR && a->ssl_ca) {
+        ngx_payment_attempt_add(a, "; ssl_ca is ", a->ssl_ca);
+    }
+
+    return a->error;
+}
+
+
+static void
+ngx_payment_attempt_add(ngx_payment_attempt_t *a, const char *text,
+    const char *name)
+{
+    size_t  len;
+
+    len = ngx_strlen(a->message);
+
+    (void) snprintf(a->message + len, sizeof(a->message) - len, "%s%s", text,
+                    name);
 }
 
 

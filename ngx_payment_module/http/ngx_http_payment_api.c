@@ -10,6 +10,7 @@
 #include "ngx_http_payment_answer.h"
 #include "ngx_http_payment_module.h"
 #include "ngx_http_payment_request.h"
+#include "ngx_payment_storm.h"
 
 #include <sys/random.h>
 
@@ -808,11 +809,13 @@ ngx_http_payment_api_settled(ngx_payment_op_t *op)
 static void
 ngx_http_payment_api_timeout(ngx_event_t *ev)
 {
-    ngx_int_t                rc;
-    ngx_connection_t        *c;
-    ngx_payment_op_t        *op;
-    ngx_http_request_t      *r;
-    ngx_http_payment_ctx_t  *ctx;
+    ngx_int_t                    rc;
+    const char                  *note;
+    ngx_connection_t            *c;
+    ngx_payment_op_t            *op;
+    ngx_http_request_t          *r;
+    ngx_http_payment_ctx_t      *ctx;
+    static ngx_payment_storm_t   storm;
 
     ctx = ev->data;
     r = ctx->request;
@@ -830,11 +833,15 @@ ngx_http_payment_api_timeout(ngx_event_t *ev)
                                    "the database did not answer in time");
 
     } else {
-        ngx_log_error(NGX_LOG_ERR, c->log, 0,
-                      "payment: no outcome of %s within payment_timeout, "
-                      "shard \"%V\"",
-                      payment_name_operation(ctx->operation),
-                      &ctx->shard->name);
+        note = ngx_payment_storm_note(&storm, 1 + ctx->shard->index);
+
+        if (note) {
+            ngx_log_error(NGX_LOG_ERR, c->log, 0,
+                          "payment: no outcome of %s within payment_timeout, "
+                          "shard \"%V\"%s",
+                          payment_name_operation(ctx->operation),
+                          &ctx->shard->name, note);
+        }
 
         rc = ngx_http_payment_api_fail(r, PAYMENT_OUTCOME_UNKNOWN,
                                    "the database did not answer in time: "

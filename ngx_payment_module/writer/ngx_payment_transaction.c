@@ -12,8 +12,8 @@
  *   - Another transaction holds the row of a payment: the operations on that
  *     payment leave the batch, so that no other operation waits with them.
  *   - The key of an operation was used, probably: it is looked up with the
- *     WRITE, or alone if the others of the batch are of that kind, too.  What is
- *     not found leaves the batch, and is written with the next one.
+ *     WRITE, or alone if the others of the batch are of that kind, too.  What
+ *     is not found leaves the batch, and is written with the next one.
  *   - The connection dies before COMMIT was sent: nothing has happened, and the
  *     batch runs again.
  *   - A key or a payment was found by reading: InnoDB shows what was committed
@@ -36,6 +36,7 @@
 
 #include "ngx_payment_assert.h"
 #include "ngx_payment_doorbell.h"
+#include "ngx_payment_storm.h"
 #include "ngx_payment_transaction.h"
 
 #include <mysqld_error.h>
@@ -1562,13 +1563,21 @@ static void
 ngx_payment_transaction_log(ngx_payment_transaction_t *t, const char *phase,
     const ngx_payment_db_stmt_t *s)
 {
-    ngx_payment_server_t  *server;
+    const char                  *note;
+    ngx_payment_server_t        *server;
+    static ngx_payment_storm_t   storm;
+
+    note = ngx_payment_storm_note(&storm, s->error);
+
+    if (note == NULL) {
+        return;
+    }
 
     server = (ngx_payment_server_t *) t->shard->servers.elts + t->db->server;
 
     ngx_log_error(NGX_LOG_ERR, t->log, 0,
                   "payment: shard \"%V\": %s a batch of %ui failed, "
-                  "try %ui, server %V: (%ui) %s",
+                  "try %ui, server %V: (%ui) %s%s",
                   &t->shard->name, phase, t->batch->n, t->batch->tries + 1,
-                  &server->name, s->error, s->message);
+                  &server->name, s->error, s->message, note);
 }

@@ -6,6 +6,7 @@ time is said to be so.
 """
 
 import random
+import re
 import time
 
 import pytest
@@ -203,8 +204,7 @@ def test_cut_while_a_duplicate_is_looked_up(start_nginx, nginx, mariadb,
         for what in (is_rollback, is_query(b'FROM idempotency_key i')):
             strike = proxy.strike(what, action)
 
-        assert strike.hits == 1
-        assert again.ok and again.replayed and again.body == first.body
+            again = ask.authorize(key=first.key)
 
             assert strike.hits == 1
             assert again.ok and again.replayed and again.body == first.body
@@ -254,6 +254,26 @@ def test_errors_that_stay(nginx, proxy, ask, check):
         assert ask.authorize(key=call.key).ok
 
     assert len(check().payments) == 3
+
+
+def test_a_storm_is_counted(start_nginx, database, proxy, journal):
+    """Each row of a thousand is refused, and each of them is tried alone in the
+    end: one line a second of a worker, which says how many others there were."""
+
+    nginx = start_nginx(servers.Shard('main', database, proxy.address),
+                        workers=1)
+    ask = Client(nginx.port, journal)
+    proxy.strike(is_keys, 'error', error=1364, times=100000)
+    begun = time.monotonic()
+
+    while time.monotonic() < begun + 2.5:
+        calls = ask.at_once([ask.call() for _ in range(100)])
+        assert {call.status for call in calls} == {503}
+
+    lines = nginx.lines('(1364)')
+    assert len(journal) >= 100
+    assert 2 <= len(lines) <= time.monotonic() - begun + 2, len(lines)
+    assert re.search(r'\(and \d+ more like it before\)', lines[-1]), lines[-1]
 
 
 @pytest.mark.asan

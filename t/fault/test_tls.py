@@ -94,6 +94,7 @@ def test_the_wrong_server(start_nginx, tls, tls_database, journal, tls_check,
     wait_for(lambda: ask.authorize().status == 503, 5, '503')
     wait_for(lambda: len(nginx.lines(' failed, server ')) == 2, 5, 'a line')
     assert len(nginx.lines('(2026)')) == 2, nginx.lines(' failed, server ')
+    assert f'; ssl_ca is {tls.certs}/ca.crt' in nginx.lines('(2026)')[0]
 
     show(tls, 'good')
     wait_for(lambda: ask.authorize().ok, 8, 'recovery')
@@ -119,6 +120,17 @@ def test_a_server_without_tls(start_nginx, mariadb, database, journal):
     wait_for(lambda: ask.authorize().status == 503, 5, '503')
     wait_for(lambda: nginx.lines(' failed, server '), 5, 'a line')
     assert not mariadb.connections(database)
+
+
+def test_the_user_must_have_tls(start_nginx, tls, tls_database, journal):
+    """"Access denied (using password: YES)" is the server's word for it: the
+    log says what may be missing, besides the password."""
+
+    nginx = start_nginx(Shard('main', tls_database, f'127.0.0.1:{tls.port}',
+                              ssl='off'), ready=False)
+    line, = wait_for(lambda: nginx.lines('Access denied')[:1], 10, 'a line')
+    assert 'the connection has no TLS, which the user may have to have' in line
+    assert Client(nginx.port, journal).authorize().status == 503
 
 
 def test_a_certificate_of_our_own(start_nginx, tls, tls_database, journal,

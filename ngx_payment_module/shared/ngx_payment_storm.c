@@ -1,0 +1,33 @@
+/* What is logged once a second: see ngx_payment_storm.h. */
+
+#include "ngx_payment_storm.h"
+
+
+const char *
+ngx_payment_storm_note(ngx_payment_storm_t *storm, ngx_uint_t kind)
+{
+    ngx_payment_storm_kind_t  *k;
+
+    k = &storm->kinds[kind % NGX_PAYMENT_STORM_KINDS];
+
+    if (k->kind == kind
+        && ngx_current_msec - k->logged < NGX_PAYMENT_STORM_PAUSE)
+    {
+        k->more++;
+        return NULL;
+    }
+
+    storm->note[0] = '\0';
+
+    if (k->kind == kind && k->more) {
+        (void) snprintf(storm->note, NGX_PAYMENT_STORM_NOTE_LEN,
+                        " (and %lu more like it before)",
+                        (unsigned long) k->more);
+    }
+
+    k->kind = kind;
+    k->logged = ngx_current_msec;
+    k->more = 0;
+
+    return storm->note;
+}

@@ -1,0 +1,38 @@
+/*
+ * What may happen to thousands of requests at once is logged once a second,
+ * with how many of its kind there were since: a storm is counted, not printed.
+ *
+ * A part of whoever logs, in one process.  Limits: NGX_PAYMENT_STORM_KINDS
+ * kinds at a time; of two that share a place each line begins a second anew.
+ */
+
+#ifndef NGX_PAYMENT_STORM_H
+#define NGX_PAYMENT_STORM_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+
+#define NGX_PAYMENT_STORM_KINDS     16
+#define NGX_PAYMENT_STORM_PAUSE     1000        /* ms */
+#define NGX_PAYMENT_STORM_NOTE_LEN  64
+
+
+typedef struct {
+    ngx_uint_t    kind;         /* 0: none yet */
+    ngx_msec_t    logged;       /* when; in ngx_current_msec */
+    ngx_uint_t    more;         /* that were not logged since */
+} ngx_payment_storm_kind_t;
+
+
+typedef struct {
+    ngx_payment_storm_kind_t  kinds[NGX_PAYMENT_STORM_KINDS];
+    char                      note[NGX_PAYMENT_STORM_NOTE_LEN];
+} ngx_payment_storm_t;
+
+
+/* NULL: it is counted.  Else it is to be logged, with this text at its end. */
+const char *ngx_payment_storm_note(ngx_payment_storm_t *storm,
+    ngx_uint_t kind);
+
+#endif /* NGX_PAYMENT_STORM_H */

@@ -371,13 +371,13 @@ Idempotency-Key: "two"
 === a path that is none
 --- request eval
 ["POST /api/payments/authorize/x\n{}", "POST /api/payments/capture/x/y\n{}",
- "POST /api/payments/cancel/x\n{}", "GET /api/payments", "GET /api/payments/"]
+ "POST /api/payments/cancel/x\n{}", "GET /api/payments//x/"]
 --- error_code eval
-[(404) x 5]
+[(404) x 4]
 --- response_body_filters eval
 [@main::refused]
 --- response_body eval
-[("404 NOT_FOUND\n") x 5]
+[("404 NOT_FOUND\n") x 4]
 
 
 

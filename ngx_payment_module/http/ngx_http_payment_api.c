@@ -30,6 +30,7 @@ static ngx_int_t ngx_http_payment_api_route(ngx_http_payment_ctx_t *ctx,
     ngx_str_t *path, ngx_str_t *id);
 static payment_operation_e ngx_http_payment_api_verb(u_char *word,
     size_t len);
+static ngx_uint_t ngx_http_payment_api_takes_id(payment_operation_e operation);
 static ngx_int_t ngx_http_payment_api_not_allowed(ngx_http_request_t *r,
     const char *allow);
 static ngx_int_t ngx_http_payment_api_read(ngx_http_request_t *r);
@@ -40,8 +41,8 @@ static void ngx_http_payment_api_start(ngx_http_request_t *r,
     ngx_str_t *body);
 static ngx_int_t ngx_http_payment_api_parse(ngx_http_request_t *r,
     ngx_payment_op_t *op, ngx_str_t *body, payment_fault_t *fault);
-static ngx_int_t ngx_http_payment_api_query_merchant(ngx_http_request_t *r,
-    payment_request_t *request, payment_fault_t *fault);
+static ngx_int_t ngx_http_payment_api_query(ngx_http_request_t *r,
+    payment_request_t *request, ngx_str_t *key, payment_fault_t *fault);
 static ngx_int_t ngx_http_payment_api_random(u_char *p, size_t len);
 static void ngx_http_payment_api_submit(ngx_http_request_t *r,
     ngx_payment_op_t *op);
@@ -55,7 +56,7 @@ static ngx_int_t ngx_http_payment_api_fail(ngx_http_request_t *r,
 static ngx_int_t ngx_http_payment_api_send_fault(ngx_http_request_t *r,
     payment_fault_t *fault, const uint8_t *id);
 static ngx_int_t ngx_http_payment_api_send_payment(ngx_http_request_t *r,
-    const payment_t *payment, ngx_uint_t replayed);
+    const ngx_payment_op_t *op, ngx_uint_t replayed);
 
 
 static const ngx_http_payment_verb_t  ngx_http_payment_api_verbs[] = {
@@ -130,7 +131,7 @@ ngx_http_payment_api_handler(ngx_http_request_t *r)
         return ngx_http_payment_api_refuse(r, &fault);
     }
 
-    if (ctx->operation == PAYMENT_GET) {
+    if (payment_operation_reads(ctx->operation)) {
         if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
             return ngx_http_payment_api_not_allowed(r, "GET, HEAD");
         }
@@ -139,7 +140,7 @@ ngx_http_payment_api_handler(ngx_http_request_t *r)
         return ngx_http_payment_api_not_allowed(r, "POST");
     }
 
-    if (ctx->operation != PAYMENT_AUTHORIZE) {
+    if (ngx_http_payment_api_takes_id(ctx->operation)) {
 
         /* a text that is not a UUID is no payment's id */
 
@@ -257,7 +258,8 @@ ngx_http_payment_api_path(ngx_http_request_t *r, ngx_str_t *path)
 }
 
 
-/* Leaves the last word, and the one before it if that takes an id. */
+/* Leaves the last word, and the one before it if that takes an id; or nothing,
+ * where a slash follows a word that is no verb. */
 
 static void
 ngx_http_payment_api_last_words(ngx_str_t *path)
@@ -267,7 +269,7 @@ ngx_http_payment_api_last_words(ngx_str_t *path)
     first = path->data;
     last = first + path->len;
 
-    /* a slash at the very end is a part of the last word */
+    /* a slash at the very end is a part of the last word, if that is a verb */
 
     for (word = last; word > first; word--) {
         if (word[-1] == '/' && word != last) {
@@ -290,13 +292,20 @@ ngx_http_payment_api_last_words(ngx_str_t *path)
         }
     }
 
+    if (before == word && last > word && last[-1] == '/'
+        && ngx_http_payment_api_verb(word, last - 1 - word) == 0)
+    {
+        before = last;
+    }
+
     path->data = before;
     path->len = last - before;
 }
 
 
-/* The path is "authorize", "capture/{id}" or the like, or "{id}" alone.
- * NGX_DECLINED: it is none of these. */
+/* The path is "authorize", "capture/{id}" or the like, "{id}" alone, or empty:
+ * a key in the query stands for the id then.  NGX_DECLINED: it is none of
+ * these. */
 
 static ngx_int_t
 ngx_http_payment_api_route(ngx_http_payment_ctx_t *ctx, ngx_str_t *path,
@@ -314,7 +323,8 @@ ngx_http_payment_api_route(ngx_http_payment_ctx_t *ctx, ngx_str_t *path,
     if (slash == NULL) {
 
         if (path->len == 0) {
-            return NGX_DECLINED;
+            ctx->operation = PAYMENT_LOOKUP;
+            return NGX_OK;
         }
 
         /* "capture" without an id is taken for an id, which no payment has */
@@ -357,6 +367,13 @@ ngx_http_payment_api_verb(u_char *word, size_t len)
 }
 
 
+static ngx_uint_t
+ngx_http_payment_api_takes_id(payment_operation_e operation)
+{
+    return operation != PAYMENT_AUTHORIZE && operation != PAYMENT_LOOKUP;
+}
+
+
 static ngx_int_t
 ngx_http_payment_api_not_allowed(ngx_http_request_t *r, const char *allow)
 {
@@ -389,7 +406,7 @@ ngx_http_payment_api_read(ngx_http_request_t *r)
     ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
     plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
 
-    if (ctx->operation == PAYMENT_GET) {
+    if (payment_operation_reads(ctx->operation)) {
         if (ngx_http_payment_request_discard(r, &fault) != NGX_OK) {
             return ngx_http_payment_api_send_fault(r, &fault, NULL);
         }
@@ -481,7 +498,7 @@ ngx_http_payment_api_start(ngx_http_request_t *r, ngx_str_t *body)
 
     op->request.operation = ctx->operation;
 
-    if (ctx->operation != PAYMENT_AUTHORIZE) {
+    if (ngx_http_payment_api_takes_id(ctx->operation)) {
         (void) payment_id_parse(op->request.payment_id, (char *) ctx->id_text,
                                 PAYMENT_ID_TEXT_LEN);
     }
@@ -502,7 +519,7 @@ static ngx_int_t
 ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
     ngx_str_t *body, payment_fault_t *fault)
 {
-    ngx_str_t                     key, identity;
+    ngx_str_t                     key, identity, text;
     payment_request_t            *request;
     ngx_http_payment_ctx_t       *ctx;
     ngx_http_payment_loc_conf_t  *plcf;
@@ -530,19 +547,21 @@ ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
         ngx_str_set(&key, ",");
     }
 
+    text = *body;
+
     /* a caller without an identity hears 401, whatever the query says */
 
-    if (request->operation == PAYMENT_GET
+    if (payment_operation_reads(request->operation)
         && (identity.data == NULL
             || payment_request_merchant_valid((char *) identity.data,
                                               identity.len))
-        && ngx_http_payment_api_query_merchant(r, request, fault) != NGX_OK)
+        && ngx_http_payment_api_query(r, request, &text, fault) != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    if (payment_request_parse(request, &plcf->rules, (char *) body->data,
-                              body->len, (char *) key.data, key.len,
+    if (payment_request_parse(request, &plcf->rules, (char *) text.data,
+                              text.len, (char *) key.data, key.len,
                               (char *) identity.data, identity.len, fault)
         != PAYMENT_OK)
     {
@@ -582,18 +601,23 @@ ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
 }
 
 
-/* The merchantId of a GET, which has no body, is an argument of the query. */
+/* The merchantId of a request that only reads, and has no body, is an argument
+ * of the query; so is the key of a look-up. */
 
 static ngx_int_t
-ngx_http_payment_api_query_merchant(ngx_http_request_t *r,
-    payment_request_t *request, payment_fault_t *fault)
+ngx_http_payment_api_query(ngx_http_request_t *r, payment_request_t *request,
+    ngx_str_t *key, payment_fault_t *fault)
 {
     ngx_str_t  value;
 
     request->merchant_len = 0;
 
     if (ngx_http_payment_request_argument(r, "merchantId", &value, fault)
-        != NGX_OK)
+        != NGX_OK
+        || (request->operation == PAYMENT_LOOKUP
+            && ngx_http_payment_request_argument(r, "idempotencyKey", key,
+                                                 fault)
+               != NGX_OK))
     {
         return NGX_ERROR;
     }
@@ -771,12 +795,12 @@ ngx_http_payment_api_settled(ngx_payment_op_t *op)
     switch (op->outcome) {
 
     case PAYMENT_OK:
-        rc = ngx_http_payment_api_send_payment(r, &op->payment, 0);
+        rc = ngx_http_payment_api_send_payment(r, op, 0);
         break;
 
     case PAYMENT_REPLAYED:
         if (plcf->replay == NGX_HTTP_PAYMENT_REPLAY) {
-            rc = ngx_http_payment_api_send_payment(r, &op->payment, 1);
+            rc = ngx_http_payment_api_send_payment(r, op, 1);
             break;
         }
 
@@ -824,7 +848,14 @@ ngx_http_payment_api_timeout(ngx_event_t *ev)
 
     ctx->op = NULL;
 
-    if (ngx_payment_writer_cancel(ctx->writer, op) == NGX_OK) {
+    if (ctx->operation == PAYMENT_LOOKUP) {
+        (void) ngx_payment_writer_cancel(ctx->writer, op);
+        rc = ngx_http_payment_api_fail(r, PAYMENT_UNAVAILABLE,
+                                   "the database did not answer in time, or a "
+                                   "request with the idempotency key is being "
+                                   "done");
+
+    } else if (ngx_payment_writer_cancel(ctx->writer, op) == NGX_OK) {
         rc = ngx_http_payment_api_fail(r, PAYMENT_UNAVAILABLE,
                                    "the database did not get to it in time");
 
@@ -947,19 +978,19 @@ ngx_http_payment_api_send_fault(ngx_http_request_t *r, payment_fault_t *fault,
 
 static ngx_int_t
 ngx_http_payment_api_send_payment(ngx_http_request_t *r,
-    const payment_t *payment, ngx_uint_t replayed)
+    const ngx_payment_op_t *op, ngx_uint_t replayed)
 {
-    size_t                   len;
-    u_char                  *body;
+    char                    *body;
+    size_t                   len, size;
     ngx_http_payment_ctx_t  *ctx;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
 
     ngx_http_payment_api_count(ctx, replayed ? PAYMENT_REPLAYED : PAYMENT_OK);
 
-    ctx->status = payment->status;
+    ctx->status = op->payment.status;
     ctx->has_id = 1;
-    payment_id_format((char *) ctx->id_text, payment->id);
+    payment_id_format((char *) ctx->id_text, op->payment.id);
 
     if (ngx_http_payment_answer_no_store(r) != NGX_OK
         || (replayed
@@ -969,15 +1000,19 @@ ngx_http_payment_api_send_payment(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    body = ngx_pnalloc(r->pool, PAYMENT_RESPONSE_SIZE);
+    size = (ctx->operation == PAYMENT_LOOKUP) ? PAYMENT_FOUND_SIZE
+                                              : PAYMENT_RESPONSE_SIZE;
+
+    body = ngx_pnalloc(r->pool, size);
     if (body == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    len = payment_render_response((char *) body, PAYMENT_RESPONSE_SIZE,
-                                  payment, ctx->operation);
+    len = (ctx->operation == PAYMENT_LOOKUP)
+          ? payment_render_found(body, size, &op->payment, &op->kept)
+          : payment_render_response(body, size, &op->payment, ctx->operation);
 
     return ngx_http_payment_answer_bytes(r, NGX_HTTP_OK,
-                                         &ngx_http_payment_answer_json, body,
-                                         len);
+                                         &ngx_http_payment_answer_json,
+                                         (u_char *) body, len);
 }

@@ -6,7 +6,6 @@
 
 static void ngx_http_payment_counters_sum_lives(ngx_payment_helper_stats_t *h,
     ngx_uint_t shards);
-static ngx_uint_t ngx_http_payment_counters_alive(ngx_atomic_uint_t pid);
 static uint64_t ngx_http_payment_counters_start(ngx_pid_t pid);
 
 
@@ -222,7 +221,7 @@ ngx_http_payment_counters_sum_lives(ngx_payment_helper_stats_t *h,
     for (i = 0; i < NGX_PAYMENT_LIVES; i++) {
         life = &h->lives[i];
 
-        if (!ngx_http_payment_counters_alive(life->pid)) {
+        if (!ngx_payment_stats_alive(life->pid)) {
             continue;
         }
 
@@ -272,7 +271,7 @@ ngx_http_payment_counters_sum(const ngx_http_payment_main_conf_t *pmcf)
 
     for (i = 0; i < NGX_PAYMENT_PROCESSES; i++) {
 
-        if (!ngx_http_payment_counters_alive(stats->workers[i].pid)) {
+        if (!ngx_payment_stats_alive(stats->workers[i].pid)) {
             continue;
         }
 
@@ -316,7 +315,7 @@ ngx_http_payment_counters_open(const ngx_payment_stats_t *stats,
 
     for (i = 0; i < NGX_PAYMENT_PROCESSES; i++) {
         if (stats->workers[i].generation == generation
-            && ngx_http_payment_counters_alive(stats->workers[i].pid))
+            && ngx_payment_stats_alive(stats->workers[i].pid))
         {
             open += stats->gauges[i][shard].open;
         }
@@ -442,15 +441,7 @@ ngx_http_payment_counters_outcome(ngx_uint_t outcome)
 ngx_uint_t
 ngx_http_payment_counters_up(const ngx_payment_helper_stats_t *h)
 {
-    return ngx_http_payment_counters_alive(h->pid);
-}
-
-
-static ngx_uint_t
-ngx_http_payment_counters_alive(ngx_atomic_uint_t pid)
-{
-    return pid != 0 && (kill((ngx_pid_t) pid, 0) == 0
-                        || ngx_errno != NGX_ESRCH);
+    return ngx_payment_stats_alive(h->pid);
 }
 
 

@@ -868,6 +868,7 @@ ngx_http_payment_init_zone(ngx_shm_zone_t *zone, void *data)
     pmcf->generation = ++shared->stats.generations;
     pmcf->writer.stats = &shared->stats;
     pmcf->writer.seen = &shared->seen;
+    pmcf->writer.underway = &shared->underway;
     pmcf->outbox.stats = &shared->stats;
 
     shards = pmcf->shards.elts;
@@ -1068,6 +1069,8 @@ ngx_http_payment_init_process(ngx_cycle_t *cycle)
         if (pmcf->writers == NULL) {
             return NGX_ERROR;
         }
+
+        ngx_payment_underway_begin(pmcf->writer.underway);
 
         shards = pmcf->shards.elts;
 

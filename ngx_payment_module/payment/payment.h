@@ -58,6 +58,8 @@
 #define PAYMENT_PAYLOAD_SIZE       (PAYMENT_FIXED_SIZE                        \
                                     + 6 * PAYMENT_MERCHANT_SIZE               \
                                     + 6 * PAYMENT_REASON_SIZE)
+#define PAYMENT_FOUND_SIZE         (PAYMENT_RESPONSE_SIZE                     \
+                                    + PAYMENT_FIXED_SIZE)
 #define PAYMENT_PROBLEM_BASE_LEN   256
 #define PAYMENT_PROBLEM_SIZE       (PAYMENT_FIXED_SIZE                        \
                                     + PAYMENT_PROBLEM_BASE_LEN                \
@@ -72,8 +74,12 @@ typedef enum {
     PAYMENT_CAPTURE,
     PAYMENT_REFUND,
     PAYMENT_VOID,
-    PAYMENT_GET
+    PAYMENT_GET,
+    PAYMENT_LOOKUP                   /* by idempotency key */
 } payment_operation_e;
+
+/* the database's ENUM has none of these: they change nothing */
+#define payment_operation_reads(operation)  ((operation) >= PAYMENT_GET)
 
 
 typedef enum {
@@ -200,6 +206,17 @@ typedef struct {
 } payment_t;
 
 
+/* What the row of an idempotency key says of the operation that took it. */
+
+typedef struct {
+    payment_operation_e  operation;
+    payment_status_e     status;     /* of the payment, as it was then */
+    uint32_t             version;
+    int64_t              captured;
+    int64_t              refunded;
+} payment_kept_t;
+
+
 /* payment_hash.c: SHA-256 of some parts, one after the other; 1, or 0 without
  * memory. */
 
@@ -223,6 +240,7 @@ int payment_hash(uint8_t digest[PAYMENT_HASH_SIZE],
  * caller; for capture, refund, void the caller also sets r->payment_id.  For
  * GET neither body nor header_key is read: the caller sets r->merchant and
  * r->merchant_len (0 if the client named none; then identity must be there).
+ * The same for LOOKUP, where body is the key that the query names, or NULL.
  *
  * An empty body is an empty object where identity is given.
  *
@@ -353,6 +371,10 @@ int payment_trace_parse(char out[PAYMENT_TRACEPARENT_LEN], const char *text,
 
 size_t payment_render_response(char *buf, size_t size, const payment_t *p,
     payment_operation_e operation);
+/* the answer to LOOKUP: the payment as GET shows it, and what the key's
+   operation came to; needs PAYMENT_FOUND_SIZE */
+size_t payment_render_found(char *buf, size_t size, const payment_t *p,
+    const payment_kept_t *kept);
 /* needs PAYMENT_PAYLOAD_SIZE + r->metadata_len; p as the operation left it */
 size_t payment_render_event(char *buf, size_t size, const payment_t *p,
     const payment_request_t *r);

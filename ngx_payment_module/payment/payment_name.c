@@ -51,6 +51,9 @@ payment_name_operation(payment_operation_e operation)
 
     case PAYMENT_GET:
         return "get";
+
+    case PAYMENT_LOOKUP:
+        return "lookup";
     }
 
     return "";
@@ -75,6 +78,7 @@ payment_name_event(payment_operation_e operation)
         return "voided";
 
     case PAYMENT_GET:
+    case PAYMENT_LOOKUP:
         break;
     }
 

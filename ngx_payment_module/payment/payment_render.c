@@ -72,6 +72,36 @@ payment_render_response(char *buf, size_t size, const payment_t *payment,
 
 
 size_t
+payment_render_found(char *buf, size_t size, const payment_t *payment,
+    const payment_kept_t *kept)
+{
+    char  *p;
+
+    if (size < 2 * PAYMENT_FIXED_SIZE + 6 * payment->merchant_len) {
+        return 0;
+    }
+
+    /* it goes on where the payment would end with its brace */
+
+    p = buf + payment_render_response(buf, size, payment, PAYMENT_GET) - 1;
+
+    p = payment_render_literal(p, ",\"operation\":{\"type\":\"");
+    p = payment_render_text(p, payment_name_operation(kept->operation));
+    p = payment_render_literal(p, "\",\"status\":\"");
+    p = payment_render_text(p, payment_name_status(kept->status));
+    p = payment_render_literal(p, "\",\"version\":");
+    p = payment_render_int(p, kept->version);
+    p = payment_render_literal(p, ",\"capturedAmount\":");
+    p = payment_render_int(p, kept->captured);
+    p = payment_render_literal(p, ",\"refundedAmount\":");
+    p = payment_render_int(p, kept->refunded);
+    p = payment_render_literal(p, "}}");
+
+    return (size_t) (p - buf);
+}
+
+
+size_t
 payment_render_event(char *buf, size_t size, const payment_t *payment,
     const payment_request_t *r)
 {
@@ -271,6 +301,7 @@ payment_render_message(const payment_t *p, payment_operation_e operation)
                                            : "Remainder released";
 
     case PAYMENT_GET:
+    case PAYMENT_LOOKUP:
         break;
     }
 

@@ -65,6 +65,8 @@ typedef struct {
 } payment_place_t;
 
 
+static void payment_request_clear(payment_request_t *r,
+    const payment_rules_t *rules, payment_fault_t *fault);
 static payment_outcome_e payment_request_identity(payment_request_t *r,
     const char *identity, size_t identity_len, payment_fault_t *fault);
 static payment_outcome_e payment_request_load(json_t **json,
@@ -91,8 +93,8 @@ static payment_outcome_e payment_request_final(payment_request_t *r,
 static payment_outcome_e payment_request_reason(payment_request_t *r,
     const json_t *value, payment_fault_t *fault);
 static payment_outcome_e payment_request_key(payment_request_t *r,
-    const json_t *value, const char *header, size_t header_len,
-    payment_fault_t *fault);
+    unsigned given, const char *key, size_t len, const char *header,
+    size_t header_len, payment_fault_t *fault);
 static payment_outcome_e payment_request_header_key(char *key, size_t *key_len,
     const char *header, size_t len, payment_fault_t *fault);
 static payment_outcome_e payment_request_metadata(payment_request_t *r,
@@ -141,23 +143,7 @@ payment_request_parse(payment_request_t *r, const payment_rules_t *rules,
     payment_fault_t     rule;
     payment_outcome_e   outcome;
 
-    r->has_key = 0;
-    r->forbidden = 0;
-    r->final = 0;
-    r->void_remainder = rules->void_remainder;
-    r->amount = 0;
-    memset(r->currency, 0, sizeof(r->currency));
-    r->reason_len = 0;
-    r->metadata_len = 0;
-    r->metadata = NULL;
-
-    fault->outcome = PAYMENT_OK;
-    fault->field[0] = '\0';
-    fault->detail[0] = '\0';
-
-    if (r->operation != PAYMENT_GET) {
-        r->merchant_len = 0;
-    }
+    payment_request_clear(r, rules, fault);
 
     if (identity != NULL) {
         outcome = payment_request_identity(r, identity, identity_len, fault);
@@ -166,8 +152,15 @@ payment_request_parse(payment_request_t *r, const payment_rules_t *rules,
         }
     }
 
-    if (r->operation == PAYMENT_GET) {
-        return payment_request_merchant(r, NULL, identity, fault);
+    if (payment_operation_reads(r->operation)) {
+        outcome = payment_request_merchant(r, NULL, identity, fault);
+
+        if (outcome != PAYMENT_OK || r->operation == PAYMENT_GET) {
+            return outcome;
+        }
+
+        return payment_request_key(r, body != NULL, body, body_len,
+                                   header_key, header_key_len, fault);
     }
 
     json = NULL;
@@ -195,7 +188,10 @@ payment_request_parse(payment_request_t *r, const payment_rules_t *rules,
         && (outcome = payment_request_reason(r,
                           members[PAYMENT_MEMBER_REASON], fault))
         == PAYMENT_OK
-        && (outcome = payment_request_key(r, members[PAYMENT_MEMBER_KEY],
+        && (outcome = payment_request_key(r,
+                          members[PAYMENT_MEMBER_KEY] != NULL,
+                          json_string_value(members[PAYMENT_MEMBER_KEY]),
+                          json_string_length(members[PAYMENT_MEMBER_KEY]),
                           header_key, header_key_len, fault))
         == PAYMENT_OK
         && (outcome = payment_request_metadata(r,
@@ -240,6 +236,30 @@ payment_request_merchant_valid(const char *text, size_t len)
 }
 
 
+static void
+payment_request_clear(payment_request_t *r, const payment_rules_t *rules,
+    payment_fault_t *fault)
+{
+    r->has_key = 0;
+    r->forbidden = 0;
+    r->final = 0;
+    r->void_remainder = rules->void_remainder;
+    r->amount = 0;
+    memset(r->currency, 0, sizeof(r->currency));
+    r->reason_len = 0;
+    r->metadata_len = 0;
+    r->metadata = NULL;
+
+    if (!payment_operation_reads(r->operation)) {
+        r->merchant_len = 0;
+    }
+
+    fault->outcome = PAYMENT_OK;
+    fault->field[0] = '\0';
+    fault->detail[0] = '\0';
+}
+
+
 static payment_outcome_e
 payment_request_identity(payment_request_t *r, const char *identity,
     size_t identity_len, payment_fault_t *fault)
@@ -252,7 +272,7 @@ payment_request_identity(payment_request_t *r, const char *identity,
                                    "that of a merchant");
     }
 
-    if (r->operation == PAYMENT_GET && r->merchant_len != 0
+    if (payment_operation_reads(r->operation) && r->merchant_len != 0
         && (r->merchant_len != identity_len
             || memcmp(r->merchant, identity, identity_len) != 0))
     {
@@ -751,37 +771,31 @@ payment_request_reason(payment_request_t *r, const json_t *value,
 }
 
 
-/* The key may come in the body, or in the header, or in both if equal. */
+/* The key may come in the body (or the query), or in the header, or in both if
+ * equal.  What is given there and is no string has no text: key is NULL. */
 
 static payment_outcome_e
-payment_request_key(payment_request_t *r, const json_t *value,
-    const char *header, size_t header_len, payment_fault_t *fault)
+payment_request_key(payment_request_t *r, unsigned given, const char *key,
+    size_t len, const char *header, size_t header_len, payment_fault_t *fault)
 {
-    size_t              len, header_key_len;
+    size_t              header_key_len;
     uint8_t             digest[PAYMENT_HASH_SIZE];
-    const char         *key;
     payment_bytes_t     parts[3];
     payment_outcome_e   outcome;
     char                header_key[PAYMENT_HEADER_KEY_LEN];
 
-    key = NULL;
-    len = 0;
     header_key_len = 0;
 
-    if (value != NULL) {
-        key = json_string_value(value);
-        len = json_string_length(value);
-
-        if (key == NULL
-            || !payment_text_valid(key, len, PAYMENT_BODY_KEY_CHARS, 0))
-        {
-            return payment_fault_set(fault, PAYMENT_INVALID,
-                                     "idempotencyKey", "idempotencyKey "
-                                     "must be a string of 1 to %d "
-                                     "characters, not blank and without "
-                                     "control characters",
-                                     PAYMENT_BODY_KEY_CHARS);
-        }
+    if (given
+        && (key == NULL
+            || !payment_text_valid(key, len, PAYMENT_BODY_KEY_CHARS, 0)))
+    {
+        return payment_fault_set(fault, PAYMENT_INVALID,
+                                 "idempotencyKey", "idempotencyKey "
+                                 "must be a string of 1 to %d "
+                                 "characters, not blank and without "
+                                 "control characters",
+                                 PAYMENT_BODY_KEY_CHARS);
     }
 
     if (header != NULL) {
@@ -806,7 +820,9 @@ payment_request_key(payment_request_t *r, const json_t *value,
 
     if (key == NULL) {
 
-        if (r->operation != PAYMENT_AUTHORIZE) {
+        if (r->operation != PAYMENT_AUTHORIZE
+            && r->operation != PAYMENT_LOOKUP)
+        {
             return PAYMENT_OK;
         }
 

@@ -12,11 +12,13 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include <signal.h>
+
 
 #define NGX_PAYMENT_SHARDS_MAX      64
 #define NGX_PAYMENT_PROCESSES       128     /* slots of nginx's, modulo */
 #define NGX_PAYMENT_OUTCOMES        32      /* > every payment_outcome_e */
-#define NGX_PAYMENT_OPERATIONS      6
+#define NGX_PAYMENT_OPERATIONS      7
 #define NGX_PAYMENT_OWNER_LEN       64
 #define NGX_PAYMENT_LIVES           8
 
@@ -210,6 +212,16 @@ typedef struct {
                                  [NGX_PAYMENT_SHARDS_MAX];
     ngx_payment_helper_stats_t  helper;
 } ngx_payment_stats_t;
+
+
+/* Is there such a process?  0 is none. */
+
+static ngx_inline ngx_uint_t
+ngx_payment_stats_alive(ngx_atomic_uint_t pid)
+{
+    return pid != 0 && (kill((ngx_pid_t) pid, 0) == 0
+                        || ngx_errno != NGX_ESRCH);
+}
 
 
 static ngx_inline void

@@ -62,6 +62,7 @@ ngx_payment_batch_count(ngx_payment_batch_t *b)
     b->changes = 0;
     b->forbidden = 0;
     b->seen = 0;
+    b->lookups = 0;
 
     for (i = 0; i < b->n; i++) {
         ngx_payment_batch_count_op(b, b->ops[i]);
@@ -82,6 +83,10 @@ ngx_payment_batch_count_op(ngx_payment_batch_t *b, const ngx_payment_op_t *op)
 
     if (op->seen) {
         b->seen++;
+    }
+
+    if (op->request.operation == PAYMENT_LOOKUP) {
+        b->lookups++;
     }
 }
 

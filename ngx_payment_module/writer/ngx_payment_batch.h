@@ -25,7 +25,7 @@
 
 typedef enum {
     NGX_PAYMENT_BATCH_WRITES = 0,  /* authorizations and changes */
-    NGX_PAYMENT_BATCH_READS,       /* GETs */
+    NGX_PAYMENT_BATCH_READS,       /* GETs and LOOKUPs */
     NGX_PAYMENT_BATCH_WAITER       /* changes that wait for a payment's lock */
 } ngx_payment_batch_kind_e;
 
@@ -51,6 +51,7 @@ struct ngx_payment_batch_s {
     ngx_uint_t                 changes;     /* those that are not authorize */
     ngx_uint_t                 forbidden;   /* those that only a key may save */
     ngx_uint_t                 seen;        /* those that are looked up first */
+    ngx_uint_t                 lookups;     /* those that want no more */
 
     ngx_payment_op_t         **keys;        /* room for those that a transaction
                                                writes, by key hash */

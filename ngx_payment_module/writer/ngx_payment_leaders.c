@@ -82,9 +82,7 @@ ngx_payment_leaders_remove(ngx_payment_leaders_t *leaders,
 {
     ngx_payment_op_t  **link;
 
-    if (!op->leads) {
-        return;
-    }
+    ngx_payment_assert(op->leads);
 
     link = ngx_payment_leaders_chain(leaders, op->request.key_hash);
 

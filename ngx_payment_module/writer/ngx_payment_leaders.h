@@ -34,7 +34,7 @@ ngx_payment_op_t *ngx_payment_leaders_find(ngx_payment_leaders_t *leaders,
 void ngx_payment_leaders_add(ngx_payment_leaders_t *leaders,
     ngx_payment_op_t *op);
 
-/* Nothing happens if the operation does not lead. */
+/* It leads no more. */
 void ngx_payment_leaders_remove(ngx_payment_leaders_t *leaders,
     ngx_payment_op_t *op);
 

@@ -50,7 +50,8 @@ typedef enum {
     NGX_PAYMENT_OP_APPLIED,        /* the transaction writes it */
     NGX_PAYMENT_OP_FOUND,          /* its key is in the database already */
     NGX_PAYMENT_OP_MISSED,         /* it was looked up in vain */
-    NGX_PAYMENT_OP_BLOCKED         /* another transaction holds its payment */
+    NGX_PAYMENT_OP_BLOCKED         /* another transaction holds its payment; of
+                                      LOOKUP: or may write its key */
 } ngx_payment_op_standing_e;
 
 
@@ -72,6 +73,7 @@ struct ngx_payment_op_s {
     payment_outcome_e           outcome;
     payment_fault_t             fault;
     payment_t                   payment;    /* as the answer shows it */
+    payment_kept_t              kept;       /* of LOOKUP: under its key */
 
     u_char                      id_text[PAYMENT_ID_TEXT_LEN];
     u_char                      traceparent[PAYMENT_TRACEPARENT_LEN];
@@ -95,6 +97,8 @@ struct ngx_payment_op_s {
     unsigned                    has_id:1;   /* of AUTHORIZE: it was made */
     unsigned                    seen:1;     /* its key was used, probably: it is
                                                still to be looked up */
+    unsigned                    underway:1; /* of LOOKUP: before the look, an
+                                               operation had its key */
 };
 
 

@@ -14,6 +14,9 @@
  *   - The key of an operation was used, probably: it is looked up with the
  *     WRITE, or alone if the others of the batch are of that kind, too.  What
  *     is not found leaves the batch, and is written with the next one.
+ *   - A client looks a key up, and it is not there: only if no transaction has
+ *     inserted it, and no operation of this node is about to, is it nobody's.
+ *     Otherwise the look-up leaves the batch, and asks again a moment later.
  *   - The connection dies before COMMIT was sent: nothing has happened, and the
  *     batch runs again.
  *   - A key or a payment was found by reading: InnoDB shows what was committed
@@ -71,7 +74,8 @@
 typedef enum {
     NGX_PAYMENT_TRANSACTION_PAYMENTS = 0,  /* ids, of changes and reads */
     NGX_PAYMENT_TRANSACTION_KEYS,          /* key hashes, of all operations */
-    NGX_PAYMENT_TRANSACTION_SEEN           /* those that are to be looked up */
+    NGX_PAYMENT_TRANSACTION_SEEN,          /* those that are to be looked up */
+    NGX_PAYMENT_TRANSACTION_LOOKUPS        /* those that a client looks up */
 } ngx_payment_transaction_list_e;
 
 
@@ -114,8 +118,8 @@ static ngx_uint_t ngx_payment_transaction_add_commit(
     ngx_payment_transaction_t *t, ngx_payment_db_stmt_t *stmts);
 static ngx_uint_t ngx_payment_transaction_confirmed(
     ngx_payment_transaction_t *t);
-static ngx_uint_t ngx_payment_transaction_barrier(ngx_payment_transaction_t *t,
-    ngx_payment_db_stmt_t *stmts, ngx_uint_t if_found);
+static ngx_int_t ngx_payment_transaction_barrier(ngx_payment_transaction_t *t,
+    ngx_payment_db_stmt_t *s, ngx_uint_t if_found);
 static void ngx_payment_transaction_confirm(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_confirm_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
@@ -134,6 +138,18 @@ static void ngx_payment_transaction_resolve_done(ngx_payment_db_t *db,
 static void ngx_payment_transaction_get(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_get_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
+static void ngx_payment_transaction_lookups(ngx_payment_transaction_t *t,
+    MYSQL_RES *res);
+static void ngx_payment_transaction_lookup_row(ngx_payment_op_t *op,
+    MYSQL_ROW row, unsigned long *lens);
+static void ngx_payment_transaction_doubt(ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_doubt_done(ngx_payment_db_t *db,
+    ngx_uint_t lost);
+static ngx_uint_t ngx_payment_transaction_add_look(
+    ngx_payment_transaction_t *t, ngx_uint_t n, const char *head,
+    const char *tail, ngx_payment_transaction_list_e list);
+static void ngx_payment_transaction_ask_looks(ngx_payment_transaction_t *t,
+    ngx_uint_t n, ngx_payment_db_done_pt done);
 static void ngx_payment_transaction_ask(ngx_payment_transaction_t *t,
     const char *head, const char *tail, ngx_payment_transaction_list_e list,
     ngx_payment_db_done_pt done);
@@ -150,6 +166,8 @@ static void ngx_payment_transaction_end(ngx_payment_transaction_t *t,
     ngx_payment_transaction_end_e end);
 static ngx_int_t ngx_payment_transaction_sql(ngx_payment_transaction_t *t,
     ngx_str_t *sql, const char *head, const char *tail,
+    ngx_payment_transaction_list_e list);
+static ngx_uint_t ngx_payment_transaction_listed(const ngx_payment_op_t *op,
     ngx_payment_transaction_list_e list);
 static ngx_uint_t ngx_payment_transaction_found(ngx_payment_transaction_t *t,
     MYSQL_RES *res);
@@ -177,10 +195,16 @@ const char *const  ngx_payment_transaction_session[] = {
 };
 
 
+/* what ngx_payment_transaction_row() reads */
+
+#define NGX_PAYMENT_TRANSACTION_PAYMENT                                       \
+    "SELECT p.id, p.merchant_id, p.currency, p.status + 0, p.amount,"         \
+    " p.captured_amount, p.refunded_amount, p.version, "                      \
+    NGX_PAYMENT_EPOCH_MS("p.created_at") ", "                                 \
+    NGX_PAYMENT_EPOCH_MS("p.updated_at")
+
 static const char  ngx_payment_transaction_sql_payments[] =
-    "SELECT id, merchant_id, currency, status + 0, amount, captured_amount,"
-    " refunded_amount, version, " NGX_PAYMENT_EPOCH_MS("created_at") ", "
-    NGX_PAYMENT_EPOCH_MS("updated_at") " FROM payment WHERE id IN (";
+    NGX_PAYMENT_TRANSACTION_PAYMENT " FROM payment p WHERE p.id IN (";
 
 /* The id of a payment, which its own key's row has only the beginning of: see
  * payment_id_make(). */
@@ -191,14 +215,23 @@ static const char  ngx_payment_transaction_sql_payments[] =
     " THEN LEFT(UNHEX(SHA2(CONCAT((SELECT secret FROM payment_identity),"     \
     " i.key_hash), 256)), 6) ELSE SUBSTR(i.key_hash, 11) END)"
 
+#define NGX_PAYMENT_TRANSACTION_KEPT                                          \
+    "COALESCE(i.status + 0, 1), COALESCE(i.version, 1),"                      \
+    " COALESCE(i.captured_amount, 0), COALESCE(i.refunded_amount, 0)"
+
+#define NGX_PAYMENT_TRANSACTION_FROM_KEYS                                     \
+    " FROM idempotency_key i LEFT JOIN payment p"                             \
+    " ON p.id = " NGX_PAYMENT_TRANSACTION_ID_OF_KEY                           \
+    " WHERE i.key_hash IN ("
+
 static const char  ngx_payment_transaction_sql_keys[] =
-    "SELECT i.key_hash, i.fingerprint, p.id, COALESCE(i.status + 0, 1),"
-    " COALESCE(i.version, 1), COALESCE(i.captured_amount, 0),"
-    " COALESCE(i.refunded_amount, 0), p.currency, p.amount, "
-    NGX_PAYMENT_EPOCH_MS("p.created_at")
-    " FROM idempotency_key i LEFT JOIN payment p"
-    " ON p.id = " NGX_PAYMENT_TRANSACTION_ID_OF_KEY
-    " WHERE i.key_hash IN (";
+    "SELECT i.key_hash, i.fingerprint, p.id, " NGX_PAYMENT_TRANSACTION_KEPT
+    ", p.currency, p.amount, " NGX_PAYMENT_EPOCH_MS("p.created_at")
+    NGX_PAYMENT_TRANSACTION_FROM_KEYS;
+
+static const char  ngx_payment_transaction_sql_lookups[] =
+    NGX_PAYMENT_TRANSACTION_PAYMENT ", i.key_hash, i.operation + 0, "
+    NGX_PAYMENT_TRANSACTION_KEPT NGX_PAYMENT_TRANSACTION_FROM_KEYS;
 
 
 void
@@ -289,8 +322,8 @@ ngx_payment_transaction_read(ngx_payment_transaction_t *t)
     const char  *tail;
 
     tail = (t->batch->kind == NGX_PAYMENT_BATCH_WAITER)
-           ? ") ORDER BY id FOR UPDATE"
-           : ") ORDER BY id FOR UPDATE SKIP LOCKED";
+           ? ") ORDER BY p.id FOR UPDATE"
+           : ") ORDER BY p.id FOR UPDATE SKIP LOCKED";
 
     /* with forbidden operations the keys are locked, and so waited for if they
      * are about to be committed: the INSERT that would wait is never made */
@@ -962,23 +995,22 @@ ngx_payment_transaction_confirmed(ngx_payment_transaction_t *t)
 }
 
 
-/* What makes the next COMMIT reach the disk, and that COMMIT.  With if_found,
- * they do nothing if the statement before them found no row.  Returns how many
- * statements; 0: no memory. */
+/* What makes the next COMMIT reach the disk.  With if_found, it does nothing if
+ * the statement before it found no row. */
 
-static ngx_uint_t
+static ngx_int_t
 ngx_payment_transaction_barrier(ngx_payment_transaction_t *t,
-    ngx_payment_db_stmt_t *stmts, ngx_uint_t if_found)
+    ngx_payment_db_stmt_t *s, ngx_uint_t if_found)
 {
     u_char  *p;
 
     p = ngx_pnalloc(t->pool, NGX_PAYMENT_TRANSACTION_BARRIER_LEN);
     if (p == NULL) {
-        return 0;
+        return NGX_ERROR;
     }
 
-    ngx_memzero(stmts, sizeof(ngx_payment_db_stmt_t));
-    stmts[0].sql.data = p;
+    ngx_memzero(s, sizeof(ngx_payment_db_stmt_t));
+    s->sql.data = p;
     p = ngx_sprintf(p, "INSERT INTO payment_barrier (id, turns)"
                        " SELECT %ui, 1 FROM DUAL%s"
                        " ON DUPLICATE KEY UPDATE"
@@ -986,11 +1018,11 @@ ngx_payment_transaction_barrier(ngx_payment_transaction_t *t,
                     (ngx_uint_t) ngx_random()
                     % NGX_PAYMENT_TRANSACTION_BARRIERS,
                     if_found ? " WHERE FOUND_ROWS()" : "");
-    stmts[0].sql.len = p - stmts[0].sql.data;
+    s->sql.len = p - s->sql.data;
 
-    ngx_payment_assert(stmts[0].sql.len < NGX_PAYMENT_TRANSACTION_BARRIER_LEN);
+    ngx_payment_assert(s->sql.len < NGX_PAYMENT_TRANSACTION_BARRIER_LEN);
 
-    return 1 + ngx_payment_transaction_add_commit(t, &stmts[1]);
+    return NGX_OK;
 }
 
 
@@ -1001,12 +1033,12 @@ ngx_payment_transaction_confirm(ngx_payment_transaction_t *t)
 {
     ngx_uint_t  n;
 
-    n = ngx_payment_transaction_barrier(t, t->stmts, 0);
-
-    if (n == 0) {
+    if (ngx_payment_transaction_barrier(t, t->stmts, 0) != NGX_OK) {
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
         return;
     }
+
+    n = 1 + ngx_payment_transaction_add_commit(t, &t->stmts[1]);
 
     ngx_payment_transaction_exchange(t, n,
                                      ngx_payment_transaction_confirm_done);
@@ -1083,14 +1115,14 @@ static void
 ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
     ngx_payment_db_error_e reason)
 {
-    ngx_uint_t                  n, barrier;
+    ngx_uint_t                  n;
     ngx_payment_shard_stats_t  *stats;
 
     n = 1;
     stats = ngx_payment_transaction_stats(t);
     t->reason = reason;
 
-    ngx_memzero(t->stmts, 2 * sizeof(ngx_payment_db_stmt_t));
+    ngx_memzero(t->stmts, sizeof(ngx_payment_db_stmt_t));
     ngx_str_set(&t->stmts[0].sql, "ROLLBACK");
 
     if (reason != NGX_PAYMENT_DB_OK) {
@@ -1100,18 +1132,16 @@ ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
     if (reason == NGX_PAYMENT_DB_DUPLICATE) {
         (void) ngx_atomic_fetch_add(&stats->duplicate_batches, 1);
 
-        barrier = ngx_payment_transaction_barrier(t, &t->stmts[2], 1);
+        n = ngx_payment_transaction_add_look(t, 1,
+                                             ngx_payment_transaction_sql_keys,
+                                             ")", NGX_PAYMENT_TRANSACTION_KEYS);
 
-        if (barrier == 0
-            || ngx_payment_transaction_sql(t, &t->stmts[1].sql,
-                                           ngx_payment_transaction_sql_keys,
-                                           ")", NGX_PAYMENT_TRANSACTION_KEYS)
-               != NGX_OK)
-        {
+        if (n == 0) {
             t->reason = NGX_PAYMENT_DB_RETRY;
+            n = 1;
 
         } else {
-            n = 2 + barrier;
+            n += ngx_payment_transaction_add_commit(t, &t->stmts[n]);
         }
     }
 
@@ -1251,42 +1281,75 @@ ngx_payment_transaction_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
 }
 
 
-/* GET: reads for clients. */
+/* GET and LOOKUP: reads for clients. */
 
 static void
 ngx_payment_transaction_get(ngx_payment_transaction_t *t)
 {
-    ngx_payment_transaction_ask(t, ngx_payment_transaction_sql_payments,
-                                ") ORDER BY id",
-                                NGX_PAYMENT_TRANSACTION_PAYMENTS,
-                                ngx_payment_transaction_get_done);
+    ngx_uint_t            n;
+    ngx_payment_batch_t  *b;
+
+    b = t->batch;
+    n = 1;
+
+    if (b->lookups < b->n) {
+        n = ngx_payment_transaction_add_look(t, n,
+                                        ngx_payment_transaction_sql_payments,
+                                        ") ORDER BY p.id",
+                                        NGX_PAYMENT_TRANSACTION_PAYMENTS);
+    }
+
+    if (b->lookups && n) {
+        n = ngx_payment_transaction_add_look(t, n,
+                                        ngx_payment_transaction_sql_lookups,
+                                        ")", NGX_PAYMENT_TRANSACTION_LOOKUPS);
+    }
+
+    ngx_payment_transaction_ask_looks(t, n, ngx_payment_transaction_get_done);
 }
 
 
 static void
 ngx_payment_transaction_get_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
-    ngx_uint_t                  i;
+    ngx_uint_t                  i, missed;
     payment_t                  *p;
     ngx_payment_op_t           *op;
     ngx_payment_batch_t        *b;
+    ngx_payment_db_stmt_t      *s;
     ngx_payment_transaction_t  *t;
 
     t = db->data;
     b = t->batch;
+    s = &t->stmts[1];
 
     if (ngx_payment_transaction_asked(t, "reading", lost) != NGX_OK) {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    if (ngx_payment_transaction_load(t, t->stmts[1].result) != NGX_OK) {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
+    if (b->lookups < b->n) {
+
+        if (ngx_payment_transaction_load(t, s->result) != NGX_OK) {
+            ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
+            return;
+        }
+
+        s += 2;
     }
 
-    for (i = 0; i < b->n; i++) {
+    if (b->lookups) {
+        ngx_payment_transaction_lookups(t, s->result);
+    }
+
+    for (i = 0, missed = 0; i < b->n; i++) {
         op = b->ops[i];
+
+        if (op->request.operation == PAYMENT_LOOKUP) {
+            missed += (op->standing != NGX_PAYMENT_OP_FOUND);
+            continue;
+        }
+
         p = ngx_payment_transaction_payment(t, &op->request);
 
         if (p) {
@@ -1296,6 +1359,144 @@ ngx_payment_transaction_get_done(ngx_payment_db_t *db, ngx_uint_t lost)
         }
     }
 
+    if (missed) {
+        ngx_payment_transaction_doubt(t);
+        return;
+    }
+
+    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
+}
+
+
+/* Several clients may look up one key. */
+
+static void
+ngx_payment_transaction_lookups(ngx_payment_transaction_t *t, MYSQL_RES *res)
+{
+    MYSQL_ROW             row;
+    ngx_uint_t            i;
+    ngx_payment_op_t     *op;
+    ngx_payment_batch_t  *b;
+
+    b = t->batch;
+
+    while ((row = mysql_fetch_row(res)) != NULL) {
+        for (i = 0; i < b->n; i++) {
+            op = b->ops[i];
+
+            if (op->request.operation == PAYMENT_LOOKUP
+                && ngx_memcmp(op->request.key_hash, row[10],
+                              PAYMENT_KEY_HASH_SIZE) == 0)
+            {
+                ngx_payment_transaction_lookup_row(op, row,
+                                                   mysql_fetch_lengths(res));
+            }
+        }
+    }
+}
+
+
+static void
+ngx_payment_transaction_lookup_row(ngx_payment_op_t *op, MYSQL_ROW row,
+    unsigned long *lens)
+{
+    op->standing = NGX_PAYMENT_OP_FOUND;
+
+    if (row[0] == NULL) {
+        ngx_payment_op_fail(op, PAYMENT_GONE,
+                            "the payment of this idempotency key was removed");
+        return;
+    }
+
+    op->outcome = PAYMENT_OK;
+    ngx_payment_transaction_row(&op->payment, row, lens);
+
+    op->kept.operation = atoi(row[11]);
+    op->kept.status = atoi(row[12]);
+    op->kept.version = (uint32_t) strtoul(row[13], NULL, 10);
+    op->kept.captured = strtoll(row[14], NULL, 10);
+    op->kept.refunded = strtoll(row[15], NULL, 10);
+}
+
+
+/*
+ * A key that was not found is told to be nobody's only if no transaction, of
+ * whichever node, has inserted it: it would be committed a moment later.  READ
+ * UNCOMMITTED shows it, and waits for nobody.
+ */
+
+static void
+ngx_payment_transaction_doubt(ngx_payment_transaction_t *t)
+{
+    ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
+
+    ngx_str_set(&t->stmts[0].sql,
+                "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED");
+    ngx_str_set(&t->stmts[2].sql, "COMMIT");
+
+    if (ngx_payment_transaction_sql(t, &t->stmts[1].sql,
+                                    "SELECT key_hash FROM idempotency_key"
+                                    " WHERE key_hash IN (", ")",
+                                    NGX_PAYMENT_TRANSACTION_LOOKUPS)
+        != NGX_OK)
+    {
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
+        return;
+    }
+
+    ngx_payment_transaction_exchange(t, 3, ngx_payment_transaction_doubt_done);
+}
+
+
+static void
+ngx_payment_transaction_doubt_done(ngx_payment_db_t *db, ngx_uint_t lost)
+{
+    MYSQL_ROW                   row;
+    ngx_uint_t                  i;
+    ngx_payment_op_t           *op;
+    ngx_payment_batch_t        *b;
+    ngx_payment_transaction_t  *t;
+
+    t = db->data;
+    b = t->batch;
+
+    if (ngx_payment_transaction_check(t, "looking keys up", lost) != NGX_OK) {
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
+        return;
+    }
+
+    for (i = 0; i < b->n; i++) {
+        op = b->ops[i];
+
+        if (op->request.operation != PAYMENT_LOOKUP
+            || op->standing == NGX_PAYMENT_OP_FOUND)
+        {
+            continue;
+        }
+
+        if (op->underway) {
+            op->standing = NGX_PAYMENT_OP_BLOCKED;
+            continue;
+        }
+
+        mysql_data_seek(t->stmts[1].result, 0);
+
+        while ((row = mysql_fetch_row(t->stmts[1].result)) != NULL) {
+            if (ngx_memcmp(op->request.key_hash, row[0], PAYMENT_KEY_HASH_SIZE)
+                == 0)
+            {
+                op->standing = NGX_PAYMENT_OP_BLOCKED;
+                break;
+            }
+        }
+
+        if (op->standing != NGX_PAYMENT_OP_BLOCKED) {
+            ngx_payment_op_fail(op, PAYMENT_NOT_FOUND,
+                                "nothing was done with this idempotency key");
+        }
+    }
+
+    ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_BLOCKED);
     ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
 }
 
@@ -1308,22 +1509,52 @@ ngx_payment_transaction_ask(ngx_payment_transaction_t *t, const char *head,
     const char *tail, ngx_payment_transaction_list_e list,
     ngx_payment_db_done_pt done)
 {
-    ngx_uint_t  barrier;
+    ngx_uint_t  n;
 
-    ngx_memzero(t->stmts, 2 * sizeof(ngx_payment_db_stmt_t));
-    t->stmts[0].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
+    n = ngx_payment_transaction_add_look(t, 1, head, tail, list);
 
-    barrier = ngx_payment_transaction_barrier(t, &t->stmts[2], 1);
+    ngx_payment_transaction_ask_looks(t, n, done);
+}
 
-    if (barrier == 0
-        || ngx_payment_transaction_sql(t, &t->stmts[1].sql, head, tail, list)
-           != NGX_OK)
+
+/* A look, and what makes the COMMIT that follows confirm what it finds.
+ * Returns how many statements the exchange has then; 0: no memory. */
+
+static ngx_uint_t
+ngx_payment_transaction_add_look(ngx_payment_transaction_t *t, ngx_uint_t n,
+    const char *head, const char *tail, ngx_payment_transaction_list_e list)
+{
+    ngx_memzero(&t->stmts[n], sizeof(ngx_payment_db_stmt_t));
+
+    if (ngx_payment_transaction_sql(t, &t->stmts[n].sql, head, tail, list)
+        != NGX_OK
+        || ngx_payment_transaction_barrier(t, &t->stmts[n + 1], 1) != NGX_OK)
     {
+        return 0;
+    }
+
+    return n + 2;
+}
+
+
+/* Asks for the looks that have been added from the second statement on; n: how
+ * many statements there are, or 0. */
+
+static void
+ngx_payment_transaction_ask_looks(ngx_payment_transaction_t *t, ngx_uint_t n,
+    ngx_payment_db_done_pt done)
+{
+    if (n == 0) {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    ngx_payment_transaction_exchange(t, 2 + barrier, done);
+    ngx_memzero(t->stmts, sizeof(ngx_payment_db_stmt_t));
+    t->stmts[0].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
+
+    n += ngx_payment_transaction_add_commit(t, &t->stmts[n]);
+
+    ngx_payment_transaction_exchange(t, n, done);
 }
 
 
@@ -1445,10 +1676,7 @@ ngx_payment_transaction_sql(ngx_payment_transaction_t *t, ngx_str_t *sql,
     for (i = 0; i < b->n; i++) {
         op = b->ops[i];
 
-        if ((list == NGX_PAYMENT_TRANSACTION_PAYMENTS
-             && op->request.operation == PAYMENT_AUTHORIZE)
-            || (list == NGX_PAYMENT_TRANSACTION_SEEN && !op->seen))
-        {
+        if (!ngx_payment_transaction_listed(op, list)) {
             continue;
         }
 
@@ -1470,6 +1698,28 @@ ngx_payment_transaction_sql(ngx_payment_transaction_t *t, ngx_str_t *sql,
     sql->len = p - sql->data;
 
     return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_payment_transaction_listed(const ngx_payment_op_t *op,
+    ngx_payment_transaction_list_e list)
+{
+    switch (list) {
+
+    case NGX_PAYMENT_TRANSACTION_PAYMENTS:
+        return op->request.operation != PAYMENT_AUTHORIZE
+               && op->request.operation != PAYMENT_LOOKUP;
+
+    case NGX_PAYMENT_TRANSACTION_SEEN:
+        return op->seen;
+
+    case NGX_PAYMENT_TRANSACTION_LOOKUPS:
+        return op->request.operation == PAYMENT_LOOKUP;
+
+    default: /* NGX_PAYMENT_TRANSACTION_KEYS */
+        return 1;
+    }
 }
 
 

@@ -113,6 +113,8 @@ static ngx_payment_batch_t *ngx_payment_writer_form(ngx_payment_writer_t *w,
     ngx_queue_t *queue, ngx_payment_batch_kind_e kind);
 static void ngx_payment_writer_run(ngx_payment_writer_t *w,
     ngx_payment_batch_t *b, ngx_payment_line_t *line);
+static void ngx_payment_writer_mark_underway(ngx_payment_writer_t *w,
+    ngx_payment_batch_t *b);
 
 static void ngx_payment_writer_ended(ngx_payment_transaction_t *t,
     ngx_payment_batch_t *b, ngx_payment_transaction_end_e end);
@@ -261,7 +263,7 @@ ngx_payment_writer_submit(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 
     leader = NULL;
 
-    if (op->request.operation != PAYMENT_GET) {
+    if (!payment_operation_reads(op->request.operation)) {
         leader = ngx_payment_leaders_find(&w->leaders, op->request.key_hash);
     }
 
@@ -277,13 +279,18 @@ ngx_payment_writer_submit(ngx_payment_writer_t *w, ngx_payment_op_t *op)
     if (leader) {
         ngx_payment_op_follow(op, leader);
 
-    } else if (op->request.operation == PAYMENT_GET) {
+    } else if (payment_operation_reads(op->request.operation)) {
         ngx_payment_writer_enqueue(w, &w->reads, op);
 
     } else {
         op->seen = op->request.has_key
                    && ngx_payment_seen_has(w->conf->seen,
                                            op->request.key_hash);
+
+        if (op->request.has_key) {
+            ngx_payment_underway_add(w->conf->underway, op->request.key_hash);
+        }
+
         ngx_payment_leaders_add(&w->leaders, op);
         ngx_payment_writer_enqueue(w, &w->writes, op);
     }
@@ -348,9 +355,9 @@ ngx_payment_writer_uncount(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 }
 
 
-/* Operations have left their batch and begin anew: at once those whose keys
- * were looked up in vain, and after a pause those whose payments another
- * transaction holds. */
+/* Operations have left their batch and begin anew: at once those that may be
+ * written, since their keys were looked up in vain, and after a pause those
+ * that another transaction is in the way of. */
 
 static void
 ngx_payment_writer_left_batch(ngx_payment_transaction_t *t, ngx_queue_t *ops)
@@ -393,7 +400,9 @@ ngx_payment_writer_block(ngx_payment_writer_t *w, ngx_payment_op_t *op)
     } else {
         next = ngx_payment_writer_succeed(w, op);
         ngx_payment_op_fail(op, PAYMENT_UNAVAILABLE,
-                            "another transaction holds the payment");
+                            op->request.operation == PAYMENT_LOOKUP
+                            ? "a request with the idempotency key is being done"
+                            : "another transaction holds the payment");
         ngx_payment_writer_settle(w, op);
     }
 
@@ -414,7 +423,7 @@ ngx_payment_writer_block(ngx_payment_writer_t *w, ngx_payment_op_t *op)
  * where the lock is still held.  A lock that changes hands quickly would never
  * be found free that way.  So the operations on the first blocked payment wait
  * for its lock instead; they need a line of their own for that, and there must
- * be another one for everybody else.
+ * be another one for everybody else.  Look-ups want no lock.
  */
 
 static void
@@ -433,14 +442,19 @@ ngx_payment_writer_blocked_timer(ngx_event_t *ev)
         q = ngx_queue_head(&w->blocked);
         op = ngx_queue_data(q, ngx_payment_op_t, queue);
 
+        ngx_queue_remove(q);
+        op->queued_us = now;
+
+        if (op->request.operation == PAYMENT_LOOKUP) {
+            ngx_queue_insert_tail(&w->reads, q);
+            continue;
+        }
+
         if (first == NULL && w->nlines > 1 && w->waiter == NULL
             && ngx_queue_empty(&w->waiting))
         {
             first = op;
         }
-
-        ngx_queue_remove(q);
-        op->queued_us = now;
 
         if (first
             && ngx_memcmp(op->request.payment_id, first->request.payment_id,
@@ -612,11 +626,18 @@ ngx_payment_writer_succeed(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 {
     ngx_payment_op_t  *next;
 
+    if (!op->leads) {
+        return NULL;
+    }
+
     ngx_payment_leaders_remove(&w->leaders, op);
     next = ngx_payment_op_successor(op);
 
     if (next) {
         ngx_payment_leaders_add(&w->leaders, next);
+
+    } else if (op->request.has_key) {
+        ngx_payment_underway_remove(w->conf->underway, op->request.key_hash);
     }
 
     return next;
@@ -904,7 +925,32 @@ ngx_payment_writer_run(ngx_payment_writer_t *w, ngx_payment_batch_t *b,
     line->since = ngx_current_msec;
     w->gauges->busy++;
 
+    if (b->lookups) {
+        ngx_payment_writer_mark_underway(w, b);
+    }
+
     ngx_payment_transaction_run(&line->transaction, b);
+}
+
+
+/* Before the database is asked: whatever ends between the two is there. */
+
+static void
+ngx_payment_writer_mark_underway(ngx_payment_writer_t *w,
+    ngx_payment_batch_t *b)
+{
+    ngx_uint_t         i;
+    ngx_payment_op_t  *op;
+
+    for (i = 0; i < b->n; i++) {
+        op = b->ops[i];
+
+        if (op->request.operation == PAYMENT_LOOKUP) {
+            op->underway = ngx_payment_underway_has(w->conf->underway,
+                                                    w->conf->stats,
+                                                    op->request.key_hash);
+        }
+    }
 }
 
 

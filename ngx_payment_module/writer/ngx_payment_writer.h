@@ -10,7 +10,8 @@
  * what is written meanwhile, and written only if its key is not found.
  * An operation whose payment another transaction holds steps aside and asks
  * again from time to time; the operations on one such payment at a time, on one
- * connection, wait for its lock.
+ * connection, wait for its lock.  So does a look-up of a key that is not there,
+ * while an operation with that key is under way.
  */
 
 #ifndef NGX_PAYMENT_WRITER_H
@@ -23,6 +24,7 @@
 #include "ngx_payment_seen.h"
 #include "ngx_payment_shard.h"
 #include "ngx_payment_stats.h"
+#include "ngx_payment_underway.h"
 
 
 #define NGX_PAYMENT_BATCH_SIZE_MAX   1024
@@ -43,6 +45,7 @@ typedef struct {
     ngx_msec_t                retry_max_interval;
     ngx_payment_stats_t      *stats;
     ngx_payment_seen_t       *seen;
+    ngx_payment_underway_t   *underway;
     ngx_fd_t                  doorbell;         /* -1: no outbox here */
 } ngx_payment_writer_conf_t;
 

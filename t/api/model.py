@@ -66,11 +66,12 @@ Rules = collections.namedtuple(
     'void_remainder', defaults=(True, False, AMOUNT_MAX, None, False, False))
 
 # A call as it goes over the wire. do: authorize, capture, refund, void, get,
-# or another word; id: the payment's as text; merchant: of the query or of
-# what stands for a certificate.
+# lookup, or another word; id: the payment's as text; merchant: of the query or
+# of what stands for a certificate; query_key: of a look-up.
 
 Call = collections.namedtuple(
-    'Call', 'method do id query_merchant identity headers body rules')
+    'Call', 'method do id query_merchant identity headers body rules '
+    'query_key', defaults=(None,))
 
 # A call with nothing wrong. key and the meaning of the rest, where there is
 # a key, are what makes two requests the same.
@@ -188,17 +189,18 @@ def header_key(value):
 def read(call):
     """The call as a Request, or Refused; faults in the documented order."""
 
-    if call.do not in ('authorize', 'capture', 'refund', 'void', 'get'):
+    if call.do not in ('authorize', 'capture', 'refund', 'void', 'get',
+                       'lookup'):
         return Refused(404)
 
-    if call.method not in (('GET', 'HEAD') if call.do == 'get'
+    if call.method not in (('GET', 'HEAD') if call.do in ('get', 'lookup')
                            else ('POST',)):
         return Refused(405)
 
-    if call.do != 'authorize' and not UUID.match(call.id):
+    if call.do not in ('authorize', 'lookup') and not UUID.match(call.id):
         return Refused(404)
 
-    if call.do == 'get':
+    if call.do in ('get', 'lookup'):
         return read_get(call)
 
     types = [v for n, v in call.headers if n.lower() == 'content-type']
@@ -229,8 +231,16 @@ def read_get(call):
     if merchant is None:
         return Refused(400, 'merchantId')
 
-    return Request('get', call.id.lower(), merchant, None, None, None, None,
-                   None, call.rules)
+    key = None
+
+    if call.do == 'lookup':
+        key, field = read_key(call, call.query_key)
+
+        if field is not None:
+            return Refused(400, field)
+
+    return Request(call.do, call.id.lower(), merchant, None, None, None, None,
+                   key, call.rules)
 
 
 def read_body(call):
@@ -365,7 +375,7 @@ def read_key(call, key):
 
         key = by_header
 
-    if key is None and call.do == 'authorize':
+    if key is None and call.do in ('authorize', 'lookup'):
         return None, 'idempotencyKey'
 
     return key, None
@@ -470,6 +480,9 @@ class State:
 
         if request.do == 'get':
             return self.accept_get(request, response)
+
+        if request.do == 'lookup':
+            return self.accept_lookup(request, response)
 
         known = (request.key is not None
                  and self.keys.get((request.merchant, request.key)))
@@ -579,8 +592,31 @@ class State:
     def accept_get(self, request, response):
         payment = self.payments.get(request.id)
 
-        if payment is None or payment.merchant != request.merchant:
-            need(response.status == 404, f'{response} to nobody\'s payment')
+        if payment is not None and payment.merchant != request.merchant:
+            payment = None
+
+        return self.accept_shown(payment, None, response)
+
+    def accept_lookup(self, request, response):
+        known = self.keys.get((request.merchant, request.key))
+
+        if known is None:
+            return self.accept_shown(None, None, response)
+
+        payment = self.payments[known.id]
+        event = payment.events[known.version - 1]
+
+        return self.accept_shown(payment, {
+            'type': known.do, 'status': event.status,
+            'version': event.version, 'capturedAmount': event.captured,
+            'refundedAmount': event.refunded}, response)
+
+    def accept_shown(self, payment, operation, response):
+        """The payment as it is now, and of a look-up what was done; or
+        nothing, if there is none."""
+
+        if payment is None:
+            need(response.status == 404, f'{response} to what is not there')
             if response.method != 'HEAD':
                 check_problem(response)
             return []
@@ -590,7 +626,7 @@ class State:
         if response.method == 'HEAD':
             return []
 
-        body = check_payment(payment, 'get', response)
+        body = check_payment(payment, 'get', response, operation)
         updated = body['updatedAt']
 
         need(updated >= payment.created
@@ -661,8 +697,9 @@ def moved(payment, request):
                             events=payment.events + (event,))
 
 
-def check_payment(payment, do, response):
-    """The answer shows this payment, as an answer to that operation."""
+def check_payment(payment, do, response, operation=None):
+    """The answer shows this payment, as an answer to that call; operation: what
+    a look-up tells besides."""
 
     need(response.status == 200, f'{response} instead of {payment}')
     need(response.header('content-type') == 'application/json',
@@ -682,6 +719,9 @@ def check_payment(payment, do, response):
     if do == 'get':
         expected |= {'merchantId': payment.merchant,
                      'version': payment.version}
+
+    if operation is not None:
+        expected['operation'] = operation
 
     for name, value in expected.items():
         need(body.get(name) == value and type(body[name]) is type(value),

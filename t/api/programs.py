@@ -126,6 +126,7 @@ class Generator:
         self.made = []                  # calls, to be repeated
         self.payments = 0               # that authorize has tried to make
         self.owners = {}                # payment number -> its merchant
+        self.keys = []                  # (merchant, key) of calls
 
     def chance(self, p):
         return self.random.random() < p
@@ -163,7 +164,8 @@ class Generator:
         if shape == 1:                              # one key, n bodies
             key = self.pick(KEYS)
             merchant = self.merchant_of(pay)
-            return [self.call(merchant=merchant, key=key, pay=pay)
+            return [self.lookup(merchant, key) if self.chance(0.2)
+                    else self.call(merchant=merchant, key=key, pay=pay)
                     for _ in range(n)]
 
         if shape == 2:                              # n partial captures
@@ -199,8 +201,11 @@ class Generator:
 
         if do is None:
             do = self.random.choices(
-                ['authorize', 'capture', 'refund', 'void', 'get'],
-                [20, 31, 28, 6, 15])[0]
+                ['authorize', 'capture', 'refund', 'void', 'get', 'lookup'],
+                [20, 29, 26, 6, 12, 7])[0]
+
+        if do == 'lookup':
+            return self.lookup()
 
         if pay is None:
             pay = self.payment()
@@ -242,6 +247,34 @@ class Generator:
         self.made.append(call)
         return call
 
+    def lookup(self, merchant=None, key=None):
+        """What became of a key, most likely of one of the last calls."""
+
+        if key is None:
+            merchant, key = self.pick(self.keys[-6:] or [(MERCHANTS[0], 'k1')])
+
+        if self.chance(0.05):
+            key = self.pick(['nobodys', '', ' ', 'k' * 65])
+
+        if self.chance(0.05):
+            merchant = self.pick(MERCHANTS)
+
+        call = {'do': 'lookup', 'method': 'HEAD' if self.chance(0.1) else 'GET',
+                'at': self.random.choices(list(LOCATIONS), [70, 10, 10, 10])[0],
+                'pay': 'nobody', 'merchant': merchant, 'headers': [],
+                'query': not self.chance(0.05)}
+
+        if self.chance(0.03):
+            call['method'] = self.pick(['POST', 'PUT'])
+
+        keyed = {}
+        self.put_key(call, keyed, key)
+
+        if keyed:
+            call['query_key'] = key
+
+        return call
+
     def members(self, call, key, plain):
         do = call['do']
         members = {'merchantId': json.dumps(call['merchant'],
@@ -275,6 +308,7 @@ class Generator:
 
         if key is not None:
             self.put_key(call, members, key)
+            self.keys.append((call['merchant'], key))
 
         if self.chance(0.05):
             members[self.pick(['note', 'reason', 'amount ', ''])] = '1'
@@ -375,14 +409,21 @@ def render(call, tag, ids):
         target = f"{call['at']}/authorize"
     elif call['do'] == 'get':
         target = f"{call['at']}/{id}"
+    elif call['do'] == 'lookup':
+        target = f"{call['at']}/"
     else:
         target = f"{call['at']}/{call['do']}/{id}"
 
-    query = None
+    arguments = {}
 
     if call.get('query'):
-        query = merchant
-        target += '?merchantId=' + urllib.parse.quote(merchant, safe='')
+        arguments['merchantId'] = merchant
+
+    if 'query_key' in call:
+        arguments['idempotencyKey'] = call['query_key']
+
+    if arguments:
+        target += '?' + urllib.parse.urlencode(arguments)
 
     headers = [tuple(h) for h in call['headers']]
     rules = LOCATIONS[call['at']]
@@ -405,9 +446,10 @@ def render(call, tag, ids):
     data = request(call['method'], target, body if 'members' in call else None,
                    [(n, latin(v)) for n, v in headers])
 
-    return data, model.Call(call['method'], call['do'], id, query,
+    return data, model.Call(call['method'], call['do'], id,
+                            arguments.get('merchantId'),
                             identity if rules.identity else None,
-                            headers, body, rules)
+                            headers, body, rules, call.get('query_key'))
 
 
 def latin(text):

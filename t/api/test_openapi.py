@@ -135,11 +135,14 @@ class Provoke:
         self.path = path
         self.method = method
         self.name = path.split('/')[1]          # authorize, capture, ..
+        self.key = None                         # of the last authorize
 
     def authorized(self):
+        body = self.authorize()
+        self.key = body['idempotencyKey']
+
         return self.connection.request(
-            'POST', '/api/payments/authorize', self.authorize()) \
-            .json()['paymentId']
+            'POST', '/api/payments/authorize', body).json()['paymentId']
 
     @staticmethod
     def authorize():
@@ -154,6 +157,9 @@ class Provoke:
         return {'merchantId': 'M1', **more, **members}
 
     def target(self, at, id):
+        if self.path == '/':
+            return f'{at}/?merchantId=M1&idempotencyKey={self.key}'
+
         path = self.path.replace('{paymentId}', id)
         return at + path + ('?merchantId=M1' if self.method == 'GET' else '')
 
@@ -190,6 +196,7 @@ class Provoke:
         return self.send(at='/known', headers=[('X-Merchant', 'M2')])
 
     def call_404(self):
+        self.key = 'nobodys'
         return self.send(id=NOBODY)
 
     def call_405(self):
@@ -209,12 +216,20 @@ class Provoke:
         return self.send(id=id)
 
     def call_410(self):
+        if self.path == '/':
+            self.remove(self.authorized())
+            return self.connection.request(
+                'GET', self.target('/api/payments', None))
+
         id = self.captured() if self.name == 'refund' else self.authorized()
         members = self.body(idempotencyKey=f'o-{next(numbers)}')
         first = self.send(id=id, **members)
-        self.database.execute('DELETE FROM payment WHERE id = UNHEX(%s)',
-                              [first.json()['paymentId'].replace('-', '')])
+        self.remove(first.json()['paymentId'])
         return self.send(id=id, **members)
+
+    def remove(self, id):
+        self.database.execute('DELETE FROM payment WHERE id = UNHEX(%s)',
+                              [id.replace('-', '')])
 
     def call_413(self):
         return self.send(merchantId='x' * 9000)

@@ -1,6 +1,7 @@
 """What is only read is told when it cannot be lost any more: InnoDB shows a
 transaction to others before its log is on disk. A lost COMMIT that is found, a
-replay and a GET wait for a COMMIT of their own that began after the look.
+replay, a GET and a look-up wait for a COMMIT of their own that began after the
+look.
 """
 
 import json
@@ -11,6 +12,7 @@ import pytest
 import loop
 from client import Client, Load
 from servers import Shard, wait_for
+from test_lookup import ask_for
 from test_server import get
 
 SETTINGS = dict(read_timeout='500ms')
@@ -73,7 +75,7 @@ def test_a_commit_that_comes_late(nginx, mariadb, database, ask, check):
     assert len(check(ask).payments) == 1
 
 
-@pytest.mark.parametrize('what', ['replay', 'get', 'capture'])
+@pytest.mark.parametrize('what', ['replay', 'get', 'lookup', 'capture'])
 def test_what_others_see(start_nginx, nginx, mariadb, database, ask, journal,
                          what):
     """Another node looks at a payment that is visible and not on disk."""
@@ -92,6 +94,9 @@ def test_what_others_see(start_nginx, nginx, mariadb, database, ask, journal,
 
     elif what == 'get':
         status = loop.run(get(other.port, payment, first.merchant))[0]
+
+    elif what == 'lookup':
+        status = loop.run(ask_for(other.port, first.merchant, first.key))[0]
 
     else:
         status = asks.change('capture', payment, amount=None).status
@@ -183,12 +188,18 @@ def test_a_look_in_vain_writes_nothing(nginx, mariadb, database, ask):
     assert status == 404
     assert turns() == before
 
+    assert loop.run(ask_for(nginx.port, call.merchant, 'nobodys'))[0] == 404
+    assert turns() == before
+
     status, body = loop.run(get(nginx.port, call.id, call.merchant))
     assert status == 200 and json.loads(body)['paymentId'] == call.id
     assert turns() == before + 1
 
     assert ask.authorize(key=call.key).replayed
     assert turns() == before + 2
+
+    assert loop.run(ask_for(nginx.port, call.merchant, call.key))[0] == 200
+    assert turns() == before + 3
 
 
 def test_under_load(nginx, mariadb, database, journal, check, ask):

@@ -49,6 +49,7 @@ static void fuzz_setting(fuzz_setting_t *s, const char *line, size_t len);
 static payment_outcome_e fuzz_parse(payment_request_t *r,
     const fuzz_setting_t *s, const char *body, size_t len,
     payment_fault_t *fault);
+static void fuzz_lookup(const fuzz_setting_t *s, const char *key, size_t len);
 static void fuzz_refused(const payment_request_t *r,
     const fuzz_setting_t *s, const payment_fault_t *fault);
 static void fuzz_problem(const payment_fault_t *fault);
@@ -90,6 +91,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
 
     fuzz_setting(&setting, line, line_len);
+    fuzz_lookup(&setting, body, body_len);
 
     if (fuzz_parse(&r, &setting, body, body_len, &fault) == PAYMENT_OK) {
 
@@ -181,6 +183,37 @@ fuzz_parse(payment_request_t *r, const fuzz_setting_t *s, const char *body,
     check(outcome == fault->outcome);
 
     return outcome;
+}
+
+
+/* the body is a key in a query, and any bytes at all; the merchant is right */
+
+static void
+fuzz_lookup(const fuzz_setting_t *s, const char *key, size_t len)
+{
+    payment_fault_t    fault;
+    fuzz_setting_t     setting;
+    payment_request_t  r;
+
+    setting = *s;
+    setting.operation = PAYMENT_LOOKUP;
+    setting.identity = "MERCHANT-1";
+    setting.identity_len = 10;
+
+    memset(&r, 0xa5, sizeof(payment_request_t));
+    r.operation = PAYMENT_LOOKUP;
+    r.merchant_len = 0;
+
+    if (payment_request_parse(&r, &setting.rules, key, len, s->header,
+                              s->header_len, "MERCHANT-1", 10, &fault)
+        == PAYMENT_OK)
+    {
+        check(r.has_key && r.merchant_len == 10);
+        check(fuzz_text(key, len, PAYMENT_BODY_KEY_CHARS));
+
+    } else {
+        fuzz_refused(&r, &setting, &fault);
+    }
 }
 
 
@@ -426,7 +459,11 @@ fuzz_rendered(const payment_t *p, const payment_request_t *r)
     json_t  *json;
     size_t   len, size;
 
-    buf = malloc(PAYMENT_RESPONSE_SIZE);
+    static const payment_kept_t  kept = {
+        PAYMENT_REFUND, PAYMENT_PARTIALLY_REFUNDED, 3, 50000, 9
+    };
+
+    buf = malloc(PAYMENT_FOUND_SIZE);
     check(buf != NULL);
 
     len = payment_render_response(buf, PAYMENT_RESPONSE_SIZE, p, r->operation);
@@ -439,6 +476,9 @@ fuzz_rendered(const payment_t *p, const payment_request_t *r)
     check(memcmp(json_string_value(json_object_get(json, "merchantId")),
                  r->merchant, r->merchant_len) == 0);
     json_decref(json);
+
+    len = payment_render_found(buf, PAYMENT_FOUND_SIZE, p, &kept);
+    json_decref(fuzz_json(buf, len, PAYMENT_FOUND_SIZE));
 
     free(buf);
 

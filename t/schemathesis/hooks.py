@@ -1,7 +1,8 @@
 """What OpenAPI cannot say about the payment API, said to schemathesis.
 
-The idempotency key is in the body or in a header: authorize needs one of the
-two, and where both are given they must be equal. And to JSON Schema 1.0 is an
+The idempotency key is in the body (or the query of a look-up) or in a header:
+authorize and a look-up need one of the two, and where both are given they must
+be equal. And to JSON Schema 1.0 is an
 integer, which this API refuses. Cases that are meant to be valid are made so;
 cases that are meant to be wrong are left as they are.
 """
@@ -16,13 +17,19 @@ HEADER = "Idempotency-Key"
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    if case.method != "POST" or not isinstance(case.body, dict):
-        return
-
     if case.meta is None:
         return
 
     if case.meta.generation.mode != GenerationMode.POSITIVE:
+        return
+
+    if case.path == "/":
+        if case.query.get("idempotencyKey") is not None:
+            case.headers.pop(HEADER, None)
+        elif HEADER not in case.headers:
+            case.headers[HEADER] = str(uuid.uuid4())
+
+    if case.method != "POST" or not isinstance(case.body, dict):
         return
 
     if case.body.get("idempotencyKey") is not None:

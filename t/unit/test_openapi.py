@@ -59,6 +59,8 @@ def test_limits():
     assert SCHEMAS["Reason"]["maxLength"] == limit("PAYMENT_REASON_CHARS")
     assert SCHEMAS["IdempotencyKey"]["maxLength"] == limit(
         "PAYMENT_BODY_KEY_CHARS")
+    assert DOCUMENT["components"]["parameters"]["idempotencyKey"]["schema"][
+        "maxLength"] == limit("PAYMENT_BODY_KEY_CHARS")
     assert SCHEMAS["Amount"]["maximum"] == limit("PAYMENT_AMOUNT_MAX")
     assert SCHEMAS["OptionalAmount"]["maximum"] == limit("PAYMENT_AMOUNT_MAX")
 
@@ -158,6 +160,16 @@ def test_members_of_answers():
     assert set(details["required"]) == set(details["properties"])
     assert members("payment_render_response") == (
         set(payment["properties"]) | set(details["properties"]))
+
+    found = SCHEMAS["FoundPayment"]["allOf"][1]["properties"]
+    operation = found["operation"]
+
+    assert set(operation["required"]) == set(operation["properties"])
+    assert members("payment_render_found") == (
+        set(found) | set(operation["properties"]))
+    assert operation["properties"]["type"]["enum"] == [
+        path.split("/")[1] for path, _ in OPERATIONS.values()]
+
     assert members("payment_render_problem") == set(
         SCHEMAS["Problem"]["properties"])
 

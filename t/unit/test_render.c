@@ -142,6 +142,37 @@ response(void **state)
 
 
 static void
+found(void **state)
+{
+    size_t     len;
+    payment_t  p;
+
+    static const payment_kept_t  kept = {
+        PAYMENT_CAPTURE, PAYMENT_PARTIALLY_CAPTURED, 2, 700, 0
+    };
+
+    (void) state;
+
+    payment_of(&p, PAYMENT_PARTIALLY_REFUNDED, 700, 100);
+
+    len = payment_render_found(buf, PAYMENT_FOUND_SIZE, &p, &kept);
+    buf[len] = '\0';
+    assert_string_equal(buf,
+        "{\"paymentId\":\"" ID_TEXT "\",\"status\":\"PARTIALLY_REFUNDED\","
+        "\"amount\":15000,\"currency\":\"KRW\",\"capturedAmount\":700,"
+        "\"refundedAmount\":100,\"createdAt\":\"2025-11-22T18:12:46.123Z\","
+        "\"merchantId\":\"MERCHANT-1\",\"version\":3,"
+        "\"updatedAt\":\"2025-11-22T18:12:47.004Z\","
+        "\"ledgerEntries\":[],\"message\":\"Payment found\","
+        "\"operation\":{\"type\":\"capture\","
+        "\"status\":\"PARTIALLY_CAPTURED\",\"version\":2,"
+        "\"capturedAmount\":700,\"refundedAmount\":0}}");
+
+    json_decref(loaded(len));
+}
+
+
+static void
 event(void **state)
 {
     size_t             len;
@@ -309,6 +340,11 @@ longest(void **state)
     char               base[PAYMENT_PROBLEM_BASE_LEN + 1];
     static char        metadata[PAYMENT_METADATA_SIZE];
 
+    static const payment_kept_t  kept = {
+        PAYMENT_AUTHORIZE, PAYMENT_PARTIALLY_REFUNDED, UINT32_MAX, INT64_MIN,
+        INT64_MIN
+    };
+
     (void) state;
 
     payment_of(&p, PAYMENT_PARTIALLY_REFUNDED, INT64_MIN, INT64_MIN);
@@ -344,6 +380,10 @@ longest(void **state)
         len = payment_render_response(buf, PAYMENT_RESPONSE_SIZE, &p,
                                       PAYMENT_GET);
         assert_in_range(len, 1, PAYMENT_RESPONSE_SIZE);
+        json_decref(loaded(len));
+
+        len = payment_render_found(buf, PAYMENT_FOUND_SIZE, &p, &kept);
+        assert_in_range(len, 1, PAYMENT_FOUND_SIZE);
         json_decref(loaded(len));
 
         len = payment_render_event(buf, sizeof(buf), &p, &r);
@@ -383,6 +423,10 @@ no_room(void **state)
     payment_fault_t    fault;
     payment_request_t  r;
 
+    static const payment_kept_t  kept = {
+        PAYMENT_AUTHORIZE, PAYMENT_AUTHORIZED, 1, 0, 0
+    };
+
     (void) state;
 
     payment_of(&p, PAYMENT_AUTHORIZED, 0, 0);
@@ -398,6 +442,7 @@ no_room(void **state)
     for (size = 0; size < PAYMENT_FIXED_SIZE; size++) {
         assert_int_equal(payment_render_response(buf, size, &p, PAYMENT_GET),
                          0);
+        assert_int_equal(payment_render_found(buf, size, &p, &kept), 0);
         assert_int_equal(payment_render_event(buf, size, &p, &r), 0);
         assert_int_equal(payment_render_problem(buf, size, &fault, p.id,
                                                 NULL),
@@ -583,6 +628,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(response),
+        cmocka_unit_test(found),
         cmocka_unit_test(event),
         cmocka_unit_test(problem),
         cmocka_unit_test(errors),

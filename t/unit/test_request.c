@@ -1281,6 +1281,68 @@ payment_gets(void **state)
 }
 
 
+/* key: of the query; header: as it came; each may be NULL */
+
+static payment_outcome_e
+lookup(const char *key, const char *header)
+{
+    memset(&r, 0xa5, sizeof(payment_request_t));
+    r.operation = PAYMENT_LOOKUP;
+    r.merchant_len = 1;
+    r.merchant[0] = 'M';
+
+    return payment_request_parse(&r, &rules, key, key ? strlen(key) : 0,
+                                 header, header ? strlen(header) : 0,
+                                 NULL, 0, &fault);
+}
+
+
+static void
+payment_lookups(void **state)
+{
+    uint8_t  hash[PAYMENT_KEY_HASH_SIZE];
+
+    (void) state;
+
+    /* the hash is the one by which the key is kept */
+
+    assert_int_equal(parse(PAYMENT_VOID, "", 0, "\"k 1\"", "M"), PAYMENT_OK);
+    memcpy(hash, r.key_hash, sizeof(hash));
+
+    assert_int_equal(lookup("k 1", NULL), PAYMENT_OK);
+    assert_int_equal(r.has_key, 1);
+    assert_memory_equal(r.key_hash, hash, sizeof(hash));
+    assert_null(r.metadata);
+
+    assert_int_equal(lookup(NULL, "\"k 1\""), PAYMENT_OK);
+    assert_memory_equal(r.key_hash, hash, sizeof(hash));
+
+    assert_int_equal(lookup("k 1", "\"k 1\""), PAYMENT_OK);
+    assert_int_equal(lookup("k 1", "k1"), PAYMENT_INVALID);
+    assert_string_equal(fault.field, "idempotencyKey");
+
+    assert_int_equal(lookup(NULL, NULL), PAYMENT_INVALID);
+    assert_string_equal(fault.field, "idempotencyKey");
+
+    assert_int_equal(lookup("", NULL), PAYMENT_INVALID);
+    assert_int_equal(lookup("\xff", NULL), PAYMENT_INVALID);
+    assert_string_equal(fault.field, "idempotencyKey");
+
+    assert_int_equal(lookup("k", ","), PAYMENT_INVALID);
+    assert_string_equal(fault.field, "Idempotency-Key");
+
+    r.operation = PAYMENT_LOOKUP;
+    r.merchant_len = 0;
+    assert_int_equal(payment_request_parse(&r, &rules, "k", 1, NULL, 0,
+                                           NULL, 0, &fault), PAYMENT_INVALID);
+    assert_string_equal(fault.field, "merchantId");
+
+    assert_int_equal(payment_request_parse(&r, &rules, "k 1", 3, NULL, 0,
+                                           "M", 1, &fault), PAYMENT_OK);
+    assert_memory_equal(r.key_hash, hash, sizeof(hash));
+}
+
+
 /*
  * Both are stored, so they are fixed here.  In Python:
  *
@@ -1616,6 +1678,7 @@ main(void)
         with_rules(header_keys),
         with_rules(identities),
         with_rules(payment_gets),
+        with_rules(payment_lookups),
         with_rules(hash_vectors),
         with_rules(fingerprints),
         with_rules(key_scopes),

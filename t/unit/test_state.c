@@ -530,6 +530,7 @@ texts(void **state)
     assert_string_equal(payment_name_operation(PAYMENT_REFUND), "refund");
     assert_string_equal(payment_name_operation(PAYMENT_VOID), "void");
     assert_string_equal(payment_name_operation(PAYMENT_GET), "get");
+    assert_string_equal(payment_name_operation(PAYMENT_LOOKUP), "lookup");
     assert_string_equal(payment_name_operation((payment_operation_e) 0), "");
 
     assert_string_equal(payment_name_event(PAYMENT_AUTHORIZE), "authorized");
@@ -537,7 +538,8 @@ texts(void **state)
     assert_string_equal(payment_name_event(PAYMENT_REFUND), "refunded");
     assert_string_equal(payment_name_event(PAYMENT_VOID), "voided");
     assert_string_equal(payment_name_event(PAYMENT_GET), "");
-    assert_string_equal(payment_name_event((payment_operation_e) 6), "");
+    assert_string_equal(payment_name_event(PAYMENT_LOOKUP), "");
+    assert_string_equal(payment_name_event((payment_operation_e) 7), "");
 }
 
 

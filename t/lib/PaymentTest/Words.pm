@@ -146,11 +146,26 @@ sub told_payment {
     push @wrong, 'bad ledgerEntries' if ref $json->{ledgerEntries} ne 'ARRAY';
     return join(', ', @wrong) . "\n" if @wrong;
 
-    return sprintf "%s %s %s %s, captured %s, refunded %s\n",
+    return sprintf "%s %s %s %s, captured %s, refunded %s%s\n",
                    label_of($json->{paymentId}),
                    @$json{qw( status amount currency )},
+                   (map { $_ // 'not told' }
+                    @$json{qw( capturedAmount refundedAmount )}),
+                   told_operation($json->{operation});
+}
+
+
+# of a look-up: "; capture 2: CAPTURED, captured 1000, refunded 0"
+
+sub told_operation {
+    my ($operation) = @_;
+
+    return '' if !defined $operation;
+
+    return sprintf '; %s %s: %s, captured %s, refunded %s',
                    map { $_ // 'not told' }
-                   @$json{qw( capturedAmount refundedAmount )};
+                   @$operation{qw( type version status capturedAmount
+                                   refundedAmount )};
 }
 
 

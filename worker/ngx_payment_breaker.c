@@ -71,17 +71,17 @@ ngx_payment_breaker_unpermit(ngx_payment_breaker_t *b, payment_event_t *e)
 
 void
 ngx_payment_breaker_result(ngx_payment_breaker_t *b, uint64_t now_ns,
-    payment_event_t *e, payment_breaker_outcome_e outcome)
+    payment_event_t *e, uint64_t took_ns, payment_breaker_outcome_e outcome)
 {
     if (b->on) {
-        payment_breaker_on_result(&b->rules, now_ns, e->token,
-                                  now_ns - e->since_ns, outcome);
+        payment_breaker_on_result(&b->rules, now_ns, e->token, took_ns,
+                                  outcome);
     }
 }
 
 
 void
-ngx_payment_breaker_count(ngx_payment_breaker_t *b, uint64_t now_ns,
+ngx_payment_breaker_count(ngx_payment_breaker_t *b, uint64_t time_ns,
     payment_inflight_t *table, uint64_t vain_ns,
     ngx_payment_breaker_presumed_t *presumed)
 {
@@ -98,15 +98,18 @@ ngx_payment_breaker_count(ngx_payment_breaker_t *b, uint64_t now_ns,
          e;
          e = e->next)
     {
-        age = now_ns - e->since_ns;
+        age = time_ns - e->since_ns;
 
         if (age <= slow_ns && age <= vain_ns) {
             break;
         }
 
-        /* an event that waits for a topic to appear says nothing of Kafka */
+        /* an event that waits for a topic to appear, or in a partition that is
+         * sick alone, says nothing of Kafka */
 
-        if (e->unproven || !payment_breaker_is_current(&b->rules, e->token)) {
+        if (e->unproven || e->excused
+            || !payment_breaker_is_current(&b->rules, e->token))
+        {
             continue;
         }
 

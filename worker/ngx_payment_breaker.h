@@ -44,14 +44,15 @@ void ngx_payment_breaker_unpermit(ngx_payment_breaker_t *b,
     payment_event_t *e);
 
 void ngx_payment_breaker_result(ngx_payment_breaker_t *b, uint64_t now_ns,
-    payment_event_t *e, payment_breaker_outcome_e outcome);
+    payment_event_t *e, uint64_t took_ns, payment_breaker_outcome_e outcome);
 
 /*
  * Counts the events of a table whose outcome is known before their report:
  * those that are slow already, and those that are in flight for vain_ns, when
- * that was in vain.  Then the breaker is told of all of them at once.
+ * that was in vain; by the time that their since_ns is of.  Then the breaker is
+ * told of all of them at once.
  */
-void ngx_payment_breaker_count(ngx_payment_breaker_t *b, uint64_t now_ns,
+void ngx_payment_breaker_count(ngx_payment_breaker_t *b, uint64_t time_ns,
     payment_inflight_t *table, uint64_t vain_ns,
     ngx_payment_breaker_presumed_t *presumed);
 void ngx_payment_breaker_presume(ngx_payment_breaker_t *b, uint64_t now_ns,

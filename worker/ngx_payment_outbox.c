@@ -452,6 +452,12 @@ ngx_payment_outbox_tick(ngx_event_t *ev)
     o = ev->data;
     now = ngx_payment_clock_ns();
 
+    if (ngx_payment_producer_look(&o->relays.producer, now)) {
+        for (i = 0; i < o->relays.n; i++) {
+            ngx_payment_relay_excuse(&o->relays.relays[i]);
+        }
+    }
+
     ngx_payment_breaker_tick(&o->relays.breaker, now);
     ngx_payment_outbox_presume(o, now);
     ngx_payment_outbox_breaker_act(o);
@@ -488,18 +494,19 @@ ngx_payment_outbox_tick(ngx_event_t *ev)
 static void
 ngx_payment_outbox_watch(ngx_payment_outbox_t *o, uint64_t now_ns)
 {
-    uint64_t                 limit, oldest;
+    uint64_t                 limit, oldest, time;
     ngx_uint_t               i;
     ngx_payment_producer_t  *producer;
 
     producer = &o->relays.producer;
+    time = ngx_payment_producer_time(producer, now_ns);
     limit = (producer->timeout + NGX_PAYMENT_OUTBOX_REPORT_PATIENCE)
             * 1000000ULL;
 
     for (i = 0; i < o->relays.n; i++) {
         oldest = ngx_payment_relay_oldest(&o->relays.relays[i]);
 
-        if (oldest && now_ns - oldest > limit) {
+        if (oldest && time - oldest > limit) {
             break;
         }
     }
@@ -532,18 +539,19 @@ ngx_payment_outbox_watch(ngx_payment_outbox_t *o, uint64_t now_ns)
 static void
 ngx_payment_outbox_presume(ngx_payment_outbox_t *o, uint64_t now_ns)
 {
-    uint64_t                        down, vain;
+    uint64_t                        down, vain, time;
     ngx_uint_t                      i;
     ngx_payment_breaker_presumed_t  presumed;
 
     down = o->relays.producer.down_since_ns;
     vain = NGX_PAYMENT_OUTBOX_VAIN * 1000000ULL;
+    time = ngx_payment_producer_time(&o->relays.producer, now_ns);
     vain = (down && now_ns - down > vain) ? vain : UINT64_MAX;
 
     ngx_memzero(&presumed, sizeof(ngx_payment_breaker_presumed_t));
 
     for (i = 0; i < o->relays.n; i++) {
-        ngx_payment_breaker_count(&o->relays.breaker, now_ns,
+        ngx_payment_breaker_count(&o->relays.breaker, time,
                                   &o->relays.relays[i].sh.table, vain,
                                   &presumed);
     }
@@ -568,8 +576,10 @@ ngx_payment_outbox_breaker_act(ngx_payment_outbox_t *o)
     }
 
     ngx_payment_producer_abort(&o->relays.producer, 0);
+    ngx_payment_producer_acquit(&o->relays.producer);
 
     for (i = 0; i < o->relays.n; i++) {
+        ngx_payment_relay_unpark(&o->relays.relays[i]);
         ngx_payment_relay_rewind(&o->relays.relays[i]);
     }
 }
@@ -603,12 +613,19 @@ ngx_payment_outbox_room(void *data)
 {
     ngx_payment_outbox_t *o = data;
 
-    ngx_uint_t  i;
+    ngx_uint_t             i;
+    ngx_payment_relays_t  *all;
+
+    all = &o->relays;
 
     ngx_payment_outbox_breaker_act(o);
 
-    for (i = 0; i < o->relays.n; i++) {
-        ngx_payment_relay_pump(&o->relays.relays[i]);
+    /* the room is little, and another relay has the first of it each time */
+
+    all->turn = (all->turn + 1) % all->n;
+
+    for (i = 0; i < all->n; i++) {
+        ngx_payment_relay_pump(&all->relays[(all->turn + i) % all->n]);
     }
 }
 

@@ -9,13 +9,17 @@
 
 
 static ngx_uint_t ngx_payment_outbox_shard_unfit(ngx_uint_t error);
+static void ngx_payment_outbox_shard_fetch(ngx_payment_outbox_shard_t *sh,
+    uint64_t payment);
 
 
 ngx_int_t
 ngx_payment_outbox_shard_init(ngx_payment_outbox_shard_t *sh, size_t capacity)
 {
     if (payment_inflight_create(&sh->table, capacity, ngx_payment_row_free)
-        != 0)
+        != 0
+        || payment_aside_create(&sh->aside, NGX_PAYMENT_OUTBOX_ASIDE * capacity)
+           != 0)
     {
         return NGX_ERROR;
     }
@@ -89,9 +93,7 @@ void
 ngx_payment_outbox_shard_forget(ngx_payment_outbox_shard_t *sh,
     payment_event_t *e)
 {
-    if (e->occupies) {
-        (void) payment_inflight_vacate(e);
-    }
+    ngx_payment_outbox_shard_vacate(sh, e);
 
     if (e->state == PAYMENT_EVENT_DELETING && sh->reading) {
         payment_inflight_move(e, PAYMENT_EVENT_GONE);
@@ -99,4 +101,74 @@ ngx_payment_outbox_shard_forget(ngx_payment_outbox_shard_t *sh,
     }
 
     payment_inflight_remove(e);
+}
+
+
+ngx_int_t
+ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,
+    payment_event_t *e)
+{
+    payment_event_t  *next;
+
+    if (payment_aside_room(&sh->aside) < 1 + (e->occupies ? e->line : 0)) {
+        return NGX_DECLINED;
+    }
+
+    while (e) {
+        next = e->occupies ? payment_inflight_vacate(e) : NULL;
+
+        sh->aside_gate = ngx_max(sh->aside_gate, e->gate);
+
+        (void) payment_aside_add(&sh->aside, e->id, e->payment);
+        payment_inflight_remove(e);
+
+        e = next;
+    }
+
+    return NGX_OK;
+}
+
+
+void
+ngx_payment_outbox_shard_vacate(ngx_payment_outbox_shard_t *sh,
+    payment_event_t *e)
+{
+    payment_event_t  *next;
+
+    next = e->occupies ? payment_inflight_vacate(e) : NULL;
+
+    if (next == NULL && sh->aside.n && payment_inflight_occupant(e) == NULL) {
+        ngx_payment_outbox_shard_fetch(sh, e->payment);
+    }
+}
+
+
+/* As many as may wait in a line; their rows are read again, by their ids. */
+
+static void
+ngx_payment_outbox_shard_fetch(ngx_payment_outbox_shard_t *sh,
+    uint64_t payment)
+{
+    uint64_t          id;
+    ngx_uint_t        i;
+    payment_event_t  *e;
+
+    for (i = 0; i < NGX_PAYMENT_OUTBOX_LINE; i++) {
+
+        id = payment_aside_take(&sh->aside, payment);
+
+        if (id == 0) {
+            return;
+        }
+
+        e = payment_inflight_add(&sh->table, id, PAYMENT_EVENT_WANTED);
+
+        if (e == NULL) {
+            sh->astray = 1;
+            return;
+        }
+
+        e->payment = payment;
+        e->gate = sh->aside_gate;
+    }
 }

@@ -15,8 +15,9 @@
  * knows the relay: what a part has to tell, it tells through the handlers.
  *
  * Owner: the helper process, or the single one; one thread.
- * Limits: two database connections, and a table of known events that is
- * allocated at the start.
+ * Limits: two database connections; a table of known events that is allocated
+ * at the start; and NGX_PAYMENT_OUTBOX_ASIDE times as many events set aside, of
+ * which only those that are cost memory.
  */
 
 #ifndef NGX_PAYMENT_OUTBOX_SHARD_H
@@ -29,6 +30,7 @@
 #include "ngx_payment_clock.h"
 #include "ngx_payment_db.h"
 #include "ngx_payment_outbox_conf.h"
+#include "payment_aside.h"
 #include "payment_floor.h"
 #include "payment_inflight.h"
 #include "payment_lease_rules.h"
@@ -37,6 +39,12 @@
 #define NGX_PAYMENT_LEASE_NAME        "payment-outbox"
 
 #define NGX_PAYMENT_SQL_SIZE          2048     /* bytes of a short statement */
+
+/* events: the line behind one of a payment; later ones are set aside */
+#define NGX_PAYMENT_OUTBOX_LINE       64
+
+/* events set aside, for one that the table has room for */
+#define NGX_PAYMENT_OUTBOX_ASIDE      8
 
 /* ms, after a failure of the database, doubled with each that follows */
 #define NGX_PAYMENT_OUTBOX_RETRY_MIN  200
@@ -109,11 +117,15 @@ typedef struct {
     ngx_payment_relay_state_e    state;
     payment_inflight_t           table;
     payment_floor_t              floor;       /* no row is below it */
+    payment_aside_t              aside;
+    uint64_t                     aside_gate;  /* the largest of theirs */
     payment_lease_t              lease;
 
     ngx_uint_t                   server;      /* that rows are changed on */
     ngx_uint_t                   doubts;      /* ids changed their meaning */
     unsigned                     reading:1;   /* rows may still be shown */
+    unsigned                     astray:1;    /* what is set aside might stay
+                                                 there: begin anew */
 } ngx_payment_outbox_shard_t;
 
 
@@ -131,6 +143,18 @@ ngx_int_t ngx_payment_outbox_shard_check(ngx_payment_outbox_shard_t *sh,
 
 /* The pause after so many failures in a row, one at least; in ms. */
 ngx_msec_t ngx_payment_outbox_shard_pause(ngx_uint_t failures);
+
+/*
+ * Sets an event aside, and the line behind it: all are known by their ids only.
+ * NGX_DECLINED: there is no room, and all is as it was.
+ */
+ngx_int_t ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,
+    payment_event_t *e);
+
+/* An event does not occupy its payment any more.  The next one can be handed
+ * out; or, if those behind it were set aside, their rows are wanted. */
+void ngx_payment_outbox_shard_vacate(ngx_payment_outbox_shard_t *sh,
+    payment_event_t *e);
 
 /* Forgets an event; its row may be shown once more by the read under way. */
 void ngx_payment_outbox_shard_forget(ngx_payment_outbox_shard_t *sh,

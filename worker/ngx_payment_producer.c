@@ -21,6 +21,11 @@
 #define NGX_PAYMENT_PRODUCER_PURGE      50       /* ms: between two purges */
 #define NGX_PAYMENT_PRODUCER_PATIENCE   1000     /* ms beyond the timeout */
 #define NGX_PAYMENT_PRODUCER_PURGED     500      /* ms after purging all */
+#define NGX_PAYMENT_PRODUCER_LANE_SHARE     16   /* see lane_has_room() */
+#define NGX_PAYMENT_PRODUCER_LANE_LAG       100  /* ms; the same */
+#define NGX_PAYMENT_PRODUCER_THROTTLE_MAX   10000 /* ms: believed of a broker */
+#define NGX_PAYMENT_PRODUCER_THROTTLE_LONG  100   /* ms */
+#define NGX_PAYMENT_PRODUCER_THROTTLE_LANES 2     /* in flight meanwhile */
 #define NGX_PAYMENT_PRODUCER_EVENTS     64       /* in one go of the loop */
 #define NGX_PAYMENT_PRODUCER_HEADERS_MAX   12
 #define NGX_PAYMENT_THREAD_STACK        (256 * 1024)
@@ -35,12 +40,22 @@ typedef struct {
 
 static void ngx_payment_producer_start(ngx_payment_producer_t *p);
 static rd_kafka_t *ngx_payment_producer_new(ngx_payment_producer_t *p);
+static void ngx_payment_producer_set_partitioner(ngx_payment_producer_t *p,
+    rd_kafka_conf_t *rkc);
+static int32_t ngx_payment_producer_partition(const rd_kafka_topic_t *rkt,
+    const void *key, size_t len, int32_t partitions, void *topic, void *e);
 static ngx_int_t ngx_payment_producer_watch(ngx_payment_producer_t *p);
 static void ngx_payment_producer_warm_up(ngx_payment_producer_t *p);
 static ngx_payment_producer_topic_t *ngx_payment_producer_get_topic(
     ngx_payment_producer_t *p, ngx_str_t *type);
 static rd_kafka_topic_t *ngx_payment_producer_get_handle(
     ngx_payment_producer_t *p, ngx_payment_producer_topic_t *t);
+static void ngx_payment_producer_sent(ngx_payment_producer_t *p,
+    ngx_payment_producer_lane_t *lane, uint64_t time_ns);
+static void ngx_payment_producer_unstuck(ngx_payment_producer_t *p,
+    ngx_payment_producer_lane_t *lane);
+static void ngx_payment_producer_reported(ngx_payment_producer_t *p,
+    ngx_payment_producer_lane_t *lane);
 static rd_kafka_headers_t *ngx_payment_producer_headers(
     ngx_payment_row_t *row, uint64_t epoch);
 static ngx_payment_verdict_e ngx_payment_producer_judge(
@@ -55,8 +70,12 @@ static void ngx_payment_producer_log(ngx_payment_producer_t *p,
     rd_kafka_event_t *event);
 static void ngx_payment_producer_stats(ngx_payment_producer_t *p,
     rd_kafka_event_t *event);
+static void ngx_payment_producer_throttled(rd_kafka_t *rk, const char *name,
+    int32_t id, int ms, void *data);
+static void ngx_payment_producer_resume(ngx_event_t *ev);
 static void ngx_payment_producer_up(ngx_payment_producer_t *p);
 static void ngx_payment_producer_timer(ngx_event_t *ev);
+static void ngx_payment_producer_empty(ngx_payment_producer_t *p);
 static void ngx_payment_producer_end(ngx_payment_producer_t *p);
 static ngx_uint_t ngx_payment_producer_endings(void);
 static void *ngx_payment_producer_end_thread(void *data);
@@ -92,6 +111,15 @@ ngx_payment_producer_open(ngx_payment_producer_t *p)
     p->timer.data = p;
     p->timer.log = p->log;
     p->timer.cancelable = 1;
+    p->resume.handler = ngx_payment_producer_resume;
+    p->resume.data = p;
+    p->resume.log = p->log;
+    p->resume.cancelable = 1;
+
+    payment_window_init(&p->window, p->conf->batch_size,
+                        ngx_max(p->conf->shards->nelts, 1)
+                        * p->conf->max_in_flight,
+                        p->conf->breaker.slow_call_duration_threshold_ns);
 
     ngx_payment_producer_start(p);
 }
@@ -109,9 +137,11 @@ ngx_payment_producer_start(ngx_payment_producer_t *p)
     }
 
     p->state = NGX_PAYMENT_PRODUCER_UP;
-    p->outstanding = 0;
     p->full = 0;
+    ngx_payment_producer_empty(p);
     p->down_since_ns = 0;
+
+    payment_window_restart(&p->window, ngx_payment_clock_ns());
 
     (void) ngx_atomic_fetch_add(&p->conf->stats->helper.producers, 1);
 
@@ -141,6 +171,9 @@ ngx_payment_producer_new(ngx_payment_producer_t *p)
 
     rd_kafka_conf_set_events(rkc, RD_KAFKA_EVENT_DR|RD_KAFKA_EVENT_ERROR
                                   |RD_KAFKA_EVENT_LOG|RD_KAFKA_EVENT_STATS);
+    rd_kafka_conf_set_throttle_cb(rkc, ngx_payment_producer_throttled);
+    rd_kafka_conf_set_opaque(rkc, p);
+    ngx_payment_producer_set_partitioner(p, rkc);
 
     /* The library's threads inherit the mask: signals are the event loop's. */
 
@@ -169,6 +202,72 @@ ngx_payment_producer_new(ngx_payment_producer_t *p)
     (void) rd_kafka_set_log_queue(rk, NULL);
 
     return rk;
+}
+
+
+/*
+ * The partitions are the library's to choose, by a function that a property
+ * names; it is called here, so that a topic knows how many partitions it has,
+ * and an event its lane.
+ */
+
+static void
+ngx_payment_producer_set_partitioner(ngx_payment_producer_t *p,
+    rd_kafka_conf_t *rkc)
+{
+    char                    name[64];
+    size_t                  size;
+    ngx_uint_t              i;
+    rd_kafka_topic_conf_t  *conf;
+
+    static const struct {
+        const char  *name;
+        int32_t    (*partitioner)(const rd_kafka_topic_t *, const void *,
+                                  size_t, int32_t, void *, void *);
+    } partitioners[] = {
+        { "consistent", rd_kafka_msg_partitioner_consistent },
+        { "consistent_random", rd_kafka_msg_partitioner_consistent_random },
+        { "murmur2", rd_kafka_msg_partitioner_murmur2 },
+        { "murmur2_random", rd_kafka_msg_partitioner_murmur2_random },
+        { "fnv1a", rd_kafka_msg_partitioner_fnv1a },
+        { "fnv1a_random", rd_kafka_msg_partitioner_fnv1a_random }
+    };
+
+    size = sizeof(name);
+    conf = rd_kafka_conf_get_default_topic_conf(rkc);
+
+    if (conf == NULL
+        || rd_kafka_topic_conf_get(conf, "partitioner", name, &size)
+           != RD_KAFKA_CONF_OK)
+    {
+        return;
+    }
+
+    for (i = 0; i < sizeof(partitioners) / sizeof(partitioners[0]); i++) {
+        if (ngx_strcmp(name, partitioners[i].name) == 0) {
+            p->partitioner = partitioners[i].partitioner;
+            rd_kafka_topic_conf_set_partitioner_cb(conf,
+                                           ngx_payment_producer_partition);
+            return;
+        }
+    }
+}
+
+
+/* Called by this thread, or by one of the library's. */
+
+static int32_t
+ngx_payment_producer_partition(const rd_kafka_topic_t *rkt, const void *key,
+    size_t len, int32_t partitions, void *topic, void *e)
+{
+    ngx_payment_producer_t        *p;
+    ngx_payment_producer_topic_t  *t;
+
+    t = topic;
+    p = t->producer;
+    t->partitions = partitions;
+
+    return p->partitioner(rkt, key, len, partitions, topic, e);
 }
 
 
@@ -229,20 +328,48 @@ ngx_payment_producer_warm_up(ngx_payment_producer_t *p)
 }
 
 
-ngx_payment_producer_topic_t *
-ngx_payment_producer_topic(ngx_payment_producer_t *p, payment_event_t *e)
+ngx_int_t
+ngx_payment_producer_route(ngx_payment_producer_t *p, payment_event_t *e)
 {
+    int32_t                        partition;
+    ngx_uint_t                     partitions;
     ngx_payment_row_t             *row;
     ngx_payment_producer_topic_t  *t;
 
     row = e->data;
     t = ngx_payment_producer_get_topic(p, &row->type);
 
-    if (t) {
-        e->topic = (uint8_t) (t - p->topics);
+    if (t == NULL) {
+        return NGX_DECLINED;
     }
 
-    return t;
+    partition = 0;
+    partitions = t->partitions;
+
+    if (partitions) {
+        partition = p->partitioner(t->handle, row->merchant.data,
+                                   row->merchant.len, (int32_t) partitions,
+                                   NULL, NULL);
+    }
+
+    e->topic = (uint8_t) (t - p->topics);
+    e->lane = (uint8_t) (partition % NGX_PAYMENT_PRODUCER_LANES);
+
+    return NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_payment_producer_takes(ngx_payment_producer_t *p, payment_event_t *e)
+{
+    return ngx_payment_producer_topic_takes(&p->topics[e->topic], e->lane);
+}
+
+
+ngx_payment_producer_lane_t *
+ngx_payment_producer_lane(ngx_payment_producer_t *p, payment_event_t *e)
+{
+    return &p->topics[e->topic].lanes[e->lane];
 }
 
 
@@ -271,6 +398,7 @@ ngx_payment_producer_get_topic(ngx_payment_producer_t *p, ngx_str_t *type)
 
     t = &p->topics[p->ntopics];
     ngx_memzero(t, sizeof(ngx_payment_producer_topic_t));
+    t->producer = p;
 
     if (ngx_payment_producer_conf_topic(p->conf, type, t->name) == 0) {
         return NULL;
@@ -294,11 +422,80 @@ static rd_kafka_topic_t *
 ngx_payment_producer_get_handle(ngx_payment_producer_t *p,
     ngx_payment_producer_topic_t *t)
 {
+    rd_kafka_topic_conf_t  *conf;
+
     if (t->handle == NULL) {
-        t->handle = rd_kafka_topic_new(p->rk, (char *) t->name, NULL);
+        conf = rd_kafka_default_topic_conf_dup(p->rk);
+        rd_kafka_topic_conf_set_opaque(conf, t);
+        t->handle = rd_kafka_topic_new(p->rk, (char *) t->name, conf);
     }
 
     return t->handle;
+}
+
+
+uint64_t
+ngx_payment_producer_time(ngx_payment_producer_t *p, uint64_t now_ns)
+{
+    uint64_t  to_come;
+
+    to_come = (now_ns < p->throttled_until_ns) ? p->throttled_until_ns - now_ns
+                                               : 0;
+
+    return now_ns - (p->throttled_ns - to_come);
+}
+
+
+ngx_uint_t
+ngx_payment_producer_has_room(ngx_payment_producer_t *p, uint64_t now_ns)
+{
+    return p->state == NGX_PAYMENT_PRODUCER_UP
+           && now_ns >= p->throttled_until_ns
+           && payment_window_room(&p->window, p->outstanding - p->stuck);
+}
+
+
+/*
+ * Those that go elsewhere must find room while it is not known yet that a lane,
+ * or a third of them, is stuck.  So a lane may have three quarters of the
+ * window; a 16th of it before anything was delivered there; and nothing more
+ * when nothing has moved in it for twice as long as events take, while others
+ * were delivered.
+ *
+ * A broker that enforces a quota makes each request wait, and a lane is a
+ * request at least: so there are few of them then.
+ */
+
+ngx_uint_t
+ngx_payment_producer_lane_has_room(ngx_payment_producer_t *p,
+    ngx_payment_producer_lane_t *lane, uint64_t now_ns)
+{
+    uint64_t  patience;
+
+    patience = NGX_PAYMENT_PRODUCER_LANE_LAG * 1000000ULL
+               + 2 * p->window.mean_ns;
+
+    if (lane->in_flight && p->latest_ns > lane->moved_ns
+        && ngx_payment_producer_time(p, now_ns) - lane->moved_ns > patience)
+    {
+        return 0;
+    }
+
+    if (!lane->proven
+        && lane->in_flight >= ngx_max(p->window.limit
+                                      / NGX_PAYMENT_PRODUCER_LANE_SHARE, 1))
+    {
+        return 0;
+    }
+
+    if (lane->in_flight == 0 && p->busy >= NGX_PAYMENT_PRODUCER_THROTTLE_LANES
+        && payment_window_is_throttled(&p->window, now_ns))
+    {
+        return 0;
+    }
+
+    return payment_window_room(&p->window, lane->in_flight
+                                           + p->window.limit / 4);
 }
 
 
@@ -316,8 +513,13 @@ ngx_payment_producer_send(ngx_payment_producer_t *p, payment_event_t *e,
     }
 
     row = e->data;
-    topic = ngx_payment_producer_topic(p, e);
-    handle = topic ? ngx_payment_producer_get_handle(p, topic) : NULL;
+    topic = NULL;
+    handle = NULL;
+
+    if (ngx_payment_producer_route(p, e) == NGX_OK) {
+        topic = &p->topics[e->topic];
+        handle = ngx_payment_producer_get_handle(p, topic);
+    }
 
     if (handle == NULL) {
         *err = RD_KAFKA_RESP_ERR__INVALID_ARG;
@@ -337,7 +539,8 @@ ngx_payment_producer_send(ngx_payment_producer_t *p, payment_event_t *e,
                RD_KAFKA_V_END);
 
     if (*err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-        p->outstanding++;
+        e->since_ns = ngx_payment_producer_time(p, ngx_payment_clock_ns());
+        ngx_payment_producer_sent(p, &topic->lanes[e->lane], e->since_ns);
         return NGX_PAYMENT_SEND_OK;
     }
 
@@ -370,6 +573,146 @@ ngx_payment_producer_send(ngx_payment_producer_t *p, payment_event_t *e,
     p->full = 1;
 
     return NGX_PAYMENT_SEND_FULL;
+}
+
+
+static void
+ngx_payment_producer_sent(ngx_payment_producer_t *p,
+    ngx_payment_producer_lane_t *lane, uint64_t time_ns)
+{
+    if (lane->in_flight == 0) {
+        p->busy += !lane->stuck;
+        lane->moved_ns = time_ns;
+    }
+
+    p->outstanding++;
+    p->stuck += lane->stuck;
+    lane->in_flight++;
+}
+
+
+static void
+ngx_payment_producer_reported(ngx_payment_producer_t *p,
+    ngx_payment_producer_lane_t *lane)
+{
+    p->outstanding--;
+    p->stuck -= lane->stuck;
+    lane->in_flight--;
+    p->busy -= (lane->in_flight == 0 && !lane->stuck);
+}
+
+
+ngx_int_t
+ngx_payment_producer_delivered(ngx_payment_producer_t *p, payment_event_t *e,
+    uint64_t now_ns)
+{
+    ngx_int_t                      topic, lane;
+    ngx_payment_producer_lane_t   *l;
+    ngx_payment_producer_topic_t  *t;
+
+    t = &p->topics[e->topic];
+    l = &t->lanes[e->lane];
+
+    l->proven = 1;
+    l->moved_ns = ngx_payment_producer_time(p, now_ns);
+    p->latest_ns = ngx_max(p->latest_ns, e->since_ns);
+
+    topic = ngx_payment_producer_topic_delivered(t, p->log);
+    lane = ngx_payment_producer_topic_unstuck(t, e->lane, p->log);
+
+    if (lane == NGX_OK) {
+        ngx_payment_producer_unstuck(p, l);
+    }
+
+    return (topic == NGX_OK || lane == NGX_OK) ? NGX_OK : NGX_DECLINED;
+}
+
+
+static void
+ngx_payment_producer_unstuck(ngx_payment_producer_t *p,
+    ngx_payment_producer_lane_t *lane)
+{
+    p->stuck -= lane->in_flight;
+    p->busy += (lane->in_flight != 0);
+}
+
+
+void
+ngx_payment_producer_acquit(ngx_payment_producer_t *p)
+{
+    ngx_uint_t                     i, n;
+    ngx_payment_producer_topic_t  *t;
+
+    for (i = 0; i < p->ntopics; i++) {
+        t = &p->topics[i];
+
+        for (n = 0; n < NGX_PAYMENT_PRODUCER_LANES; n++) {
+            if (t->lanes[n].stuck) {
+                t->lanes[n].stuck = 0;
+                ngx_payment_producer_unstuck(p, &t->lanes[n]);
+            }
+        }
+    }
+}
+
+
+/*
+ * A lane is stuck when nothing moved in it for the slow-call time, or half of
+ * the time that an event may take, and an event was delivered elsewhere that
+ * was sent at least half of that later.
+ */
+
+ngx_uint_t
+ngx_payment_producer_look(ngx_payment_producer_t *p, uint64_t now_ns)
+{
+    uint64_t                       time, patience;
+    ngx_uint_t                     i, n, found;
+    ngx_payment_producer_lane_t   *l;
+    ngx_payment_producer_topic_t  *t;
+
+    found = 0;
+    time = ngx_payment_producer_time(p, now_ns);
+    patience = ngx_min(p->conf->breaker.slow_call_duration_threshold_ns,
+                       p->timeout * 1000000ULL / 2);
+
+    for (i = 0; i < p->ntopics; i++) {
+        t = &p->topics[i];
+
+        for (n = 0; n < NGX_PAYMENT_PRODUCER_LANES; n++) {
+            l = &t->lanes[n];
+
+            if (l->in_flight && !l->stuck && time - l->moved_ns >= patience
+                && p->latest_ns > l->moved_ns + patience / 2)
+            {
+                ngx_payment_producer_topic_stuck(t, n, p->log);
+                p->stuck += l->in_flight;
+                p->busy--;
+                found = 1;
+            }
+        }
+    }
+
+    return found;
+}
+
+
+/* Nothing is with the producer any more. */
+
+static void
+ngx_payment_producer_empty(ngx_payment_producer_t *p)
+{
+    ngx_uint_t  i, n;
+
+    p->outstanding = 0;
+    p->stuck = 0;
+    p->busy = 0;
+
+    for (i = 0; i < p->ntopics; i++) {
+        for (n = 0; n < NGX_PAYMENT_PRODUCER_LANES; n++) {
+            p->topics[i].lanes[n].in_flight = 0;
+            p->topics[i].lanes[n].proven = 0;
+        }
+    }
 }
 
 
@@ -545,19 +888,36 @@ static void
 ngx_payment_producer_reports(ngx_payment_producer_t *p,
     rd_kafka_event_t *event)
 {
+    uint32_t                    n;
+    uint64_t                    now, time, took, least;
+    payment_event_t            *e;
     ngx_payment_verdict_e       verdict;
     const rd_kafka_message_t   *message;
 
+    now = ngx_payment_clock_ns();
+    time = ngx_payment_producer_time(p, now);
+    n = 0;
+    took = 0;
+    least = UINT64_MAX;
+
     while ((message = rd_kafka_event_message_next(event)) != NULL) {
 
+        e = message->_private;
         verdict = ngx_payment_producer_judge(p, message->err);
 
         if (verdict == NGX_PAYMENT_VERDICT_DELIVERED) {
             ngx_payment_producer_up(p);
+            n++;
+            took += time - e->since_ns;
+            least = ngx_min(least, time - e->since_ns);
         }
 
-        p->outstanding--;
-        p->handlers->report(p->data, message->_private, verdict, message->err);
+        ngx_payment_producer_reported(p, ngx_payment_producer_lane(p, e));
+        p->handlers->report(p->data, e, verdict, message->err);
+    }
+
+    if (n) {
+        payment_window_acked(&p->window, now, n, took, least);
     }
 }
 
@@ -617,6 +977,66 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
         p->last_error = err;
         break;
     }
+}
+
+
+/*
+ * A broker that enforces a quota answers at once, but reads nothing from this
+ * client for some time.  What is handed out in that time would wait there, and
+ * its waiting would add to what follows it; so it waits here.
+ */
+
+static void
+ngx_payment_producer_throttled(rd_kafka_t *rk, const char *name, int32_t id,
+    int ms, void *data)
+{
+    ngx_payment_producer_t *p = data;
+
+    uint64_t  now, from, until;
+
+    if (rk != p->rk || ms <= 0) {
+        return;
+    }
+
+    now = ngx_payment_clock_ns();
+    until = now + ngx_min(ms, NGX_PAYMENT_PRODUCER_THROTTLE_MAX) * 1000000ULL;
+    from = ngx_max(now, p->throttled_until_ns);
+
+    if (until > from) {
+        p->throttled_ns += until - from;
+        p->throttled_until_ns = until;
+    }
+
+    payment_window_throttled(&p->window, now);
+
+    /*
+     * Each request that is on its way will wait as long.  What is in the
+     * library's queue might wait longer than an event may, so it is taken back.
+     */
+
+    if (ms >= NGX_PAYMENT_PRODUCER_THROTTLE_LONG
+        && p->state == NGX_PAYMENT_PRODUCER_UP
+        && p->outstanding > 2 * p->window.limit)
+    {
+        ngx_log_error(NGX_LOG_NOTICE, p->log, 0,
+                      "payment outbox: Kafka's quota makes this client wait: "
+                      "%ui events are taken back from a queue before it",
+                      p->outstanding);
+
+        ngx_payment_producer_abort(p, 0);
+    }
+
+    ngx_add_timer(&p->resume,
+                  (ngx_msec_t) ((p->throttled_until_ns - now) / 1000000 + 1));
+}
+
+
+static void
+ngx_payment_producer_resume(ngx_event_t *ev)
+{
+    ngx_payment_producer_t *p = ev->data;
+
+    p->handlers->room(p->data);
 }
 
 
@@ -754,7 +1174,7 @@ ngx_payment_producer_timer(ngx_event_t *ev)
         ngx_log_error(NGX_LOG_WARN, p->log, 0,
                       "payment outbox: %ui reports of a given-up Kafka "
                       "producer did not come", p->outstanding);
-        p->outstanding = 0;
+        ngx_payment_producer_empty(p);
         p->handlers->abandoned(p->data);
     }
 
@@ -773,6 +1193,10 @@ ngx_payment_producer_close(ngx_payment_producer_t *p, ngx_msec_t timeout)
 
     if (p->timer.timer_set) {
         ngx_del_timer(&p->timer);
+    }
+
+    if (p->resume.timer_set) {
+        ngx_del_timer(&p->resume);
     }
 
     if (p->rk) {

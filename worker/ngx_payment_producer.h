@@ -4,8 +4,9 @@
  * Owner: the helper process, or the single one.  librdkafka's threads are born
  * in it, after every fork, with all signals blocked.
  *
- * Limits: max_in_flight events of each shard and 64 MB of them in librdkafka's
- * queue; no event stays there longer than ngx_payment_producer_timeout().
+ * Limits: as many events as payment_window.h allows, at most max_in_flight of
+ * each shard, and 64 MB of them in librdkafka's queue; no event stays there
+ * longer than ngx_payment_producer_timeout().
  * Nothing here blocks: a producer is destroyed by a thread of its own, and at
  * most NGX_PAYMENT_PRODUCER_ENDING_MAX such threads live at a time.
  *
@@ -23,6 +24,7 @@
 #include "ngx_payment_producer_topic.h"
 #include "ngx_payment_row.h"
 #include "payment_inflight.h"
+#include "payment_window.h"
 
 #include <librdkafka/rdkafka.h>
 
@@ -80,11 +82,22 @@ typedef struct {
     rd_kafka_queue_t                  *queue;
     ngx_connection_t                  *connection;   /* the queue's eventfd */
     ngx_uint_t                         outstanding;  /* sent, not reported */
+    ngx_uint_t                         stuck;        /* of these, in lanes */
+    ngx_uint_t                         busy;         /* other lanes with any */
+    uint64_t                           latest_ns;    /* a delivered one's */
+    int32_t                          (*partitioner)(const rd_kafka_topic_t *,
+                                           const void *, size_t, int32_t,
+                                           void *, void *);
 
     ngx_payment_producer_topic_t       topics[NGX_PAYMENT_PRODUCER_TOPICS_MAX];
     ngx_uint_t                         ntopics;
 
+    payment_window_t                   window;       /* of outstanding */
+    uint64_t                           throttled_ns;   /* all in all */
+    uint64_t                           throttled_until_ns;
+
     ngx_event_t                        timer;        /* NONE, SPENT */
+    ngx_event_t                        resume;       /* throttled: its end */
     uint64_t                           give_up_at;   /* SPENT: ms */
     uint64_t                           down_since_ns;  /* 0: not known */
     rd_kafka_resp_err_t                last_error;   /* said in the log */
@@ -98,10 +111,42 @@ typedef struct {
 /* Starts the first producer; room() follows when there is one. */
 void ngx_payment_producer_open(ngx_payment_producer_t *p);
 
-/* The topic of an event that has its row, from now on at p->topics[e->topic];
- * NULL: there can be none. */
-ngx_payment_producer_topic_t *ngx_payment_producer_topic(
+/* Where an event goes that has its row: from now on it knows its topic and its
+ * lane.  NGX_DECLINED: there can be no such topic. */
+ngx_int_t ngx_payment_producer_route(ngx_payment_producer_t *p,
+    payment_event_t *e);
+
+/* Of an event that was routed: does its topic take it, as far as is known? */
+ngx_uint_t ngx_payment_producer_takes(ngx_payment_producer_t *p,
+    payment_event_t *e);
+ngx_payment_producer_lane_t *ngx_payment_producer_lane(
     ngx_payment_producer_t *p, payment_event_t *e);
+
+/*
+ * The time in which Kafka was asked to take events: it stands still while a
+ * broker, for a quota's sake, lets this client wait.  SENT events are since
+ * then.
+ */
+uint64_t ngx_payment_producer_time(ngx_payment_producer_t *p,
+    uint64_t now_ns);
+
+/* May one more event be sent; and one in this lane, so that others are left
+ * their part?  If not, room() will follow. */
+ngx_uint_t ngx_payment_producer_has_room(ngx_payment_producer_t *p,
+    uint64_t now_ns);
+ngx_uint_t ngx_payment_producer_lane_has_room(ngx_payment_producer_t *p,
+    ngx_payment_producer_lane_t *lane, uint64_t now_ns);
+
+/* Looks for lanes that are stuck; 1: there is one more. */
+ngx_uint_t ngx_payment_producer_look(ngx_payment_producer_t *p,
+    uint64_t now_ns);
+
+/* It is not the lanes, but Kafka: none is stuck. */
+void ngx_payment_producer_acquit(ngx_payment_producer_t *p);
+
+/* An event was delivered.  NGX_OK: its topic or its lane took none before. */
+ngx_int_t ngx_payment_producer_delivered(ngx_payment_producer_t *p,
+    payment_event_t *e, uint64_t now_ns);
 
 ngx_payment_send_e ngx_payment_producer_send(ngx_payment_producer_t *p,
     payment_event_t *e, uint64_t epoch, rd_kafka_resp_err_t *err);

@@ -67,15 +67,69 @@ ngx_payment_producer_topic_shut(ngx_payment_producer_topic_t *t,
 }
 
 
+void
+ngx_payment_producer_topic_stuck(ngx_payment_producer_topic_t *t,
+    ngx_uint_t lane, ngx_log_t *log)
+{
+    t->lanes[lane].stuck = 1;
+    t->lanes[lane].probe_at_ns = 0;
+
+    ngx_log_error(NGX_LOG_ERR, log, 0,
+                  "payment outbox: partition %ui of topic \"%s\" takes no "
+                  "events, while others do; they wait until it does", lane,
+                  t->name);
+}
+
+
+ngx_int_t
+ngx_payment_producer_topic_unstuck(ngx_payment_producer_topic_t *t,
+    ngx_uint_t lane, ngx_log_t *log)
+{
+    if (!t->lanes[lane].stuck) {
+        return NGX_DECLINED;
+    }
+
+    t->lanes[lane].stuck = 0;
+
+    ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                  "payment outbox: partition %ui of topic \"%s\" takes events "
+                  "again", lane, t->name);
+
+    return NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_payment_producer_topic_takes(ngx_payment_producer_topic_t *t,
+    ngx_uint_t lane)
+{
+    return t->state != NGX_PAYMENT_TOPIC_SHUT && !t->lanes[lane].stuck;
+}
+
+
 ngx_uint_t
 ngx_payment_producer_topic_probe(ngx_payment_producer_topic_t *t,
-    uint64_t now_ns, ngx_msec_t pause)
+    ngx_uint_t lane, uint64_t now_ns, ngx_msec_t pause)
 {
-    if (now_ns < t->probe_at_ns) {
+    uint64_t                     *at;
+    ngx_payment_producer_lane_t  *l;
+
+    l = &t->lanes[lane];
+
+    /* what is on its way into a lane that is stuck tells as much */
+
+    if (t->state != NGX_PAYMENT_TOPIC_SHUT && l->in_flight) {
         return 0;
     }
 
-    t->probe_at_ns = now_ns + pause * 1000000ULL;
+    at = (t->state == NGX_PAYMENT_TOPIC_SHUT) ? &t->probe_at_ns
+                                              : &l->probe_at_ns;
+
+    if (now_ns < *at) {
+        return 0;
+    }
+
+    *at = now_ns + pause * 1000000ULL;
 
     return 1;
 }

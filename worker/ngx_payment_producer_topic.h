@@ -7,7 +7,14 @@
  * blamed.  Kafka's error does not always tell them apart, so another payment's
  * event decides: when it meets the same, it is the topic.
  *
+ * A topic may also be sick in a part: a partition without a leader takes
+ * nothing, and nothing is said.  So each topic has lanes, one for each of its
+ * partitions, or for several.  A lane in which nothing moves for the slow-call
+ * time, while events are delivered elsewhere that were sent later, is stuck.
+ * When nothing is delivered anywhere it is not the lane, but Kafka.
+ *
  * Owner: the helper process; a topic outlives the producers.
+ * Limits: NGX_PAYMENT_PRODUCER_LANES lanes a topic.
  */
 
 #ifndef NGX_PAYMENT_PRODUCER_TOPIC_H
@@ -28,13 +35,33 @@ typedef enum {
 } ngx_payment_producer_topic_state_e;
 
 
+#define NGX_PAYMENT_PRODUCER_LANES    64
+
+
+/* the partitions of a topic whose numbers are equal, modulo the lanes */
+
+typedef struct {
+    ngx_uint_t                 in_flight;   /* events */
+    uint64_t                   moved_ns;    /* delivered one, or was empty */
+    uint64_t                   probe_at_ns; /* stuck: when one may be sent */
+    ngx_uint_t                 past;        /* events passed by, in pump */
+    ngx_uint_t                 pump;        /* the number of a relay's pump */
+    unsigned                   proven:1;    /* this producer delivered one */
+    unsigned                   stuck:1;
+} ngx_payment_producer_lane_t;
+
+
 typedef struct {
     ngx_payment_producer_topic_state_e   state;
+    void                      *producer;    /* whose it is */
     ngx_str_t                  type;        /* of events; empty: all types */
     rd_kafka_topic_t          *handle;      /* NULL: the producer has none */
     uint32_t                   deliveries;
     uint64_t                   refused;     /* a payment, since a delivery */
     uint64_t                   probe_at_ns; /* SHUT: when one may be sent */
+
+    ngx_atomic_t               partitions;  /* 0: not known yet */
+    ngx_payment_producer_lane_t          lanes[NGX_PAYMENT_PRODUCER_LANES];
 
     /* terminated, as the broker's library wants it */
     u_char                     name[NGX_PAYMENT_PRODUCER_TOPIC_LEN + 1];
@@ -53,8 +80,20 @@ void ngx_payment_producer_topic_doubt(ngx_payment_producer_topic_t *t,
 void ngx_payment_producer_topic_shut(ngx_payment_producer_topic_t *t,
     rd_kafka_resp_err_t err, ngx_log_t *log);
 
-/* SHUT: may one event be sent now?  The next one may after a pause. */
+/* Nothing moves in one of its lanes, although it does elsewhere. */
+void ngx_payment_producer_topic_stuck(ngx_payment_producer_topic_t *t,
+    ngx_uint_t lane, ngx_log_t *log);
+
+/* An event was delivered there.  NGX_OK: the lane was stuck, and is not now. */
+ngx_int_t ngx_payment_producer_topic_unstuck(ngx_payment_producer_topic_t *t,
+    ngx_uint_t lane, ngx_log_t *log);
+
+/* Does it take events of this lane, as far as is known? */
+ngx_uint_t ngx_payment_producer_topic_takes(ngx_payment_producer_topic_t *t,
+    ngx_uint_t lane);
+
+/* If not: may one event be sent now?  The next one may after a pause. */
 ngx_uint_t ngx_payment_producer_topic_probe(ngx_payment_producer_topic_t *t,
-    uint64_t now_ns, ngx_msec_t pause);
+    ngx_uint_t lane, uint64_t now_ns, ngx_msec_t pause);
 
 #endif /* NGX_PAYMENT_PRODUCER_TOPIC_H */

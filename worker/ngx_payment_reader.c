@@ -114,7 +114,6 @@ ngx_payment_reader_init(ngx_payment_reader_t *rd)
     rd->db.ready = ngx_payment_reader_ready;
 
     rd->limit = sh->conf->batch_size;
-    rd->head_limit = sh->table.capacity + NGX_PAYMENT_READER_SLACK;
     rd->density = 1024;
 
     rd->timer.handler = ngx_payment_reader_timer;
@@ -295,7 +294,9 @@ ngx_payment_reader_soon(ngx_payment_reader_t *rd)
 void
 ngx_payment_reader_more(ngx_payment_reader_t *rd)
 {
-    if (rd->full || rd->starved) {
+    if (rd->full || rd->starved
+        || payment_inflight_count(&rd->sh->table, PAYMENT_EVENT_WANTED))
+    {
         ngx_payment_reader_soon(rd);
     }
 }
@@ -405,7 +406,7 @@ ngx_payment_reader_room(ngx_payment_reader_t *rd)
               + payment_inflight_count(table, PAYMENT_EVENT_HELD);
 
     if (rd->sh->conf->stats->helper.paused
-        || waiting >= 2 * rd->limit
+        || waiting >= 2 * rd->limit + rd->past
         || table->data_size >= NGX_PAYMENT_READER_HELD)
     {
         return 0;
@@ -576,10 +577,13 @@ ngx_payment_reader_ask_head(ngx_payment_reader_t *rd, uint64_t now_ns)
         return;
     }
 
+    rd->head_limit = rd->sh->table.capacity + rd->sh->aside.n
+                     + NGX_PAYMENT_READER_SLACK;
+
     ngx_payment_reader_ask(rd, NGX_PAYMENT_READ_HEAD,
                            "SELECT id FROM outbox_event "
                            "WHERE id >= %uL AND id <= %uL "
-                           "ORDER BY id LIMIT %ui",
+                           "ORDER BY id LIMIT %uz",
                            rd->sh->floor.id, rd->cursor, rd->head_limit);
 
     rd->heads++;
@@ -800,6 +804,10 @@ ngx_payment_reader_vanished(ngx_payment_reader_t *rd, payment_event_t *e)
                   &rd->sh->shard->name, e->id);
 
     ngx_payment_outbox_shard_forget(rd->sh, e);
+
+    /* its payment's later events, or those of its topic, may wait for it */
+
+    rd->sh->astray = (rd->sh->aside.n != 0);
 }
 
 
@@ -837,7 +845,9 @@ ngx_payment_reader_take_next(ngx_payment_reader_t *rd)
         first = first ? first : id;
         rows++;
 
-        if (payment_inflight_find(table, id) == NULL) {
+        if (payment_inflight_find(table, id) == NULL
+            && !payment_aside_has(&rd->sh->aside, id))
+        {
             e = payment_inflight_add(table, id, PAYMENT_EVENT_WANTED);
             if (e == NULL) {
                 return rows;
@@ -882,7 +892,9 @@ ngx_payment_reader_take_head(ngx_payment_reader_t *rd, uint64_t now_ns)
         id = ngx_payment_row_number(row[0]);
         rows++;
 
-        if (payment_inflight_find(&sh->table, id)) {
+        if (payment_inflight_find(&sh->table, id)
+            || payment_aside_has(&sh->aside, id))
+        {
             continue;
         }
 
@@ -1044,7 +1056,6 @@ ngx_payment_reader_event(ngx_payment_reader_t *rd, payment_event_t *e,
     e->version = row->version;
     e->created_us = row->created_us;
     e->payment = payment;
-    e->merchant = payment_inflight_hash(row->merchant.data, row->merchant.len);
 
     /* the column after those of the row: it is to follow a dead letter */
 
@@ -1056,8 +1067,8 @@ ngx_payment_reader_event(ngx_payment_reader_t *rd, payment_event_t *e,
     }
 
     payment_inflight_set_data(e, row, (uint32_t) row->size);
-    payment_inflight_move(e, e->occupies ? PAYMENT_EVENT_SUSPECT
-                                         : PAYMENT_EVENT_READY);
+    payment_inflight_move(e, e->occupies && e->attempts
+                             ? PAYMENT_EVENT_SUSPECT : PAYMENT_EVENT_READY);
 
     return NGX_OK;
 }
@@ -1069,9 +1080,7 @@ static void
 ngx_payment_reader_forget_refusals(ngx_payment_reader_t *rd,
     payment_event_t *e)
 {
-    if (e->occupies) {
-        (void) payment_inflight_vacate(e);
-    }
+    ngx_payment_outbox_shard_vacate(rd->sh, e);
 
     e->attempts = 0;
     e->gate = rd->heads + 1;

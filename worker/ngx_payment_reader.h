@@ -100,8 +100,10 @@ typedef struct {
     uint64_t                     cursor;      /* all up to it were seen once */
     uint64_t                     asked_cursor; /* when the read began */
     ngx_uint_t                   limit;       /* rows of the next read */
+    ngx_uint_t                   past;        /* READY, but their lanes have no
+                                                 room: others are read, too */
     ngx_uint_t                   asked_rows;  /* of the read under way */
-    ngx_uint_t                   head_limit;
+    size_t                       head_limit;
     uint64_t                     heads;       /* looks at the head, started */
     uint64_t                     heads_done;  /* the latest that ended */
     uint64_t                     started_ns;
@@ -146,7 +148,7 @@ void ngx_payment_reader_wake(ngx_payment_reader_t *rd);
 
 /* Reads if there is room and the poll interval is over, unless the end of a
  * pause will; soon: not from within this call; more: soon, if the last read was
- * full, or the table was. */
+ * full, or the table was, or rows are wanted. */
 void ngx_payment_reader_tick(ngx_payment_reader_t *rd, uint64_t now_ns);
 void ngx_payment_reader_soon(ngx_payment_reader_t *rd);
 void ngx_payment_reader_more(ngx_payment_reader_t *rd);

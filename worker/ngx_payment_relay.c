@@ -21,7 +21,11 @@
 #define NGX_PAYMENT_RELAY_READ_AGE    1000   /* ms: nothing waits, by a read */
 #define NGX_PAYMENT_RELAY_UNABLE      4      /* times at_most, see able() */
 #define NGX_PAYMENT_RELAY_UNFIT       1000   /* ms between two of give_up() */
-#define NGX_PAYMENT_RELAY_PROBES      64     /* at a time, in HALF_OPEN */
+#define NGX_PAYMENT_RELAY_PARKED      4      /* of a lane that takes none */
+#define NGX_PAYMENT_RELAY_PAST        4096   /* events passed by, at most */
+#define NGX_PAYMENT_RELAY_PAST_SHARE  4      /* and a part of the table */
+#define NGX_PAYMENT_RELAY_UNDELETED   (2 * NGX_PAYMENT_FENCE_IDS_MAX)
+                                             /* acknowledged: no more is sent */
 #define NGX_PAYMENT_RELAY_SUSPECTS    64     /* read again at a time */
 #define NGX_PAYMENT_RELAY_ALONE       16     /* before others have a turn */
 
@@ -43,10 +47,12 @@ static void ngx_payment_relay_replayed(void *data, ngx_int_t replayed);
 static ngx_uint_t ngx_payment_relay_may_send(ngx_payment_relay_t *r,
     uint64_t now_ns);
 static ngx_int_t ngx_payment_relay_suspects(ngx_payment_relay_t *r);
-static ngx_uint_t ngx_payment_relay_probed(ngx_payment_relay_t *r,
+static ngx_int_t ngx_payment_relay_line_up(ngx_payment_relay_t *r,
     payment_event_t *e);
-static ngx_uint_t ngx_payment_relay_topic_shut(ngx_payment_relay_t *r,
+static void ngx_payment_relay_pass_by(ngx_payment_relay_t *r,
     payment_event_t *e);
+static ngx_uint_t ngx_payment_relay_lane_free(ngx_payment_relay_t *r,
+    payment_event_t *e, uint64_t now_ns);
 static ngx_int_t ngx_payment_relay_send(ngx_payment_relay_t *r,
     payment_event_t *e, uint64_t now_ns);
 static void ngx_payment_relay_acked(ngx_payment_relay_t *r,
@@ -56,10 +62,12 @@ static void ngx_payment_relay_failed(ngx_payment_relay_t *r,
 static void ngx_payment_relay_refused(ngx_payment_relay_t *r,
     payment_event_t *e, rd_kafka_resp_err_t err, uint64_t now_ns);
 static const char *ngx_payment_relay_reason(payment_event_t *e);
-static void ngx_payment_relay_park(payment_event_t *e, uint64_t now_ns);
-static void ngx_payment_relay_unpark(ngx_payment_relay_t *r,
-    payment_event_t *e);
+static void ngx_payment_relay_park(ngx_payment_relay_t *r,
+    payment_event_t *e, uint64_t now_ns);
+static void ngx_payment_relay_parked(ngx_payment_relay_t *r,
+    payment_event_t *e, ngx_int_t n);
 static void ngx_payment_relay_forget_unsent(ngx_payment_relay_t *r);
+static ngx_uint_t ngx_payment_relay_settled(ngx_payment_relay_t *r);
 static void ngx_payment_relay_rewound(ngx_payment_relay_t *r);
 static void ngx_payment_relay_doubt(ngx_payment_relay_t *r);
 static void ngx_payment_relay_forget_troubled(ngx_payment_relay_t *r);
@@ -327,7 +335,7 @@ ngx_payment_relay_deleted(void *data)
 {
     ngx_payment_relay_t *r = data;
 
-    ngx_payment_reader_more(&r->reader);
+    ngx_payment_relay_pump(r);
 }
 
 
@@ -376,14 +384,16 @@ void
 ngx_payment_relay_pump(ngx_payment_relay_t *r)
 {
     uint64_t             now;
-    payment_event_t     *e, *next, *occupant;
+    payment_event_t     *e, *next;
     payment_inflight_t  *table;
 
     table = &r->sh.table;
-
     if (ngx_payment_relay_suspects(r) == NGX_OK) {
         return;
     }
+
+    r->reader.past = 0;
+    r->all->pumps++;
 
     for (e = payment_inflight_first(table, PAYMENT_EVENT_READY); e; e = next) {
 
@@ -398,27 +408,32 @@ ngx_payment_relay_pump(ngx_payment_relay_t *r)
             break;
         }
 
-        occupant = payment_inflight_occupant(e);
-
-        if (occupant && occupant != e) {
-            payment_inflight_hold(occupant, e);
+        if (ngx_payment_relay_line_up(r, e) == NGX_OK) {
             continue;
         }
 
-        if (ngx_payment_relay_topic_shut(r, e)) {
-            ngx_payment_relay_park(e, now);
-            continue;
-        }
+        if (ngx_payment_producer_route(&r->all->producer, e) == NGX_OK) {
 
-        if (ngx_payment_breaker_probing(&r->all->breaker)
-            && ngx_payment_relay_probed(r, e))
-        {
-            continue;
+            if (!e->probe
+                && !ngx_payment_producer_takes(&r->all->producer, e))
+            {
+                ngx_payment_relay_park(r, e, now);
+                continue;
+            }
+
+            if (!ngx_payment_relay_lane_free(r, e, now)) {
+                ngx_payment_relay_pass_by(r, e);
+                continue;
+            }
         }
 
         if (ngx_payment_relay_send(r, e, now) != NGX_OK) {
             break;
         }
+    }
+
+    if (e == NULL && r->reader.past == 0 && r->passed_by) {
+        r->sh.astray = 1;
     }
 
     r->sh.gauges->in_flight = payment_inflight_count(table, PAYMENT_EVENT_SENT);
@@ -428,8 +443,106 @@ ngx_payment_relay_pump(ngx_payment_relay_t *r)
 
 
 /*
+ * Another event of its payment comes first: this one waits behind it; or is set
+ * aside, when the line is long or goes on aside.  So a payment with many
+ * changes takes little of the table, and the others are read past it.
+ */
+
+static ngx_int_t
+ngx_payment_relay_line_up(ngx_payment_relay_t *r, payment_event_t *e)
+{
+    payment_event_t             *occupant;
+    ngx_payment_outbox_shard_t  *sh;
+
+    sh = &r->sh;
+
+    if (payment_aside_precedes(&sh->aside, e->id, e->payment)) {
+        /* or it stays here, when there is no room */
+        (void) ngx_payment_outbox_shard_set_aside(sh, e);
+        return NGX_OK;
+    }
+
+    occupant = payment_inflight_occupant(e);
+
+    if (occupant == NULL || occupant == e) {
+        return NGX_DECLINED;
+    }
+
+    if (occupant->line >= NGX_PAYMENT_OUTBOX_LINE
+        && ngx_payment_outbox_shard_set_aside(sh, e) == NGX_OK)
+    {
+        return NGX_OK;
+    }
+
+    payment_inflight_hold(occupant, e);
+
+    return NGX_OK;
+}
+
+
+/*
+ * Its lane has no room, and others are looked for behind it: but none of its
+ * payment, which may go to another topic.  A lane may have half as many events
+ * that are passed by as there is room left for all lanes, so that there always
+ * is some for a lane that is full for a moment only.  The others are set aside;
+ * they are read again when none is passed by any more.
+ */
+
+static void
+ngx_payment_relay_pass_by(ngx_payment_relay_t *r, payment_event_t *e)
+{
+    size_t                        most;
+    ngx_payment_producer_lane_t  *lane;
+
+    most = ngx_min(NGX_PAYMENT_RELAY_PAST,
+                   r->sh.table.capacity / NGX_PAYMENT_RELAY_PAST_SHARE);
+
+    lane = ngx_payment_producer_lane(&r->all->producer, e);
+
+    if (lane->pump != r->all->pumps) {
+        lane->pump = r->all->pumps;
+        lane->past = 0;
+    }
+
+    if (r->reader.past + 2 * lane->past >= most
+        && ngx_payment_outbox_shard_set_aside(&r->sh, e) == NGX_OK)
+    {
+        r->passed_by = 1;
+        return;
+    }
+
+    payment_inflight_occupy(e);
+    r->reader.past++;
+    lane->past++;
+}
+
+
+/*
+ * Has its lane room for it?  A probe of a breaker that is HALF_OPEN is the only
+ * event of its lane: so probes are of distinct partitions, and one that fails
+ * can't turn the order of a key's events round.
+ */
+
+static ngx_uint_t
+ngx_payment_relay_lane_free(ngx_payment_relay_t *r, payment_event_t *e,
+    uint64_t now_ns)
+{
+    ngx_payment_relays_t         *all;
+    ngx_payment_producer_lane_t  *lane;
+
+    all = r->all;
+    lane = ngx_payment_producer_lane(&all->producer, e);
+
+    return ngx_payment_producer_lane_has_room(&all->producer, lane, now_ns)
+           && (lane->in_flight == 0
+               || !ngx_payment_breaker_probing(&all->breaker));
+}
+
+
+/*
  * An event that is handed out must be delivered or given up before the lease
- * can have run out: hence the producer's timeout.
+ * can have run out: hence the producer's timeout.  And what Kafka has is to be
+ * deleted: were this helper killed, all of it would be published again.
  */
 
 static ngx_uint_t
@@ -442,11 +555,14 @@ ngx_payment_relay_may_send(ngx_payment_relay_t *r, uint64_t now_ns)
     conf = all->conf;
 
     return r->sh.state == NGX_PAYMENT_RELAY_RUNNING
+           && payment_inflight_count(&r->sh.table, PAYMENT_EVENT_ACKED)
+              + payment_inflight_count(&r->sh.table, PAYMENT_EVENT_DELETING)
+              < NGX_PAYMENT_RELAY_UNDELETED
            && !conf->stats->helper.paused
            && now_ns >= r->resume_at_ns
-           && all->producer.state == NGX_PAYMENT_PRODUCER_UP
            && payment_inflight_count(&r->sh.table, PAYMENT_EVENT_SENT)
               < conf->max_in_flight
+           && ngx_payment_producer_has_room(&all->producer, now_ns)
            && payment_lease_remaining(&r->sh.lease, now_ns / 1000000)
               > all->producer.timeout;
 }
@@ -469,6 +585,14 @@ ngx_payment_relay_suspects(ngx_payment_relay_t *r)
     now = ngx_payment_clock_ns();
     e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_SUSPECT);
 
+    /* not where it would wait alone for all */
+
+    while (e && !ngx_payment_producer_takes(&all->producer, e) && !e->probe) {
+        e->since_ns = now;
+        payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
+        e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_SUSPECT);
+    }
+
     if (all->exclusive == NULL && e && r->alone < NGX_PAYMENT_RELAY_ALONE
         && ngx_payment_relay_may_send(r, now))
     {
@@ -480,7 +604,9 @@ ngx_payment_relay_suspects(ngx_payment_relay_t *r)
         return NGX_DECLINED;
     }
 
-    if (all->exclusive != r || all->producer.outstanding) {
+    if (all->exclusive != r
+        || all->producer.outstanding > all->producer.stuck)
+    {
         return NGX_OK;
     }
 
@@ -491,7 +617,7 @@ ngx_payment_relay_suspects(ngx_payment_relay_t *r)
         r->alone++;
 
         if (ngx_payment_relay_send(r, e, now) == NGX_OK
-            && all->producer.outstanding)
+            && all->producer.outstanding > all->producer.stuck)
         {
             return NGX_OK;
         }
@@ -502,43 +628,6 @@ ngx_payment_relay_suspects(ngx_payment_relay_t *r)
     all->exclusive = NULL;
 
     return NGX_DECLINED;
-}
-
-
-/*
- * Probes are of distinct merchants, who are the messages' keys in Kafka: so a
- * probe that fails can not turn the order of a key's events round.
- */
-
-static ngx_uint_t
-ngx_payment_relay_probed(ngx_payment_relay_t *r, payment_event_t *e)
-{
-    ngx_uint_t        n;
-    payment_event_t  *sent;
-
-    n = 0;
-
-    for (sent = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_SENT);
-         sent;
-         sent = sent->next)
-    {
-        if (sent->merchant == e->merchant || ++n == NGX_PAYMENT_RELAY_PROBES) {
-            return 1;
-        }
-    }
-
-    return 0;
-}
-
-
-static ngx_uint_t
-ngx_payment_relay_topic_shut(ngx_payment_relay_t *r, payment_event_t *e)
-{
-    ngx_payment_producer_topic_t  *topic;
-
-    topic = ngx_payment_producer_topic(&r->all->producer, e);
-
-    return topic && topic->state == NGX_PAYMENT_TOPIC_SHUT;
 }
 
 
@@ -563,9 +652,10 @@ ngx_payment_relay_send(ngx_payment_relay_t *r, payment_event_t *e,
     switch (rc) {
 
     case NGX_PAYMENT_SEND_OK:
+        e->probe = 0;
+        e->excused = !ngx_payment_producer_takes(&all->producer, e);
         e->unproven = all->producer.topic_for_each_type
                       && all->producer.topics[e->topic].deliveries == 0;
-        e->since_ns = now_ns;
         payment_inflight_free_data(e);
         payment_inflight_occupy(e);
         payment_inflight_move(e, PAYMENT_EVENT_SENT);
@@ -573,9 +663,8 @@ ngx_payment_relay_send(ngx_payment_relay_t *r, payment_event_t *e,
 
     case NGX_PAYMENT_SEND_REFUSED:
         /* by the library, which looks at this event alone */
-        e->since_ns = now_ns;
         e->alone = 1;
-        ngx_payment_breaker_result(&all->breaker, now_ns, e,
+        ngx_payment_breaker_result(&all->breaker, now_ns, e, 0,
                                    PAYMENT_BREAKER_IGNORED);
         payment_inflight_occupy(e);
         ngx_payment_relay_refused(r, e, err, now_ns);
@@ -585,7 +674,7 @@ ngx_payment_relay_send(ngx_payment_relay_t *r, payment_event_t *e,
         ngx_payment_breaker_unpermit(&all->breaker, e);
         ngx_payment_producer_topic_shut(&all->producer.topics[e->topic], err,
                                         r->sh.log);
-        ngx_payment_relay_park(e, now_ns);
+        ngx_payment_relay_park(r, e, now_ns);
         return NGX_OK;
 
     default:
@@ -601,35 +690,46 @@ void
 ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
     ngx_payment_verdict_e verdict, rd_kafka_resp_err_t err)
 {
-    uint64_t                now;
+    uint64_t                now, took;
     ngx_uint_t              i;
     ngx_payment_breaker_t  *breaker;
 
     breaker = &r->all->breaker;
     now = ngx_payment_clock_ns();
+    took = ngx_payment_producer_time(&r->all->producer, now) - e->since_ns;
 
     switch (verdict) {
 
     case NGX_PAYMENT_VERDICT_DELIVERED:
-        ngx_payment_breaker_result(breaker, now, e, PAYMENT_BREAKER_SUCCESS);
+        ngx_payment_breaker_result(breaker, now, e, took,
+                                   e->excused ? PAYMENT_BREAKER_IGNORED
+                                              : PAYMENT_BREAKER_SUCCESS);
         r->worked_at_ms = now / 1000000;
         ngx_payment_relay_acked(r, e);
 
-        if (ngx_payment_producer_topic_delivered(
-                                     &r->all->producer.topics[e->topic],
-                                     r->sh.log)
+        if (ngx_payment_producer_delivered(&r->all->producer, e, now)
             == NGX_OK)
         {
             for (i = 0; i < r->all->n; i++) {
-                ngx_payment_relay_unpark(&r->all->relays[i], e);
+                ngx_payment_relay_unpark(&r->all->relays[i]);
             }
         }
 
         break;
 
     case NGX_PAYMENT_VERDICT_FAILED:
+
+        if (e->excused) {
+            (void) ngx_atomic_fetch_add(&r->sh.stats->failed, 1);
+            ngx_payment_breaker_result(breaker, now, e, took,
+                                       PAYMENT_BREAKER_IGNORED);
+            ngx_payment_relay_park(r, e, now);
+            break;
+        }
+
         (void) ngx_atomic_fetch_add(&r->sh.stats->failed, 1);
-        ngx_payment_breaker_result(breaker, now, e, PAYMENT_BREAKER_FAILURE);
+        ngx_payment_breaker_result(breaker, now, e, took,
+                                   PAYMENT_BREAKER_FAILURE);
 
         if (r->sh.state == NGX_PAYMENT_RELAY_RUNNING) {
             r->failures++;
@@ -647,16 +747,18 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
 
     case NGX_PAYMENT_VERDICT_FAILED_ITSELF:
         (void) ngx_atomic_fetch_add(&r->sh.stats->failed, 1);
-        ngx_payment_breaker_result(breaker, now, e, PAYMENT_BREAKER_IGNORED);
+        ngx_payment_breaker_result(breaker, now, e, took,
+                                   PAYMENT_BREAKER_IGNORED);
         ngx_payment_relay_refused(r, e, err, now);
         break;
 
     case NGX_PAYMENT_VERDICT_FAILED_TOPIC:
         (void) ngx_atomic_fetch_add(&r->sh.stats->failed, 1);
-        ngx_payment_breaker_result(breaker, now, e, PAYMENT_BREAKER_IGNORED);
+        ngx_payment_breaker_result(breaker, now, e, took,
+                                   PAYMENT_BREAKER_IGNORED);
         ngx_payment_producer_topic_shut(&r->all->producer.topics[e->topic],
                                         err, r->sh.log);
-        ngx_payment_relay_park(e, now);
+        ngx_payment_relay_park(r, e, now);
         break;
 
     default: /* NGX_PAYMENT_VERDICT_UNSENT */
@@ -666,7 +768,7 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
     }
 
     if (r->sh.state == NGX_PAYMENT_RELAY_REWINDING
-        && payment_inflight_count(&r->sh.table, PAYMENT_EVENT_SENT) == 0)
+        && ngx_payment_relay_settled(r))
     {
         ngx_payment_relay_rewound(r);
     }
@@ -687,7 +789,7 @@ ngx_payment_relay_acked(ngx_payment_relay_t *r, payment_event_t *e)
 
     r->failures = 0;
 
-    (void) payment_inflight_vacate(e);
+    ngx_payment_outbox_shard_vacate(&r->sh, e);
     payment_inflight_move(e, r->doubt ? PAYMENT_EVENT_UNSURE
                                       : PAYMENT_EVENT_ACKED);
 
@@ -769,30 +871,55 @@ ngx_payment_relay_refused(ngx_payment_relay_t *r, payment_event_t *e,
 
 
 /*
- * An event whose topic takes none waits in its payment's place, with nothing
- * against it.  When the topic takes events again, all that wait for it are
- * forgotten, and found again in their order at the head of the table.
+ * An event whose topic or lane takes none waits with nothing against it.  A few
+ * of each lane keep their payments' places, and one of them is sent now and
+ * then; the others are set aside, however many they are.  When the topic or the
+ * lane takes events again, all of that is forgotten, and found again in order
+ * at the head of the table.
  */
 
 static void
-ngx_payment_relay_park(payment_event_t *e, uint64_t now_ns)
+ngx_payment_relay_park(ngx_payment_relay_t *r, payment_event_t *e,
+    uint64_t now_ns)
 {
     payment_inflight_free_data(e);
-    payment_inflight_occupy(e);
 
     e->alone = 0;
+    e->probe = 0;
+
+    if (e->attempts == 0
+        && r->parked[e->topic][e->lane] >= NGX_PAYMENT_RELAY_PARKED
+        && ngx_payment_outbox_shard_set_aside(&r->sh, e) == NGX_OK)
+    {
+        return;
+    }
+
+    payment_inflight_occupy(e);
     e->since_ns = now_ns;
     payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
+    ngx_payment_relay_parked(r, e, 1);
 }
 
 
+/* An event that is only waiting for its topic is parked, or is so no longer. */
+
 static void
-ngx_payment_relay_unpark(ngx_payment_relay_t *r, payment_event_t *delivered)
+ngx_payment_relay_parked(ngx_payment_relay_t *r, payment_event_t *e,
+    ngx_int_t n)
+{
+    if (e->attempts == 0) {
+        r->parked[e->topic][e->lane] += n;
+    }
+}
+
+
+void
+ngx_payment_relay_unpark(ngx_payment_relay_t *r)
 {
     ngx_uint_t        n;
     payment_event_t  *e, *next;
 
-    n = 0;
+    n = r->sh.aside.n;
 
     for (e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_REFUSED);
          e;
@@ -800,7 +927,10 @@ ngx_payment_relay_unpark(ngx_payment_relay_t *r, payment_event_t *delivered)
     {
         next = e->next;
 
-        if (e->topic == delivered->topic && e->attempts == 0) {
+        if (e->attempts == 0
+            && ngx_payment_producer_takes(&r->all->producer, e))
+        {
+            ngx_payment_relay_parked(r, e, -1);
             ngx_payment_outbox_shard_forget(&r->sh, e);
             n++;
         }
@@ -854,9 +984,34 @@ ngx_payment_relay_rewind(ngx_payment_relay_t *r)
         ngx_payment_reader_rewind(&r->reader);
     }
 
-    if (payment_inflight_count(&r->sh.table, PAYMENT_EVENT_SENT) == 0) {
+    if (ngx_payment_relay_settled(r)) {
         ngx_payment_relay_rewound(r);
     }
+}
+
+
+/*
+ * Is nothing in flight that must be waited for?  What is in a lane that is
+ * stuck stays known, and does no harm there; unless ids may mean other rows
+ * now.
+ */
+
+static ngx_uint_t
+ngx_payment_relay_settled(ngx_payment_relay_t *r)
+{
+    payment_event_t  *e;
+
+    e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_SENT);
+
+    if (e == NULL || r->doubt) {
+        return e == NULL;
+    }
+
+    while (e && e->excused) {
+        e = e->next;
+    }
+
+    return e == NULL;
 }
 
 
@@ -881,6 +1036,10 @@ ngx_payment_relay_forget_unsent(ngx_payment_relay_t *r)
     }
 
     payment_inflight_forget_unsent(&r->sh.table);
+    payment_aside_forget(&r->sh.aside);
+    r->sh.aside_gate = 0;
+    r->sh.astray = 0;
+    r->passed_by = 0;
 }
 
 
@@ -894,6 +1053,11 @@ ngx_payment_relay_rewound(ngx_payment_relay_t *r)
         r->doubt = 0;
         ngx_payment_relay_forget_troubled(r);
     }
+
+    /* what was set aside while reports were waited for is read again, too */
+    payment_aside_forget(&r->sh.aside);
+    r->sh.astray = 0;
+    r->passed_by = 0;
 
     lease = r->sh.lease.state;
 
@@ -963,6 +1127,8 @@ ngx_payment_relay_forget_troubled(ngx_payment_relay_t *r)
             ngx_payment_outbox_shard_forget(&r->sh, e);
         }
     }
+
+    ngx_memzero(r->parked, sizeof(r->parked));
 }
 
 
@@ -990,6 +1156,10 @@ void
 ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns)
 {
     uint64_t  now_ms;
+
+    if (r->sh.astray) {
+        ngx_payment_relay_rewind(r);
+    }
 
     ngx_payment_relay_retry(r, now_ns);
     ngx_payment_reader_tick(&r->reader, now_ns);
@@ -1065,7 +1235,7 @@ ngx_payment_relay_backlog(ngx_payment_relay_t *r)
         PAYMENT_EVENT_SENT, PAYMENT_EVENT_REFUSED, PAYMENT_EVENT_SUSPECT
     };
 
-    n = r->reader.beyond;
+    n = r->reader.beyond + r->sh.aside.n;
 
     for (i = 0; i < sizeof(unpublished) / sizeof(unpublished[0]); i++) {
         n += payment_inflight_count(&r->sh.table, unpublished[i]);
@@ -1136,17 +1306,36 @@ ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns)
 
         topic = &r->all->producer.topics[e->topic];
 
-        if (topic->state == NGX_PAYMENT_TOPIC_SHUT
-            && !ngx_payment_producer_topic_probe(topic, now_ns,
-                                                 r->all->conf->retry_interval))
-        {
-            /* to the end of its list, until one may be sent again */
-            e->since_ns = now_ns;
-            payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
-            continue;
+        if (!ngx_payment_producer_topic_takes(topic, e->lane)) {
+
+            if (!ngx_payment_producer_topic_probe(topic, e->lane, now_ns,
+                                                  r->all->conf->retry_interval))
+            {
+                /* to the end of its list, until one may be sent again */
+                e->since_ns = now_ns;
+                payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
+                continue;
+            }
+
+            e->probe = 1;
         }
 
+        ngx_payment_relay_parked(r, e, -1);
         payment_inflight_move(e, PAYMENT_EVENT_WANTED);
+    }
+}
+
+
+void
+ngx_payment_relay_excuse(ngx_payment_relay_t *r)
+{
+    payment_event_t  *e;
+
+    for (e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_SENT);
+         e;
+         e = e->next)
+    {
+        e->excused = !ngx_payment_producer_takes(&r->all->producer, e);
     }
 }
 

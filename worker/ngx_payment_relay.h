@@ -53,7 +53,12 @@ struct ngx_payment_relay_s {
     ngx_uint_t                   failures;      /* in a row */
     ngx_uint_t                   alone;         /* suspects tried in a row */
     ngx_uint_t                   server;        /* that ids were learnt on */
+
+    /* events kept to be sent, one at a time, where none is taken */
+    uint32_t                     parked[NGX_PAYMENT_PRODUCER_TOPICS_MAX]
+                                       [NGX_PAYMENT_PRODUCER_LANES];
     unsigned                     doubt:1;       /* of what is in flight */
+    unsigned                     passed_by:1;   /* some that are set aside */
 };
 
 
@@ -70,6 +75,8 @@ struct ngx_payment_relays_s {
 
     ngx_payment_relay_t         *relays;
     ngx_uint_t                   n;
+    ngx_uint_t                   turn;          /* whose is the first */
+    ngx_uint_t                   pumps;         /* of all of them */
     ngx_payment_relay_t         *exclusive;     /* the only one that sends */
 };
 
@@ -95,7 +102,14 @@ void ngx_payment_relay_abandoned(ngx_payment_relay_t *r);
 /* What time brings: retries, slow calls, gauges. */
 void ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns);
 
-/* Since when the oldest event is in flight, in monotonic ns; 0: none is. */
+/* Topics or lanes take events again: what waits for them is read anew. */
+void ngx_payment_relay_unpark(ngx_payment_relay_t *r);
+
+/* Lanes are stuck: what is in flight there says nothing of Kafka. */
+void ngx_payment_relay_excuse(ngx_payment_relay_t *r);
+
+/* Since when the oldest event is in flight, of the producer's time; 0: none
+ * is. */
 uint64_t ngx_payment_relay_oldest(ngx_payment_relay_t *r);
 
 /* An operator wants a dead letter replayed; NGX_DECLINED: not from here. */

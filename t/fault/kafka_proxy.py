@@ -1,21 +1,36 @@
 """A proxy before the one broker of a Kafka, which clients cannot get around:
 the broker's address in what it tells of the cluster is replaced by the
-proxy's. It can also lie about the next batch that the broker took."""
+proxy's. It can be a bad link, slow or long, and it can lie about the next batch
+that the broker took."""
 
+import queue
 import socket
 import struct
 import threading
+import time
+
+# bytes: what a slow link takes at a time, and what it has taken beside
+CHUNK = 4096
+BUFFER = 16 * 1024
 
 PRODUCE = 0             # the API's key
 
 
 class KafkaProxy:
-    """Listens on a port of its own; kafka is an outbox.Kafka."""
+    """Listens on a port of its own; kafka is an outbox.Kafka. Every
+    connection takes rate bytes a second upwards, and what goes into it comes
+    out delay seconds later, either way."""
 
-    def __init__(self, kafka):
+    def __init__(self, kafka, rate=None, delay=0):
         self.target = kafka.address.rpartition(':')
         self.target = self.target[0], int(self.target[2])
+        self.rate = rate
+        self.delay = delay
+        self.carried = 0                    # bytes, upwards
         self.listener = socket.create_server(('127.0.0.1', 0))
+        if rate:
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF,
+                                     BUFFER)
         self.port = self.listener.getsockname()[1]
         self.address = f'127.0.0.1:{self.port}'
         self.told = b'127.0.0.1' + struct.pack('>i', self.target[1])
@@ -45,8 +60,12 @@ class KafkaProxy:
             batches = set()                 # of which no answer came yet
             for pump, *ends in ((self._up, client, server),
                                 (self._down, server, client)):
+                way = queue.SimpleQueue()
                 threading.Thread(target=self._pump,
-                                 args=(pump, batches, *ends),
+                                 args=(pump, batches, way, *ends),
+                                 daemon=True).start()
+                threading.Thread(target=self._drain,
+                                 args=(pump == self._up, way, *ends),
                                  daemon=True).start()
 
     @staticmethod
@@ -68,8 +87,8 @@ class KafkaProxy:
     def _up(self, frame, batches):
         key, version, number = struct.unpack_from('>hhi', frame, 4)
 
-        if key == PRODUCE:
-            assert version < 9, 'the answer would have another form'
+        # the answers of later versions have another form
+        if key == PRODUCE and version < 9:
             batches.add(number)
 
         return frame
@@ -104,10 +123,33 @@ class KafkaProxy:
 
         return bytes(answer)
 
-    def _pump(self, pump, batches, source, sink):
+    def _pump(self, pump, batches, way, source, sink):
         try:
             for frame in self._frames(source):
-                sink.sendall(pump(frame, batches))
+                frame = pump(frame, batches)
+                while self.rate and way.qsize() > 1:
+                    time.sleep(0.001)       # the link takes no more
+                way.put((time.monotonic() + self.delay, frame))
+        except OSError:
+            pass
+        way.put((0, None))
+
+    def _drain(self, up, way, source, sink):
+        free_at = 0
+        try:
+            while (item := way.get())[1] is not None:
+                due, frame = item
+                self._wait(due)
+                for i in range(0, len(frame), CHUNK):
+                    data = frame[i:i + CHUNK]
+                    if up and self.rate:
+                        # what a wait was too long is made up for
+                        free_at = max(free_at, time.monotonic() - 0.05) \
+                            + len(data) / self.rate
+                        self._wait(free_at)
+                    sink.sendall(data)
+                    if up:
+                        self.carried += len(data)
         except OSError:
             pass
         for end in source, sink:
@@ -115,6 +157,10 @@ class KafkaProxy:
                 end.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+    @staticmethod
+    def _wait(until):
+        time.sleep(max(0, until - time.monotonic()))
 
     def cut(self):
         """Resets all connections; new ones are accepted."""

@@ -10,6 +10,7 @@ I8   a payment's events come in the order of their versions, and lie in the
      partition of their merchant (I9)
 """
 
+import base64
 import collections
 import json
 import os
@@ -113,6 +114,19 @@ class Kafka:
             admin.describe_configs([resource])[resource].result(20)
             [name.replace('_', '.')].value == str(value)
             for name, value in config.items()), 20, "the topic's settings")
+
+    def quota(self, bytes_per_second):
+        """What a client may produce; None: as much as it can."""
+
+        change = ['--delete-config', 'producer_byte_rate'] \
+            if bytes_per_second is None else \
+            ['--add-config', f'producer_byte_rate={bytes_per_second}']
+        subprocess.run(
+            ['java', '-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', '-cp',
+             f'{ROOT}/build/kafka/libs/*', 'kafka.admin.ConfigCommand',
+             '--bootstrap-server', self.address, '--alter', '--entity-type',
+             'clients', '--entity-default', *change], check=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
 
     def consumer(self):
         return confluent_kafka.Consumer({
@@ -398,13 +412,20 @@ class Writer:
         del live[:-200]
 
 
-def fill(mariadb, database, n, each=1, size=0, merchants=1000, bulk=1000):
-    """A standing backlog; each payment has that many events. Returns
+def noise(rng, size):
+    """A text of so many bytes that hardly can be compressed."""
+
+    return base64.b64encode(rng.randbytes(size * 3 // 4)).decode()
+
+
+def fill(mariadb, database, n, each=1, size=0, merchants=1000, bulk=1000,
+         kind='authorized', filling=noise):
+    """A standing backlog; each payment has that many events, of as many bytes
+    that no codec makes fewer, or of what filling(rng, size) returns. Returns
     {event id: merchant}."""
 
     expected = {}
     rng = random.Random()
-    padding = 'x' * size
     connection = mariadb.session(database)
     cursor = connection.cursor()
     rows = []
@@ -421,8 +442,9 @@ def fill(mariadb, database, n, each=1, size=0, merchants=1000, bulk=1000):
     for version in range(1, each + 1):
         for payment, merchant in payments:
             expected[f'{payment}:{version}'] = merchant
-            rows.append(f"('payment', '{payment}', 'authorized', '{merchant}',"
-                        f" {version}, UTC_TIMESTAMP(6), NULL, '{padding}{{}}')")
+            rows.append(f"('payment', '{payment}', '{kind}', '{merchant}',"
+                        f" {version}, UTC_TIMESTAMP(6), NULL,"
+                        f" '{filling(rng, size)}{{}}')")
             if len(rows) == bulk:
                 flush()
 

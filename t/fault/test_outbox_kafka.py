@@ -564,7 +564,8 @@ def test_compression(start_outbox, mariadb, database, kafka, topic):
     """The library compresses only if the broker lists what it looks for."""
 
     start_outbox()
-    expected = fill(mariadb, database, 2000, size=2000)
+    expected = fill(mariadb, database, 2000, size=2000,
+                    filling=lambda rng, size: 'x' * size)
     wait_empty(mariadb, database)
     judge(kafka.messages(topic), expected, 0, 8)
 

@@ -265,6 +265,7 @@ payment_inflight_occupy(payment_event_t *e)
     *bucket = e;
 
     e->occupies = 1;
+    e->line = 0;
     e->behind = NULL;
     e->last_behind = NULL;
 }
@@ -283,6 +284,7 @@ payment_inflight_hold(payment_event_t *occupant, payment_event_t *e)
     }
 
     occupant->last_behind = e;
+    occupant->line++;
 
     payment_inflight_move(e, PAYMENT_EVENT_HELD);
 }
@@ -291,10 +293,12 @@ payment_inflight_hold(payment_event_t *occupant, payment_event_t *e)
 payment_event_t *
 payment_inflight_vacate(payment_event_t *e)
 {
+    uint32_t          line;
     payment_event_t  *next, *last;
 
     next = e->behind;
     last = e->last_behind;
+    line = e->line;
 
     payment_inflight_release_payment(e);
 
@@ -311,6 +315,7 @@ payment_inflight_vacate(payment_event_t *e)
     payment_inflight_occupy(next);
     next->behind = e;
     next->last_behind = last;
+    next->line = line - 1;
 
     payment_inflight_move(next, PAYMENT_EVENT_READY);
 
@@ -336,6 +341,7 @@ payment_inflight_forget_unsent(payment_inflight_t *t)
         for (e = t->lists[state].first; e; e = e->next) {
             e->behind = NULL;
             e->last_behind = NULL;
+            e->line = 0;
         }
     }
 

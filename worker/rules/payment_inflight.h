@@ -52,9 +52,9 @@ typedef struct payment_inflight_s  payment_inflight_t;
 struct payment_event_s {
     uint64_t                 id;
     uint64_t                 payment;       /* hash of the payment's id */
-    uint64_t                 merchant;      /* hash of the message's key */
     uint64_t                 created_us;    /* Unix time of its row */
-    uint64_t                 since_ns;      /* SENT, REFUSED: since when */
+    uint64_t                 since_ns;      /* SENT: by the producer's time;
+                                               REFUSED: by the clock */
     uint64_t                 token;         /* the breaker's */
     uint64_t                 gate;          /* the caller's: the look at the
                                                head that must have ended */
@@ -67,12 +67,19 @@ struct payment_event_s {
     uint16_t                 reason;        /* the caller's: why REFUSED */
     uint32_t                 mark;          /* the caller's: what its topic
                                                had taken when it refused */
+    uint32_t                 line;          /* events behind one that occupies
+                                               its payment */
     uint8_t                  state;         /* payment_event_state_e */
     uint8_t                  topic;         /* the caller's: an index */
+    uint8_t                  lane;          /* the caller's: an index, too */
     unsigned                 follower:1;    /* DEAD only for its payment's */
     unsigned                 asked:1;       /* WANTED: the read is under way */
     unsigned                 occupies:1;    /* its payment: others wait */
     unsigned                 unproven:1;    /* SENT: its topic took none yet */
+    unsigned                 excused:1;     /* SENT: its lane is stuck, so it
+                                               says nothing of Kafka */
+    unsigned                 probe:1;       /* to be sent where no event is
+                                               taken */
     unsigned                 alone:1;       /* sent with nothing else */
 
     payment_event_t         *prev;          /* among those of its state */
@@ -188,7 +195,7 @@ payment_inflight_room(const payment_inflight_t *t)
 }
 
 
-/* a hash of a payment's id or a merchant's, for the two members above */
+/* a hash of a payment's id */
 
 uint64_t payment_inflight_hash(const void *data, size_t len);
 

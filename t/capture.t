@@ -355,3 +355,76 @@ sub {
 "11 x 200, 19 x 409
 row: M1 PARTIALLY_CAPTURED 1000 KRW, captured 990, refunded 0, version 12
 events: authorized" . ', captured' x 11 . "\n"
+
+
+
+=== a reference is in the answer, in its replay, and in the event
+--- init
+PaymentTest::given(A => {});
+PaymentTest::given(B => {}, capture => {});
+PaymentTest::given(C => {});
+--- request eval
+["POST /api/payments/capture/{A}\n"
+ . '{"merchantId":"M1","amount":1,"reference":"ship \"1\"","idempotencyKey":"ref-1"}',
+ "POST /api/payments/capture/{A}\n"
+ . '{"idempotencyKey":"ref-1","reference":"ship \u00221\"","amount":1,"merchantId":"M1"}',
+ "POST /api/payments/refund/{B}\n"
+ . '{"merchantId":"M1","reason":"r","reference":"ret-1"}',
+ "POST /api/payments/void/{C}\n" . '{"merchantId":"M1","reference":"v"}',
+ "GET /api/payments/{A}?merchantId=M1"]
+--- error_code eval
+[200, 200, 200, 200, 200]
+--- response_body_like eval
+[('"createdAt":"[^"]+Z","reference":"ship \\\\"1\\\\"","ledgerEntries"') x 2,
+ '"reference":"ret-1"', '"reference":"v"',
+ '^((?!reference).)*$']
+
+
+
+=== the events have it
+--- init
+PaymentTest::given(A => {}, capture => { reference => 'e-1' },
+                   refund => { reference => 'e-2' });
+PaymentTest::given(B => {}, void => { reference => 'e-3' });
+--- request
+GET /api/payments/{A}?merchantId=M1
+--- response_body_filters eval
+sub {
+    PaymentTest::sql("SELECT GROUP_CONCAT(type, ' ', COALESCE(
+        JSON_VALUE(payload, '\$.reference'), '-') ORDER BY id SEPARATOR ', ')
+        FROM outbox_event WHERE aggregateid IN ('"
+        . join("', '", map { PaymentTest::id_of($_) } 'A', 'B') . "')")
+}
+--- response_body
+authorized -, captured e-1, refunded e-2, authorized -, voided e-3
+
+
+
+=== with a key, the reference is a part of what the request means
+--- init
+PaymentTest::given(A => {});
+--- request eval
+[map { "POST /api/payments/capture/{A}\n"
+       . qq({"merchantId":"M1","amount":1,"idempotencyKey":"ref-2"$_}) }
+ ',"reference":"a"', ',"reference":"b"', '']
+--- error_code eval
+[200, 422, 422]
+--- response_headers_like eval
+[("Content-Type: .*") x 3]
+
+
+
+=== references that are none
+--- init
+PaymentTest::given(A => {});
+--- request eval
+[map { "POST /api/payments/capture/{A}\n"
+       . qq({"merchantId":"M1","amount":1,"reference":$_}) }
+ '""', '" "', '1', '"' . 'r' x 65 . '"', '"\\n"', 'null']
+--- error_code eval
+[(400) x 5, 200]
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+[("400 INVALID_REQUEST reference\n") x 5,
+ "A PARTIALLY_CAPTURED 1000 KRW, captured 1, refunded 0\n"]

@@ -105,8 +105,7 @@ static void
 render_response(unsigned n)
 {
     payment.amount = n + 1;
-    (void) payment_render_response(buf, sizeof(buf), &payment,
-                                   PAYMENT_AUTHORIZE);
+    (void) payment_render_response(buf, sizeof(buf), &payment, &request);
 }
 
 

@@ -1000,8 +1000,7 @@ ngx_http_payment_api_send_payment(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    size = (ctx->operation == PAYMENT_LOOKUP) ? PAYMENT_FOUND_SIZE
-                                              : PAYMENT_RESPONSE_SIZE;
+    size = payment_render_size(&op->payment, &op->request);
 
     body = ngx_pnalloc(r->pool, size);
     if (body == NULL) {
@@ -1009,8 +1008,9 @@ ngx_http_payment_api_send_payment(ngx_http_request_t *r,
     }
 
     len = (ctx->operation == PAYMENT_LOOKUP)
-          ? payment_render_found(body, size, &op->payment, &op->kept)
-          : payment_render_response(body, size, &op->payment, ctx->operation);
+          ? payment_render_found(body, size, &op->payment, &op->request,
+                                 &op->kept)
+          : payment_render_response(body, size, &op->payment, &op->request);
 
     return ngx_http_payment_answer_bytes(r, NGX_HTTP_OK,
                                          &ngx_http_payment_answer_json,

@@ -30,6 +30,8 @@
 #define PAYMENT_HEADER_KEY_LEN     255
 #define PAYMENT_REASON_CHARS       128
 #define PAYMENT_REASON_SIZE        (PAYMENT_REASON_CHARS * 4)
+#define PAYMENT_REFERENCE_CHARS    64
+#define PAYMENT_REFERENCE_SIZE     (PAYMENT_REFERENCE_CHARS * 4)
 #define PAYMENT_METADATA_MEMBERS   20
 #define PAYMENT_METADATA_NAME_LEN  40
 #define PAYMENT_METADATA_VALUE_LEN 500
@@ -54,9 +56,9 @@
  */
 #define PAYMENT_FIXED_SIZE         512
 #define PAYMENT_RESPONSE_SIZE      (PAYMENT_FIXED_SIZE                        \
-                                    + 6 * PAYMENT_MERCHANT_SIZE)
-#define PAYMENT_PAYLOAD_SIZE       (PAYMENT_FIXED_SIZE                        \
                                     + 6 * PAYMENT_MERCHANT_SIZE               \
+                                    + 6 * PAYMENT_REFERENCE_SIZE)
+#define PAYMENT_PAYLOAD_SIZE       (PAYMENT_RESPONSE_SIZE                     \
                                     + 6 * PAYMENT_REASON_SIZE)
 #define PAYMENT_FOUND_SIZE         (PAYMENT_RESPONSE_SIZE                     \
                                     + PAYMENT_FIXED_SIZE)
@@ -160,9 +162,11 @@ typedef struct {
 
     size_t    merchant_len;
     size_t    reason_len;
+    size_t    reference_len;
     size_t    metadata_len;
     char      merchant[PAYMENT_MERCHANT_SIZE];
     char      reason[PAYMENT_REASON_SIZE];
+    char      reference[PAYMENT_REFERENCE_SIZE];
     char     *metadata;              /* a JSON object, malloc()ed, or NULL;
                                         members in order of their names */
 } payment_request_t;
@@ -366,15 +370,18 @@ int payment_trace_parse(char out[PAYMENT_TRACEPARENT_LEN], const char *text,
  * payment_render.c: each returns the length written, never more than size; the
  * sizes above always suffice, and for less than they need these return 0 and
  * write nothing.  Output is deterministic to the byte: a replay is the same
- * text.  operation says which sentence "message" holds.
+ * text.  r is the request that is answered.
  */
 
 size_t payment_render_response(char *buf, size_t size, const payment_t *p,
-    payment_operation_e operation);
+    const payment_request_t *r);
 /* the answer to LOOKUP: the payment as GET shows it, and what the key's
    operation came to; needs PAYMENT_FOUND_SIZE */
 size_t payment_render_found(char *buf, size_t size, const payment_t *p,
-    const payment_kept_t *kept);
+    const payment_request_t *r, const payment_kept_t *kept);
+/* what is enough for either of them, of these texts */
+#define payment_render_size(p, r)                                             \
+    (2 * PAYMENT_FIXED_SIZE + 6 * ((p)->merchant_len + (r)->reference_len))
 /* needs PAYMENT_PAYLOAD_SIZE + r->metadata_len; p as the operation left it */
 size_t payment_render_event(char *buf, size_t size, const payment_t *p,
     const payment_request_t *r);

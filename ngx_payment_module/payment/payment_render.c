@@ -30,11 +30,13 @@ static const char *payment_render_message(const payment_t *p,
 
 size_t
 payment_render_response(char *buf, size_t size, const payment_t *payment,
-    payment_operation_e operation)
+    const payment_request_t *r)
 {
     char  *p;
 
-    if (size < PAYMENT_FIXED_SIZE + 6 * payment->merchant_len) {
+    if (size < PAYMENT_FIXED_SIZE + 6 * payment->merchant_len
+               + 6 * r->reference_len)
+    {
         return 0;
     }
 
@@ -54,7 +56,12 @@ payment_render_response(char *buf, size_t size, const payment_t *payment,
     p = payment_render_literal(p, ",\"createdAt\":");
     p = payment_render_quoted_time(p, payment->created_ms);
 
-    if (operation == PAYMENT_GET) {
+    if (r->reference_len != 0) {
+        p = payment_render_literal(p, ",\"reference\":");
+        p = payment_text_json(p, r->reference, r->reference_len);
+    }
+
+    if (payment_operation_reads(r->operation)) {
         p = payment_render_literal(p, ",\"merchantId\":");
         p = payment_text_json(p, payment->merchant, payment->merchant_len);
         p = payment_render_literal(p, ",\"version\":");
@@ -64,7 +71,7 @@ payment_render_response(char *buf, size_t size, const payment_t *payment,
     }
 
     p = payment_render_literal(p, ",\"ledgerEntries\":[],\"message\":\"");
-    p = payment_render_text(p, payment_render_message(payment, operation));
+    p = payment_render_text(p, payment_render_message(payment, r->operation));
     p = payment_render_literal(p, "\"}");
 
     return (size_t) (p - buf);
@@ -73,17 +80,17 @@ payment_render_response(char *buf, size_t size, const payment_t *payment,
 
 size_t
 payment_render_found(char *buf, size_t size, const payment_t *payment,
-    const payment_kept_t *kept)
+    const payment_request_t *r, const payment_kept_t *kept)
 {
     char  *p;
 
-    if (size < 2 * PAYMENT_FIXED_SIZE + 6 * payment->merchant_len) {
+    if (size < payment_render_size(payment, r)) {
         return 0;
     }
 
     /* it goes on where the payment would end with its brace */
 
-    p = buf + payment_render_response(buf, size, payment, PAYMENT_GET) - 1;
+    p = buf + payment_render_response(buf, size, payment, r) - 1;
 
     p = payment_render_literal(p, ",\"operation\":{\"type\":\"");
     p = payment_render_text(p, payment_name_operation(kept->operation));
@@ -108,7 +115,7 @@ payment_render_event(char *buf, size_t size, const payment_t *payment,
     char  *p;
 
     if (size < PAYMENT_FIXED_SIZE + 6 * payment->merchant_len
-               + 6 * r->reason_len + r->metadata_len)
+               + 6 * r->reason_len + 6 * r->reference_len + r->metadata_len)
     {
         return 0;
     }
@@ -138,6 +145,11 @@ payment_render_event(char *buf, size_t size, const payment_t *payment,
     if (r->operation == PAYMENT_REFUND) {
         p = payment_render_literal(p, ",\"reason\":");
         p = payment_text_json(p, r->reason, r->reason_len);
+    }
+
+    if (r->reference_len != 0) {
+        p = payment_render_literal(p, ",\"reference\":");
+        p = payment_text_json(p, r->reference, r->reference_len);
     }
 
     if (r->metadata_len != 0) {

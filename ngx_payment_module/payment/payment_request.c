@@ -26,8 +26,9 @@
 /* The first byte that is hashed: see payment_request_fingerprint(). */
 #define PAYMENT_FINGERPRINT_VERSION  1
 
-/* stands where metadata would begin with its brace */
-#define PAYMENT_FINGERPRINT_FINAL    1
+/* these stand where metadata would begin with its brace */
+#define PAYMENT_FINGERPRINT_FINAL      1
+#define PAYMENT_FINGERPRINT_REFERENCE  2
 
 
 typedef enum {
@@ -36,6 +37,7 @@ typedef enum {
     PAYMENT_MEMBER_CURRENCY,
     PAYMENT_MEMBER_FINAL,
     PAYMENT_MEMBER_REASON,
+    PAYMENT_MEMBER_REFERENCE,
     PAYMENT_MEMBER_KEY,
     PAYMENT_MEMBER_METADATA,
     PAYMENT_MEMBERS_N
@@ -92,6 +94,8 @@ static payment_outcome_e payment_request_final(payment_request_t *r,
     const json_t *value, payment_fault_t *fault);
 static payment_outcome_e payment_request_reason(payment_request_t *r,
     const json_t *value, payment_fault_t *fault);
+static payment_outcome_e payment_request_reference(payment_request_t *r,
+    const json_t *value, payment_fault_t *fault);
 static payment_outcome_e payment_request_key(payment_request_t *r,
     unsigned given, const char *key, size_t len, const char *header,
     size_t header_len, payment_fault_t *fault);
@@ -111,6 +115,9 @@ static payment_outcome_e payment_request_fingerprint(payment_request_t *r,
     (PAYMENT_ON(PAYMENT_AUTHORIZE) | PAYMENT_ON(PAYMENT_CAPTURE)              \
      | PAYMENT_ON(PAYMENT_REFUND) | PAYMENT_ON(PAYMENT_VOID))
 
+#define PAYMENT_ON_CHANGE                                                     \
+    (PAYMENT_ON_ANY & ~PAYMENT_ON(PAYMENT_AUTHORIZE))
+
 #define PAYMENT_ON_MONEY                                                      \
     (PAYMENT_ON_ANY & ~PAYMENT_ON(PAYMENT_VOID))
 
@@ -127,6 +134,7 @@ static const payment_member_t  payment_members[PAYMENT_MEMBERS_N] = {
     { "currency", PAYMENT_ON_MONEY },
     { "final", PAYMENT_ON(PAYMENT_CAPTURE) },
     { "reason", PAYMENT_ON(PAYMENT_REFUND) },
+    { "reference", PAYMENT_ON_CHANGE },
     { "idempotencyKey", PAYMENT_ON_ANY },
     { "metadata", PAYMENT_ON_ANY }
 };
@@ -188,6 +196,9 @@ payment_request_parse(payment_request_t *r, const payment_rules_t *rules,
         && (outcome = payment_request_reason(r,
                           members[PAYMENT_MEMBER_REASON], fault))
         == PAYMENT_OK
+        && (outcome = payment_request_reference(r,
+                          members[PAYMENT_MEMBER_REFERENCE], fault))
+        == PAYMENT_OK
         && (outcome = payment_request_key(r,
                           members[PAYMENT_MEMBER_KEY] != NULL,
                           json_string_value(members[PAYMENT_MEMBER_KEY]),
@@ -247,6 +258,7 @@ payment_request_clear(payment_request_t *r, const payment_rules_t *rules,
     r->amount = 0;
     memset(r->currency, 0, sizeof(r->currency));
     r->reason_len = 0;
+    r->reference_len = 0;
     r->metadata_len = 0;
     r->metadata = NULL;
 
@@ -771,6 +783,37 @@ payment_request_reason(payment_request_t *r, const json_t *value,
 }
 
 
+static payment_outcome_e
+payment_request_reference(payment_request_t *r, const json_t *value,
+    payment_fault_t *fault)
+{
+    size_t       len;
+    const char  *text;
+
+    if (value == NULL) {
+        return PAYMENT_OK;
+    }
+
+    text = json_string_value(value);
+    len = json_string_length(value);
+
+    if (text == NULL
+        || !payment_text_valid(text, len, PAYMENT_REFERENCE_CHARS, 0))
+    {
+        return payment_fault_set(fault, PAYMENT_INVALID, "reference",
+                                 "reference must be a string of 1 to %d "
+                                 "characters, not blank and without "
+                                 "control characters",
+                                 PAYMENT_REFERENCE_CHARS);
+    }
+
+    memcpy(r->reference, text, len);
+    r->reference_len = len;
+
+    return PAYMENT_OK;
+}
+
+
 /* The key may come in the body (or the query), or in the header, or in both if
  * equal.  What is given there and is no string has no text: key is NULL. */
 
@@ -1081,7 +1124,8 @@ payment_request_fingerprint(payment_request_t *r, payment_fault_t *fault)
     unsigned char   *p;
     payment_bytes_t  parts[2];
     unsigned char    text[2 + PAYMENT_ID_SIZE + 8 + 4 + 2 + 2
-                          + PAYMENT_MERCHANT_SIZE + PAYMENT_REASON_SIZE + 1];
+                          + PAYMENT_MERCHANT_SIZE + PAYMENT_REASON_SIZE
+                          + 1 + 1 + 2 + PAYMENT_REFERENCE_SIZE];
 
     p = text;
 
@@ -1112,6 +1156,14 @@ payment_request_fingerprint(payment_request_t *r, payment_fault_t *fault)
 
     if (r->final) {
         *p++ = PAYMENT_FINGERPRINT_FINAL;
+    }
+
+    if (r->reference_len != 0) {
+        *p++ = PAYMENT_FINGERPRINT_REFERENCE;
+        *p++ = (unsigned char) (r->reference_len >> 8);
+        *p++ = (unsigned char) r->reference_len;
+        memcpy(p, r->reference, r->reference_len);
+        p += r->reference_len;
     }
 
     parts[0].data = text;

@@ -30,11 +30,11 @@ CURRENCIES = {'KRW', 'USD', 'EUR', 'JPY', 'BHD', 'CLF', 'ISK'}
 MEMBERS = {
     'authorize': {'merchantId', 'amount', 'currency', 'idempotencyKey',
                   'metadata'},
-    'capture': {'merchantId', 'amount', 'currency', 'final', 'idempotencyKey',
-                'metadata'},
-    'refund': {'merchantId', 'amount', 'currency', 'reason', 'idempotencyKey',
-               'metadata'},
-    'void': {'merchantId', 'idempotencyKey', 'metadata'},
+    'capture': {'merchantId', 'amount', 'currency', 'final', 'reference',
+                'idempotencyKey', 'metadata'},
+    'refund': {'merchantId', 'amount', 'currency', 'reason', 'reference',
+               'idempotencyKey', 'metadata'},
+    'void': {'merchantId', 'reference', 'idempotencyKey', 'metadata'},
 }
 
 EVENTS = {'authorize': 'authorized', 'capture': 'captured',
@@ -78,13 +78,14 @@ Call = collections.namedtuple(
 
 Request = collections.namedtuple(
     'Request', 'do id merchant amount currency reason metadata key rules '
-    'forbidden final', defaults=(None, False))
+    'forbidden final reference', defaults=(None, False, None))
 
 # field: the member that must be named; None: any, or none
 Refused = collections.namedtuple('Refused', 'status field', defaults=(None,))
 
 Event = collections.namedtuple(
-    'Event', 'type version status captured refunded moved reason metadata')
+    'Event', 'type version status captured refunded moved reason reference '
+             'metadata')
 
 Payment = collections.namedtuple(
     'Payment', 'id merchant currency amount status captured refunded version '
@@ -307,6 +308,10 @@ def read_members(call, given):
             and not is_text(given.get('reason'), 128, True):
         field = 'reason'
 
+    if field is None and 'reference' in given \
+            and not is_text(given['reference'], 64):
+        field = 'reference'
+
     key = given.get('idempotencyKey')
 
     if field is None:
@@ -322,7 +327,7 @@ def read_members(call, given):
                    merchant, given.get('amount'), given.get('currency'),
                    given.get('reason') if call.do == 'refund' else None,
                    given.get('metadata') or None, key, rules, forbidden,
-                   given.get('final', False))
+                   given.get('final', False), given.get('reference'))
 
 
 def wrong_money(do, rules, given):
@@ -546,7 +551,7 @@ class State:
         need(id not in self.payments, f'{id} is not new')
 
         event = Event('authorized', 1, 'AUTHORIZED', 0, 0, request.amount,
-                      None, request.metadata)
+                      None, None, request.metadata)
         payment = Payment(id, request.merchant, request.currency,
                           request.amount, 'AUTHORIZED', 0, 0, 1,
                           response.json().get('createdAt'), None, (event,))
@@ -573,7 +578,8 @@ class State:
             need(body.get('paymentId') == payment.id, 'of another payment')
             return []
 
-        check_payment(after, request.do, response)
+        check_payment(after, request.do, response,
+                      reference=request.reference)
         return self.changed(request, response, after)
 
     def changed(self, request, response, payment):
@@ -626,7 +632,7 @@ class State:
         if response.method == 'HEAD':
             return []
 
-        body = check_payment(payment, 'get', response, operation)
+        body = check_payment(payment, 'get', response, operation=operation)
         updated = body['updatedAt']
 
         need(updated >= payment.created
@@ -690,16 +696,16 @@ def moved(payment, request):
 
     version = payment.version + 1
     event = Event(EVENTS[request.do], version, status, captured, refunded,
-                  amount, request.reason, request.metadata)
+                  amount, request.reason, request.reference, request.metadata)
 
     return payment._replace(status=status, captured=captured,
                             refunded=refunded, version=version, updated=None,
                             events=payment.events + (event,))
 
 
-def check_payment(payment, do, response, operation=None):
-    """The answer shows this payment, as an answer to that call; operation: what
-    a look-up tells besides."""
+def check_payment(payment, do, response, **more):
+    """The answer shows this payment, as an answer to that call; more: members
+    that it has besides, if they are not None."""
 
     need(response.status == 200, f'{response} instead of {payment}')
     need(response.header('content-type') == 'application/json',
@@ -720,8 +726,7 @@ def check_payment(payment, do, response, operation=None):
         expected |= {'merchantId': payment.merchant,
                      'version': payment.version}
 
-    if operation is not None:
-        expected['operation'] = operation
+    expected |= {n: v for n, v in more.items() if v is not None}
 
     for name, value in expected.items():
         need(body.get(name) == value and type(body[name]) is type(value),

@@ -81,6 +81,7 @@ KEYS = ['k1', 'k2', 'k3', 'order-4711', 'K1', 'k1 ', 'é-ключ-鍵', '"quoted
         'back\\slash', "'; DROP TABLE payment; --", 'k' * 64]
 REASONS = ['CUSTOMER_REQUEST', 'x', 'two\nlines\tand a tab', 'r' * 128,
            'Rückgabe 반품 🙂', '";\\u0000']
+REFERENCES = ['r-1', 'r-2', 'x' * 64, '참조' * 32, '" \\ \'; --']
 METADATA = [{'order': '17'}, {'a': '1', 'b': '2'}, {'b': '2', 'a': '1'}, {},
             {'ü' * 20: '€' * 166}, {f'm{i}': 'v' * 20 for i in range(20)},
             {'quote"': 'back\\slash', 'line': 'one\ntwo'}]
@@ -99,6 +100,8 @@ WRONG = {
                        '{}'],
     'reason': ['""', '"' + 'r' * 129 + '"', 'null', '3', '"\\u0001"',
                '" \\t"'],
+    'reference': ['""', '" "', '"' + 'r' * 65 + '"', 'null', '4', '"\\n"',
+                  '"\\u0000"', '["r"]'],
     'metadata': ['[]', '"x"', '{"a":1}', '{"":"x"}', '{"a":null}',
                  '{"' + 'n' * 41 + '":"x"}', '{"a":"' + 'v' * 501 + '"}',
                  '{' + ','.join(f'"m{i}":""' for i in range(21)) + '}',
@@ -298,6 +301,9 @@ class Generator:
 
         if do == 'refund':
             members['reason'] = json.dumps(self.pick(REASONS))
+
+        if do != 'authorize' and self.chance(0.2):
+            members['reference'] = json.dumps(self.pick(REFERENCES))
 
         if self.chance(0.2):
             members['metadata'] = json.dumps(self.pick(METADATA))

@@ -244,7 +244,8 @@ def event_tuple(payload):
     return model.Event(payload['eventType'], payload['version'],
                        payload['status'], payload['capturedAmount'],
                        payload['refundedAmount'], payload['operationAmount'],
-                       payload.get('reason'), payload.get('metadata'))
+                       payload.get('reason'), payload.get('reference'),
+                       payload.get('metadata'))
 
 
 def check_event(payments, payload):

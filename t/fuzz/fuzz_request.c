@@ -307,6 +307,12 @@ fuzz_accepted(const payment_request_t *r, const fuzz_setting_t *s)
         check(r->reason_len == 0);
     }
 
+    check(r->reference_len == 0 || r->operation != PAYMENT_AUTHORIZE);
+    check(r->reference_len <= PAYMENT_REFERENCE_SIZE);
+    check(r->reference_len == 0
+          || fuzz_text(r->reference, r->reference_len,
+                       PAYMENT_REFERENCE_CHARS));
+
     if (r->operation == PAYMENT_VOID) {
         check(r->amount == 0 && r->currency[0] == '\0');
     }
@@ -388,6 +394,7 @@ fuzz_written_otherwise(const payment_request_t *r, const fuzz_setting_t *s,
                                     PAYMENT_KEY_HASH_SIZE) == 0);
         check(second.amount == r->amount);
         check(second.final == r->final);
+        check(second.reference_len == r->reference_len);
         check(second.metadata_len == r->metadata_len);
         check(r->metadata == NULL
               || memcmp(second.metadata, r->metadata, r->metadata_len) == 0);
@@ -459,33 +466,43 @@ fuzz_rendered(const payment_t *p, const payment_request_t *r)
     json_t  *json;
     size_t   len, size;
 
+    static payment_request_t     get;
     static const payment_kept_t  kept = {
         PAYMENT_REFUND, PAYMENT_PARTIALLY_REFUNDED, 3, 50000, 9
     };
 
-    buf = malloc(PAYMENT_FOUND_SIZE);
+    size = payment_render_size(p, r);
+    check(size <= PAYMENT_FOUND_SIZE);
+    buf = malloc(size);
     check(buf != NULL);
 
-    len = payment_render_response(buf, PAYMENT_RESPONSE_SIZE, p, r->operation);
-    json_decref(fuzz_json(buf, len, PAYMENT_RESPONSE_SIZE));
+    len = payment_render_response(buf, size, p, r);
+    json = fuzz_json(buf, len, size);
+    check(json_string_length(json_object_get(json, "reference"))
+          == r->reference_len);
+    json_decref(json);
 
-    len = payment_render_response(buf, PAYMENT_RESPONSE_SIZE, p, PAYMENT_GET);
-    json = fuzz_json(buf, len, PAYMENT_RESPONSE_SIZE);
+    get.operation = PAYMENT_GET;
+
+    len = payment_render_response(buf, size, p, &get);
+    json = fuzz_json(buf, len, size);
     check(json_string_length(json_object_get(json, "merchantId"))
           == r->merchant_len);
     check(memcmp(json_string_value(json_object_get(json, "merchantId")),
                  r->merchant, r->merchant_len) == 0);
     json_decref(json);
 
-    len = payment_render_found(buf, PAYMENT_FOUND_SIZE, p, &kept);
-    json_decref(fuzz_json(buf, len, PAYMENT_FOUND_SIZE));
+    get.operation = PAYMENT_LOOKUP;
+
+    len = payment_render_found(buf, size, p, &get, &kept);
+    json_decref(fuzz_json(buf, len, size));
 
     free(buf);
 
     /* the least that is promised to be enough */
 
     size = PAYMENT_FIXED_SIZE + 6 * r->merchant_len + 6 * r->reason_len
-           + r->metadata_len;
+           + 6 * r->reference_len + r->metadata_len;
     check(size <= PAYMENT_PAYLOAD_SIZE + r->metadata_len);
 
     buf = malloc(size);

@@ -53,7 +53,7 @@ def test_asyncapi_has_the_schema():
 def test_members_are_those_that_are_rendered():
     code = body(RENDER, "payment_render_event")
     made = re.findall(r'\\"(\w+)\\":', code)
-    optional = {"reason", "metadata"}
+    optional = {"reason", "reference", "metadata"}
 
     assert list(SCHEMA["properties"]) == made
     assert set(SCHEMA["required"]) == set(made) - optional
@@ -75,6 +75,8 @@ def test_limits_are_those_of_the_sources():
     assert properties["merchantId"]["maxLength"] == limit(
         "PAYMENT_MERCHANT_CHARS")
     assert properties["reason"]["maxLength"] == limit("PAYMENT_REASON_CHARS")
+    assert properties["reference"]["maxLength"] == limit(
+        "PAYMENT_REFERENCE_CHARS")
     assert properties["metadata"]["maxProperties"] == limit(
         "PAYMENT_METADATA_MEMBERS")
 
@@ -117,7 +119,7 @@ def test_the_example_is_valid_and_that_of_the_document():
     dict(eventType="made"), dict(paymentId="1"), dict(amount=0),
     dict(amount=1.5), dict(amount="1"), dict(currency="krw"),
     dict(status="OPEN"), dict(version=0), dict(operationAmount=-1),
-    dict(reason=""), dict(metadata={}), dict(metadata={"a": 1}),
+    dict(reason=""), dict(reference=""), dict(metadata={}), dict(metadata={"a": 1}),
     dict(occurredAt="yesterday"), dict(eventType="captured")])
 def test_what_no_event_may_be_is_refused(change):
     assert not valid({**EVENT, **change})

@@ -64,6 +64,9 @@ def test_limits():
     assert SCHEMAS["Amount"]["maximum"] == limit("PAYMENT_AMOUNT_MAX")
     assert SCHEMAS["OptionalAmount"]["maximum"] == limit("PAYMENT_AMOUNT_MAX")
 
+    assert SCHEMAS["Reference"]["maxLength"] == limit(
+        "PAYMENT_REFERENCE_CHARS")
+
     metadata = SCHEMAS["Metadata"]
     assert metadata["maxProperties"] == limit("PAYMENT_METADATA_MEMBERS")
 
@@ -131,6 +134,8 @@ def test_members_of_requests():
             known[name] = every
         elif where == "PAYMENT_ON_MONEY":
             known[name] = every - {"PAYMENT_VOID"}
+        elif where == "PAYMENT_ON_CHANGE":
+            known[name] = every - {"PAYMENT_AUTHORIZE"}
         else:
             known[name] = set(re.findall(r"PAYMENT_ON\((\w+)\)", where))
 
@@ -156,7 +161,8 @@ def test_members_of_answers():
     payment = SCHEMAS["Payment"]
     details = SCHEMAS["PaymentDetails"]["allOf"][1]
 
-    assert set(payment["required"]) == set(payment["properties"])
+    assert set(payment["required"]) == (
+        set(payment["properties"]) - {"reference"})
     assert set(details["required"]) == set(details["properties"])
     assert members("payment_render_response") == (
         set(payment["properties"]) | set(details["properties"]))

@@ -66,8 +66,9 @@ loaded(size_t len)
 static void
 response(void **state)
 {
-    size_t     i, len;
-    payment_t  p;
+    size_t             i, len;
+    payment_t          p;
+    payment_request_t  r;
 
     static const struct {
         payment_operation_e  operation;
@@ -128,24 +129,41 @@ response(void **state)
 
     (void) state;
 
+    memset(&r, 0, sizeof(payment_request_t));
+
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         payment_of(&p, cases[i].status, cases[i].captured, cases[i].refunded);
+        r.operation = cases[i].operation;
 
-        len = payment_render_response(buf, PAYMENT_RESPONSE_SIZE, &p,
-                                      cases[i].operation);
+        len = payment_render_response(buf, PAYMENT_RESPONSE_SIZE, &p, &r);
         buf[len] = '\0';
         assert_string_equal(buf, cases[i].text);
 
         json_decref(loaded(len));
     }
+
+    payment_of(&p, PAYMENT_VOIDED, 0, 0);
+    r.operation = PAYMENT_VOID;
+    memcpy(r.reference, "a\"b", 3);
+    r.reference_len = 3;
+
+    len = payment_render_response(buf, PAYMENT_RESPONSE_SIZE, &p, &r);
+    buf[len] = '\0';
+    assert_string_equal(buf,
+        "{\"paymentId\":\"" ID_TEXT "\",\"status\":\"VOIDED\","
+        "\"amount\":15000,\"currency\":\"KRW\",\"capturedAmount\":0,"
+        "\"refundedAmount\":0,\"createdAt\":\"2025-11-22T18:12:46.123Z\","
+        "\"reference\":\"a\\\"b\","
+        "\"ledgerEntries\":[],\"message\":\"Payment voided\"}");
 }
 
 
 static void
 found(void **state)
 {
-    size_t     len;
-    payment_t  p;
+    size_t             len;
+    payment_t          p;
+    payment_request_t  r;
 
     static const payment_kept_t  kept = {
         PAYMENT_CAPTURE, PAYMENT_PARTIALLY_CAPTURED, 2, 700, 0
@@ -153,9 +171,11 @@ found(void **state)
 
     (void) state;
 
+    memset(&r, 0, sizeof(payment_request_t));
+    r.operation = PAYMENT_LOOKUP;
     payment_of(&p, PAYMENT_PARTIALLY_REFUNDED, 700, 100);
 
-    len = payment_render_found(buf, PAYMENT_FOUND_SIZE, &p, &kept);
+    len = payment_render_found(buf, PAYMENT_FOUND_SIZE, &p, &r, &kept);
     buf[len] = '\0';
     assert_string_equal(buf,
         "{\"paymentId\":\"" ID_TEXT "\",\"status\":\"PARTIALLY_REFUNDED\","
@@ -203,6 +223,8 @@ event(void **state)
     r.operation = PAYMENT_REFUND;
     memcpy(r.reason, "too \"small\"", 11);
     r.reason_len = 11;
+    memcpy(r.reference, "r-1", 3);
+    r.reference_len = 3;
     r.metadata = (char *) "{\"order\":\"17\"}";
     r.metadata_len = 14;
 
@@ -214,6 +236,7 @@ event(void **state)
         "\"status\":\"PARTIALLY_REFUNDED\",\"version\":3,"
         "\"capturedAmount\":15000,\"refundedAmount\":400,"
         "\"operationAmount\":400,\"reason\":\"too \\\"small\\\"\","
+        "\"reference\":\"r-1\","
         "\"metadata\":{\"order\":\"17\"},"
         "\"occurredAt\":\"2025-11-22T18:12:47.004Z\"}");
 
@@ -374,17 +397,20 @@ longest(void **state)
         memset(p.currency, c ? c : 'X', sizeof(p.currency));
         memset(r.reason, c, sizeof(r.reason));
         r.reason_len = sizeof(r.reason);
+        memset(r.reference, c, sizeof(r.reference));
+        r.reference_len = sizeof(r.reference);
         memset(fault.field, c, sizeof(fault.field));
         memset(fault.detail, c, sizeof(fault.detail));
 
-        len = payment_render_response(buf, PAYMENT_RESPONSE_SIZE, &p,
-                                      PAYMENT_GET);
+        r.operation = PAYMENT_GET;
+        len = payment_render_response(buf, PAYMENT_RESPONSE_SIZE, &p, &r);
         assert_in_range(len, 1, PAYMENT_RESPONSE_SIZE);
         json_decref(loaded(len));
 
-        len = payment_render_found(buf, PAYMENT_FOUND_SIZE, &p, &kept);
+        len = payment_render_found(buf, PAYMENT_FOUND_SIZE, &p, &r, &kept);
         assert_in_range(len, 1, PAYMENT_FOUND_SIZE);
         json_decref(loaded(len));
+        r.operation = PAYMENT_REFUND;
 
         len = payment_render_event(buf, sizeof(buf), &p, &r);
         assert_in_range(len, 1, sizeof(buf));
@@ -440,9 +466,8 @@ no_room(void **state)
     memset(buf, 0x5a, sizeof(buf));
 
     for (size = 0; size < PAYMENT_FIXED_SIZE; size++) {
-        assert_int_equal(payment_render_response(buf, size, &p, PAYMENT_GET),
-                         0);
-        assert_int_equal(payment_render_found(buf, size, &p, &kept), 0);
+        assert_int_equal(payment_render_response(buf, size, &p, &r), 0);
+        assert_int_equal(payment_render_found(buf, size, &p, &r, &kept), 0);
         assert_int_equal(payment_render_event(buf, size, &p, &r), 0);
         assert_int_equal(payment_render_problem(buf, size, &fault, p.id,
                                                 NULL),

@@ -38,6 +38,7 @@ static const member_t  members[] = {
     { "currency", "\"KRW\"", A, A|C|R },
     { "final", "true", 0, C },
     { "reason", "\"broken\"", R, R },
+    { "reference", "\"r-1\"", 0, C|R|V },
     { "idempotencyKey", "\"key-1\"", A, A|C|R|V },
     { "metadata", "{\"order\":\"17\"}", 0, A|C|R|V }
 };
@@ -517,7 +518,8 @@ currencies(void **state)
 }
 
 
-/* merchantId, reason and idempotencyKey follow one rule with three lengths */
+/* merchantId, reason, reference and idempotencyKey follow one rule with their
+   own lengths */
 
 static void
 texts(void **state)
@@ -527,12 +529,14 @@ texts(void **state)
 
     static const struct {
         const char  *name;
+        unsigned     operations;
         unsigned     chars;
         unsigned     breaks;
     } cases[] = {
-        { "merchantId", PAYMENT_MERCHANT_CHARS, 0 },
-        { "reason", PAYMENT_REASON_CHARS, 1 },
-        { "idempotencyKey", PAYMENT_BODY_KEY_CHARS, 0 }
+        { "merchantId", A|C|R|V, PAYMENT_MERCHANT_CHARS, 0 },
+        { "reason", R, PAYMENT_REASON_CHARS, 1 },
+        { "reference", C|R|V, PAYMENT_REFERENCE_CHARS, 0 },
+        { "idempotencyKey", A|C|R|V, PAYMENT_BODY_KEY_CHARS, 0 }
     };
 
     /* one character each: of one to four bytes, raw and escaped */
@@ -562,7 +566,7 @@ texts(void **state)
     for (i = 0; i < 3; i++) {
         for (op = PAYMENT_AUTHORIZE; op <= PAYMENT_VOID; op++) {
 
-            if (cases[i].breaks && op != PAYMENT_REFUND) {
+            if (!(cases[i].operations & (1U << op))) {
                 continue;
             }
 
@@ -1352,6 +1356,8 @@ payment_lookups(void **state)
  *         + struct.pack('>q4s', amount, currency)
  *         + struct.pack('>H', len(merchant)) + merchant
  *         + struct.pack('>H', len(reason)) + reason
+ *         + (b'\1' if final)
+ *         + (b'\2' + struct.pack('>H', len(reference)) + reference, if any)
  *         + metadata).digest()[:8]
  */
 
@@ -1382,6 +1388,11 @@ hash_vectors(void **state)
         { PAYMENT_CAPTURE,
           "{\"merchantId\":\"MERCHANT-1\",\"idempotencyKey\":\"key-1\"}",
           "0fc05220bdb04dcf6ee13e1ea7d20440", "14827352fc95ccde" },
+
+        { PAYMENT_CAPTURE,
+          "{\"merchantId\":\"MERCHANT-1\",\"idempotencyKey\":\"key-1\","
+          "\"reference\":\"r-1\",\"final\":true}",
+          "0fc05220bdb04dcf6ee13e1ea7d20440", "ba352b1d9dbb0686" },
 
         { PAYMENT_REFUND,
           "{\"merchantId\":\"MERCHANT-1\",\"idempotencyKey\":\"key-1\","
@@ -1480,7 +1491,18 @@ fingerprints(void **state)
         { 16, PAYMENT_CAPTURE, "{\"merchantId\":\"M\",\"final\":true,"
           "\"metadata\":{\"x\":\"x\"}}" },
         { 17, PAYMENT_CAPTURE, "{\"merchantId\":\"M\","
-          "\"metadata\":{\"x\":\"x\"}}" }
+          "\"metadata\":{\"x\":\"x\"}}" },
+        { 18, PAYMENT_CAPTURE, "{\"merchantId\":\"M\","
+          "\"reference\":\"x\"}" },
+        { 19, PAYMENT_CAPTURE, "{\"merchantId\":\"M\","
+          "\"reference\":\"xx\"}" },
+        { 20, PAYMENT_CAPTURE, "{\"merchantId\":\"M\",\"final\":true,"
+          "\"reference\":\"x\"}" },
+        { 20, PAYMENT_CAPTURE, "{\"reference\":\"\\u0078\","
+          "\"final\":true,\"merchantId\":\"M\"}" },
+        { 1, PAYMENT_AUTHORIZE, "{\"merchantId\":\"M\",\"amount\":1,"
+          "\"currency\":\"KRW\",\"idempotencyKey\":\"k\","
+          "\"reference\":\"ignored here\"}" }
     };
 
 #define CASES_N  (sizeof(cases) / sizeof(cases[0]))

@@ -17,6 +17,8 @@
 #   tools/fetch.sh plugins  build/plugins        MariaDB's, without its service
 #   tools/fetch.sh plots    build/plots          the Python packages that
 #                                                bench/requirements.txt names
+#   tools/fetch.sh ledger   build/ledger/libs    the jars that the pom.xml of
+#                                                examples/consumers/java names
 #
 # Several can be named at once. The version of each is pinned. What is there in
 # that version is left alone; otherwise one process fetches, and others wait for
@@ -40,6 +42,7 @@ declare -A product=(
     [promtool]=$BUILD/bin/promtool
     [plugins]=$BUILD/plugins
     [plots]=$BUILD/plots/bin/python
+    [ledger]=$BUILD/ledger/libs
 )
 
 # where it is written down which version that is
@@ -53,6 +56,7 @@ declare -A record=(
     [promtool]=$BUILD/bin/promtool.version
     [plugins]=$BUILD/plugins/version
     [plots]=$BUILD/plots/requirements.txt
+    [ledger]=$BUILD/ledger/pom.xml
 )
 
 
@@ -69,18 +73,14 @@ logged() {
 }
 
 
-# --- Kafka
+# --- jars
 
-kafka_wanted() {
-    cat "$ROOT/tools/kafka/pom.xml"
-}
+# jars DIR POM: what the pom.xml names, into DIR/libs
 
-
-kafka_fetch() {
-    local dir=$BUILD/kafka
+jars() {
+    local dir=$1 pom=$2
 
     need mvn maven
-    say "fetching Kafka's jars from Maven Central"
 
     # Maven's repository belongs to all checkouts and has no lock of its own
     mkdir -p "$dir" "$HOME/.m2"
@@ -89,13 +89,35 @@ kafka_fetch() {
 
     rm -rf -- "$dir/libs.new"
 
-    logged "$dir/maven.log" "Maven could not fetch Kafka's jars" \
-        mvn -B -q -ntp -f "$ROOT/tools/kafka/pom.xml" \
+    logged "$dir/maven.log" "Maven could not fetch what $pom names" \
+        mvn -B -q -ntp -f "$ROOT/$pom" \
             dependency:copy-dependencies -DincludeScope=runtime \
             -DoutputDirectory="$dir/libs.new" 8<&-
 
     rm -rf -- "$dir/libs"
     mv "$dir/libs.new" "$dir/libs"
+}
+
+
+kafka_wanted() {
+    cat "$ROOT/tools/kafka/pom.xml"
+}
+
+
+kafka_fetch() {
+    say "fetching Kafka's jars from Maven Central"
+    jars "$BUILD/kafka" tools/kafka/pom.xml
+}
+
+
+ledger_wanted() {
+    cat "$ROOT/examples/consumers/java/pom.xml"
+}
+
+
+ledger_fetch() {
+    say "fetching the example ledger's jars from Maven Central"
+    jars "$BUILD/ledger" examples/consumers/java/pom.xml
 }
 
 
@@ -373,7 +395,7 @@ what=${1:-}
 
 [[ -n $what && -n ${record[$what]:-} ]] \
     || die "usage: tools/fetch.sh kafka | venv | k6 | helm | deploy | nginx |" \
-           "promtool | plugins | plots .."
+           "promtool | plugins | plots | ledger .."
 
 # a comment makes no other version
 without_comments() {

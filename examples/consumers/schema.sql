@@ -27,3 +27,13 @@ CREATE TABLE IF NOT EXISTS merchant_balance (
 
     PRIMARY KEY (merchant_id, currency)
 ) ENGINE=InnoDB;
+
+
+-- The bridge: the number that a payment has for consumers that know numbers
+-- only. They begin far above those that the predecessor gave, because its
+-- consumers have both in one table.
+
+CREATE TABLE IF NOT EXISTS bridge_payment (
+    number      BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    payment_id  CHAR(36) CHARACTER SET ascii NOT NULL UNIQUE
+) ENGINE=InnoDB AUTO_INCREMENT = 1000000000000;

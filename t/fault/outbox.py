@@ -96,6 +96,14 @@ class Kafka:
         admin.create_topics([NewTopic(topic, partitions, 1, config=config)]
                             )[topic].result(20)
 
+    def delete(self, *topics):
+        from confluent_kafka.admin import AdminClient
+
+        admin = AdminClient({'bootstrap.servers': self.address})
+
+        for deletion in admin.delete_topics(list(topics)).values():
+            deletion.result(20)
+
     def configure(self, topic, **config):
         from confluent_kafka.admin import (
             AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource,

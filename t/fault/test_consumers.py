@@ -228,3 +228,115 @@ def test_what_is_no_event_stops_a_ledger(kafka, topic,          # noqa: F811
     assert f'{topic}/3/1' in ledgers.log.read_text()
     assert balances(ledgers) == {}
     assert not ledgers.at_the_end()
+
+
+# --- the bridge to the predecessor's consumers
+
+REQUESTS = {'captured': 'payment.capture-requested',
+            'refunded': 'payment.refund-requested'}
+
+
+class Listener:
+    """Reads a message as the predecessor's listeners do: paymentId and amount
+    have to be numbers that fit into a Java long, merchantId is text, and a
+    refund that has no reason gets one."""
+
+    def __init__(self, message):
+        payload = json.loads(message.value())
+        self.topic = message.topic()
+        self.payment = self.number(payload, 'paymentId')
+        self.amount = self.number(payload, 'amount')
+        self.merchant = payload['merchantId']
+        self.reason = payload.get('reason', "at the customer's request")
+        self.event = dict(message.headers())['eventId'].decode()
+        assert isinstance(self.merchant, str)
+        assert message.key().decode() == str(self.payment)
+
+    @staticmethod
+    def number(payload, member):
+        value = payload[member]
+        assert type(value) is int and -2 ** 63 <= value < 2 ** 63
+        return value
+
+
+@pytest.fixture
+def request_topics(kafka):                                    # noqa: F811
+    for name in REQUESTS.values():
+        kafka.create(name)
+
+    yield list(REQUESTS.values())
+
+    kafka.delete(*REQUESTS.values())
+
+
+def listen(kafka, topics):                                    # noqa: F811
+    """What the topics have for who reads committed messages only."""
+
+    consumer = confluent_kafka.Consumer({
+        'bootstrap.servers': kafka.address, 'group.id': str(uuid.uuid4()),
+        'enable.auto.commit': False, 'enable.partition.eof': True,
+        'log_level': 0, 'isolation.level': 'read_committed'})
+
+    try:
+        left = {(topic, partition) for topic in topics
+                for partition in kafka.ends(topic, consumer)}
+        consumer.assign([confluent_kafka.TopicPartition(*place, 0)
+                         for place in left])
+        found = []
+
+        while left:
+            message = consumer.poll(20)
+            assert message, 'no end of a partition was seen in 20 s'
+
+            if not message.error():
+                found.append(Listener(message))
+                continue
+
+            assert message.error().code() == \
+                confluent_kafka.KafkaError._PARTITION_EOF
+            left.discard((message.topic(), message.partition()))
+
+        return found
+    finally:
+        consumer.close()
+
+
+@pytest.mark.timeout(400)
+def test_bridge(start_outbox, mariadb, database, kafka, topic,  # noqa: F811
+                journal, start_consumers, request_topics):
+    """Each capture and each refund is asked for once, with what it moved and a
+    number of the payment's own."""
+
+    nginx = start_outbox()
+    bridges = start_consumers(example('bridge.py'))
+    bridges.start(1)
+    bridges.start(2)
+
+    work(nginx, journal, bridges)
+    wait_empty(mariadb, database)
+    repeat(kafka, topic, 0.5)
+    bridges.wait_at_the_end()
+    bridges.stop()
+
+    events = {message.id: json.loads(message.value)
+              for message in kafka.messages(topic)}
+    wanted = {name: (REQUESTS[event['eventType']], event['merchantId'],
+                     event['operationAmount'])
+              for name, event in events.items()
+              if event['eventType'] in REQUESTS}
+    heard = listen(kafka, request_topics)
+
+    assert len(heard) == len(wanted) and set(REQUESTS.values()) == {
+        one.topic for one in heard}
+    assert {one.event: (one.topic, one.merchant, one.amount)
+            for one in heard} == wanted
+    assert all(one.reason == events[one.event]['reason'] for one in heard
+               if one.topic == REQUESTS['refunded'])
+
+    numbers = {}
+    for one in heard:
+        payment = events[one.event]['paymentId']
+        assert numbers.setdefault(payment, one.payment) == one.payment
+
+    assert len(set(numbers.values())) == len(numbers)
+    assert min(numbers.values()) >= 10 ** 12

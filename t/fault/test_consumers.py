@@ -206,20 +206,31 @@ def test_ledger(start_outbox, mariadb, database, kafka, topic,  # noqa: F811
     ledgers.stop()
 
 
+def captured():
+    return {'eventType': 'captured', 'paymentId': str(uuid.uuid4()),
+            'merchantId': 'M', 'currency': 'KRW', 'version': 2,
+            'operationAmount': 5, 'occurredAt': '2026-01-01T00:00:00.000Z'}
+
+
+def produce(kafka, topic, events):                            # noqa: F811
+    """Into partition 3, which is empty: at the offsets 0, 1, 2 and so on."""
+
+    producer = confluent_kafka.Producer({'bootstrap.servers': kafka.address})
+
+    for event in events:
+        producer.produce(topic, json.dumps(event), partition=3)
+
+    assert producer.flush(30) == 0
+
+
 @LEDGERS
 def test_what_is_no_event_stops_a_ledger(kafka, topic,          # noqa: F811
                                          start_consumers, name):
     """It books nothing of a batch that it can't read, and names the message."""
 
-    event = {'eventType': 'captured', 'paymentId': str(uuid.uuid4()),
-             'merchantId': 'M', 'currency': 'KRW', 'version': 2,
-             'operationAmount': 5, 'occurredAt': '2026-01-01T00:00:00.000Z'}
-    messages = [event, {**event, 'version': 3, 'eventType': 'charged back'}]
-
-    producer = confluent_kafka.Producer({'bootstrap.servers': kafka.address})
-    for message in messages:
-        producer.produce(topic, json.dumps(message), partition=3)
-    assert producer.flush(30) == 0
+    event = captured()
+    produce(kafka, topic, [
+        event, {**event, 'version': 3, 'eventType': 'charged back'}])
 
     ledgers = start_consumers(example(name))
     process = ledgers.start()
@@ -340,3 +351,25 @@ def test_bridge(start_outbox, mariadb, database, kafka, topic,  # noqa: F811
 
     assert len(set(numbers.values())) == len(numbers)
     assert min(numbers.values()) >= 10 ** 12
+
+
+def test_a_bridge_that_ended_in_between(kafka, topic,            # noqa: F811
+                                        start_consumers, request_topics):
+    """It had claimed an event and not told of it: then the same message is
+    told, and a repeat in another one is not."""
+
+    event = captured()
+    produce(kafka, topic, [event, {**event, 'version': 3}, event])
+
+    bridges = start_consumers(example('bridge.py'))
+    for version, source in ((2, f'{topic}/3/0'), (3, f'{topic}/3/99')):
+        bridges.query('INSERT INTO consumed_event (payment_id, version, source)'
+                      f" VALUES ('{event['paymentId']}', {version},"
+                      f" '{source}')")
+
+    bridges.start()
+    bridges.wait_at_the_end()
+    bridges.stop()
+
+    assert [one.event for one in listen(kafka, request_topics)] \
+        == [f"{event['paymentId']}:2"]

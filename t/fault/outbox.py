@@ -26,6 +26,8 @@ import uuid
 import confluent_kafka
 import jsonschema_rs
 import pytest
+from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka, to_binary
+from cloudevents.core.formats.json import JSONFormat
 
 import servers
 from freeport import free_port
@@ -193,8 +195,9 @@ class Kafka:
 
 
 def keeps_contract(message):
-    """Its headers are those of the AsyncAPI description, and its payload is an
-    event of the schema, but where a test wrote the row by itself."""
+    """Its headers are those of the AsyncAPI description; and its payload is an
+    event of the schema and the data of a CloudEvent, but where a test wrote the
+    row by itself."""
 
     HEADERS_SCHEMA.validate(message.headers)
 
@@ -203,6 +206,25 @@ def keeps_contract(message):
         EVENT_SCHEMA.validate(event)
         assert message.id == f'{event["paymentId"]}:{event["version"]}'
         assert message.key == event['merchantId']
+        is_a_cloud_event(message, event)
+
+
+def is_a_cloud_event(message, event):
+    """CloudEvents' own library reads the message, and reads the same in what it
+    makes of it."""
+
+    wire = KafkaMessage({name: value.encode()
+                         for name, value in message.headers.items()},
+                        message.key, message.value)
+    read = from_kafka(wire, JSONFormat())
+
+    assert (read.get_id(), read.get_type(), read.get_subject()) == \
+        (message.id, event['eventType'], event['paymentId'])
+    assert read.get_data() == event
+
+    again = from_kafka(to_binary(read, JSONFormat()), JSONFormat())
+    assert again.get_attributes() == read.get_attributes()
+    assert again.get_data() == event
 
 
 class Message:

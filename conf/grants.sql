@@ -25,6 +25,10 @@ GRANT SELECT, INSERT, DELETE          ON idempotency_key
 GRANT SELECT, INSERT, DELETE          ON outbox_event
     TO 'payment'@'10.0.0.%';
 
+-- the workers, with `payment_operations on`
+GRANT SELECT, INSERT                  ON payment_operation
+    TO 'payment'@'10.0.0.%';
+
 -- the helper, which publishes what the workers put into outbox_event
 GRANT SELECT, INSERT, DELETE          ON outbox_dead
     TO 'payment'@'10.0.0.%';

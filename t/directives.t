@@ -77,6 +77,7 @@ main::shard('durability local', 'connections 3', 'connect_timeout 1500ms', 'read
     payment_outbox_retry_interval 2s;
     payment_outbox_dead_letter divert;
     payment_outbox_archive off;
+    payment_operations off;
     payment_outbox_drain_timeout 2s;
 
     payment_kafka_brokers 127.0.0.1:$TEST_NGINX_PAYMENT_KAFKA_PORT,localhost:$TEST_NGINX_PAYMENT_KAFKA_PORT;
@@ -528,6 +529,15 @@ qr/\[emerg\] .*payment_outbox_retry_interval/
 --- must_die
 --- error_log eval
 qr/\[emerg\] .*payment_outbox_dead_letter/
+
+
+
+=== payment_operations maybe
+--- http_config
+    payment_operations maybe;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_operations/
 
 
 

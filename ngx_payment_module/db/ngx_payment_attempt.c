@@ -22,7 +22,10 @@
  * take something away have the kind "contract".
  */
 #define NGX_PAYMENT_SCHEMA_VERSION_LOWEST  6
-#define NGX_PAYMENT_SCHEMA_VERSION_NEWEST  6
+#define NGX_PAYMENT_SCHEMA_VERSION_NEWEST  7
+
+/* the lowest with payment_operations on */
+#define NGX_PAYMENT_SCHEMA_OPERATIONS      7
 
 /* the requirements' expressions, and what else is asked with them */
 #define NGX_PAYMENT_ATTEMPT_QUESTION     2048
@@ -428,6 +431,7 @@ ngx_payment_attempt_make(ngx_payment_shard_t *shard, ngx_uint_t n,
     a->durability = shard->durability;
     ngx_payment_gtid_last(shard, &a->last);
     a->archive = shard->archive ? 1 : 0;
+    a->operations = shard->operations ? 1 : 0;
     a->ssl = shard->ssl ? 1 : 0;
     a->ssl_verify = shard->ssl_verify ? 1 : 0;
 
@@ -793,15 +797,19 @@ static ngx_uint_t
 ngx_payment_attempt_schema(ngx_payment_attempt_t *a, MYSQL_ROW row)
 {
     char        message[NGX_PAYMENT_DB_MESSAGE_LEN];
-    unsigned    version, contract;
+    unsigned    version, contract, lowest;
+
+    lowest = a->operations ? NGX_PAYMENT_SCHEMA_OPERATIONS
+                           : NGX_PAYMENT_SCHEMA_VERSION_LOWEST;
 
     version = ngx_payment_attempt_number(row[NGX_PAYMENT_ATTEMPT_VERSION]);
     contract = ngx_payment_attempt_number(row[NGX_PAYMENT_ATTEMPT_CONTRACT]);
 
-    if (version < NGX_PAYMENT_SCHEMA_VERSION_LOWEST) {
+    if (version < lowest) {
         (void) snprintf(message, sizeof(message), "the schema has version %u, "
-                        "this module needs version %u: run ngx-payment-migrate",
-                        version, NGX_PAYMENT_SCHEMA_VERSION_LOWEST);
+                        "this module needs version %u%s: run "
+                        "ngx-payment-migrate", version, lowest,
+                        a->operations ? " for payment_operations" : "");
 
     } else if (contract > NGX_PAYMENT_SCHEMA_VERSION_NEWEST) {
         (void) snprintf(message, sizeof(message), "the schema was finished for "

@@ -30,6 +30,8 @@ static ngx_int_t ngx_http_payment_api_route(ngx_http_payment_ctx_t *ctx,
     ngx_str_t *path, ngx_str_t *id);
 static payment_operation_e ngx_http_payment_api_verb(u_char *word,
     size_t len);
+static ngx_uint_t ngx_http_payment_api_is_operations(u_char *word,
+    u_char *last);
 static ngx_uint_t ngx_http_payment_api_takes_id(payment_operation_e operation);
 static ngx_int_t ngx_http_payment_api_not_allowed(ngx_http_request_t *r,
     const char *allow);
@@ -42,7 +44,7 @@ static void ngx_http_payment_api_start(ngx_http_request_t *r,
 static ngx_int_t ngx_http_payment_api_parse(ngx_http_request_t *r,
     ngx_payment_op_t *op, ngx_str_t *body, payment_fault_t *fault);
 static ngx_int_t ngx_http_payment_api_query(ngx_http_request_t *r,
-    payment_request_t *request, ngx_str_t *key, payment_fault_t *fault);
+    payment_request_t *request, ngx_str_t *text, payment_fault_t *fault);
 static ngx_int_t ngx_http_payment_api_random(u_char *p, size_t len);
 static void ngx_http_payment_api_submit(ngx_http_request_t *r,
     ngx_payment_op_t *op);
@@ -113,18 +115,21 @@ ngx_http_payment_api_problem_handler(ngx_http_request_t *r)
 ngx_int_t
 ngx_http_payment_api_handler(ngx_http_request_t *r)
 {
-    ngx_str_t                path, id;
-    payment_fault_t          fault;
-    ngx_http_payment_ctx_t  *ctx;
-    uint8_t                  parsed[PAYMENT_ID_SIZE];
+    ngx_str_t                      path, id;
+    payment_fault_t                fault;
+    ngx_http_payment_ctx_t        *ctx;
+    ngx_http_payment_main_conf_t  *pmcf;
+    uint8_t                        parsed[PAYMENT_ID_SIZE];
 
+    pmcf = ngx_http_get_module_main_conf(r, ngx_http_payment_module);
     ctx = ngx_http_payment_api_create_ctx(r);
     if (ctx == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     if (ngx_http_payment_api_path(r, &path) != NGX_OK
-        || ngx_http_payment_api_route(ctx, &path, &id) != NGX_OK)
+        || ngx_http_payment_api_route(ctx, &path, &id) != NGX_OK
+        || (ctx->operation == PAYMENT_OPERATIONS && !pmcf->operations))
     {
         (void) payment_fault_set(&fault, PAYMENT_NOT_FOUND, "",
                                  "there is no such resource");
@@ -258,8 +263,9 @@ ngx_http_payment_api_path(ngx_http_request_t *r, ngx_str_t *path)
 }
 
 
-/* Leaves the last word, and the one before it if that takes an id; or nothing,
- * where a slash follows a word that is no verb. */
+/* Leaves the last word, and the one before it if that takes an id, or is one
+ * whose operations are asked for; or nothing, where a slash follows a word that
+ * is no verb. */
 
 static void
 ngx_http_payment_api_last_words(ngx_str_t *path)
@@ -286,7 +292,8 @@ ngx_http_payment_api_last_words(ngx_str_t *path)
         }
 
         if (ngx_http_payment_api_verb(before, word - 1 - before)
-            <= PAYMENT_AUTHORIZE)
+            <= PAYMENT_AUTHORIZE
+            && !ngx_http_payment_api_is_operations(word, last))
         {
             before = word;
         }
@@ -303,9 +310,9 @@ ngx_http_payment_api_last_words(ngx_str_t *path)
 }
 
 
-/* The path is "authorize", "capture/{id}" or the like, "{id}" alone, or empty:
- * a key in the query stands for the id then.  NGX_DECLINED: it is none of
- * these. */
+/* The path is "authorize", "capture/{id}" or the like, "{id}" alone or with
+ * "/operations", or empty: a key in the query stands for the id then.
+ * NGX_DECLINED: it is none of these. */
 
 static ngx_int_t
 ngx_http_payment_api_route(ngx_http_payment_ctx_t *ctx, ngx_str_t *path,
@@ -332,6 +339,16 @@ ngx_http_payment_api_route(ngx_http_payment_ctx_t *ctx, ngx_str_t *path,
         ctx->operation = (operation == PAYMENT_AUTHORIZE) ? PAYMENT_AUTHORIZE
                                                           : PAYMENT_GET;
         *id = *path;
+
+        return NGX_OK;
+    }
+
+    if (operation == 0
+        && ngx_http_payment_api_is_operations(slash + 1, last))
+    {
+        ctx->operation = PAYMENT_OPERATIONS;
+        id->data = path->data;
+        id->len = slash - path->data;
 
         return NGX_OK;
     }
@@ -364,6 +381,14 @@ ngx_http_payment_api_verb(u_char *word, size_t len)
     }
 
     return verb->operation;
+}
+
+
+static ngx_uint_t
+ngx_http_payment_api_is_operations(u_char *word, u_char *last)
+{
+    return last - word == sizeof("operations") - 1
+           && ngx_strncmp(word, "operations", sizeof("operations") - 1) == 0;
 }
 
 
@@ -597,16 +622,20 @@ ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
 
     op->bytes = sizeof(ngx_payment_op_t) + request->metadata_len;
 
+    if (request->operation == PAYMENT_OPERATIONS) {
+        op->bytes += PAYMENT_PAGE_OPERATIONS * PAYMENT_DONE_SIZE;
+    }
+
     return NGX_OK;
 }
 
 
 /* The merchantId of a request that only reads, and has no body, is an argument
- * of the query; so is the key of a look-up. */
+ * of the query; so is the key of a look-up, or the cursor of operations. */
 
 static ngx_int_t
 ngx_http_payment_api_query(ngx_http_request_t *r, payment_request_t *request,
-    ngx_str_t *key, payment_fault_t *fault)
+    ngx_str_t *text, payment_fault_t *fault)
 {
     ngx_str_t  value;
 
@@ -615,8 +644,11 @@ ngx_http_payment_api_query(ngx_http_request_t *r, payment_request_t *request,
     if (ngx_http_payment_request_argument(r, "merchantId", &value, fault)
         != NGX_OK
         || (request->operation == PAYMENT_LOOKUP
-            && ngx_http_payment_request_argument(r, "idempotencyKey", key,
+            && ngx_http_payment_request_argument(r, "idempotencyKey", text,
                                                  fault)
+               != NGX_OK)
+        || (request->operation == PAYMENT_OPERATIONS
+            && ngx_http_payment_request_argument(r, "cursor", text, fault)
                != NGX_OK))
     {
         return NGX_ERROR;
@@ -859,7 +891,7 @@ ngx_http_payment_api_timeout(ngx_event_t *ev)
         rc = ngx_http_payment_api_fail(r, PAYMENT_UNAVAILABLE,
                                    "the database did not get to it in time");
 
-    } else if (ctx->operation == PAYMENT_GET) {
+    } else if (payment_operation_reads(ctx->operation)) {
         rc = ngx_http_payment_api_fail(r, PAYMENT_UNAVAILABLE,
                                    "the database did not answer in time");
 
@@ -980,9 +1012,11 @@ static ngx_int_t
 ngx_http_payment_api_send_payment(ngx_http_request_t *r,
     const ngx_payment_op_t *op, ngx_uint_t replayed)
 {
-    char                    *body;
-    size_t                   len, size;
-    ngx_http_payment_ctx_t  *ctx;
+    char                     *body;
+    size_t                    len, size;
+    const payment_t          *p;
+    ngx_http_payment_ctx_t   *ctx;
+    const payment_request_t  *request;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
 
@@ -1000,17 +1034,30 @@ ngx_http_payment_api_send_payment(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    size = payment_render_size(&op->payment, &op->request);
+    p = &op->payment;
+    request = &op->request;
+    size = payment_render_size(p, request) + op->done.len;
 
     body = ngx_pnalloc(r->pool, size);
     if (body == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    len = (ctx->operation == PAYMENT_LOOKUP)
-          ? payment_render_found(body, size, &op->payment, &op->request,
-                                 &op->kept)
-          : payment_render_response(body, size, &op->payment, &op->request);
+    switch (ctx->operation) {
+
+    case PAYMENT_LOOKUP:
+        len = payment_render_found(body, size, p, request, &op->kept);
+        break;
+
+    case PAYMENT_OPERATIONS:
+        len = payment_render_operations(body, size, p, (char *) op->done.data,
+                                        op->done.len,
+                                        op->done_more ? op->done_last : 0);
+        break;
+
+    default:
+        len = payment_render_response(body, size, p, request);
+    }
 
     return ngx_http_payment_answer_bytes(r, NGX_HTTP_OK,
                                          &ngx_http_payment_answer_json,

@@ -231,6 +231,9 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         ngx_conf_set_msec_slot, writer.retry_max_interval,
         &ngx_http_payment_positive),
 
+    NGX_HTTP_PAYMENT_MAIN("payment_operations", NGX_CONF_FLAG,
+        ngx_conf_set_flag_slot, operations, NULL),
+
     NGX_HTTP_PAYMENT_MAIN("payment_idempotency_retention", NGX_CONF_TAKE1,
         ngx_conf_set_sec_slot, outbox.idempotency_retention,
         &ngx_http_payment_positive),
@@ -503,6 +506,8 @@ ngx_http_payment_create_main_conf(ngx_conf_t *cf)
         return NULL;
     }
 
+    pmcf->operations = NGX_CONF_UNSET;
+
     writer = &pmcf->writer;
     writer->batch_size = NGX_CONF_UNSET_UINT;
     writer->batch_bytes = NGX_CONF_UNSET_SIZE;
@@ -556,6 +561,8 @@ ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf)
 
     ngx_str_t                   name;
     ngx_payment_writer_conf_t  *writer;
+
+    ngx_conf_init_value(pmcf->operations, 0);
 
     writer = &pmcf->writer;
 

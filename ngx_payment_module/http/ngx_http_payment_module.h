@@ -53,6 +53,7 @@ typedef struct {
     ngx_http_payment_breaker_conf_t   breaker;
     ngx_shm_zone_t             *zone;
     ngx_uint_t                  api;        /* some location has payment_api */
+    ngx_flag_t                  operations; /* they are kept */
     ngx_uint_t                  generation; /* rises with each configuration */
 
     /* of this process, by shard->index; NULL in the helper */

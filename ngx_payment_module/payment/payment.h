@@ -41,6 +41,8 @@
                                             + PAYMENT_METADATA_VALUE_LEN) + 6))
 #define PAYMENT_TRACEPARENT_LEN    55
 
+#define PAYMENT_PAGE_OPERATIONS    20    /* of one answer to OPERATIONS */
+
 /* 2^53 - 1: what every JSON reader can hold exactly */
 #define PAYMENT_AMOUNT_MAX         INT64_C(9007199254740991)
 
@@ -50,7 +52,7 @@
 #define PAYMENT_DETAIL_SIZE        256
 
 /*
- * The longest answer; the longest payload of an event, without its metadata;
+ * The longest answer and the longest payload of an event, without metadata;
  * the longest problem.  A byte of text becomes at most the 6 bytes of an
  * escape, and the rest of each is less than PAYMENT_FIXED_SIZE.
  */
@@ -62,6 +64,11 @@
                                     + 6 * PAYMENT_REASON_SIZE)
 #define PAYMENT_FOUND_SIZE         (PAYMENT_RESPONSE_SIZE                     \
                                     + PAYMENT_FIXED_SIZE)
+/* one operation among those of its payment */
+#define PAYMENT_DONE_SIZE          (PAYMENT_FIXED_SIZE                        \
+                                    + 6 * PAYMENT_REASON_SIZE                 \
+                                    + 6 * PAYMENT_REFERENCE_SIZE              \
+                                    + PAYMENT_METADATA_SIZE)
 #define PAYMENT_PROBLEM_BASE_LEN   256
 #define PAYMENT_PROBLEM_SIZE       (PAYMENT_FIXED_SIZE                        \
                                     + PAYMENT_PROBLEM_BASE_LEN                \
@@ -77,7 +84,8 @@ typedef enum {
     PAYMENT_REFUND,
     PAYMENT_VOID,
     PAYMENT_GET,
-    PAYMENT_LOOKUP                   /* by idempotency key */
+    PAYMENT_LOOKUP,                  /* by idempotency key */
+    PAYMENT_OPERATIONS               /* of a payment: a page of them */
 } payment_operation_e;
 
 /* the database's ENUM has none of these: they change nothing */
@@ -168,7 +176,9 @@ typedef struct {
     char      reason[PAYMENT_REASON_SIZE];
     char      reference[PAYMENT_REFERENCE_SIZE];
     char     *metadata;              /* a JSON object, malloc()ed, or NULL;
-                                        members in order of their names */
+                                        members in order of their names; of GET
+                                        and LOOKUP: what authorize brought */
+    uint32_t  after;                 /* OPERATIONS: those of later versions */
 } payment_request_t;
 
 
@@ -221,6 +231,23 @@ typedef struct {
 } payment_kept_t;
 
 
+/* An operation that was done; the texts are not terminated, and may be NULL. */
+
+typedef struct {
+    payment_operation_e  operation;
+    payment_status_e     status;     /* of the payment, as it was then */
+    uint32_t             version;
+    int64_t              amount;     /* that it moved */
+    int64_t              created_ms;
+    const char          *reason;
+    const char          *reference;
+    const char          *metadata;   /* a JSON object */
+    size_t               reason_len;
+    size_t               reference_len;
+    size_t               metadata_len;
+} payment_done_t;
+
+
 /* payment_hash.c: SHA-256 of some parts, one after the other; 1, or 0 without
  * memory. */
 
@@ -244,7 +271,8 @@ int payment_hash(uint8_t digest[PAYMENT_HASH_SIZE],
  * caller; for capture, refund, void the caller also sets r->payment_id.  For
  * GET neither body nor header_key is read: the caller sets r->merchant and
  * r->merchant_len (0 if the client named none; then identity must be there).
- * The same for LOOKUP, where body is the key that the query names, or NULL.
+ * The same for LOOKUP, where body is the key that the query names, or NULL, and
+ * for OPERATIONS, where body is the query's cursor.
  *
  * An empty body is an empty object where identity is given.
  *
@@ -381,7 +409,15 @@ size_t payment_render_found(char *buf, size_t size, const payment_t *p,
     const payment_request_t *r, const payment_kept_t *kept);
 /* what is enough for either of them, of these texts */
 #define payment_render_size(p, r)                                             \
-    (2 * PAYMENT_FIXED_SIZE + 6 * ((p)->merchant_len + (r)->reference_len))
+    (2 * PAYMENT_FIXED_SIZE + 6 * ((p)->merchant_len + (r)->reference_len)    \
+     + (payment_operation_reads((r)->operation) ? (r)->metadata_len : 0))
+/* an element of the answer to OPERATIONS; needs PAYMENT_DONE_SIZE */
+size_t payment_render_done(char *buf, size_t size, const payment_done_t *done);
+/* that answer; done: its elements with commas between them; next: the version
+   of the last one, if others follow, or 0.  Needs 2 * PAYMENT_FIXED_SIZE
+   + done_len. */
+size_t payment_render_operations(char *buf, size_t size, const payment_t *p,
+    const char *done, size_t done_len, uint32_t next);
 /* needs PAYMENT_PAYLOAD_SIZE + r->metadata_len; p as the operation left it */
 size_t payment_render_event(char *buf, size_t size, const payment_t *p,
     const payment_request_t *r);

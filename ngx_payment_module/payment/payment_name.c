@@ -54,6 +54,9 @@ payment_name_operation(payment_operation_e operation)
 
     case PAYMENT_LOOKUP:
         return "lookup";
+
+    case PAYMENT_OPERATIONS:
+        return "operations";
     }
 
     return "";
@@ -79,6 +82,7 @@ payment_name_event(payment_operation_e operation)
 
     case PAYMENT_GET:
     case PAYMENT_LOOKUP:
+    case PAYMENT_OPERATIONS:
         break;
     }
 

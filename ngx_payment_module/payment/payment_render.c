@@ -18,6 +18,7 @@ static size_t payment_render_len(const char *text, size_t size);
 static char *payment_render_text(char *p, const char *text);
 static char *payment_render_int(char *p, int64_t n);
 static char *payment_render_digits(char *p, unsigned n, unsigned digits);
+static char *payment_render_json(char *p, const char *json, size_t len);
 static char *payment_render_id(char *p, const uint8_t *id);
 static char *payment_render_quoted_time(char *p, int64_t unix_ms);
 static const char *payment_render_message(const payment_t *p,
@@ -35,7 +36,8 @@ payment_render_response(char *buf, size_t size, const payment_t *payment,
     char  *p;
 
     if (size < PAYMENT_FIXED_SIZE + 6 * payment->merchant_len
-               + 6 * r->reference_len)
+               + 6 * r->reference_len
+               + (payment_operation_reads(r->operation) ? r->metadata_len : 0))
     {
         return 0;
     }
@@ -68,6 +70,11 @@ payment_render_response(char *buf, size_t size, const payment_t *payment,
         p = payment_render_int(p, payment->version);
         p = payment_render_literal(p, ",\"updatedAt\":");
         p = payment_render_quoted_time(p, payment->updated_ms);
+
+        if (r->metadata_len != 0) {
+            p = payment_render_literal(p, ",\"metadata\":");
+            p = payment_render_json(p, r->metadata, r->metadata_len);
+        }
     }
 
     p = payment_render_literal(p, ",\"ledgerEntries\":[],\"message\":\"");
@@ -103,6 +110,82 @@ payment_render_found(char *buf, size_t size, const payment_t *payment,
     p = payment_render_literal(p, ",\"refundedAmount\":");
     p = payment_render_int(p, kept->refunded);
     p = payment_render_literal(p, "}}");
+
+    return (size_t) (p - buf);
+}
+
+
+size_t
+payment_render_done(char *buf, size_t size, const payment_done_t *done)
+{
+    char  *p;
+
+    if (size < PAYMENT_FIXED_SIZE + 6 * done->reason_len
+               + 6 * done->reference_len + done->metadata_len)
+    {
+        return 0;
+    }
+
+    p = payment_render_literal(buf, "{\"type\":\"");
+    p = payment_render_text(p, payment_name_operation(done->operation));
+    p = payment_render_literal(p, "\",\"version\":");
+    p = payment_render_int(p, done->version);
+    p = payment_render_literal(p, ",\"status\":\"");
+    p = payment_render_text(p, payment_name_status(done->status));
+    p = payment_render_literal(p, "\",\"amount\":");
+    p = payment_render_int(p, done->amount);
+    p = payment_render_literal(p, ",\"createdAt\":");
+    p = payment_render_quoted_time(p, done->created_ms);
+
+    if (done->reason_len != 0) {
+        p = payment_render_literal(p, ",\"reason\":");
+        p = payment_text_json(p, done->reason, done->reason_len);
+    }
+
+    if (done->reference_len != 0) {
+        p = payment_render_literal(p, ",\"reference\":");
+        p = payment_text_json(p, done->reference, done->reference_len);
+    }
+
+    if (done->metadata_len != 0) {
+        p = payment_render_literal(p, ",\"metadata\":");
+        p = payment_render_json(p, done->metadata, done->metadata_len);
+    }
+
+    *p++ = '}';
+
+    return (size_t) (p - buf);
+}
+
+
+size_t
+payment_render_operations(char *buf, size_t size, const payment_t *payment,
+    const char *done, size_t done_len, uint32_t next)
+{
+    char  *p;
+
+    if (size < 2 * PAYMENT_FIXED_SIZE + done_len) {
+        return 0;
+    }
+
+    p = payment_render_literal(buf, "{\"paymentId\":");
+    p = payment_render_id(p, payment->id);
+    p = payment_render_literal(p, ",\"operations\":[");
+
+    if (done_len != 0) {
+        memcpy(p, done, done_len);
+        p += done_len;
+    }
+
+    *p++ = ']';
+
+    if (next != 0) {
+        p = payment_render_literal(p, ",\"nextCursor\":\"");
+        p = payment_render_int(p, next);
+        *p++ = '"';
+    }
+
+    *p++ = '}';
 
     return (size_t) (p - buf);
 }
@@ -154,8 +237,7 @@ payment_render_event(char *buf, size_t size, const payment_t *payment,
 
     if (r->metadata_len != 0) {
         p = payment_render_literal(p, ",\"metadata\":");
-        memcpy(p, r->metadata, r->metadata_len);
-        p += r->metadata_len;
+        p = payment_render_json(p, r->metadata, r->metadata_len);
     }
 
     p = payment_render_literal(p, ",\"occurredAt\":");
@@ -314,6 +396,7 @@ payment_render_message(const payment_t *p, payment_operation_e operation)
 
     case PAYMENT_GET:
     case PAYMENT_LOOKUP:
+    case PAYMENT_OPERATIONS:
         break;
     }
 
@@ -386,6 +469,17 @@ payment_render_digits(char *p, unsigned n, unsigned digits)
     }
 
     return p + digits;
+}
+
+
+/* Appends what is JSON already. */
+
+static char *
+payment_render_json(char *p, const char *json, size_t len)
+{
+    memcpy(p, json, len);
+
+    return p + len;
 }
 
 

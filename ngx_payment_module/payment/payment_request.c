@@ -96,6 +96,11 @@ static payment_outcome_e payment_request_reason(payment_request_t *r,
     const json_t *value, payment_fault_t *fault);
 static payment_outcome_e payment_request_reference(payment_request_t *r,
     const json_t *value, payment_fault_t *fault);
+static payment_outcome_e payment_request_query(payment_request_t *r,
+    const char *text, size_t len, const char *header, size_t header_len,
+    payment_fault_t *fault);
+static payment_outcome_e payment_request_cursor(payment_request_t *r,
+    const char *cursor, size_t len, payment_fault_t *fault);
 static payment_outcome_e payment_request_key(payment_request_t *r,
     unsigned given, const char *key, size_t len, const char *header,
     size_t header_len, payment_fault_t *fault);
@@ -163,12 +168,10 @@ payment_request_parse(payment_request_t *r, const payment_rules_t *rules,
     if (payment_operation_reads(r->operation)) {
         outcome = payment_request_merchant(r, NULL, identity, fault);
 
-        if (outcome != PAYMENT_OK || r->operation == PAYMENT_GET) {
-            return outcome;
-        }
-
-        return payment_request_key(r, body != NULL, body, body_len,
-                                   header_key, header_key_len, fault);
+        return outcome != PAYMENT_OK
+               ? outcome
+               : payment_request_query(r, body, body_len, header_key,
+                                       header_key_len, fault);
     }
 
     json = NULL;
@@ -261,6 +264,7 @@ payment_request_clear(payment_request_t *r, const payment_rules_t *rules,
     r->reference_len = 0;
     r->metadata_len = 0;
     r->metadata = NULL;
+    r->after = 0;
 
     if (!payment_operation_reads(r->operation)) {
         r->merchant_len = 0;
@@ -809,6 +813,62 @@ payment_request_reference(payment_request_t *r, const json_t *value,
 
     memcpy(r->reference, text, len);
     r->reference_len = len;
+
+    return PAYMENT_OK;
+}
+
+
+/* What a request that reads has besides its merchant. */
+
+static payment_outcome_e
+payment_request_query(payment_request_t *r, const char *text, size_t len,
+    const char *header, size_t header_len, payment_fault_t *fault)
+{
+    switch (r->operation) {
+
+    case PAYMENT_LOOKUP:
+        return payment_request_key(r, text != NULL, text, len, header,
+                                   header_len, fault);
+
+    case PAYMENT_OPERATIONS:
+        return payment_request_cursor(r, text, len, fault);
+
+    default: /* PAYMENT_GET */
+        return PAYMENT_OK;
+    }
+}
+
+
+/* The version after which the page begins, as an answer told it. */
+
+static payment_outcome_e
+payment_request_cursor(payment_request_t *r, const char *cursor, size_t len,
+    payment_fault_t *fault)
+{
+    size_t    i;
+    uint64_t  version;
+
+    if (cursor == NULL) {
+        return PAYMENT_OK;
+    }
+
+    version = 0;
+
+    for (i = 0; i < len && version <= UINT32_MAX; i++) {
+
+        if (cursor[i] < '0' || cursor[i] > '9') {
+            break;
+        }
+
+        version = 10 * version + (uint64_t) (cursor[i] - '0');
+    }
+
+    if (len == 0 || i < len || version == 0 || version > UINT32_MAX) {
+        return payment_fault_set(fault, PAYMENT_INVALID, "cursor",
+                                 "cursor must be the nextCursor of an answer");
+    }
+
+    r->after = (uint32_t) version;
 
     return PAYMENT_OK;
 }

@@ -63,6 +63,7 @@ ngx_payment_batch_count(ngx_payment_batch_t *b)
     b->forbidden = 0;
     b->seen = 0;
     b->lookups = 0;
+    b->pages = 0;
 
     for (i = 0; i < b->n; i++) {
         ngx_payment_batch_count_op(b, b->ops[i]);
@@ -87,6 +88,10 @@ ngx_payment_batch_count_op(ngx_payment_batch_t *b, const ngx_payment_op_t *op)
 
     if (op->request.operation == PAYMENT_LOOKUP) {
         b->lookups++;
+    }
+
+    if (op->request.operation == PAYMENT_OPERATIONS) {
+        b->pages++;
     }
 }
 

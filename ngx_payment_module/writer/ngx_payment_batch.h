@@ -52,6 +52,7 @@ struct ngx_payment_batch_s {
     ngx_uint_t                 forbidden;   /* those that only a key may save */
     ngx_uint_t                 seen;        /* those that are looked up first */
     ngx_uint_t                 lookups;     /* those that want no more */
+    ngx_uint_t                 pages;       /* those that want operations */
 
     ngx_payment_op_t         **keys;        /* room for those that a transaction
                                                writes, by key hash */

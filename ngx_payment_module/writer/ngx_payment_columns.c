@@ -23,35 +23,59 @@ typedef struct {
 
 struct ngx_payment_columns_s {
     ngx_uint_t              rows_max;
+    ngx_uint_t              stmts;       /* without those that are not used */
     ngx_uint_t              rows[NGX_PAYMENT_STMTS];
     ngx_payment_column_t    columns[NGX_PAYMENT_STMTS][NGX_PAYMENT_COLUMNS_MAX];
 
-    /* created and updated of each row, and the batch's own time, the second
-     * one without its fraction */
+    /* created and updated of each row, when each operation was done, and the
+     * batch's own time, the second one without its fraction */
     MYSQL_TIME             *created;
     MYSQL_TIME             *updated;
+    MYSQL_TIME             *done;
     MYSQL_TIME              now;
     MYSQL_TIME              second;
     ngx_pool_t             *pool;
 };
 
 
-const char *const  ngx_payment_columns_sql[] = {
-
+static const char  ngx_payment_columns_sql_changes[] =
     "UPDATE payment SET status = ?, captured_amount = ?, refunded_amount = ?,"
-    " version = ?, updated_at = ? WHERE id = ? AND version = ?",
+    " version = ?, updated_at = ? WHERE id = ? AND version = ?";
 
+static const char  ngx_payment_columns_sql_keys[] =
     "INSERT INTO idempotency_key (key_hash, payment_id, fingerprint, operation,"
     " status, version, captured_amount, refunded_amount, created_at)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
+static const char  ngx_payment_columns_sql_payments[] =
     "INSERT INTO payment (id, merchant_id, currency, status, amount,"
-    " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)";
 
+static const char  ngx_payment_columns_sql_events[] =
     "INSERT INTO outbox_event (aggregatetype, aggregateid, type, merchant_id,"
     " version, created_at, traceparent, payload)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
 
+static const char  ngx_payment_columns_sql_operations[] =
+    "INSERT INTO payment_operation (payment_id, version, operation, status,"
+    " amount, created_at, reason, reference, metadata)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+
+static const char *const  ngx_payment_columns_statements_all[] = {
+    ngx_payment_columns_sql_changes,
+    ngx_payment_columns_sql_keys,
+    ngx_payment_columns_sql_payments,
+    ngx_payment_columns_sql_events,
+    ngx_payment_columns_sql_operations,
+    NULL
+};
+
+static const char *const  ngx_payment_columns_statements_usual[] = {
+    ngx_payment_columns_sql_changes,
+    ngx_payment_columns_sql_keys,
+    ngx_payment_columns_sql_payments,
+    ngx_payment_columns_sql_events,
     NULL
 };
 
@@ -69,15 +93,25 @@ static const enum enum_field_types
     { SMALL, NUMBER, NUMBER, NUMBER, TIME, BYTES, NUMBER },
     { BYTES, BYTES, BYTES, SMALL, SMALL, NUMBER, NUMBER, NUMBER, TIME },
     { BYTES, BYTES, BYTES, SMALL, NUMBER, TIME, TIME },
-    { BYTES, BYTES, BYTES, BYTES, NUMBER, TIME, BYTES, BYTES }
+    { BYTES, BYTES, BYTES, BYTES, NUMBER, TIME, BYTES, BYTES },
+    { BYTES, NUMBER, SMALL, SMALL, NUMBER, TIME, BYTES, BYTES, BYTES }
 };
 
 
 static void ngx_payment_columns_set_time(MYSQL_TIME *time, int64_t unix_us);
 
 
+const char *const *
+ngx_payment_columns_sql(ngx_uint_t operations)
+{
+    return operations ? ngx_payment_columns_statements_all
+                      : ngx_payment_columns_statements_usual;
+}
+
+
 ngx_payment_columns_t *
-ngx_payment_columns_create(ngx_uint_t rows_max, ngx_log_t *log)
+ngx_payment_columns_create(ngx_uint_t rows_max, ngx_uint_t operations,
+    ngx_log_t *log)
 {
     size_t                  width;
     ngx_uint_t              s, i;
@@ -97,14 +131,20 @@ ngx_payment_columns_create(ngx_uint_t rows_max, ngx_log_t *log)
 
     columns->pool = pool;
     columns->rows_max = rows_max;
+    columns->stmts = operations ? NGX_PAYMENT_STMTS
+                                : NGX_PAYMENT_STMT_OPERATIONS;
     columns->created = ngx_palloc(pool, rows_max * sizeof(MYSQL_TIME));
     columns->updated = ngx_palloc(pool, rows_max * sizeof(MYSQL_TIME));
 
-    if (columns->created == NULL || columns->updated == NULL) {
+    columns->done = ngx_palloc(pool, rows_max * sizeof(MYSQL_TIME));
+
+    if (columns->created == NULL || columns->updated == NULL
+        || columns->done == NULL)
+    {
         goto failed;
     }
 
-    for (s = 0; s < NGX_PAYMENT_STMTS; s++) {
+    for (s = 0; s < columns->stmts; s++) {
         for (i = 0; ngx_payment_columns_types[s][i]; i++) {
             col = &columns->columns[s][i];
             col->type = ngx_payment_columns_types[s][i];
@@ -155,7 +195,7 @@ ngx_payment_columns_bind(ngx_payment_columns_t *columns, ngx_payment_db_t *db)
 
     rows = (unsigned int) columns->rows_max;
 
-    for (s = 0; s < NGX_PAYMENT_STMTS; s++) {
+    for (s = 0; s < columns->stmts; s++) {
         ngx_memzero(bind, sizeof(bind));
 
         for (i = 0; ngx_payment_columns_types[s][i]; i++) {
@@ -374,6 +414,43 @@ ngx_payment_columns_add_event(ngx_payment_columns_t *columns,
 }
 
 
+/* A text that was not given is NULL. */
+
+static void
+ngx_payment_columns_text(ngx_payment_column_t *col, ngx_uint_t row,
+    const char *text, size_t len)
+{
+    ngx_payment_columns_bytes(col, row, len ? text : NULL, len);
+}
+
+
+void
+ngx_payment_columns_add_operation(ngx_payment_columns_t *columns,
+    const ngx_payment_op_t *op)
+{
+    ngx_uint_t                row;
+    const payment_t          *p;
+    ngx_payment_column_t     *col;
+    const payment_request_t  *r;
+
+    p = &op->payment;
+    r = &op->request;
+    col = ngx_payment_columns_row(columns, NGX_PAYMENT_STMT_OPERATIONS, &row);
+
+    ngx_payment_columns_set_time(&columns->done[row], p->updated_ms * 1000);
+
+    ngx_payment_columns_bytes(&col[0], row, p->id, PAYMENT_ID_SIZE);
+    ngx_payment_columns_number(&col[1], row, p->version);
+    ngx_payment_columns_number(&col[2], row, r->operation);
+    ngx_payment_columns_number(&col[3], row, p->status);
+    ngx_payment_columns_number(&col[4], row, p->operation_amount);
+    ngx_payment_columns_time(&col[5], row, &columns->done[row]);
+    ngx_payment_columns_text(&col[6], row, r->reason, r->reason_len);
+    ngx_payment_columns_text(&col[7], row, r->reference, r->reference_len);
+    ngx_payment_columns_text(&col[8], row, r->metadata, r->metadata_len);
+}
+
+
 ngx_uint_t
 ngx_payment_columns_statements(ngx_payment_columns_t *columns,
     ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts)
@@ -383,7 +460,7 @@ ngx_payment_columns_statements(ngx_payment_columns_t *columns,
 
     n = 0;
 
-    for (s = 0; s < NGX_PAYMENT_STMTS; s++) {
+    for (s = 0; s < columns->stmts; s++) {
 
         rows = (unsigned int) columns->rows[s];
         if (rows == 0) {

@@ -1,5 +1,5 @@
 /*
- * The four bulk statements of a batch and the arrays that they bind.
+ * The bulk statements of a batch and the arrays that they bind.
  *
  * A line has one set of columns, bound once when its connection is ready; a
  * batch fills the rows in and sets the count.  Texts are not copied: they must
@@ -21,6 +21,8 @@ typedef enum {
     NGX_PAYMENT_STMT_KEYS,         /* INSERT INTO idempotency_key */
     NGX_PAYMENT_STMT_PAYMENTS,     /* INSERT INTO payment */
     NGX_PAYMENT_STMT_EVENTS,       /* INSERT INTO outbox_event */
+    NGX_PAYMENT_STMT_OPERATIONS,   /* INSERT INTO payment_operation, where the
+                                      shard has that */
     NGX_PAYMENT_STMTS
 } ngx_payment_stmt_e;
 
@@ -28,11 +30,12 @@ typedef enum {
 typedef struct ngx_payment_columns_s   ngx_payment_columns_t;
 
 
-/* SQL for ngx_payment_db_t.prepare, in the order of ngx_payment_stmt_e */
-extern const char *const  ngx_payment_columns_sql[];
+/* SQL for ngx_payment_db_t.prepare, in the order of ngx_payment_stmt_e; with
+ * the last of them, or without */
+const char *const *ngx_payment_columns_sql(ngx_uint_t operations);
 
 ngx_payment_columns_t *ngx_payment_columns_create(ngx_uint_t rows_max,
-    ngx_log_t *log);
+    ngx_uint_t operations, ngx_log_t *log);
 void ngx_payment_columns_destroy(ngx_payment_columns_t *columns);
 
 /* Binds to a connection that has just become ready. */
@@ -50,6 +53,8 @@ void ngx_payment_columns_add_payment(ngx_payment_columns_t *columns,
     const ngx_payment_op_t *op);
 void ngx_payment_columns_add_event(ngx_payment_columns_t *columns,
     const ngx_payment_op_t *op, const u_char *payload, size_t len);
+void ngx_payment_columns_add_operation(ngx_payment_columns_t *columns,
+    const ngx_payment_op_t *op);
 
 /* Statements that have rows, ready for an exchange, in the order of
  * ngx_payment_stmt_e; returns how many. */

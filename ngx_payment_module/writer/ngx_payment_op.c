@@ -48,6 +48,10 @@ ngx_payment_op_free(ngx_payment_op_t *op)
 {
     payment_request_free(&op->request);
 
+    if (op->done.data) {
+        ngx_free(op->done.data);
+    }
+
     if (ngx_payment_op_cached >= NGX_PAYMENT_OP_CACHE) {
         ngx_free(op);
         return;

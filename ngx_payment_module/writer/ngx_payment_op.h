@@ -74,6 +74,10 @@ struct ngx_payment_op_s {
     payment_fault_t             fault;
     payment_t                   payment;    /* as the answer shows it */
     payment_kept_t              kept;       /* of LOOKUP: under its key */
+    ngx_str_t                   done;       /* of OPERATIONS: rendered, with
+                                               commas between; from the heap */
+    ngx_uint_t                  done_rows;
+    uint32_t                    done_last;  /* the version of the last one */
 
     u_char                      id_text[PAYMENT_ID_TEXT_LEN];
     u_char                      traceparent[PAYMENT_TRACEPARENT_LEN];
@@ -99,6 +103,7 @@ struct ngx_payment_op_s {
                                                still to be looked up */
     unsigned                    underway:1; /* of LOOKUP: before the look, an
                                                operation had its key */
+    unsigned                    done_more:1;    /* others follow them */
 };
 
 

@@ -57,6 +57,9 @@
 
 #define NGX_PAYMENT_HEX_LEN          (3 + 2 * 16)     /* x'..' of 16 bytes */
 
+/* of SQL for one page of operations */
+#define NGX_PAYMENT_TRANSACTION_PAGE_LEN      512     /* bytes */
+
 /* rows of payment_barrier: enough that two transactions rarely want the same */
 #define NGX_PAYMENT_TRANSACTION_BARRIERS      256
 #define NGX_PAYMENT_TRANSACTION_BARRIER_LEN   256     /* bytes of SQL */
@@ -138,10 +141,22 @@ static void ngx_payment_transaction_resolve_done(ngx_payment_db_t *db,
 static void ngx_payment_transaction_get(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_get_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
-static void ngx_payment_transaction_lookups(ngx_payment_transaction_t *t,
+static ngx_int_t ngx_payment_transaction_read_looks(
+    ngx_payment_transaction_t *t);
+static ngx_int_t ngx_payment_transaction_payments(ngx_payment_transaction_t *t,
     MYSQL_RES *res);
-static void ngx_payment_transaction_lookup_row(ngx_payment_op_t *op,
+static ngx_int_t ngx_payment_transaction_lookups(ngx_payment_transaction_t *t,
+    MYSQL_RES *res);
+static ngx_int_t ngx_payment_transaction_lookup_row(ngx_payment_op_t *op,
     MYSQL_ROW row, unsigned long *lens);
+static ngx_int_t ngx_payment_transaction_metadata(ngx_payment_op_t *op,
+    const char *metadata, unsigned long len);
+static ngx_uint_t ngx_payment_transaction_add_pages(
+    ngx_payment_transaction_t *t, ngx_uint_t n);
+static ngx_int_t ngx_payment_transaction_pages(ngx_payment_transaction_t *t,
+    MYSQL_RES *res);
+static ngx_int_t ngx_payment_transaction_page_row(ngx_payment_transaction_t *t,
+    ngx_payment_op_t *op, MYSQL_ROW row, unsigned long *lens);
 static void ngx_payment_transaction_doubt(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_doubt_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
@@ -206,6 +221,15 @@ const char *const  ngx_payment_transaction_session[] = {
 static const char  ngx_payment_transaction_sql_payments[] =
     NGX_PAYMENT_TRANSACTION_PAYMENT " FROM payment p WHERE p.id IN (";
 
+/* the same, and what the authorization brought as metadata */
+
+#define NGX_PAYMENT_TRANSACTION_FIRST                                         \
+    " LEFT JOIN payment_operation o ON o.payment_id = p.id AND o.version = 1"
+
+static const char  ngx_payment_transaction_sql_payments_first[] =
+    NGX_PAYMENT_TRANSACTION_PAYMENT ", o.metadata FROM payment p"
+    NGX_PAYMENT_TRANSACTION_FIRST " WHERE p.id IN (";
+
 /* The id of a payment, which its own key's row has only the beginning of: see
  * payment_id_make(). */
 
@@ -221,17 +245,30 @@ static const char  ngx_payment_transaction_sql_payments[] =
 
 #define NGX_PAYMENT_TRANSACTION_FROM_KEYS                                     \
     " FROM idempotency_key i LEFT JOIN payment p"                             \
-    " ON p.id = " NGX_PAYMENT_TRANSACTION_ID_OF_KEY                           \
-    " WHERE i.key_hash IN ("
+    " ON p.id = " NGX_PAYMENT_TRANSACTION_ID_OF_KEY
+
+#define NGX_PAYMENT_TRANSACTION_OF_KEYS  " WHERE i.key_hash IN ("
 
 static const char  ngx_payment_transaction_sql_keys[] =
     "SELECT i.key_hash, i.fingerprint, p.id, " NGX_PAYMENT_TRANSACTION_KEPT
     ", p.currency, p.amount, " NGX_PAYMENT_EPOCH_MS("p.created_at")
-    NGX_PAYMENT_TRANSACTION_FROM_KEYS;
+    NGX_PAYMENT_TRANSACTION_FROM_KEYS NGX_PAYMENT_TRANSACTION_OF_KEYS;
 
 static const char  ngx_payment_transaction_sql_lookups[] =
-    NGX_PAYMENT_TRANSACTION_PAYMENT ", i.key_hash, i.operation + 0, "
-    NGX_PAYMENT_TRANSACTION_KEPT NGX_PAYMENT_TRANSACTION_FROM_KEYS;
+    NGX_PAYMENT_TRANSACTION_PAYMENT ", NULL, i.key_hash, i.operation + 0, "
+    NGX_PAYMENT_TRANSACTION_KEPT NGX_PAYMENT_TRANSACTION_FROM_KEYS
+    NGX_PAYMENT_TRANSACTION_OF_KEYS;
+
+static const char  ngx_payment_transaction_sql_lookups_first[] =
+    NGX_PAYMENT_TRANSACTION_PAYMENT ", o.metadata, i.key_hash,"
+    " i.operation + 0, " NGX_PAYMENT_TRANSACTION_KEPT
+    NGX_PAYMENT_TRANSACTION_FROM_KEYS NGX_PAYMENT_TRANSACTION_FIRST
+    NGX_PAYMENT_TRANSACTION_OF_KEYS;
+
+static const char  ngx_payment_transaction_sql_pages[] =
+    "version, operation + 0, status + 0, amount, "
+    NGX_PAYMENT_EPOCH_MS("created_at") ", reason, reference, metadata"
+    " FROM payment_operation WHERE payment_id = ";
 
 
 void
@@ -681,7 +718,7 @@ ngx_payment_transaction_apply(ngx_payment_transaction_t *t)
 }
 
 
-/* WRITE: four bulk statements, a look at keys, and the topology, sent
+/* WRITE: the bulk statements, a look at keys, and the topology, sent
  * together. */
 
 static void
@@ -799,6 +836,10 @@ ngx_payment_transaction_fill(ngx_payment_transaction_t *t)
 
         if (ngx_payment_transaction_add_event(t, op) != NGX_OK) {
             return NGX_ERROR;
+        }
+
+        if (t->shard->operations) {
+            ngx_payment_columns_add_operation(t->columns, op);
         }
     }
 
@@ -1281,7 +1322,7 @@ ngx_payment_transaction_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
 }
 
 
-/* GET and LOOKUP: reads for clients. */
+/* GET, LOOKUP and OPERATIONS: reads for clients. */
 
 static void
 ngx_payment_transaction_get(ngx_payment_transaction_t *t)
@@ -1293,16 +1334,22 @@ ngx_payment_transaction_get(ngx_payment_transaction_t *t)
     n = 1;
 
     if (b->lookups < b->n) {
-        n = ngx_payment_transaction_add_look(t, n,
-                                        ngx_payment_transaction_sql_payments,
-                                        ") ORDER BY p.id",
-                                        NGX_PAYMENT_TRANSACTION_PAYMENTS);
+        n = ngx_payment_transaction_add_look(t, n, t->shard->operations
+                                ? ngx_payment_transaction_sql_payments_first
+                                : ngx_payment_transaction_sql_payments,
+                                ") ORDER BY p.id",
+                                NGX_PAYMENT_TRANSACTION_PAYMENTS);
+    }
+
+    if (b->pages && n) {
+        n = ngx_payment_transaction_add_pages(t, n);
     }
 
     if (b->lookups && n) {
-        n = ngx_payment_transaction_add_look(t, n,
-                                        ngx_payment_transaction_sql_lookups,
-                                        ")", NGX_PAYMENT_TRANSACTION_LOOKUPS);
+        n = ngx_payment_transaction_add_look(t, n, t->shard->operations
+                                ? ngx_payment_transaction_sql_lookups_first
+                                : ngx_payment_transaction_sql_lookups,
+                                ")", NGX_PAYMENT_TRANSACTION_LOOKUPS);
     }
 
     ngx_payment_transaction_ask_looks(t, n, ngx_payment_transaction_get_done);
@@ -1313,49 +1360,27 @@ static void
 ngx_payment_transaction_get_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
     ngx_uint_t                  i, missed;
-    payment_t                  *p;
     ngx_payment_op_t           *op;
     ngx_payment_batch_t        *b;
-    ngx_payment_db_stmt_t      *s;
     ngx_payment_transaction_t  *t;
 
     t = db->data;
     b = t->batch;
-    s = &t->stmts[1];
 
-    if (ngx_payment_transaction_asked(t, "reading", lost) != NGX_OK) {
+    if (ngx_payment_transaction_asked(t, "reading", lost) != NGX_OK
+        || ngx_payment_transaction_read_looks(t) != NGX_OK)
+    {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
-    }
-
-    if (b->lookups < b->n) {
-
-        if (ngx_payment_transaction_load(t, s->result) != NGX_OK) {
-            ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-            return;
-        }
-
-        s += 2;
-    }
-
-    if (b->lookups) {
-        ngx_payment_transaction_lookups(t, s->result);
     }
 
     for (i = 0, missed = 0; i < b->n; i++) {
         op = b->ops[i];
 
-        if (op->request.operation == PAYMENT_LOOKUP) {
-            missed += (op->standing != NGX_PAYMENT_OP_FOUND);
-            continue;
-        }
-
-        p = ngx_payment_transaction_payment(t, &op->request);
-
-        if (p) {
-            op->payment = *p;
-        } else {
-            ngx_payment_op_fail(op, PAYMENT_NOT_FOUND, "no such payment");
+        if (op->request.operation == PAYMENT_LOOKUP
+            && op->standing != NGX_PAYMENT_OP_FOUND)
+        {
+            missed = 1;
         }
     }
 
@@ -1368,9 +1393,92 @@ ngx_payment_transaction_get_done(ngx_payment_db_t *db, ngx_uint_t lost)
 }
 
 
+/* What the looks have found, in the order in which they were added. */
+
+static ngx_int_t
+ngx_payment_transaction_read_looks(ngx_payment_transaction_t *t)
+{
+    ngx_payment_batch_t    *b;
+    ngx_payment_db_stmt_t  *s;
+
+    b = t->batch;
+    s = &t->stmts[1];
+
+    if (b->lookups < b->n) {
+
+        if (ngx_payment_transaction_payments(t, s->result) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        s += 2;
+    }
+
+    if (b->pages) {
+
+        if (ngx_payment_transaction_pages(t, s->result) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        s += 2;
+    }
+
+    return b->lookups ? ngx_payment_transaction_lookups(t, s->result) : NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_payment_transaction_payments(ngx_payment_transaction_t *t, MYSQL_RES *res)
+{
+    MYSQL_ROW             row;
+    payment_t            *p;
+    ngx_uint_t            i;
+    ngx_payment_op_t     *op;
+    ngx_payment_batch_t  *b;
+
+    b = t->batch;
+
+    if (ngx_payment_transaction_load(t, res) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < b->n; i++) {
+        op = b->ops[i];
+
+        if (op->request.operation == PAYMENT_LOOKUP) {
+            continue;
+        }
+
+        p = ngx_payment_transaction_payment(t, &op->request);
+
+        if (p == NULL) {
+            ngx_payment_op_fail(op, PAYMENT_NOT_FOUND, "no such payment");
+            continue;
+        }
+
+        op->payment = *p;
+
+        if (!t->shard->operations || op->request.operation != PAYMENT_GET) {
+            continue;
+        }
+
+        mysql_data_seek(res, p - t->payments);
+        row = mysql_fetch_row(res);
+
+        if (ngx_payment_transaction_metadata(op, row[10],
+                                             mysql_fetch_lengths(res)[10])
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
 /* Several clients may look up one key. */
 
-static void
+static ngx_int_t
 ngx_payment_transaction_lookups(ngx_payment_transaction_t *t, MYSQL_RES *res)
 {
     MYSQL_ROW             row;
@@ -1385,18 +1493,22 @@ ngx_payment_transaction_lookups(ngx_payment_transaction_t *t, MYSQL_RES *res)
             op = b->ops[i];
 
             if (op->request.operation == PAYMENT_LOOKUP
-                && ngx_memcmp(op->request.key_hash, row[10],
-                              PAYMENT_KEY_HASH_SIZE) == 0)
+                && ngx_memcmp(op->request.key_hash, row[11],
+                              PAYMENT_KEY_HASH_SIZE) == 0
+                && ngx_payment_transaction_lookup_row(op, row,
+                                                      mysql_fetch_lengths(res))
+                   != NGX_OK)
             {
-                ngx_payment_transaction_lookup_row(op, row,
-                                                   mysql_fetch_lengths(res));
+                return NGX_ERROR;
             }
         }
     }
+
+    return NGX_OK;
 }
 
 
-static void
+static ngx_int_t
 ngx_payment_transaction_lookup_row(ngx_payment_op_t *op, MYSQL_ROW row,
     unsigned long *lens)
 {
@@ -1405,17 +1517,182 @@ ngx_payment_transaction_lookup_row(ngx_payment_op_t *op, MYSQL_ROW row,
     if (row[0] == NULL) {
         ngx_payment_op_fail(op, PAYMENT_GONE,
                             "the payment of this idempotency key was removed");
-        return;
+        return NGX_OK;
     }
 
     op->outcome = PAYMENT_OK;
     ngx_payment_transaction_row(&op->payment, row, lens);
 
-    op->kept.operation = atoi(row[11]);
-    op->kept.status = atoi(row[12]);
-    op->kept.version = (uint32_t) strtoul(row[13], NULL, 10);
-    op->kept.captured = strtoll(row[14], NULL, 10);
-    op->kept.refunded = strtoll(row[15], NULL, 10);
+    op->kept.operation = atoi(row[12]);
+    op->kept.status = atoi(row[13]);
+    op->kept.version = (uint32_t) strtoul(row[14], NULL, 10);
+    op->kept.captured = strtoll(row[15], NULL, 10);
+    op->kept.refunded = strtoll(row[16], NULL, 10);
+
+    return ngx_payment_transaction_metadata(op, row[10], lens[10]);
+}
+
+
+/* What the authorization brought, for the answer to a request that reads. */
+
+static ngx_int_t
+ngx_payment_transaction_metadata(ngx_payment_op_t *op, const char *metadata,
+    unsigned long len)
+{
+    payment_request_t  *r;
+
+    r = &op->request;
+    payment_request_free(r);
+
+    if (metadata == NULL) {
+        return NGX_OK;
+    }
+
+    r->metadata = malloc(len);
+    if (r->metadata == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(r->metadata, metadata, len);
+    r->metadata_len = len;
+
+    return NGX_OK;
+}
+
+
+/*
+ * The next page of each payment's operations, and one more row, by which it is
+ * seen whether others follow.  A row begins with the place of its operation in
+ * the batch, since several may ask for one payment.
+ */
+
+static ngx_uint_t
+ngx_payment_transaction_add_pages(ngx_payment_transaction_t *t, ngx_uint_t n)
+{
+    u_char               *p;
+    ngx_uint_t            i;
+    ngx_str_t            *sql;
+    ngx_payment_op_t     *op;
+    ngx_payment_batch_t  *b;
+
+    b = t->batch;
+
+    ngx_memzero(&t->stmts[n], sizeof(ngx_payment_db_stmt_t));
+    sql = &t->stmts[n].sql;
+    sql->data = ngx_pnalloc(t->pool, b->pages
+                                     * NGX_PAYMENT_TRANSACTION_PAGE_LEN);
+    if (sql->data == NULL) {
+        return 0;
+    }
+
+    p = sql->data;
+
+    for (i = 0; i < b->n; i++) {
+        op = b->ops[i];
+
+        if (op->request.operation != PAYMENT_OPERATIONS) {
+            continue;
+        }
+
+        op->done.len = 0;
+        op->done_rows = 0;
+        op->done_more = 0;
+
+        p = ngx_sprintf(p, "%s(SELECT %ui, %s",
+                        p == sql->data ? "" : " UNION ALL ", i,
+                        ngx_payment_transaction_sql_pages);
+        p = ngx_payment_db_hex(p, op->request.payment_id, PAYMENT_ID_SIZE);
+        p = ngx_sprintf(p, " AND version > %uD ORDER BY version LIMIT %d)",
+                        op->request.after, PAYMENT_PAGE_OPERATIONS + 1);
+    }
+
+    sql->len = p - sql->data;
+
+    ngx_payment_assert(sql->len <= b->pages * NGX_PAYMENT_TRANSACTION_PAGE_LEN);
+
+    if (ngx_payment_transaction_barrier(t, &t->stmts[n + 1], 1) != NGX_OK) {
+        return 0;
+    }
+
+    return n + 2;
+}
+
+
+static ngx_int_t
+ngx_payment_transaction_pages(ngx_payment_transaction_t *t, MYSQL_RES *res)
+{
+    MYSQL_ROW          row;
+    ngx_payment_op_t  *op;
+
+    while ((row = mysql_fetch_row(res)) != NULL) {
+        op = t->batch->ops[atoi(row[0])];
+
+        if (op->done_rows == PAYMENT_PAGE_OPERATIONS) {
+            op->done_more = 1;
+            continue;
+        }
+
+        if (ngx_payment_transaction_page_row(t, op, row,
+                                             mysql_fetch_lengths(res))
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/* Appends an element to the answer. */
+
+static ngx_int_t
+ngx_payment_transaction_page_row(ngx_payment_transaction_t *t,
+    ngx_payment_op_t *op, MYSQL_ROW row, unsigned long *lens)
+{
+    size_t           size;
+    u_char          *p, *data;
+    payment_done_t   done;
+
+    done.version = (uint32_t) strtoul(row[1], NULL, 10);
+    done.operation = atoi(row[2]);
+    done.status = atoi(row[3]);
+    done.amount = strtoll(row[4], NULL, 10);
+    done.created_ms = strtoll(row[5], NULL, 10);
+    done.reason = row[6];
+    done.reason_len = lens[6];
+    done.reference = row[7];
+    done.reference_len = lens[7];
+    done.metadata = row[8];
+    done.metadata_len = lens[8];
+
+    size = ngx_min(PAYMENT_DONE_SIZE, PAYMENT_FIXED_SIZE + 6 * lens[6]
+                                      + 6 * lens[7] + lens[8]);
+
+    data = ngx_alloc(op->done.len + 1 + size, t->log);
+    if (data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = data;
+
+    if (op->done.len) {
+        p = ngx_cpymem(p, op->done.data, op->done.len);
+        *p++ = ',';
+    }
+
+    p += payment_render_done((char *) p, size, &done);
+
+    if (op->done.data) {
+        ngx_free(op->done.data);
+    }
+
+    op->done.data = data;
+    op->done.len = p - data;
+    op->done_rows++;
+    op->done_last = done.version;
+
+    return NGX_OK;
 }
 
 

@@ -3,7 +3,7 @@
  *
  *     READ      what changes are about: payments FOR UPDATE, keys   (changes)
  *               and whether what was not found is not there, or is locked
- *     WRITE     four bulk statements, and a look at the keys of those
+ *     WRITE     the bulk statements, and a look at the keys of those
  *               operations that are likely repeats, pipelined
  *     COMMIT
  *

@@ -37,6 +37,9 @@ MEMBERS = {
     'void': {'merchantId', 'reference', 'idempotencyKey', 'metadata'},
 }
 
+READS = ('get', 'lookup', 'operations')
+PAGE = 20
+
 EVENTS = {'authorize': 'authorized', 'capture': 'captured',
           'refund': 'refunded', 'void': 'voided'}
 
@@ -66,12 +69,12 @@ Rules = collections.namedtuple(
     'void_remainder', defaults=(True, False, AMOUNT_MAX, None, False, False))
 
 # A call as it goes over the wire. do: authorize, capture, refund, void, get,
-# lookup, or another word; id: the payment's as text; merchant: of the query or
-# of what stands for a certificate; query_key: of a look-up.
+# lookup, operations, or another word; id: the payment's as text; merchant: of
+# the query or of what stands for a certificate; query_key: of a look-up.
 
 Call = collections.namedtuple(
     'Call', 'method do id query_merchant identity headers body rules '
-    'query_key', defaults=(None,))
+    'query_key cursor', defaults=(None, None))
 
 # A call with nothing wrong. key and the meaning of the rest, where there is
 # a key, are what makes two requests the same.
@@ -190,18 +193,17 @@ def header_key(value):
 def read(call):
     """The call as a Request, or Refused; faults in the documented order."""
 
-    if call.do not in ('authorize', 'capture', 'refund', 'void', 'get',
-                       'lookup'):
+    if call.do not in ('authorize', 'capture', 'refund', 'void', *READS):
         return Refused(404)
 
-    if call.method not in (('GET', 'HEAD') if call.do in ('get', 'lookup')
+    if call.method not in (('GET', 'HEAD') if call.do in READS
                            else ('POST',)):
         return Refused(405)
 
     if call.do not in ('authorize', 'lookup') and not UUID.match(call.id):
         return Refused(404)
 
-    if call.do in ('get', 'lookup'):
+    if call.do in READS:
         return read_get(call)
 
     types = [v for n, v in call.headers if n.lower() == 'content-type']
@@ -234,14 +236,19 @@ def read_get(call):
 
     key = None
 
+    if call.do == 'operations' and call.cursor is not None \
+            and not (re.fullmatch('[0-9]+', call.cursor)
+                     and 0 < int(call.cursor) < 2 ** 32):
+        return Refused(400, 'cursor')
+
     if call.do == 'lookup':
         key, field = read_key(call, call.query_key)
 
         if field is not None:
             return Refused(400, field)
 
-    return Request(call.do, call.id.lower(), merchant, None, None, None, None,
-                   key, call.rules)
+    return Request(call.do, call.id.lower(), merchant,
+                   int(call.cursor or 0), None, None, None, key, call.rules)
 
 
 def read_body(call):
@@ -489,6 +496,9 @@ class State:
         if request.do == 'lookup':
             return self.accept_lookup(request, response)
 
+        if request.do == 'operations':
+            return self.accept_operations(request, response)
+
         known = (request.key is not None
                  and self.keys.get((request.merchant, request.key)))
 
@@ -617,6 +627,34 @@ class State:
             'version': event.version, 'capturedAmount': event.captured,
             'refundedAmount': event.refunded}, response)
 
+    def accept_operations(self, request, response):
+        """amount: the version after which the page begins."""
+
+        payment = self.payments.get(request.id)
+
+        if payment is None or payment.merchant != request.merchant:
+            return self.accept_shown(None, None, response)
+
+        need(response.status == 200, f'{response} to good operations')
+
+        if response.method == 'HEAD':
+            return []
+
+        body = response.json()
+        page = payment.events[request.amount:][:PAGE]
+        last = request.amount + len(page)
+        listed = [done_event(one, payment) for one in body['operations']]
+
+        need(body['paymentId'] == payment.id, 'of another payment')
+        need(listed == [event._replace(captured=None, refunded=None)
+                        for event in page],
+             f'{body} instead of {page}')
+        need(body.get('nextCursor') == (
+            str(last) if last < payment.version else None), 'another cursor')
+        need(set(body) <= {'paymentId', 'operations', 'nextCursor'},
+             f'members {sorted(body)}')
+        return []
+
     def accept_shown(self, payment, operation, response):
         """The payment as it is now, and of a look-up what was done; or
         nothing, if there is none."""
@@ -640,6 +678,20 @@ class State:
 
         return [(self.payments, payment.id,
                  payment._replace(updated=updated))]
+
+
+def done_event(one, payment):
+    """An element of a list of operations, as far as an Event tells the same."""
+
+    need(TIME.match(one['createdAt']) and one['createdAt'] >= payment.created,
+         f"createdAt is {one['createdAt']!r}")
+    need(set(one) <= {'type', 'version', 'status', 'amount', 'createdAt',
+                      'reason', 'reference', 'metadata'},
+         f'members {sorted(one)}')
+
+    return Event(EVENTS[one['type']], one['version'], one['status'], None,
+                 None, one['amount'], one.get('reason'), one.get('reference'),
+                 one.get('metadata'))
 
 
 def meaning(request):
@@ -725,6 +777,7 @@ def check_payment(payment, do, response, **more):
     if do == 'get':
         expected |= {'merchantId': payment.merchant,
                      'version': payment.version}
+        more['metadata'] = payment.events[0].metadata
 
     expected |= {n: v for n, v in more.items() if v is not None}
 

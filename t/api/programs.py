@@ -40,6 +40,7 @@ LOCATIONS = {
 CONFIG = """
     payment_queue_timeout 10s;
     payment_timeout 12s;
+    payment_operations on;
 
     server {
         listen 127.0.0.1:$PORT reuseport;
@@ -176,7 +177,8 @@ class Generator:
                     for _ in range(n)]
 
         if shape == 3:                              # everything on one payment
-            words = ['capture', 'capture', 'refund', 'refund', 'get']
+            words = ['capture', 'capture', 'refund', 'refund', 'get',
+                     'operations']
             return [self.call(do='void' if self.chance(0.05)
                               else self.pick(words), pay=pay, plain=True)
                     for _ in range(n)]
@@ -204,8 +206,9 @@ class Generator:
 
         if do is None:
             do = self.random.choices(
-                ['authorize', 'capture', 'refund', 'void', 'get', 'lookup'],
-                [20, 29, 26, 6, 12, 7])[0]
+                ['authorize', 'capture', 'refund', 'void', 'get', 'lookup',
+                 'operations'],
+                [20, 29, 26, 6, 9, 5, 5])[0]
 
         if do == 'lookup':
             return self.lookup()
@@ -228,7 +231,11 @@ class Generator:
                 'at': self.random.choices(list(LOCATIONS), [70, 10, 10, 10])[0],
                 'pay': pay, 'merchant': merchant, 'headers': []}
 
-        if do == 'get':
+        if do == 'operations' and self.chance(0.3):
+            call['cursor'] = self.pick(['1', '2', '3', '4', '20', '0', '',
+                                        'x'])
+
+        if do in ('get', 'operations'):
             call['query'] = not self.chance(0.05)
             if self.chance(0.1):
                 call['method'] = 'HEAD'
@@ -415,6 +422,8 @@ def render(call, tag, ids):
         target = f"{call['at']}/authorize"
     elif call['do'] == 'get':
         target = f"{call['at']}/{id}"
+    elif call['do'] == 'operations':
+        target = f"{call['at']}/{id}/operations"
     elif call['do'] == 'lookup':
         target = f"{call['at']}/"
     else:
@@ -427,6 +436,9 @@ def render(call, tag, ids):
 
     if 'query_key' in call:
         arguments['idempotencyKey'] = call['query_key']
+
+    if 'cursor' in call:
+        arguments['cursor'] = call['cursor']
 
     if arguments:
         target += '?' + urllib.parse.urlencode(arguments)
@@ -455,7 +467,8 @@ def render(call, tag, ids):
     return data, model.Call(call['method'], call['do'], id,
                             arguments.get('merchantId'),
                             identity if rules.identity else None,
-                            headers, body, rules, call.get('query_key'))
+                            headers, body, rules, call.get('query_key'),
+                            call.get('cursor'))
 
 
 def latin(text):

@@ -410,6 +410,26 @@ def test_keys_are_the_models(ran, database):
     check_keys(database, ran['keys'], ran['operations_without_key'])
 
 
+def test_operations_are_the_models(ran, database):
+    """... also after the keys are gone: they sum to the payments' amounts."""
+
+    rows = database.execute(
+        'SELECT LOWER(HEX(payment_id)), version, operation, status, amount,'
+        ' reason, reference, metadata FROM payment_operation'
+        ' ORDER BY payment_id, version')
+    found = collections.defaultdict(list)
+
+    for id, version, do, status, amount, reason, reference, metadata in rows:
+        found[id].append(model.Event(
+            model.EVENTS[do], version, status, None, None, amount, reason,
+            reference, metadata and json.loads(metadata)))
+
+    assert found == {
+        id.replace('-', ''): [event._replace(captured=None, refunded=None)
+                              for event in payment.events]
+        for id, payment in ran['payments'].items()}
+
+
 def test_events_are_the_models(ran, database):
     check_outbox(database, ran['payments'])
 

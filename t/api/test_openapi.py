@@ -36,6 +36,7 @@ CONFIG = """
 
     payment_queue_timeout 10s;
     payment_timeout 12s;
+    payment_operations on;
 
     limit_req_zone $http_x_merchant zone=slow:1m rate=1r/m;
     limit_req_status 429;

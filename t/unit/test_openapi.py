@@ -163,9 +163,20 @@ def test_members_of_answers():
 
     assert set(payment["required"]) == (
         set(payment["properties"]) - {"reference"})
-    assert set(details["required"]) == set(details["properties"])
+    assert set(details["required"]) == (
+        set(details["properties"]) - {"metadata"})
     assert members("payment_render_response") == (
         set(payment["properties"]) | set(details["properties"]))
+
+    done = SCHEMAS["Operation"]
+    assert members("payment_render_done") == set(
+        done["properties"])
+    assert set(done["properties"]) - set(done["required"]) == {
+        "reason", "reference", "metadata"}
+    assert members("payment_render_operations") == set(
+        SCHEMAS["Operations"]["properties"])
+    assert SCHEMAS["Operations"]["properties"]["operations"]["maxItems"] \
+        == limit("PAYMENT_PAGE_OPERATIONS")
 
     found = SCHEMAS["FoundPayment"]["allOf"][1]["properties"]
     operation = found["operation"]

@@ -355,9 +355,10 @@ static void
 longest(void **state)
 {
     int                c;
-    size_t             len;
+    size_t             len, size;
     json_t            *json;
     payment_t          p;
+    payment_done_t     done;
     payment_fault_t    fault;
     payment_request_t  r;
     char               base[PAYMENT_PROBLEM_BASE_LEN + 1];
@@ -386,6 +387,16 @@ longest(void **state)
     r.metadata = metadata;
     r.metadata_len = sizeof(metadata);
 
+    memset(&done, 0, sizeof(payment_done_t));
+    done.operation = PAYMENT_AUTHORIZE;
+    done.status = PAYMENT_PARTIALLY_REFUNDED;
+    done.version = UINT32_MAX;
+    done.amount = INT64_MIN;
+    done.reason_len = PAYMENT_REASON_SIZE;
+    done.reference_len = PAYMENT_REFERENCE_SIZE;
+    done.metadata = metadata;
+    done.metadata_len = sizeof(metadata);
+
     fault.outcome = PAYMENT_UNSUPPORTED_TYPE;
 
     memset(base, 'x', PAYMENT_PROBLEM_BASE_LEN);
@@ -403,12 +414,22 @@ longest(void **state)
         memset(fault.detail, c, sizeof(fault.detail));
 
         r.operation = PAYMENT_GET;
-        len = payment_render_response(buf, PAYMENT_RESPONSE_SIZE, &p, &r);
-        assert_in_range(len, 1, PAYMENT_RESPONSE_SIZE);
+        size = payment_render_size(&p, &r);
+        assert_in_range(size, 1, PAYMENT_FOUND_SIZE + PAYMENT_METADATA_SIZE);
+        assert_in_range(size, 1, sizeof(buf));
+
+        len = payment_render_response(buf, size, &p, &r);
+        assert_in_range(len, 1, size);
         json_decref(loaded(len));
 
-        len = payment_render_found(buf, PAYMENT_FOUND_SIZE, &p, &r, &kept);
-        assert_in_range(len, 1, PAYMENT_FOUND_SIZE);
+        len = payment_render_found(buf, size, &p, &r, &kept);
+        assert_in_range(len, 1, size);
+        json_decref(loaded(len));
+
+        done.reason = r.reason;
+        done.reference = r.reference;
+        len = payment_render_done(buf, PAYMENT_DONE_SIZE, &done);
+        assert_in_range(len, 1, PAYMENT_DONE_SIZE);
         json_decref(loaded(len));
         r.operation = PAYMENT_REFUND;
 

@@ -1,0 +1,106 @@
+"""`payment_operations on`: what was done is kept with what it did, whatever
+dies, and a database that has no place for it yet is told of.
+"""
+
+import pytest
+
+from client import Client, Load
+from proxy import is_commit
+from servers import Shard, wait_for
+
+ON = 'payment_operations on;'
+
+
+def kept(mariadb, database):
+    """Each change of each payment, by its operation and by its event."""
+
+    operations = mariadb.query(
+        'SELECT payment_id, version, operation + 0, status, amount,'
+        " COALESCE(reason, '') FROM payment_operation"
+        ' ORDER BY payment_id, version', database)
+    events = mariadb.query(
+        "SELECT UNHEX(REPLACE(aggregateid, '-', '')) id, version,"
+        " FIELD(type, 'authorized', 'captured', 'refunded', 'voided'),"
+        " JSON_VALUE(payload, '$.status'),"
+        " CAST(JSON_VALUE(payload, '$.operationAmount') AS INT),"
+        " COALESCE(JSON_VALUE(payload, '$.reason'), '')"
+        ' FROM outbox_event ORDER BY id, version', database)
+
+    return list(map(tuple, operations)), list(map(tuple, events))
+
+
+def test_whatever_dies(start_nginx, mariadb, database, proxy, journal, check):
+    """Answers to COMMIT are lost, connections and workers die, and changes
+    fight for payments: every change that is there has its operation."""
+
+    nginx = start_nginx(Shard('main', database, proxy.address), http=ON)
+    ask = Client(nginx.port, journal)
+
+    with Load(nginx.port, journal, clients=8, changes=True,
+              fights=True) as load:
+        for action in ('after', 'before', 'swallow'):
+            load.wait(50)
+            proxy.strike(is_commit, action)
+            load.wait(50)
+            proxy.cut()
+
+        nginx.kill_worker()
+        load.wait(100)
+
+    dump = check(ask)
+    operations, events = kept(mariadb, database)
+
+    assert operations == events
+    assert len(operations) == sum(payment['version'] for payment
+                                  in dump.payments.values())
+
+
+@pytest.mark.parametrize('on', [False, True])
+def test_a_schema_without_them(start_nginx, mariadb, database, journal, check,
+                               on):
+    """It is served with payment_operations off; with it on, a line says what
+    is to be done, and when it is done we go on."""
+
+    mariadb.query('DELETE FROM payment_schema_version WHERE version > 6',
+                  database)
+    mariadb.query('DROP TABLE payment_operation', database)
+
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'),
+                        http=ON if on else '', ready=not on)
+    ask = Client(nginx.port, journal)
+
+    if on:
+        wait_for(lambda: nginx.lines('the schema has version 6, this module'
+                                     ' needs version 7 for payment_operations:'
+                                     ' run ngx-payment-migrate'), 5, 'a line')
+        assert ask.authorize().status == 503
+        mariadb.migrate(database)
+        nginx.wait_connected(20)
+
+    call = ask.authorize()
+    assert call.ok and ask.change('capture', call.id, amount=1).ok
+    check(ask)
+
+    if on:
+        operations, events = kept(mariadb, database)
+        assert operations == events and len(operations) == 2
+
+
+def test_a_table_that_refuses(start_nginx, mariadb, database, journal, check):
+    """What cannot be kept is not done: no payment is without its operation."""
+
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'),
+                        http=ON)
+    ask = Client(nginx.port, journal)
+    assert ask.authorize().ok
+
+    mariadb.query('ALTER TABLE payment_operation ADD COLUMN more INT NOT NULL'
+                  ' CHECK (more > 0)', database)
+    assert ask.authorize().status == 503
+
+    mariadb.query('ALTER TABLE payment_operation DROP COLUMN more', database)
+    wait_for(lambda: ask.authorize().ok, 10, 'a payment')
+
+    check(ask)
+    operations, events = kept(mariadb, database)
+    assert operations == events

@@ -9,8 +9,8 @@
  * who doesn't want to wait any longer may take it back, again by cmp_set, but
  * not a command that has BEGUN: what becomes of that one is to be waited for.
  *
- * PAUSE and RESUME are also there as the plain flag stats->helper.paused, which
- * may be set directly and outlives helpers.
+ * A pause is no command but the plain flag stats->helper.paused, which outlives
+ * helpers.
  */
 
 #ifndef NGX_PAYMENT_COMMAND_H
@@ -24,8 +24,6 @@
 
 typedef enum {
     NGX_PAYMENT_COMMAND_NONE = 0,
-    NGX_PAYMENT_COMMAND_PAUSE,            /* hand out no more events */
-    NGX_PAYMENT_COMMAND_RESUME,
     NGX_PAYMENT_COMMAND_BREAKER_OPEN,     /* FORCED_OPEN */
     NGX_PAYMENT_COMMAND_BREAKER_CLOSE,
     NGX_PAYMENT_COMMAND_BREAKER_RESET,

@@ -14,8 +14,8 @@ static ngx_uint_t ngx_payment_operator_replay(ngx_payment_relays_t *relays,
 
 
 static const char  *ngx_payment_operator_names[] = {
-    "none", "pause", "resume", "breaker force-open", "breaker close",
-    "breaker reset", "breaker disable", "replay"
+    "none", "breaker force-open", "breaker close", "breaker reset",
+    "breaker disable", "replay"
 };
 
 
@@ -45,11 +45,9 @@ static ngx_uint_t
 ngx_payment_operator_status(ngx_payment_relays_t *relays,
     ngx_atomic_uint_t command)
 {
-    ngx_uint_t                   op;
-    ngx_payment_helper_stats_t  *helper;
+    ngx_uint_t  op;
 
     op = ngx_payment_command_op(command);
-    helper = &relays->conf->stats->helper;
 
     if (op > NGX_PAYMENT_COMMAND_REPLAY) {
         return NGX_PAYMENT_COMMAND_UNKNOWN;
@@ -59,23 +57,12 @@ ngx_payment_operator_status(ngx_payment_relays_t *relays,
                   "payment outbox: operator: %s",
                   ngx_payment_operator_names[op]);
 
-    switch (op) {
-
-    case NGX_PAYMENT_COMMAND_PAUSE:
-        helper->paused = 1;
-        return NGX_PAYMENT_COMMAND_DONE;
-
-    case NGX_PAYMENT_COMMAND_RESUME:
-        helper->paused = 0;
-        return NGX_PAYMENT_COMMAND_DONE;
-
-    case NGX_PAYMENT_COMMAND_REPLAY:
+    if (op == NGX_PAYMENT_COMMAND_REPLAY) {
         return ngx_payment_operator_replay(relays, command);
-
-    default:
-        return ngx_payment_operator_breaker(&relays->breaker, op) == NGX_OK
-               ? NGX_PAYMENT_COMMAND_DONE : NGX_PAYMENT_COMMAND_UNKNOWN;
     }
+
+    return ngx_payment_operator_breaker(&relays->breaker, op) == NGX_OK
+           ? NGX_PAYMENT_COMMAND_DONE : NGX_PAYMENT_COMMAND_UNKNOWN;
 }
 
 

@@ -146,6 +146,10 @@ ngx_payment_topology_fit(ngx_payment_shard_t *shard, MYSQL_RES *result)
 
     ngx_payment_topology_read(result, &t);
 
+    if (t.claims) {
+        shard->common->claimed = 1;
+    }
+
     return ngx_payment_topology_objection(shard, &t) == NULL;
 }
 

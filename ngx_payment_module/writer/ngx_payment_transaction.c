@@ -52,6 +52,9 @@
 
 #define NGX_PAYMENT_TRANSACTION_POOL          16384   /* bytes, at first */
 
+/* for how long a server that nobody has claimed is not asked about that */
+#define NGX_PAYMENT_TRANSACTION_UNGUARDED     1000    /* ms */
+
 /* how many batches are made of one that has waited for a lock in vain */
 #define NGX_PAYMENT_TRANSACTION_LOCKED_PARTS  8
 
@@ -109,6 +112,8 @@ static payment_t *ngx_payment_transaction_payment(
     ngx_payment_transaction_t *t, const payment_request_t *r);
 static void ngx_payment_transaction_apply(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_write(ngx_payment_transaction_t *t);
+static ngx_uint_t ngx_payment_transaction_is_guarded(
+    const ngx_payment_transaction_t *t);
 static ngx_int_t ngx_payment_transaction_fill(ngx_payment_transaction_t *t);
 static ngx_int_t ngx_payment_transaction_add_event(
     ngx_payment_transaction_t *t, ngx_payment_op_t *op);
@@ -798,12 +803,34 @@ ngx_payment_transaction_write(ngx_payment_transaction_t *t)
         return;
     }
 
-    /* locked: who moves the payments to another server, by that row, moves them
-     * after this COMMIT */
+    t->guarded = ngx_payment_transaction_is_guarded(t);
 
-    t->stmts[n++].sql = *ngx_payment_topology_sql(t->shard->durability, 1);
+    if (t->guarded) {
+        /* locked: who moves the payments to another server, by that row, moves
+         * them after this COMMIT */
+
+        t->stmts[n++].sql = *ngx_payment_topology_sql(t->shard->durability, 1);
+        t->guarded_at = ngx_current_msec;
+    }
 
     ngx_payment_transaction_exchange(t, n, ngx_payment_transaction_write_done);
+}
+
+
+/*
+ * Is the topology asked for together with the writes?  Where no server has
+ * claimed the payments it is left to read_only, which the server sees to by
+ * itself: then, once in a while, whether that is still so.
+ */
+
+static ngx_uint_t
+ngx_payment_transaction_is_guarded(const ngx_payment_transaction_t *t)
+{
+    return t->shard->common->claimed
+           || t->shard->durability != NGX_PAYMENT_DURABILITY_LOCAL
+           || t->db->mighty
+           || ngx_current_msec - t->guarded_at
+              >= NGX_PAYMENT_TRANSACTION_UNGUARDED;
 }
 
 
@@ -925,7 +952,11 @@ ngx_payment_transaction_write_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
-    if (!ngx_payment_transaction_is_primary(t, &t->stmts[db->n - 1])
+    /* behind the bulk statements: the keys, and the topology */
+
+    s = &t->stmts[db->n];
+
+    if ((t->guarded && !ngx_payment_transaction_is_primary(t, --s))
         || !ngx_payment_common_stands(t->shard, db->choice))
     {
         /* another server has become the primary meanwhile */
@@ -934,7 +965,7 @@ ngx_payment_transaction_write_done(ngx_payment_db_t *db, ngx_uint_t lost)
     }
 
     if (b->seen) {
-        (void) ngx_payment_transaction_found(t, t->stmts[db->n - 2].result);
+        (void) ngx_payment_transaction_found(t, (--s)->result);
         ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_MISSED);
     }
 

@@ -64,6 +64,9 @@ struct ngx_payment_transaction_s {
                                         ngx_payment_batch_t *b,
                                         ngx_payment_transaction_end_e end);
 
+    ngx_msec_t                   guarded_at;    /* a WRITE asked who has the
+                                                   payments */
+
     /* of the batch that runs; NULL: none does */
     ngx_payment_batch_t         *batch;
     ngx_pool_t                  *pool;
@@ -72,6 +75,7 @@ struct ngx_payment_transaction_s {
     uint32_t                    *versions;  /* of each, before any change */
     ngx_uint_t                   npayments;
     ngx_uint_t                   nupdates;  /* rows of the UPDATE */
+    ngx_uint_t                   guarded;   /* its WRITE asks who has them */
 
     /* why it is rolled back: the server's error, and what that means; also for
      * the owner, when it has ended */

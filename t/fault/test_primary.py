@@ -168,3 +168,47 @@ def test_a_name_that_moves(start_nginx, mariadb, standby, database, proxy,
     assert ask.authorize().ok
     assert len(standby.connections(database)) == 4
     assert calls
+
+
+def test_the_first_claim_is_noticed(start_nginx, mariadb, database, journal,
+                                    check):
+    """A server that nobody has claimed is not asked in each transaction, but
+    often enough: a first freeze holds a second later, and from then on each
+    change holds at once."""
+
+    def change(server):
+        mariadb.query('UPDATE payment_topology SET epoch = epoch + 1,'
+                      f' server_id = {server}', database)
+
+    def freeze():
+        change('0')
+
+    def claim():
+        change('@@global.server_id')
+
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'))
+    ask = Client(nginx.port, journal)
+    call = ask.authorize()
+    assert call.ok
+
+    freeze()
+    wait_for(lambda: ask.authorize().status == 503, 3, 'the freeze')
+    assert nginx.status()['shards'][0]['topology_epoch'] == 1
+    made = payments(mariadb, database)
+    assert all(ask.authorize().status == 503 for _ in range(4))
+    assert payments(mariadb, database) == made
+
+    claim()
+    wait_for(lambda: ask.authorize().ok, 10, 'a payment')
+    nginx.wait_connected()
+
+    assert ask.authorize().ok
+    freeze()
+    made = payments(mariadb, database)
+    assert ask.authorize().status == 503
+    assert payments(mariadb, database) == made
+    claim()
+    wait_for(lambda: ask.authorize().ok, 10, 'a payment')
+
+    assert ask.authorize(key=call.key).body == call.body
+    check()

@@ -1,8 +1,8 @@
 /*
  * May a shard's payments be written to this server?  Its row in
  * payment_topology says which server has claimed them, and is looked at by each
- * connection when it is opened, and in each transaction before its COMMIT; where
- * nobody has claimed them, now and then.
+ * connection when it is opened, and in each transaction before its COMMIT; or,
+ * where nobody has claimed them, now and then.
  *
  * A row that claims nothing leaves it to read_only alone.  A replica has the
  * row of its primary, and so is not the one that is claimed; a primary that was
@@ -58,8 +58,8 @@ void ngx_payment_topology_read(MYSQL_RES *result, ngx_payment_topology_t *t);
 const char *ngx_payment_topology_objection(ngx_payment_shard_t *shard,
     const ngx_payment_topology_t *t);
 
-/* The two in one: 1 if the statement's result says that it may.  A claim that is
- * seen is told to all processes. */
+/* The two in one: 1 if the statement's result says that it may.  A claim that
+ * is seen is told to all processes. */
 ngx_uint_t ngx_payment_topology_fit(ngx_payment_shard_t *shard,
     MYSQL_RES *result);
 

@@ -205,3 +205,55 @@ PaymentTest::given(A => { metadata => { order => '17' } });
 [404, 200]
 --- response_body_like eval
 ['NOT_FOUND', '^((?!metadata).)*$']
+
+
+
+=== a reference is used once for a payment, whatever the operation
+--- http_config
+    payment_operations on;
+--- init
+PaymentTest::given(A => {}, capture => { amount => 500, reference => 'r-1' });
+PaymentTest::given(B => {});
+--- request eval
+[(map { "POST /api/payments/$_\n{\"merchantId\":\"M1\",\"reason\":\"r\","
+        . "\"amount\":1,\"reference\":\"r-1\"}" }
+  'capture/{A}', 'refund/{A}', 'void/{A}', 'capture/{B}'),
+ "POST /api/payments/refund/{A}\n"
+ . '{"merchantId":"M1","reason":"r","amount":1,"reference":"R-1"}']
+--- error_code eval
+[409, 409, 409, 200, 200]
+--- response_body_filters eval
+\&PaymentTest::told
+--- response_body eval
+["409 CAPTURE_CONFLICT reference, of A\n",
+ "409 REFUND_CONFLICT reference, of A\n",
+ "409 VOID_CONFLICT reference, of A\n",
+ "B PARTIALLY_CAPTURED 1000 KRW, captured 1, refunded 0\n",
+ "A PARTIALLY_REFUNDED 1000 KRW, captured 500, refunded 1\n"]
+
+
+
+=== the repeat of a request with a reference is a replay, and no second use
+--- http_config
+    payment_operations on;
+--- init
+PaymentTest::given(A => {});
+--- request eval
+[("POST /api/payments/capture/{A}\n"
+  . '{"merchantId":"M1","amount":1,"reference":"r","idempotencyKey":"ops-r"}') x 2]
+--- error_code eval
+[200, 200]
+--- response_body_filters eval
+\&PaymentTest::same
+--- response_body eval
+["A PARTIALLY_CAPTURED 1000 KRW, captured 1, refunded 0\n", "same\n"]
+
+
+
+=== without operations nobody knows of it
+--- init
+PaymentTest::given(A => {}, capture => { amount => 1, reference => 'r-1' });
+--- request
+POST /api/payments/capture/{A}
+{"merchantId":"M1","amount":1,"reference":"r-1"}
+--- error_code: 200

@@ -320,6 +320,10 @@ void payment_state_open(payment_t *p, const payment_request_t *r,
     int64_t now_ms);
 payment_outcome_e payment_state_apply(payment_t *p, const payment_request_t *r,
     int64_t now_ms, payment_fault_t *fault);
+/* the outcome where another operation of the payment has r's reference: a
+   conflict, whatever the payment's state is */
+payment_outcome_e payment_state_refer(const payment_request_t *r,
+    payment_fault_t *fault);
 
 
 /*

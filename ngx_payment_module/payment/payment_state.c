@@ -108,6 +108,31 @@ payment_state_apply(payment_t *p, const payment_request_t *r, int64_t now_ms,
 }
 
 
+payment_outcome_e
+payment_state_refer(const payment_request_t *r, payment_fault_t *fault)
+{
+    payment_outcome_e  outcome;
+
+    switch (r->operation) {
+
+    case PAYMENT_CAPTURE:
+        outcome = PAYMENT_CAPTURE_CONFLICT;
+        break;
+
+    case PAYMENT_REFUND:
+        outcome = PAYMENT_REFUND_CONFLICT;
+        break;
+
+    default: /* PAYMENT_VOID */
+        outcome = PAYMENT_VOID_CONFLICT;
+    }
+
+    return payment_fault_set(fault, outcome, "reference",
+                             "reference was used before, by another operation "
+                             "on this payment");
+}
+
+
 static payment_outcome_e
 payment_state_capture(payment_t *p, const payment_request_t *r,
     payment_fault_t *fault)

@@ -64,6 +64,7 @@ ngx_payment_batch_count(ngx_payment_batch_t *b)
     b->seen = 0;
     b->lookups = 0;
     b->pages = 0;
+    b->references = 0;
 
     for (i = 0; i < b->n; i++) {
         ngx_payment_batch_count_op(b, b->ops[i]);
@@ -92,6 +93,10 @@ ngx_payment_batch_count_op(ngx_payment_batch_t *b, const ngx_payment_op_t *op)
 
     if (op->request.operation == PAYMENT_OPERATIONS) {
         b->pages++;
+    }
+
+    if (op->request.reference_len) {
+        b->references++;
     }
 }
 

@@ -53,6 +53,7 @@ struct ngx_payment_batch_s {
     ngx_uint_t                 seen;        /* those that are looked up first */
     ngx_uint_t                 lookups;     /* those that want no more */
     ngx_uint_t                 pages;       /* those that want operations */
+    ngx_uint_t                 references;  /* those that have one */
 
     ngx_payment_op_t         **keys;        /* room for those that a transaction
                                                writes, by key hash */

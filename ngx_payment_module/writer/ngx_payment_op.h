@@ -104,6 +104,8 @@ struct ngx_payment_op_s {
     unsigned                    underway:1; /* of LOOKUP: before the look, an
                                                operation had its key */
     unsigned                    done_more:1;    /* others follow them */
+    unsigned                    referred:1; /* its payment has an operation with
+                                               its reference */
 };
 
 

@@ -63,6 +63,10 @@
 /* of SQL for one page of operations */
 #define NGX_PAYMENT_TRANSACTION_PAGE_LEN      512     /* bytes */
 
+/* of SQL that looks for one reference */
+#define NGX_PAYMENT_TRANSACTION_REFERENCE_LEN                                 \
+    (256 + 2 * PAYMENT_REFERENCE_SIZE)                /* bytes */
+
 /* rows of payment_barrier: enough that two transactions rarely want the same */
 #define NGX_PAYMENT_TRANSACTION_BARRIERS      256
 #define NGX_PAYMENT_TRANSACTION_BARRIER_LEN   256     /* bytes of SQL */
@@ -95,6 +99,10 @@ static void ngx_payment_transaction_repeats_done(ngx_payment_db_t *db,
 static void ngx_payment_transaction_read(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_read_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
+static ngx_int_t ngx_payment_transaction_references_sql(
+    ngx_payment_transaction_t *t, ngx_str_t *sql);
+static void ngx_payment_transaction_mark_referred(
+    ngx_payment_transaction_t *t, MYSQL_RES *res);
 static ngx_uint_t ngx_payment_transaction_mark_missing(
     ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_look(ngx_payment_transaction_t *t);
@@ -111,6 +119,8 @@ static payment_t *ngx_payment_transaction_locate(ngx_payment_transaction_t *t,
 static payment_t *ngx_payment_transaction_payment(
     ngx_payment_transaction_t *t, const payment_request_t *r);
 static void ngx_payment_transaction_apply(ngx_payment_transaction_t *t);
+static ngx_uint_t ngx_payment_transaction_is_referred(
+    ngx_payment_transaction_t *t, ngx_uint_t i);
 static void ngx_payment_transaction_write(ngx_payment_transaction_t *t);
 static ngx_uint_t ngx_payment_transaction_is_guarded(
     const ngx_payment_transaction_t *t);
@@ -372,7 +382,7 @@ ngx_payment_transaction_read(ngx_payment_transaction_t *t)
 
     n = t->batch->forbidden ? 4 : 3;
 
-    ngx_memzero(t->stmts, n * sizeof(ngx_payment_db_stmt_t));
+    ngx_memzero(t->stmts, (n + 1) * sizeof(ngx_payment_db_stmt_t));
 
     if (ngx_payment_transaction_sql(t, &t->stmts[0].sql,
                                     ngx_payment_transaction_sql_payments,
@@ -396,14 +406,85 @@ ngx_payment_transaction_read(ngx_payment_transaction_t *t)
 
     t->stmts[n - 1].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
 
+    /* behind the locks of the payments, so that it is true until COMMIT */
+
+    if (t->shard->operations && t->batch->references
+        && ngx_payment_transaction_references_sql(t, &t->stmts[n++].sql)
+           != NGX_OK)
+    {
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
+        return;
+    }
+
     ngx_payment_transaction_exchange(t, n, ngx_payment_transaction_read_done);
+}
+
+
+/* One row for each operation whose payment has another one with its reference:
+ * its place in the batch. */
+
+static ngx_int_t
+ngx_payment_transaction_references_sql(ngx_payment_transaction_t *t,
+    ngx_str_t *sql)
+{
+    u_char               *p;
+    ngx_uint_t            i;
+    ngx_payment_op_t     *op;
+    ngx_payment_batch_t  *b;
+
+    b = t->batch;
+
+    sql->data = ngx_pnalloc(t->pool, b->references
+                                     * NGX_PAYMENT_TRANSACTION_REFERENCE_LEN);
+    if (sql->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = sql->data;
+
+    for (i = 0; i < b->n; i++) {
+        op = b->ops[i];
+        op->referred = 0;
+
+        if (op->request.reference_len == 0) {
+            continue;
+        }
+
+        p = ngx_sprintf(p, "%s(SELECT %ui FROM payment_operation"
+                           " WHERE payment_id = ",
+                        p == sql->data ? "" : " UNION ALL ", i);
+        p = ngx_payment_db_hex(p, op->request.payment_id, PAYMENT_ID_SIZE);
+        p = ngx_sprintf(p, " AND reference = CONVERT(");
+        p = ngx_payment_db_hex(p, (u_char *) op->request.reference,
+                               op->request.reference_len);
+        p = ngx_sprintf(p, " USING utf8mb4) LIMIT 1)");
+    }
+
+    sql->len = p - sql->data;
+
+    ngx_payment_assert(sql->len <= b->references
+                                   * NGX_PAYMENT_TRANSACTION_REFERENCE_LEN);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_payment_transaction_mark_referred(ngx_payment_transaction_t *t,
+    MYSQL_RES *res)
+{
+    MYSQL_ROW  row;
+
+    while ((row = mysql_fetch_row(res)) != NULL) {
+        t->batch->ops[atoi(row[0])]->referred = 1;
+    }
 }
 
 
 static void
 ngx_payment_transaction_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
-    ngx_uint_t                  i;
+    ngx_uint_t                  i, n;
     ngx_payment_batch_t        *b;
     ngx_payment_db_stmt_t      *s;
     ngx_payment_transaction_t  *t;
@@ -435,7 +516,13 @@ ngx_payment_transaction_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
-    if (!ngx_payment_transaction_is_primary(t, &t->stmts[db->n - 1])) {
+    n = db->n;
+
+    if (t->shard->operations && b->references) {
+        ngx_payment_transaction_mark_referred(t, t->stmts[--n].result);
+    }
+
+    if (!ngx_payment_transaction_is_primary(t, &t->stmts[n - 1])) {
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_UNFIT);
         return;
     }
@@ -445,7 +532,7 @@ ngx_payment_transaction_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
-    (void) ngx_payment_transaction_found(t, t->stmts[db->n - 2].result);
+    (void) ngx_payment_transaction_found(t, t->stmts[n - 2].result);
 
     if (ngx_payment_transaction_mark_missing(t)) {
         ngx_payment_transaction_look(t);
@@ -712,14 +799,56 @@ ngx_payment_transaction_apply(ngx_payment_transaction_t *t)
             continue;
         }
 
-        op->outcome = payment_state_apply(p, &op->request, op->now_us / 1000,
-                                          &op->fault);
+        op->outcome = ngx_payment_transaction_is_referred(t, i)
+                      ? payment_state_refer(&op->request, &op->fault)
+                      : payment_state_apply(p, &op->request,
+                                            op->now_us / 1000, &op->fault);
         op->payment = *p;
 
         if (op->outcome == PAYMENT_OK) {
             op->standing = NGX_PAYMENT_OP_APPLIED;
         }
     }
+}
+
+
+/* Has the payment of an operation another one with the same reference, in the
+ * database or, before it, in the batch?  Where operations are not kept, nobody
+ * knows. */
+
+static ngx_uint_t
+ngx_payment_transaction_is_referred(ngx_payment_transaction_t *t,
+    ngx_uint_t i)
+{
+    ngx_payment_op_t         *op, *other;
+    const payment_request_t  *r;
+
+    op = t->batch->ops[i];
+    r = &op->request;
+
+    if (!t->shard->operations || r->reference_len == 0) {
+        return 0;
+    }
+
+    if (op->referred) {
+        return 1;
+    }
+
+    while (i--) {
+        other = t->batch->ops[i];
+
+        if (other->standing == NGX_PAYMENT_OP_APPLIED
+            && other->request.reference_len == r->reference_len
+            && ngx_memcmp(other->request.reference, r->reference,
+                          r->reference_len) == 0
+            && ngx_memcmp(other->request.payment_id, r->payment_id,
+                          PAYMENT_ID_SIZE) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

@@ -2,9 +2,12 @@
 dies, and a database that has no place for it yet is told of.
 """
 
+import json
+
 import pytest
 
-from client import Client, Load
+import loop
+from client import Client, Connection, Load
 from proxy import is_commit
 from servers import Shard, wait_for
 
@@ -104,3 +107,34 @@ def test_a_table_that_refuses(start_nginx, mariadb, database, journal, check):
     check(ask)
     operations, events = kept(mariadb, database)
     assert operations == events
+
+
+def test_one_reference_many_requests(start_nginx, mariadb, database, journal,
+                                     check):
+    """At once, in one batch and on two nodes: one of them has it."""
+
+    nodes = [start_nginx(Shard('main', database, f'unix:{mariadb.socket}'),
+                         http=ON, workers=1) for _ in range(2)]
+    ask = Client(nodes[0].port, journal)
+    payment = ask.authorize(amount=1000).id
+
+    async def capture(port, n):
+        connection = Connection(port)
+        await connection.open()
+        body = json.dumps({'merchantId': 'MERCHANT-1', 'amount': 1,
+                           'reference': f'r-{n % 4}',
+                           'idempotencyKey': f'capture-{n}'})
+        connection.writer.write(
+            f'POST /api/payments/capture/{payment} HTTP/1.1\r\nHost: t\r\n'
+            'Content-Type: application/json\r\nConnection: close\r\n'
+            f'Content-Length: {len(body)}\r\n\r\n{body}'.encode())
+        answer = await connection.reader.read()
+        connection.close()
+        return int(answer.split(b' ')[1])
+
+    answers = [loop.spawn(capture(nodes[n % 2].port, n)) for n in range(80)]
+    statuses = sorted(answer.result(20) for answer in answers)
+
+    assert statuses == [200] * 4 + [409] * 76
+    assert mariadb.query('SELECT captured_amount FROM payment',
+                         database)[0][0] == 4

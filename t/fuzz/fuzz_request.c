@@ -214,6 +214,21 @@ fuzz_lookup(const fuzz_setting_t *s, const char *key, size_t len)
     } else {
         fuzz_refused(&r, &setting, &fault);
     }
+
+    /* or the cursor of a page */
+
+    r.operation = PAYMENT_OPERATIONS;
+    r.merchant_len = 0;
+
+    if (payment_request_parse(&r, &setting.rules, key, len, NULL, 0,
+                              "MERCHANT-1", 10, &fault)
+        == PAYMENT_OK)
+    {
+        check(r.after > 0 && len > 0);
+
+    } else {
+        fuzz_refused(&r, &setting, &fault);
+    }
 }
 
 

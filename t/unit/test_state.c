@@ -531,6 +531,8 @@ texts(void **state)
     assert_string_equal(payment_name_operation(PAYMENT_VOID), "void");
     assert_string_equal(payment_name_operation(PAYMENT_GET), "get");
     assert_string_equal(payment_name_operation(PAYMENT_LOOKUP), "lookup");
+    assert_string_equal(payment_name_operation(PAYMENT_OPERATIONS),
+                        "operations");
     assert_string_equal(payment_name_operation((payment_operation_e) 0), "");
 
     assert_string_equal(payment_name_event(PAYMENT_AUTHORIZE), "authorized");
@@ -539,7 +541,36 @@ texts(void **state)
     assert_string_equal(payment_name_event(PAYMENT_VOID), "voided");
     assert_string_equal(payment_name_event(PAYMENT_GET), "");
     assert_string_equal(payment_name_event(PAYMENT_LOOKUP), "");
-    assert_string_equal(payment_name_event((payment_operation_e) 7), "");
+    assert_string_equal(payment_name_event(PAYMENT_OPERATIONS), "");
+    assert_string_equal(payment_name_event((payment_operation_e) 8), "");
+}
+
+
+static void
+used_references(void **state)
+{
+    unsigned           i;
+    payment_fault_t    fault;
+    payment_request_t  r;
+
+    static const struct {
+        payment_operation_e  operation;
+        payment_outcome_e    outcome;
+    } cases[] = {
+        { PAYMENT_CAPTURE, PAYMENT_CAPTURE_CONFLICT },
+        { PAYMENT_REFUND, PAYMENT_REFUND_CONFLICT },
+        { PAYMENT_VOID, PAYMENT_VOID_CONFLICT }
+    };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        request_of(&r, cases[i].operation, 0);
+
+        assert_int_equal(payment_state_refer(&r, &fault), cases[i].outcome);
+        assert_int_equal(fault.outcome, cases[i].outcome);
+        assert_string_equal(fault.field, "reference");
+    }
 }
 
 
@@ -556,6 +587,7 @@ main(void)
         cmocka_unit_test(largest_amount),
         cmocka_unit_test(clock_that_goes_back),
         cmocka_unit_test(random_lives),
+        cmocka_unit_test(used_references),
         cmocka_unit_test(texts)
     };
 

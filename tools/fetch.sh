@@ -14,6 +14,7 @@
 #   tools/fetch.sh nginx    build/nginx-source   the distribution's, for builds
 #                                                that need more than nginx-dev
 #   tools/fetch.sh promtool build/bin/promtool   without Debian's service
+#   tools/fetch.sh prometheus  build/bin/prometheus   the same
 #   tools/fetch.sh plugins  build/plugins        MariaDB's, without its service
 #   tools/fetch.sh plots    build/plots          the Python packages that
 #                                                bench/requirements.txt names
@@ -40,6 +41,7 @@ declare -A product=(
     [deploy]=$BUILD/deploy/bin/python
     [nginx]=$BUILD/nginx-source/configure
     [promtool]=$BUILD/bin/promtool
+    [prometheus]=$BUILD/bin/prometheus
     [plugins]=$BUILD/plugins
     [plots]=$BUILD/plots/bin/python
     [ledger]=$BUILD/ledger/libs
@@ -54,6 +56,7 @@ declare -A record=(
     [deploy]=$BUILD/deploy/requirements.txt
     [nginx]=$BUILD/nginx-source/for
     [promtool]=$BUILD/bin/promtool.version
+    [prometheus]=$BUILD/bin/prometheus.version
     [plugins]=$BUILD/plugins/version
     [plots]=$BUILD/plots/requirements.txt
     [ledger]=$BUILD/ledger/pom.xml
@@ -339,7 +342,20 @@ unpack() {
 }
 
 
-# it only reads rules and metrics: any version will do
+# debian_program NAME PACKAGE: into build/bin
+
+debian_program() {
+    local name=$1 work=$BUILD/$1.new
+
+    say "unpacking $name into build/bin"
+    unpack "$2" "$work"
+    mkdir -p "$BUILD/bin"
+    mv -- "$work/usr/bin/$name" "$BUILD/bin/$name"
+    rm -rf -- "$work"
+}
+
+
+# they only read rules and metrics: any version will do
 
 promtool_wanted() {
     printf 'any\n'
@@ -347,19 +363,24 @@ promtool_wanted() {
 
 
 promtool_fetch() {
-    local work=$BUILD/promtool.new package=promtool
-
-    say "unpacking promtool into build/bin"
+    local package=promtool
 
     # it has a package of its own since Debian 13
     if [[ -z $(apt-cache show promtool 2>/dev/null) ]]; then
         package=prometheus
     fi
 
-    unpack "$package" "$work"
-    mkdir -p "$BUILD/bin"
-    mv -- "$work/usr/bin/promtool" "$BUILD/bin/promtool"
-    rm -rf -- "$work"
+    debian_program promtool "$package"
+}
+
+
+prometheus_wanted() {
+    promtool_wanted
+}
+
+
+prometheus_fetch() {
+    debian_program prometheus prometheus
 }
 
 
@@ -395,7 +416,7 @@ what=${1:-}
 
 [[ -n $what && -n ${record[$what]:-} ]] \
     || die "usage: tools/fetch.sh kafka | venv | k6 | helm | deploy | nginx |" \
-           "promtool | plugins | plots | ledger .."
+           "promtool | prometheus | plugins | plots | ledger .."
 
 # a comment makes no other version
 without_comments() {

@@ -1,0 +1,382 @@
+"""The runbook's faults, each tried: a real Prometheus scrapes a real nginx, and
+of the shipped alerts those fire that are meant for the fault, and no others.
+
+Time runs SPEED times as fast: the scrape's interval, each alert's "for" and the
+ranges of its expression are so much shorter. Thresholds are as shipped.
+"""
+
+import functools
+import json
+import re
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import pytest
+import yaml                             # comes with schemathesis
+
+import servers
+from client import Load
+from freeport import free_port
+from outbox import (ADMIN, COLUMNS, _kafka, admin, free_lease,    # noqa: F401
+                    helpers, kafka, outbox, start_outbox, topic, wait_leased)
+from servers import ROOT, wait_for
+from test_outbox_gauges import METRICS
+from test_outbox_helper import kill_helper
+from test_outbox_kafka import PLAIN, narrow, poison               # noqa: F401
+
+RULES = [ROOT / 'conf/prometheus/alerts.yml',
+         ROOT / 'conf/prometheus/spring.rules.yml']
+DASHBOARD = ROOT / 'conf/grafana/ngx_payment.json'
+
+SPEED = 15
+SCRAPE_MS = 15000 // SPEED
+
+# seconds: what an operator does may last for an hour; that is not waited for
+FOR_SECONDS_MAX = 10
+
+# for how long nothing else may fire, once all that should does
+CALM_SECONDS = 4
+
+UNITS = {'s': 1, 'm': 60, 'h': 3600}
+
+
+def faster(number, unit, most=float('inf')):
+    seconds = min(int(number) * UNITS[unit] / SPEED, most)
+    return f'{round(seconds * 1000)}ms'
+
+
+def quick_rules(path):
+    rules = yaml.safe_load(path.read_text())
+
+    for group in rules['groups']:
+        for rule in group['rules']:
+            rule['expr'] = re.sub(
+                r'\[(\d+)([smh])\]',
+                lambda match: f'[{faster(*match.groups())}]', rule['expr'])
+
+            if 'for' in rule:
+                rule['for'] = faster(*re.fullmatch(
+                    r'(\d+)([smh])', rule['for']).groups(), FOR_SECONDS_MAX)
+
+    return rules
+
+
+class Prometheus:
+    def __init__(self, directory):
+        self.dir = directory
+        self.port = free_port()
+        self.process = None
+
+        for path in RULES:
+            (directory / path.name).write_text(
+                yaml.safe_dump(quick_rules(path)))
+
+    def scrape(self, *nodes):
+        """Starts it, or has it read anew whom to scrape."""
+
+        (self.dir / 'prometheus.yml').write_text(yaml.safe_dump({
+            'global': {'scrape_interval': f'{SCRAPE_MS}ms',
+                       'scrape_timeout': f'{SCRAPE_MS}ms',
+                       'evaluation_interval': f'{SCRAPE_MS}ms'},
+            'rule_files': [path.name for path in RULES],
+            'scrape_configs': [{
+                'job_name': 'payment', 'metrics_path': '/metrics',
+                'static_configs': [{'targets': [
+                    f'127.0.0.1:{node.port}' for node in nodes]}]}]}))
+
+        if self.process:
+            self.ask('/-/reload', method='POST')
+        else:
+            self.start()
+
+        wait_for(lambda: len(self.query(
+            f'count_over_time(up[1m]) > {5000 // SCRAPE_MS}')) == len(nodes),
+            60, f'Prometheus, which has scraped: {self.log.read_text()}')
+
+    @property
+    def log(self):
+        return self.dir / 'log'
+
+    def start(self):
+        subprocess.run([ROOT / 'tools' / 'fetch.sh', 'prometheus'],
+                       check=True)
+
+        with open(self.log, 'wb') as log:
+            self.process = subprocess.Popen(
+                [ROOT / 'build' / 'bin' / 'prometheus',
+                 f'--config.file={self.dir}/prometheus.yml',
+                 f'--storage.tsdb.path={self.dir}/data',
+                 f'--web.listen-address=127.0.0.1:{self.port}',
+                 '--web.enable-lifecycle', '--log.level=warn'],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+        wait_for(self.answers, 60, 'Prometheus')
+
+    def answers(self):
+        assert self.process.poll() is None, self.log.read_text()
+
+        try:
+            self.ask('/-/ready')
+        except OSError:
+            return False
+
+        return True
+
+    def close(self):
+        if self.process:
+            self.process.terminate()
+            self.process.wait(20)
+
+    def ask(self, path, method='GET', **parameters):
+        query = urllib.parse.urlencode(parameters)
+        request = urllib.request.Request(
+            f'http://127.0.0.1:{self.port}{path}?{query}', method=method)
+
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            if error.code == 503:
+                raise
+
+            raise AssertionError(f'{parameters}: {error.read()}') from None
+
+    def query(self, expression):
+        answer = json.loads(self.ask('/api/v1/query', query=expression))
+        assert answer['status'] == 'success' and not answer.get('warnings')
+        return answer['data']['result']
+
+    def firing(self):
+        alerts = json.loads(self.ask('/api/v1/alerts'))['data']['alerts']
+
+        return {alert['labels']['alertname'] for alert in alerts
+                if alert['state'] == 'firing'}
+
+    def wait_firing(self, names, seconds=40):
+        """Until these do; and no other may until a while after that."""
+
+        end = time.monotonic() + seconds
+        calm = None
+
+        while calm is None or time.monotonic() < calm:
+            firing = self.firing()
+            assert firing <= names, f'{firing - names} fire, too'
+
+            if calm is None and firing == names:
+                calm = time.monotonic() + CALM_SECONDS
+
+            assert calm or time.monotonic() < end, \
+                f'{names - firing} do not fire within {seconds} s'
+            time.sleep(SCRAPE_MS / 4000)
+
+
+LOCATIONS = dict(location=METRICS['location'] + ADMIN['location'])
+
+
+class Rig:
+    """A node that publishes, and what watches it."""
+
+    def __init__(self, prometheus, start_outbox, mariadb, database, kafka,
+                 topic, journal):
+        self.prometheus = prometheus
+        self.start_outbox = functools.partial(start_outbox, nginx=LOCATIONS)
+        self.mariadb = mariadb
+        self.database = database
+        self.kafka = kafka
+        self.topic = topic
+        self.journal = journal
+        self.nginx = None
+
+    def start(self, **changes):
+        self.nginx = self.start_outbox(**changes)
+        wait_leased(self.nginx)
+        wait_for(lambda: outbox(self.nginx)['kafka_up'], 10, 'Kafka')
+        self.prometheus.scrape(self.nginx)
+
+        # what was so at the start may have begun to count
+        wait_for(lambda: not self.prometheus.firing(), 30, 'no alert')
+
+    def admin(self, action):
+        admin(self.nginx, action)
+
+
+@pytest.fixture
+def prometheus(tmp_path):
+    made = Prometheus(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def rig(prometheus, start_outbox, mariadb, database, kafka,       # noqa: F811
+        topic, journal):                                          # noqa: F811
+    return Rig(prometheus, start_outbox, mariadb, database, kafka, topic,
+               journal)
+
+
+# --- the faults
+
+def reloads(rig):
+    """Not a fault: each reload has a helper of its own."""
+
+    for _ in range(4):
+        rig.nginx.reload()
+
+
+def nginx_is_stopped(rig):
+    rig.nginx.stop()
+
+
+def the_database_is_stopped(rig):
+    rig.mariadb.stop()
+
+
+def kafka_is_stopped(rig):
+    rig.kafka.stop()
+
+
+def events_do_not_reach_kafka(rig):
+    """As if for two minutes."""
+
+    rig.kafka.stop()
+    rig.mariadb.query(
+        f"INSERT INTO outbox_event ({COLUMNS}) VALUES ('payment',"
+        " UUID(), 'authorized', 'm', 1,"
+        " UTC_TIMESTAMP(6) - INTERVAL 2 MINUTE, NULL, '{}')", rig.database)
+
+
+def the_helper_dies(rig):
+    for _ in range(4):
+        wait_for(lambda: outbox(rig.nginx)['pid'] in helpers(rig.nginx)
+                 and outbox(rig.nginx)['kafka_up'], 10,
+                 'a helper that has begun')
+
+        # it takes some seconds until a helper that has nothing to send says
+        # that it reaches Kafka, and in a row they would be minutes
+        now = time.time()
+        wait_for(lambda: rig.prometheus.query(
+            f'timestamp(payment_outbox_kafka_up == 1) > {now}'), 20,
+            'a scrape that found Kafka')
+        kill_helper(rig.nginx)
+
+
+def the_breaker_is_forced_open(rig):
+    rig.admin('breaker-force-open')
+
+
+def publishing_is_paused(rig):
+    rig.admin('pause')
+
+
+def the_node_is_drained(rig):
+    rig.admin('drain')
+
+
+def another_database_has_the_name(rig):
+    """Two nodes say that they publish one shard: each has a database."""
+
+    other = rig.mariadb.new_database()
+    free_lease(rig.mariadb, other)
+    second = rig.start_outbox(servers.Shard(
+        'main', other, f'unix:{rig.mariadb.socket}'))
+    wait_leased(second)
+    rig.prometheus.scrape(rig.nginx, second)
+
+
+FAULTS = {
+    reloads: set(),
+    nginx_is_stopped: {'PaymentDown'},
+
+    # whose lease is in it
+    the_database_is_stopped: {'PaymentDatabaseAway', 'PaymentLeaseNobody'},
+    kafka_is_stopped: {'PaymentKafkaAway'},
+    events_do_not_reach_kafka: {'PaymentKafkaAway', 'PaymentEventsLate'},
+    the_helper_dies: {'PaymentOutboxRestarts'},
+    the_breaker_is_forced_open: {'PaymentBreakerOpen'},
+    publishing_is_paused: {'PaymentPaused'},
+    the_node_is_drained: {'PaymentDrained'},
+    another_database_has_the_name: {'PaymentLeaseTwice'},
+}
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize('fault', FAULTS, ids=lambda fault: fault.__name__)
+def test_fault(rig, fault):
+    rig.start()
+    fault(rig)
+    rig.prometheus.wait_firing(FAULTS[fault])
+
+
+@pytest.mark.timeout(240)
+def test_payments_are_refused(rig):
+    """The database's stop, when there are payments."""
+
+    rig.start()
+
+    with Load(rig.nginx.port, rig.journal, clients=4, pause=0.02) as load:
+        load.wait(100)
+        rig.mariadb.stop()
+        rig.prometheus.wait_firing({
+            'PaymentDatabaseAway', 'PaymentLeaseNobody', 'PaymentShedding',
+            'PaymentErrorsBurnFast', 'PaymentErrorsBurn'})
+
+
+@pytest.mark.timeout(240)
+def test_dead_letter(rig, narrow):                                # noqa: F811
+    rig.start(**PLAIN, retry_interval='200ms', max_retries='2')
+    poison(rig.mariadb, rig.database)
+    rig.prometheus.wait_firing({'PaymentDeadLetters'})
+
+
+@pytest.mark.timeout(240)
+def test_nobody_has_the_lease(rig):
+    """Somebody who has gone had it for an hour."""
+
+    rig.mariadb.query(
+        'INSERT INTO outbox_lease (name, lock_until, locked_at, locked_by,'
+        " epoch, owner_uuid) VALUES ('payment-outbox',"
+        ' UTC_TIMESTAMP(3) + INTERVAL 1 HOUR, UTC_TIMESTAMP(3), \'gone\', 1,'
+        ' UUID())', rig.database)
+    rig.prometheus.scrape(rig.start_outbox())
+    rig.prometheus.wait_firing({'PaymentLeaseNobody'})
+
+
+@pytest.mark.timeout(240)
+def test_every_expression_is_evaluated(rig):
+    """Of the dashboard, on what an nginx at work gives; the rules' own are, by
+    Prometheus."""
+
+    def expressions(node):
+        for panel in node.get('panels', []):
+            yield from (target['expr'] for target in panel.get('targets', []))
+            yield from expressions(panel)
+
+    rig.start()
+
+    with Load(rig.nginx.port, rig.journal, clients=4, changes=True) as load:
+        load.wait(200)
+
+    found = list(expressions(json.loads(DASHBOARD.read_text())))
+    assert len(found) > 40
+
+    for expression in found:
+        rig.prometheus.query(re.sub(r'\$\w+', '.*', re.sub(
+            r'\[\$__\w+\]', '[1m]', expression)))
+
+    groups = json.loads(rig.prometheus.ask('/api/v1/rules'))['data']['groups']
+    assert {group['name'] for group in groups} == {
+        group['name'] for path in RULES
+        for group in quick_rules(path)['groups']}
+
+    wait_for(lambda: all(
+        rule['health'] != 'unknown' for group in json.loads(
+            rig.prometheus.ask('/api/v1/rules'))['data']['groups']
+        for rule in group['rules']), 30, 'rules that were evaluated')
+
+    for group in json.loads(
+            rig.prometheus.ask('/api/v1/rules'))['data']['groups']:
+        for rule in group['rules']:
+            assert rule['health'] == 'ok', rule

@@ -623,7 +623,7 @@ ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
     op->bytes = sizeof(ngx_payment_op_t) + request->metadata_len;
 
     if (request->operation == PAYMENT_OPERATIONS) {
-        op->bytes += PAYMENT_PAGE_OPERATIONS * PAYMENT_DONE_SIZE;
+        op->bytes += PAYMENT_PAGE_SIZE;
     }
 
     return NGX_OK;

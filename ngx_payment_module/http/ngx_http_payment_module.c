@@ -576,6 +576,16 @@ ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(writer->retry_interval, 10);
     ngx_conf_init_msec_value(writer->retry_max_interval, 40);
 
+    if (pmcf->operations
+        && writer->queue_bytes < sizeof(ngx_payment_op_t) + PAYMENT_PAGE_SIZE)
+    {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"payment_queue_bytes\" must be at least %uz with "
+                      "\"payment_operations\", for one page of them",
+                      sizeof(ngx_payment_op_t) + PAYMENT_PAGE_SIZE);
+        return NGX_CONF_ERROR;
+    }
+
     if (ngx_http_payment_init_path(cf, pmcf) != NGX_CONF_OK
         || ngx_http_payment_init_outbox(cf, pmcf) != NGX_CONF_OK)
     {

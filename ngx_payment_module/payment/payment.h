@@ -69,6 +69,8 @@
                                     + 6 * PAYMENT_REASON_SIZE                 \
                                     + 6 * PAYMENT_REFERENCE_SIZE              \
                                     + PAYMENT_METADATA_SIZE)
+#define PAYMENT_PAGE_SIZE          (PAYMENT_PAGE_OPERATIONS                   \
+                                    * (1 + PAYMENT_DONE_SIZE))
 #define PAYMENT_PROBLEM_BASE_LEN   256
 #define PAYMENT_PROBLEM_SIZE       (PAYMENT_FIXED_SIZE                        \
                                     + PAYMENT_PROBLEM_BASE_LEN                \

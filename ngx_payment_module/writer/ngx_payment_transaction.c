@@ -902,9 +902,12 @@ ngx_payment_transaction_write(ngx_payment_transaction_t *t)
     }
 
     if (b->nkeys == 0) {
-        /* replays and conflicts only: the payments' locks are let go */
+        /*
+         * Replays and conflicts only: the payments' locks are let go.  A
+         * conflict, too, tells a client what was done before.
+         */
 
-        if (found) {
+        if (found || t->npayments) {
             ngx_payment_transaction_confirm(t);
         } else {
             ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_OK);
@@ -1323,7 +1326,7 @@ ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
     stats = ngx_payment_transaction_stats(t);
     t->reason = reason;
 
-    ngx_memzero(t->stmts, sizeof(ngx_payment_db_stmt_t));
+    ngx_memzero(t->stmts, 2 * sizeof(ngx_payment_db_stmt_t));
     ngx_str_set(&t->stmts[0].sql, "ROLLBACK");
 
     if (reason != NGX_PAYMENT_DB_OK) {
@@ -1333,7 +1336,8 @@ ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
     if (reason == NGX_PAYMENT_DB_DUPLICATE) {
         (void) ngx_atomic_fetch_add(&stats->duplicate_batches, 1);
 
-        n = ngx_payment_transaction_add_look(t, 1,
+        t->stmts[1].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
+        n = ngx_payment_transaction_add_look(t, 2,
                                              ngx_payment_transaction_sql_keys,
                                              ")", NGX_PAYMENT_TRANSACTION_KEYS);
 
@@ -1382,8 +1386,14 @@ ngx_payment_transaction_verdict(ngx_payment_transaction_t *t, ngx_uint_t lost)
 
     case NGX_PAYMENT_DB_DUPLICATE:
 
+        if (!failed && !ngx_payment_transaction_is_primary(t, &t->stmts[1])) {
+            ngx_payment_db_leave(t->db);
+
+            return NGX_PAYMENT_TRANSACTION_AGAIN;
+        }
+
         if (failed
-            || ngx_payment_transaction_found(t, t->stmts[1].result) == 0)
+            || ngx_payment_transaction_found(t, t->stmts[2].result) == 0)
         {
             return NGX_PAYMENT_TRANSACTION_AGAIN;
         }

@@ -433,6 +433,7 @@ def test_an_id_tells_nothing_of_its_key(start_nginx, mariadb, database,
     assert len(ends) == 2
 
 
+@pytest.mark.asan
 def test_a_copy_outlives_a_batch(start_nginx, database, proxy, journal, check):
     """A batch is divided and one half of it ends; the time of a copy, whose
     original is in the other half, is over afterwards. (What was wrong here is

@@ -113,6 +113,33 @@ def test_what_others_see(start_nginx, nginx, mariadb, database, ask, journal,
     assert len(mariadb.query('SELECT id FROM payment', database)) == 1
 
 
+def test_a_conflict_with_what_others_see(start_nginx, nginx, mariadb,
+                                         database, ask, journal, check):
+    """A change is refused because of one that is visible and not on disk: a
+    client that is told of the conflict takes the other change for done."""
+
+    other = start_nginx(Shard('main', database, f'unix:{mariadb.socket}',
+                              **SETTINGS), location='payment_timeout 2s;')
+    asks = Client(other.port, journal)
+    payment = ask.authorize(amount=1000).id
+
+    mariadb.disk.stall()
+    answer = ask.later([ask.call('void', payment=payment, amount=None)])
+    wait_for(lambda: mariadb.query("SELECT 1 FROM payment"
+                                   " WHERE status = 'VOIDED'", database), 10,
+             'a void that can be seen')
+
+    refused = asks.change('capture', payment, amount=None)
+    assert refused.status in (503, 504), refused
+    assert answer.result(20)[0].status == 504
+
+    mariadb.cut_power()
+    mariadb.start()
+    other.wait_connected(20)
+    assert asks.change('capture', payment, amount=None, key=refused.key).ok
+    assert len(check(ask).payments) == 1
+
+
 def test_what_was_found_is_gone(start_nginx, nginx, mariadb, database, ask,
                                 journal, check):
     """A repeat was found, together with another change whose COMMIT is lost;

@@ -122,6 +122,8 @@ static void ngx_payment_transaction_apply(ngx_payment_transaction_t *t);
 static ngx_uint_t ngx_payment_transaction_is_referred(
     ngx_payment_transaction_t *t, ngx_uint_t i);
 static void ngx_payment_transaction_write(ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_write_none(ngx_payment_transaction_t *t,
+    ngx_uint_t found);
 static ngx_uint_t ngx_payment_transaction_is_guarded(
     const ngx_payment_transaction_t *t);
 static ngx_int_t ngx_payment_transaction_fill(ngx_payment_transaction_t *t);
@@ -902,17 +904,7 @@ ngx_payment_transaction_write(ngx_payment_transaction_t *t)
     }
 
     if (b->nkeys == 0) {
-        /*
-         * Replays and conflicts only: the payments' locks are let go.  A
-         * conflict, too, tells a client what was done before.
-         */
-
-        if (found || t->npayments) {
-            ngx_payment_transaction_confirm(t);
-        } else {
-            ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_OK);
-        }
-
+        ngx_payment_transaction_write_none(t, found);
         return;
     }
 
@@ -946,6 +938,21 @@ ngx_payment_transaction_write(ngx_payment_transaction_t *t)
     }
 
     ngx_payment_transaction_exchange(t, n, ngx_payment_transaction_write_done);
+}
+
+
+/* Replays and conflicts only: the payments' locks are let go.  A conflict, too,
+ * tells a client what was done before. */
+
+static void
+ngx_payment_transaction_write_none(ngx_payment_transaction_t *t,
+    ngx_uint_t found)
+{
+    if (found || t->npayments) {
+        ngx_payment_transaction_confirm(t);
+    } else {
+        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_OK);
+    }
 }
 
 

@@ -206,7 +206,8 @@ def test_adding_a_shard(start_nginx, mariadb, database, other, journal):
         .replace('payment_2.', f'{other}.').replace('payment_1.',
                                                     f'{database}.').rstrip()
 
-    nginx = start_nginx(shard(mariadb, 'main', database))
+    nginx = start_nginx(shard(mariadb, 'main', database),
+                        http='payment_operations on;')
     ask = Client(nginx.port, journal)
     calls = []
 
@@ -242,5 +243,9 @@ def test_adding_a_shard(start_nginx, mariadb, database, other, journal):
             rows = mariadb.query(f'SELECT merchant_id FROM {table}', name)
             assert rows and {row[0] for row in rows} <= {
                 merchant(slots, number) for number in range(1, 6)}
+
+        assert mariadb.query('SELECT COUNT(*), COUNT(p.id)'
+                             ' FROM payment_operation o LEFT JOIN payment p'
+                             ' ON p.id = o.payment_id', name) == ((10, 10),)
 
     invariants.check(journal, (mariadb, database), (mariadb, other))

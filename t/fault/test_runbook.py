@@ -155,17 +155,19 @@ class Prometheus:
         return {alert['labels']['alertname'] for alert in alerts
                 if alert['state'] == 'firing'}
 
-    def wait_firing(self, names, seconds=40):
-        """Until these do; and no other may until a while after that."""
+    def wait_firing(self, names, perhaps=frozenset(), seconds=40):
+        """Until these do; and no other may until a while after that, but for
+        those that it depends on the moment of the fault."""
 
         end = time.monotonic() + seconds
         calm = None
 
         while calm is None or time.monotonic() < calm:
             firing = self.firing()
-            assert firing <= names, f'{firing - names} fire, too'
+            others = firing - names - perhaps
+            assert not others, f'{others} fire, too'
 
-            if calm is None and firing == names:
+            if calm is None and names <= firing:
                 calm = time.monotonic() + CALM_SECONDS
 
             assert calm or time.monotonic() < end, \
@@ -321,7 +323,8 @@ def test_payments_are_refused(rig):
         rig.mariadb.stop()
         rig.prometheus.wait_firing({
             'PaymentDatabaseAway', 'PaymentLeaseNobody', 'PaymentShedding',
-            'PaymentErrorsBurnFast', 'PaymentErrorsBurn'})
+            'PaymentErrorsBurnFast', 'PaymentErrorsBurn'},
+            perhaps={'PaymentOutcomeUnknown'})      # a COMMIT was cut off
 
 
 @pytest.mark.timeout(240)

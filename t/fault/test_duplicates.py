@@ -144,8 +144,9 @@ def test_a_crowd_at_one_key(start_nginx, proxy, database, journal, check):
     answers = turns.result(60)
 
     assert all(call.ok for call in copies), copies
-    # one at most has its turn when its time is over
-    assert sum(call.status == 504 for call in answers) <= 1, \
+    # their times end one after the other, as they came: few have their turn just
+    # then, and of these alone the outcome is not known
+    assert sum(call.status == 504 for call in answers) < 10, \
         journal.statuses()
     assert {call.status for call in answers} <= {409, 503, 504}
     assert sum(call.status == 409 for call in answers) > 40

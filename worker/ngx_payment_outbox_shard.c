@@ -111,7 +111,27 @@ ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,
     payment_event_t  *next;
 
     if (payment_aside_room(&sh->aside) < 1 + (e->occupies ? e->line : 0)) {
+
+        if (!sh->crowded) {
+            sh->crowded = 1;
+            ngx_log_error(NGX_LOG_WARN, sh->log, 0,
+                          "payment outbox: shard \"%V\": %uz events wait for "
+                          "others, for a topic or for a partition, and no more "
+                          "can be set aside: reading may stop until they are "
+                          "published", &sh->shard->name, sh->aside.n);
+        }
+
         return NGX_DECLINED;
+    }
+
+    if (sh->aside.n == 0) {
+        sh->aside_oldest_us = 0;
+    }
+
+    if (e->created_us
+        && (sh->aside_oldest_us == 0 || e->created_us < sh->aside_oldest_us))
+    {
+        sh->aside_oldest_us = e->created_us;
     }
 
     while (e) {
@@ -126,6 +146,20 @@ ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,
     }
 
     return NGX_OK;
+}
+
+
+void
+ngx_payment_outbox_shard_forget_aside(ngx_payment_outbox_shard_t *sh)
+{
+    if (sh->aside.n == 0) {
+        sh->crowded = 0;
+    }
+
+    payment_aside_forget(&sh->aside);
+
+    sh->aside_gate = 0;
+    sh->astray = 0;
 }
 
 

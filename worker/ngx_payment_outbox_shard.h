@@ -119,6 +119,7 @@ typedef struct {
     payment_floor_t              floor;       /* no row is below it */
     payment_aside_t              aside;
     uint64_t                     aside_gate;  /* the largest of theirs */
+    uint64_t                     aside_oldest_us; /* since when one waits */
     payment_lease_t              lease;
 
     ngx_uint_t                   server;      /* that rows are changed on */
@@ -126,6 +127,7 @@ typedef struct {
     unsigned                     reading:1;   /* rows may still be shown */
     unsigned                     astray:1;    /* what is set aside might stay
                                                  there: begin anew */
+    unsigned                     crowded:1;   /* no more can be set aside */
 } ngx_payment_outbox_shard_t;
 
 
@@ -150,6 +152,9 @@ ngx_msec_t ngx_payment_outbox_shard_pause(ngx_uint_t failures);
  */
 ngx_int_t ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,
     payment_event_t *e);
+
+/* What was set aside is to be read again. */
+void ngx_payment_outbox_shard_forget_aside(ngx_payment_outbox_shard_t *sh);
 
 /* An event does not occupy its payment any more.  The next one can be handed
  * out; or, if those behind it were set aside, their rows are wanted. */

@@ -6,7 +6,7 @@
  *
  * Limits: as many events as payment_window.h allows, at most max_in_flight of
  * each shard, and 64 MB of them in librdkafka's queue; no event stays there
- * longer than ngx_payment_producer_timeout().
+ * longer than ngx_payment_producer_conf_timeout().
  * Nothing here blocks: a producer is destroyed by a thread of its own, and at
  * most NGX_PAYMENT_PRODUCER_ENDING_MAX such threads live at a time.
  *

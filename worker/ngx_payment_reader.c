@@ -807,7 +807,7 @@ ngx_payment_reader_vanished(ngx_payment_reader_t *rd, payment_event_t *e)
 
     /* its payment's later events, or those of its topic, may wait for it */
 
-    rd->sh->astray = (rd->sh->aside.n != 0);
+    rd->sh->astray |= (rd->sh->aside.n != 0);
 }
 
 

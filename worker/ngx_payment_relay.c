@@ -19,11 +19,12 @@
 #define NGX_PAYMENT_RELAY_BACKOFF_MAX_NS   (2000 * 1000000ULL)
 #define NGX_PAYMENT_RELAY_ATTEMPTS_MAX  1000 /* counted of an event */
 #define NGX_PAYMENT_RELAY_READ_AGE    1000   /* ms: nothing waits, by a read */
-#define NGX_PAYMENT_RELAY_UNABLE      4      /* times at_most, see able() */
+#define NGX_PAYMENT_RELAY_UNABLE      4      /* times at_most: relay_able() */
 #define NGX_PAYMENT_RELAY_UNFIT       1000   /* ms between two of give_up() */
 #define NGX_PAYMENT_RELAY_PARKED      4      /* of a lane that takes none */
 #define NGX_PAYMENT_RELAY_PAST        4096   /* events passed by, at most */
 #define NGX_PAYMENT_RELAY_PAST_SHARE  4      /* and a part of the table */
+#define NGX_PAYMENT_RELAY_PASSED_BY   10000  /* ms: then they have their turn */
 #define NGX_PAYMENT_RELAY_UNDELETED   (2 * NGX_PAYMENT_FENCE_IDS_MAX)
                                              /* acknowledged: no more is sent */
 #define NGX_PAYMENT_RELAY_SUSPECTS    64     /* read again at a time */
@@ -344,6 +345,9 @@ ngx_payment_relay_moved(void *data)
 {
     ngx_payment_relay_t *r = data;
 
+    /* it may have been the one that tried a lane for all others aside */
+    r->sh.astray |= (r->sh.aside.n != 0);
+
     ngx_payment_reader_block(&r->reader);
     ngx_payment_relay_pump(r);
 }
@@ -485,7 +489,8 @@ ngx_payment_relay_line_up(ngx_payment_relay_t *r, payment_event_t *e)
  * payment, which may go to another topic.  A lane may have half as many events
  * that are passed by as there is room left for all lanes, so that there always
  * is some for a lane that is full for a moment only.  The others are set aside;
- * they are read again when none is passed by any more.
+ * they are read again when none is passed by any more, and after some time at
+ * the latest.
  */
 
 static void
@@ -507,7 +512,11 @@ ngx_payment_relay_pass_by(ngx_payment_relay_t *r, payment_event_t *e)
     if (r->reader.past + 2 * lane->past >= most
         && ngx_payment_outbox_shard_set_aside(&r->sh, e) == NGX_OK)
     {
-        r->passed_by = 1;
+        if (!r->passed_by) {
+            r->passed_by = 1;
+            r->passed_by_at_ms = ngx_payment_clock_ms();
+        }
+
         return;
     }
 
@@ -790,8 +799,8 @@ ngx_payment_relay_acked(ngx_payment_relay_t *r, payment_event_t *e)
     r->failures = 0;
 
     ngx_payment_outbox_shard_vacate(&r->sh, e);
-    payment_inflight_move(e, r->doubt ? PAYMENT_EVENT_UNSURE
-                                      : PAYMENT_EVENT_ACKED);
+    payment_inflight_move(e, e->doubted ? PAYMENT_EVENT_UNSURE
+                                        : PAYMENT_EVENT_ACKED);
 
     ngx_payment_delete_acked(&r->deletion);
 }
@@ -889,6 +898,7 @@ ngx_payment_relay_park(ngx_payment_relay_t *r, payment_event_t *e,
 
     if (e->attempts == 0
         && r->parked[e->topic][e->lane] >= NGX_PAYMENT_RELAY_PARKED
+        && !ngx_payment_producer_takes(&r->all->producer, e)
         && ngx_payment_outbox_shard_set_aside(&r->sh, e) == NGX_OK)
     {
         return;
@@ -918,6 +928,8 @@ ngx_payment_relay_unpark(ngx_payment_relay_t *r)
 {
     ngx_uint_t        n;
     payment_event_t  *e, *next;
+
+    ngx_payment_relay_excuse(r);
 
     n = r->sh.aside.n;
 
@@ -1036,9 +1048,7 @@ ngx_payment_relay_forget_unsent(ngx_payment_relay_t *r)
     }
 
     payment_inflight_forget_unsent(&r->sh.table);
-    payment_aside_forget(&r->sh.aside);
-    r->sh.aside_gate = 0;
-    r->sh.astray = 0;
+    ngx_payment_outbox_shard_forget_aside(&r->sh);
     r->passed_by = 0;
 }
 
@@ -1055,8 +1065,7 @@ ngx_payment_relay_rewound(ngx_payment_relay_t *r)
     }
 
     /* what was set aside while reports were waited for is read again, too */
-    payment_aside_forget(&r->sh.aside);
-    r->sh.astray = 0;
+    ngx_payment_outbox_shard_forget_aside(&r->sh);
     r->passed_by = 0;
 
     lease = r->sh.lease.state;
@@ -1096,7 +1105,13 @@ ngx_payment_relay_doubt(ngx_payment_relay_t *r)
     table = &r->sh.table;
 
     r->sh.doubts++;
-    r->doubt = (payment_inflight_count(table, PAYMENT_EVENT_SENT) != 0);
+    r->doubt = 0;
+
+    for (e = payment_inflight_first(table, PAYMENT_EVENT_SENT); e; e = e->next)
+    {
+        e->doubted = 1;
+        r->doubt = 1;
+    }
 
     ngx_payment_relay_forget_troubled(r);
 
@@ -1157,7 +1172,11 @@ ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns)
 {
     uint64_t  now_ms;
 
-    if (r->sh.astray) {
+    if (r->sh.astray
+        || (r->passed_by
+            && now_ns / 1000000 - r->passed_by_at_ms
+               >= NGX_PAYMENT_RELAY_PASSED_BY))
+    {
         ngx_payment_relay_rewind(r);
     }
 
@@ -1271,6 +1290,12 @@ ngx_payment_relay_age(ngx_payment_relay_t *r)
         if (e && e->created_us && (oldest == 0 || e->created_us < oldest)) {
             oldest = e->created_us;
         }
+    }
+
+    if (r->sh.aside.n && r->sh.aside_oldest_us
+        && (oldest == 0 || r->sh.aside_oldest_us < oldest))
+    {
+        oldest = r->sh.aside_oldest_us;
     }
 
     if (oldest || r->sh.gauges->backlog == 0) {

@@ -50,6 +50,7 @@ struct ngx_payment_relay_s {
     uint64_t                     unable_until_ms;
     uint64_t                     last_epoch;    /* of the latest lease */
     uint64_t                     give_up_at_ms; /* a server, at the earliest */
+    uint64_t                     passed_by_at_ms; /* the first that was */
     ngx_uint_t                   failures;      /* in a row */
     ngx_uint_t                   alone;         /* suspects tried in a row */
     ngx_uint_t                   server;        /* that ids were learnt on */

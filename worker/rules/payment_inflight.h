@@ -81,6 +81,8 @@ struct payment_event_s {
     unsigned                 probe:1;       /* to be sent where no event is
                                                taken */
     unsigned                 alone:1;       /* sent with nothing else */
+    unsigned                 doubted:1;     /* SENT: its id may mean another
+                                               row by now */
 
     payment_event_t         *prev;          /* among those of its state */
     payment_event_t         *next;

@@ -108,12 +108,15 @@ ngx_int_t
 ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,
     payment_event_t *e)
 {
+    uint64_t          now;
     payment_event_t  *next;
 
     if (payment_aside_room(&sh->aside) < 1 + (e->occupies ? e->line : 0)) {
 
-        if (!sh->crowded) {
-            sh->crowded = 1;
+        now = ngx_payment_clock_ms();
+
+        if (now >= sh->crowded_until_ms) {
+            sh->crowded_until_ms = now + NGX_PAYMENT_OUTBOX_CROWDED;
             ngx_log_error(NGX_LOG_WARN, sh->log, 0,
                           "payment outbox: shard \"%V\": %uz events wait for "
                           "others, for a topic or for a partition, and no more "
@@ -152,10 +155,6 @@ ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,
 void
 ngx_payment_outbox_shard_forget_aside(ngx_payment_outbox_shard_t *sh)
 {
-    if (sh->aside.n == 0) {
-        sh->crowded = 0;
-    }
-
     payment_aside_forget(&sh->aside);
 
     sh->aside_gate = 0;

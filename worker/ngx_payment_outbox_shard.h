@@ -46,6 +46,9 @@
 /* events set aside, for one that the table has room for */
 #define NGX_PAYMENT_OUTBOX_ASIDE      8
 
+/* ms, from one line that says that no more can be set aside to the next */
+#define NGX_PAYMENT_OUTBOX_CROWDED    60000
+
 /* ms, after a failure of the database, doubled with each that follows */
 #define NGX_PAYMENT_OUTBOX_RETRY_MIN  200
 #define NGX_PAYMENT_OUTBOX_RETRY_MAX  1600
@@ -120,6 +123,8 @@ typedef struct {
     payment_aside_t              aside;
     uint64_t                     aside_gate;  /* the largest of theirs */
     uint64_t                     aside_oldest_us; /* since when one waits */
+    uint64_t                     crowded_until_ms; /* then it is said again
+                                                      that there is no room */
     payment_lease_t              lease;
 
     ngx_uint_t                   server;      /* that rows are changed on */
@@ -127,7 +132,6 @@ typedef struct {
     unsigned                     reading:1;   /* rows may still be shown */
     unsigned                     astray:1;    /* what is set aside might stay
                                                  there: begin anew */
-    unsigned                     crowded:1;   /* no more can be set aside */
 } ngx_payment_outbox_shard_t;
 
 

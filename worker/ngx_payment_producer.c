@@ -79,7 +79,7 @@ static void ngx_payment_producer_empty(ngx_payment_producer_t *p);
 static void ngx_payment_producer_end(ngx_payment_producer_t *p);
 static ngx_uint_t ngx_payment_producer_endings(void);
 static void *ngx_payment_producer_end_thread(void *data);
-static int ngx_payment_thread(pthread_t *tid, void *(*start)(void *),
+static int ngx_payment_producer_thread(pthread_t *tid, void *(*start)(void *),
     void *data);
 
 
@@ -137,7 +137,6 @@ ngx_payment_producer_start(ngx_payment_producer_t *p)
     }
 
     p->state = NGX_PAYMENT_PRODUCER_UP;
-    p->full = 0;
     ngx_payment_producer_empty(p);
     p->down_since_ns = 0;
 
@@ -547,7 +546,6 @@ ngx_payment_producer_send(ngx_payment_producer_t *p, payment_event_t *e,
     rd_kafka_headers_destroy(headers);
 
     if (*err == RD_KAFKA_RESP_ERR__QUEUE_FULL) {
-        p->full = 1;
         (void) ngx_atomic_fetch_add(&p->conf->stats->helper.queue_full, 1);
         return NGX_PAYMENT_SEND_FULL;
     }
@@ -569,8 +567,6 @@ ngx_payment_producer_send(ngx_payment_producer_t *p, payment_event_t *e,
     default:
         break;
     }
-
-    p->full = 1;
 
     return NGX_PAYMENT_SEND_FULL;
 }
@@ -878,7 +874,6 @@ ngx_payment_producer_serve(ngx_payment_producer_t *p)
     }
 
     if (reports) {
-        p->full = 0;
         p->handlers->room(p->data);
     }
 }
@@ -1274,7 +1269,8 @@ ngx_payment_producer_end(ngx_payment_producer_t *p)
     ngx_payment_endings.n++;
     (void) pthread_mutex_unlock(&ngx_payment_endings.mutex);
 
-    err = ngx_payment_thread(&tid, ngx_payment_producer_end_thread, p->rk);
+    err = ngx_payment_producer_thread(&tid, ngx_payment_producer_end_thread,
+                                      p->rk);
 
     if (err) {
         ngx_log_error(NGX_LOG_ALERT, p->log, err,
@@ -1318,7 +1314,7 @@ ngx_payment_producer_end_thread(void *data)
 
 
 static int
-ngx_payment_thread(pthread_t *tid, void *(*start)(void *), void *data)
+ngx_payment_producer_thread(pthread_t *tid, void *(*start)(void *), void *data)
 {
     int             err;
     sigset_t        all, old;

@@ -103,7 +103,6 @@ typedef struct {
     rd_kafka_resp_err_t                last_error;   /* said in the log */
     unsigned                           topic_for_each_type:1;
     unsigned                           closing:1;
-    unsigned                           full:1;
     unsigned                           up:1;         /* Kafka was reached */
 } ngx_payment_producer_t;
 

@@ -67,6 +67,7 @@ static void ngx_payment_relay_park(ngx_payment_relay_t *r,
     payment_event_t *e, uint64_t now_ns);
 static void ngx_payment_relay_parked(ngx_payment_relay_t *r,
     payment_event_t *e, ngx_int_t n);
+static void ngx_payment_relay_unpark_all(ngx_payment_relays_t *all);
 static void ngx_payment_relay_forget_unsent(ngx_payment_relay_t *r);
 static ngx_uint_t ngx_payment_relay_settled(ngx_payment_relay_t *r);
 static void ngx_payment_relay_rewound(ngx_payment_relay_t *r);
@@ -700,12 +701,16 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
     ngx_payment_verdict_e verdict, rd_kafka_resp_err_t err)
 {
     uint64_t                now, took;
-    ngx_uint_t              i;
     ngx_payment_breaker_t  *breaker;
 
     breaker = &r->all->breaker;
     now = ngx_payment_clock_ns();
     took = ngx_payment_producer_time(&r->all->producer, now) - e->since_ns;
+
+    if (e->doubted && verdict != NGX_PAYMENT_VERDICT_DELIVERED) {
+        /* what would be kept of it may be of another row */
+        verdict = NGX_PAYMENT_VERDICT_UNSENT;
+    }
 
     switch (verdict) {
 
@@ -719,9 +724,7 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
         if (ngx_payment_producer_delivered(&r->all->producer, e, now)
             == NGX_OK)
         {
-            for (i = 0; i < r->all->n; i++) {
-                ngx_payment_relay_unpark(&r->all->relays[i]);
-            }
+            ngx_payment_relay_unpark_all(r->all);
         }
 
         break;
@@ -814,7 +817,7 @@ ngx_payment_relay_failed(ngx_payment_relay_t *r, payment_event_t *e,
 {
     ngx_payment_relay_rewind(r);
 
-    if (e->attempts) {
+    if (e->attempts && !e->doubted) {
         /* that it was refused before is not forgotten */
         e->since_ns = now_ns;
         e->alone = 0;
@@ -919,6 +922,17 @@ ngx_payment_relay_parked(ngx_payment_relay_t *r, payment_event_t *e,
 {
     if (e->attempts == 0) {
         r->parked[e->topic][e->lane] += n;
+    }
+}
+
+
+static void
+ngx_payment_relay_unpark_all(ngx_payment_relays_t *all)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < all->n; i++) {
+        ngx_payment_relay_unpark(&all->relays[i]);
     }
 }
 
@@ -1174,8 +1188,8 @@ ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns)
 
     if (r->sh.astray
         || (r->passed_by
-            && now_ns / 1000000 - r->passed_by_at_ms
-               >= NGX_PAYMENT_RELAY_PASSED_BY))
+            && now_ns / 1000000
+               >= r->passed_by_at_ms + NGX_PAYMENT_RELAY_PASSED_BY))
     {
         ngx_payment_relay_rewind(r);
     }

@@ -100,7 +100,7 @@ void ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
     ngx_payment_verdict_e verdict, rd_kafka_resp_err_t err);
 void ngx_payment_relay_abandoned(ngx_payment_relay_t *r);
 
-/* What time brings: retries, slow calls, gauges. */
+/* What time brings: retries, what was set aside for long enough, gauges. */
 void ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns);
 
 /* Topics or lanes take events again: what waits for them is read anew. */

@@ -39,6 +39,8 @@
 
 #include "ngx_payment_assert.h"
 #include "ngx_payment_doorbell.h"
+#include "ngx_payment_look.h"
+#include "ngx_payment_read.h"
 #include "ngx_payment_storm.h"
 #include "ngx_payment_transaction.h"
 
@@ -58,18 +60,9 @@
 /* how many batches are made of one that has waited for a lock in vain */
 #define NGX_PAYMENT_TRANSACTION_LOCKED_PARTS  8
 
-#define NGX_PAYMENT_HEX_LEN          (3 + 2 * 16)     /* x'..' of 16 bytes */
-
-/* of SQL for one page of operations */
-#define NGX_PAYMENT_TRANSACTION_PAGE_LEN      512     /* bytes */
-
 /* of SQL that looks for one reference */
 #define NGX_PAYMENT_TRANSACTION_REFERENCE_LEN                                 \
     (256 + 2 * PAYMENT_REFERENCE_SIZE)                /* bytes */
-
-/* rows of payment_barrier: enough that two transactions rarely want the same */
-#define NGX_PAYMENT_TRANSACTION_BARRIERS      256
-#define NGX_PAYMENT_TRANSACTION_BARRIER_LEN   256     /* bytes of SQL */
 
 /* COMMIT for a user who may write in spite of read_only: a primary may have
  * been demoted since the transaction began */
@@ -78,20 +71,6 @@
     " THEN ROLLBACK; SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 1290,"         \
     " MESSAGE_TEXT = 'the server is read-only, though not for this user';"    \
     " END IF; COMMIT; END"
-
-/* what a list in SQL is of */
-
-typedef enum {
-    NGX_PAYMENT_TRANSACTION_PAYMENTS = 0,  /* ids, of changes and reads */
-    NGX_PAYMENT_TRANSACTION_KEYS,          /* key hashes, of all operations */
-    NGX_PAYMENT_TRANSACTION_SEEN,          /* those that are to be looked up */
-    NGX_PAYMENT_TRANSACTION_LOOKUPS        /* those that a client looks up */
-} ngx_payment_transaction_list_e;
-
-
-#define NGX_PAYMENT_EPOCH_MS(column)                                          \
-    "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', " column ") DIV 1000"
-
 
 static void ngx_payment_transaction_repeats(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_repeats_done(ngx_payment_db_t *db,
@@ -112,12 +91,6 @@ static void ngx_payment_transaction_let_go(ngx_payment_transaction_t *t,
     ngx_payment_op_standing_e standing);
 static ngx_uint_t ngx_payment_transaction_is_primary(
     ngx_payment_transaction_t *t, const ngx_payment_db_stmt_t *s);
-static ngx_int_t ngx_payment_transaction_load(ngx_payment_transaction_t *t,
-    MYSQL_RES *res);
-static payment_t *ngx_payment_transaction_locate(ngx_payment_transaction_t *t,
-    const uint8_t *id);
-static payment_t *ngx_payment_transaction_payment(
-    ngx_payment_transaction_t *t, const payment_request_t *r);
 static void ngx_payment_transaction_apply(ngx_payment_transaction_t *t);
 static ngx_uint_t ngx_payment_transaction_is_referred(
     ngx_payment_transaction_t *t, ngx_uint_t i);
@@ -138,8 +111,6 @@ static ngx_uint_t ngx_payment_transaction_add_commit(
     ngx_payment_transaction_t *t, ngx_payment_db_stmt_t *stmts);
 static ngx_uint_t ngx_payment_transaction_confirmed(
     ngx_payment_transaction_t *t);
-static ngx_int_t ngx_payment_transaction_barrier(ngx_payment_transaction_t *t,
-    ngx_payment_db_stmt_t *s, ngx_uint_t if_found);
 static void ngx_payment_transaction_confirm(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_confirm_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
@@ -158,32 +129,13 @@ static void ngx_payment_transaction_resolve_done(ngx_payment_db_t *db,
 static void ngx_payment_transaction_get(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_get_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
-static ngx_int_t ngx_payment_transaction_read_looks(
-    ngx_payment_transaction_t *t);
-static ngx_int_t ngx_payment_transaction_payments(ngx_payment_transaction_t *t,
-    MYSQL_RES *res);
-static ngx_int_t ngx_payment_transaction_lookups(ngx_payment_transaction_t *t,
-    MYSQL_RES *res);
-static ngx_int_t ngx_payment_transaction_lookup_row(ngx_payment_op_t *op,
-    MYSQL_ROW row, unsigned long *lens);
-static ngx_int_t ngx_payment_transaction_metadata(ngx_payment_op_t *op,
-    const char *metadata, unsigned long len);
-static ngx_uint_t ngx_payment_transaction_add_pages(
-    ngx_payment_transaction_t *t, ngx_uint_t n);
-static ngx_int_t ngx_payment_transaction_pages(ngx_payment_transaction_t *t,
-    MYSQL_RES *res);
-static ngx_int_t ngx_payment_transaction_page_row(ngx_payment_transaction_t *t,
-    ngx_payment_op_t *op, MYSQL_ROW row, unsigned long *lens);
 static void ngx_payment_transaction_doubt(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_doubt_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
-static ngx_uint_t ngx_payment_transaction_add_look(
-    ngx_payment_transaction_t *t, ngx_uint_t n, const char *head,
-    const char *tail, ngx_payment_transaction_list_e list);
 static void ngx_payment_transaction_ask_looks(ngx_payment_transaction_t *t,
     ngx_uint_t n, ngx_payment_db_done_pt done);
 static void ngx_payment_transaction_ask(ngx_payment_transaction_t *t,
-    const char *head, const char *tail, ngx_payment_transaction_list_e list,
+    const char *head, const char *tail, ngx_payment_look_list_e list,
     ngx_payment_db_done_pt done);
 static ngx_int_t ngx_payment_transaction_asked(ngx_payment_transaction_t *t,
     const char *phase, ngx_uint_t lost);
@@ -196,15 +148,6 @@ static void ngx_payment_transaction_exchange(ngx_payment_transaction_t *t,
     ngx_uint_t n, ngx_payment_db_done_pt done);
 static void ngx_payment_transaction_end(ngx_payment_transaction_t *t,
     ngx_payment_transaction_end_e end);
-static ngx_int_t ngx_payment_transaction_sql(ngx_payment_transaction_t *t,
-    ngx_str_t *sql, const char *head, const char *tail,
-    ngx_payment_transaction_list_e list);
-static ngx_uint_t ngx_payment_transaction_listed(const ngx_payment_op_t *op,
-    ngx_payment_transaction_list_e list);
-static ngx_uint_t ngx_payment_transaction_found(ngx_payment_transaction_t *t,
-    MYSQL_RES *res);
-static void ngx_payment_transaction_found_row(ngx_payment_transaction_t *t,
-    MYSQL_ROW row, ngx_payment_op_t *op);
 static void ngx_payment_transaction_log(ngx_payment_transaction_t *t,
     const char *phase, const ngx_payment_db_stmt_t *s);
 
@@ -227,67 +170,6 @@ const char *const  ngx_payment_transaction_session[] = {
 };
 
 
-/* what ngx_payment_transaction_row() reads */
-
-#define NGX_PAYMENT_TRANSACTION_PAYMENT                                       \
-    "SELECT p.id, p.merchant_id, p.currency, p.status + 0, p.amount,"         \
-    " p.captured_amount, p.refunded_amount, p.version, "                      \
-    NGX_PAYMENT_EPOCH_MS("p.created_at") ", "                                 \
-    NGX_PAYMENT_EPOCH_MS("p.updated_at")
-
-static const char  ngx_payment_transaction_sql_payments[] =
-    NGX_PAYMENT_TRANSACTION_PAYMENT " FROM payment p WHERE p.id IN (";
-
-/* the same, and what the authorization brought as metadata */
-
-#define NGX_PAYMENT_TRANSACTION_FIRST                                         \
-    " LEFT JOIN payment_operation o ON o.payment_id = p.id AND o.version = 1"
-
-static const char  ngx_payment_transaction_sql_payments_first[] =
-    NGX_PAYMENT_TRANSACTION_PAYMENT ", o.metadata FROM payment p"
-    NGX_PAYMENT_TRANSACTION_FIRST " WHERE p.id IN (";
-
-/* The id of a payment, which its own key's row has only the beginning of: see
- * payment_id_make(). */
-
-#define NGX_PAYMENT_TRANSACTION_ID_OF_KEY                                     \
-    "CONCAT(i.payment_id, CASE WHEN LENGTH(i.payment_id) = 16 THEN ''"        \
-    " WHEN (ORD(SUBSTR(i.payment_id, 10)) ^ ORD(SUBSTR(i.key_hash, 10))) & 15"\
-    " THEN LEFT(UNHEX(SHA2(CONCAT((SELECT secret FROM payment_identity),"     \
-    " i.key_hash), 256)), 6) ELSE SUBSTR(i.key_hash, 11) END)"
-
-#define NGX_PAYMENT_TRANSACTION_KEPT                                          \
-    "COALESCE(i.status + 0, 1), COALESCE(i.version, 1),"                      \
-    " COALESCE(i.captured_amount, 0), COALESCE(i.refunded_amount, 0)"
-
-#define NGX_PAYMENT_TRANSACTION_FROM_KEYS                                     \
-    " FROM idempotency_key i LEFT JOIN payment p"                             \
-    " ON p.id = " NGX_PAYMENT_TRANSACTION_ID_OF_KEY
-
-#define NGX_PAYMENT_TRANSACTION_OF_KEYS  " WHERE i.key_hash IN ("
-
-static const char  ngx_payment_transaction_sql_keys[] =
-    "SELECT i.key_hash, i.fingerprint, p.id, " NGX_PAYMENT_TRANSACTION_KEPT
-    ", p.currency, p.amount, " NGX_PAYMENT_EPOCH_MS("p.created_at")
-    NGX_PAYMENT_TRANSACTION_FROM_KEYS NGX_PAYMENT_TRANSACTION_OF_KEYS;
-
-static const char  ngx_payment_transaction_sql_lookups[] =
-    NGX_PAYMENT_TRANSACTION_PAYMENT ", NULL, i.key_hash, i.operation + 0, "
-    NGX_PAYMENT_TRANSACTION_KEPT NGX_PAYMENT_TRANSACTION_FROM_KEYS
-    NGX_PAYMENT_TRANSACTION_OF_KEYS;
-
-static const char  ngx_payment_transaction_sql_lookups_first[] =
-    NGX_PAYMENT_TRANSACTION_PAYMENT ", o.metadata, i.key_hash,"
-    " i.operation + 0, " NGX_PAYMENT_TRANSACTION_KEPT
-    NGX_PAYMENT_TRANSACTION_FROM_KEYS NGX_PAYMENT_TRANSACTION_FIRST
-    NGX_PAYMENT_TRANSACTION_OF_KEYS;
-
-static const char  ngx_payment_transaction_sql_pages[] =
-    "version, operation + 0, status + 0, amount, "
-    NGX_PAYMENT_EPOCH_MS("created_at") ", reason, reference, metadata"
-    " FROM payment_operation WHERE payment_id = ";
-
-
 void
 ngx_payment_transaction_run(ngx_payment_transaction_t *t,
     ngx_payment_batch_t *b)
@@ -297,7 +179,7 @@ ngx_payment_transaction_run(ngx_payment_transaction_t *t,
     ngx_payment_assert(t->batch == NULL && b->n > 0);
 
     t->batch = b;
-    t->npayments = 0;
+    t->loaded.n = 0;
     t->nupdates = 0;
     t->error = 0;
     t->reason = NGX_PAYMENT_DB_OK;
@@ -338,8 +220,8 @@ ngx_payment_transaction_run(ngx_payment_transaction_t *t,
 static void
 ngx_payment_transaction_repeats(ngx_payment_transaction_t *t)
 {
-    ngx_payment_transaction_ask(t, ngx_payment_transaction_sql_keys, ")",
-                                NGX_PAYMENT_TRANSACTION_KEYS,
+    ngx_payment_transaction_ask(t, ngx_payment_look_keys, ")",
+                                NGX_PAYMENT_LOOK_KEYS,
                                 ngx_payment_transaction_repeats_done);
 }
 
@@ -356,7 +238,7 @@ ngx_payment_transaction_repeats_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
-    (void) ngx_payment_transaction_found(t, t->stmts[1].result);
+    (void) ngx_payment_look_found(t->batch, t->stmts[1].result);
 
     ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_REST);
 }
@@ -386,20 +268,20 @@ ngx_payment_transaction_read(ngx_payment_transaction_t *t)
 
     ngx_memzero(t->stmts, (n + 1) * sizeof(ngx_payment_db_stmt_t));
 
-    if (ngx_payment_transaction_sql(t, &t->stmts[0].sql,
-                                    ngx_payment_transaction_sql_payments,
-                                    tail, NGX_PAYMENT_TRANSACTION_PAYMENTS)
+    if (ngx_payment_look_sql(t->batch, t->pool, &t->stmts[0].sql,
+                             ngx_payment_look_payments, tail,
+                             NGX_PAYMENT_LOOK_PAYMENTS)
         != NGX_OK
         || (t->batch->forbidden
-            && ngx_payment_transaction_sql(t, &t->stmts[1].sql,
-                                           "SELECT 1 FROM idempotency_key"
-                                           " WHERE key_hash IN (",
-                                           ") LOCK IN SHARE MODE",
-                                           NGX_PAYMENT_TRANSACTION_KEYS)
+            && ngx_payment_look_sql(t->batch, t->pool, &t->stmts[1].sql,
+                                    "SELECT 1 FROM idempotency_key"
+                                    " WHERE key_hash IN (",
+                                    ") LOCK IN SHARE MODE",
+                                    NGX_PAYMENT_LOOK_KEYS)
                != NGX_OK)
-        || ngx_payment_transaction_sql(t, &t->stmts[n - 2].sql,
-                                       ngx_payment_transaction_sql_keys,
-                                       ")", NGX_PAYMENT_TRANSACTION_KEYS)
+        || ngx_payment_look_sql(t->batch, t->pool, &t->stmts[n - 2].sql,
+                                ngx_payment_look_keys, ")",
+                                NGX_PAYMENT_LOOK_KEYS)
            != NGX_OK)
     {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
@@ -529,12 +411,14 @@ ngx_payment_transaction_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
-    if (ngx_payment_transaction_load(t, t->stmts[0].result) != NGX_OK) {
+    if (ngx_payment_look_load(&t->loaded, t->pool, t->stmts[0].result)
+        != NGX_OK)
+    {
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
         return;
     }
 
-    (void) ngx_payment_transaction_found(t, t->stmts[n - 2].result);
+    (void) ngx_payment_look_found(t->batch, t->stmts[n - 2].result);
 
     if (ngx_payment_transaction_mark_missing(t)) {
         ngx_payment_transaction_look(t);
@@ -563,7 +447,7 @@ ngx_payment_transaction_mark_missing(ngx_payment_transaction_t *t)
 
         if (op->request.operation != PAYMENT_AUTHORIZE
             && op->standing != NGX_PAYMENT_OP_FOUND
-            && ngx_payment_transaction_locate(t, op->request.payment_id)
+            && ngx_payment_look_locate(&t->loaded, op->request.payment_id)
                == NULL)
         {
             op->standing = NGX_PAYMENT_OP_BLOCKED;
@@ -580,9 +464,9 @@ ngx_payment_transaction_look(ngx_payment_transaction_t *t)
 {
     ngx_memzero(t->stmts, sizeof(ngx_payment_db_stmt_t));
 
-    if (ngx_payment_transaction_sql(t, &t->stmts[0].sql,
-                                    "SELECT id FROM payment WHERE id IN (",
-                                    ")", NGX_PAYMENT_TRANSACTION_PAYMENTS)
+    if (ngx_payment_look_sql(t->batch, t->pool, &t->stmts[0].sql,
+                             "SELECT id FROM payment WHERE id IN (",
+                             ")", NGX_PAYMENT_LOOK_PAYMENTS)
         != NGX_OK)
     {
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
@@ -670,104 +554,6 @@ ngx_payment_transaction_is_primary(ngx_payment_transaction_t *t,
 }
 
 
-static void
-ngx_payment_transaction_row(payment_t *p, MYSQL_ROW row, unsigned long *lens)
-{
-    ngx_memcpy(p->id, row[0], PAYMENT_ID_SIZE);
-    p->merchant_len = ngx_min(lens[1], PAYMENT_MERCHANT_SIZE);
-    ngx_memcpy(p->merchant, row[1], p->merchant_len);
-    (void) ngx_cpystrn((u_char *) p->currency, (u_char *) row[2], 4);
-    p->status = atoi(row[3]);
-    p->amount = strtoll(row[4], NULL, 10);
-    p->captured = strtoll(row[5], NULL, 10);
-    p->refunded = strtoll(row[6], NULL, 10);
-    p->version = (uint32_t) strtoul(row[7], NULL, 10);
-    p->created_ms = strtoll(row[8], NULL, 10);
-    p->updated_ms = strtoll(row[9], NULL, 10);
-}
-
-
-static ngx_int_t
-ngx_payment_transaction_load(ngx_payment_transaction_t *t, MYSQL_RES *res)
-{
-    size_t      n;
-    MYSQL_ROW   row;
-    payment_t  *p;
-
-    n = (size_t) mysql_num_rows(res);
-
-    t->npayments = 0;
-    t->payments = ngx_pcalloc(t->pool, (n + 1) * sizeof(payment_t));
-    t->versions = ngx_pcalloc(t->pool, (n + 1) * sizeof(uint32_t));
-
-    if (t->payments == NULL || t->versions == NULL) {
-        return NGX_ERROR;
-    }
-
-    while ((row = mysql_fetch_row(res)) != NULL) {
-        p = &t->payments[t->npayments];
-        ngx_payment_transaction_row(p, row, mysql_fetch_lengths(res));
-        t->versions[t->npayments] = p->version;
-        t->npayments++;
-    }
-
-    return NGX_OK;
-}
-
-
-/* The loaded payments are in order of their ids. */
-
-static payment_t *
-ngx_payment_transaction_locate(ngx_payment_transaction_t *t,
-    const uint8_t *id)
-{
-    int         rc;
-    ngx_uint_t  low, high, mid;
-    payment_t  *p;
-
-    low = 0;
-    high = t->npayments;
-
-    while (low < high) {
-        mid = (low + high) / 2;
-        p = &t->payments[mid];
-        rc = ngx_memcmp(id, p->id, PAYMENT_ID_SIZE);
-
-        if (rc == 0) {
-            return p;
-        }
-
-        if (rc < 0) {
-            high = mid;
-        } else {
-            low = mid + 1;
-        }
-    }
-
-    return NULL;
-}
-
-
-/* To a merchant, another merchant's payment is not there. */
-
-static payment_t *
-ngx_payment_transaction_payment(ngx_payment_transaction_t *t,
-    const payment_request_t *r)
-{
-    payment_t  *p;
-
-    p = ngx_payment_transaction_locate(t, r->payment_id);
-
-    if (p == NULL || p->merchant_len != r->merchant_len
-        || ngx_memcmp(p->merchant, r->merchant, r->merchant_len) != 0)
-    {
-        return NULL;
-    }
-
-    return p;
-}
-
-
 /* Does the changes, one after the other, on the payments in memory.  What the
  * rules forbid, and no key has saved, has the outcome that was kept for it. */
 
@@ -794,7 +580,7 @@ ngx_payment_transaction_apply(ngx_payment_transaction_t *t)
             continue;
         }
 
-        p = ngx_payment_transaction_payment(t, &op->request);
+        p = ngx_payment_look_payment(&t->loaded, &op->request);
 
         if (p == NULL) {
             ngx_payment_op_fail(op, PAYMENT_NOT_FOUND, "no such payment");
@@ -918,9 +704,9 @@ ngx_payment_transaction_write(ngx_payment_transaction_t *t)
     n = ngx_payment_columns_statements(t->columns, t->db, t->stmts);
 
     if (b->seen
-        && ngx_payment_transaction_sql(t, &t->stmts[n++].sql,
-                                       ngx_payment_transaction_sql_keys, ")",
-                                       NGX_PAYMENT_TRANSACTION_SEEN)
+        && ngx_payment_look_sql(t->batch, t->pool, &t->stmts[n++].sql,
+                                ngx_payment_look_keys, ")",
+                                NGX_PAYMENT_LOOK_SEEN)
            != NGX_OK)
     {
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
@@ -948,7 +734,7 @@ static void
 ngx_payment_transaction_write_none(ngx_payment_transaction_t *t,
     ngx_uint_t found)
 {
-    if (found || t->npayments) {
+    if (found || t->loaded.n) {
         ngx_payment_transaction_confirm(t);
     } else {
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_OK);
@@ -983,10 +769,10 @@ ngx_payment_transaction_fill(ngx_payment_transaction_t *t)
     b = t->batch;
     ngx_payment_columns_reset(t->columns);
 
-    for (i = 0; i < t->npayments; i++) {
-        if (t->payments[i].version != t->versions[i]) {
-            ngx_payment_columns_add_change(t->columns, &t->payments[i],
-                                           t->versions[i]);
+    for (i = 0; i < t->loaded.n; i++) {
+        if (t->loaded.payments[i].version != t->loaded.versions[i]) {
+            ngx_payment_columns_add_change(t->columns, &t->loaded.payments[i],
+                                           t->loaded.versions[i]);
             t->nupdates++;
         }
     }
@@ -1104,7 +890,7 @@ ngx_payment_transaction_write_done(ngx_payment_db_t *db, ngx_uint_t lost)
     }
 
     if (b->seen) {
-        (void) ngx_payment_transaction_found(t, (--s)->result);
+        (void) ngx_payment_look_found(t->batch, (--s)->result);
         ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_MISSED);
     }
 
@@ -1206,37 +992,6 @@ ngx_payment_transaction_confirmed(ngx_payment_transaction_t *t)
 }
 
 
-/* What makes the next COMMIT reach the disk.  With if_found, it does nothing if
- * the statement before it found no row. */
-
-static ngx_int_t
-ngx_payment_transaction_barrier(ngx_payment_transaction_t *t,
-    ngx_payment_db_stmt_t *s, ngx_uint_t if_found)
-{
-    u_char  *p;
-
-    p = ngx_pnalloc(t->pool, NGX_PAYMENT_TRANSACTION_BARRIER_LEN);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_memzero(s, sizeof(ngx_payment_db_stmt_t));
-    s->sql.data = p;
-    p = ngx_sprintf(p, "INSERT INTO payment_barrier (id, turns)"
-                       " SELECT %ui, 1 FROM DUAL%s"
-                       " ON DUPLICATE KEY UPDATE"
-                       " turns = payment_barrier.turns + 1",
-                    (ngx_uint_t) ngx_random()
-                    % NGX_PAYMENT_TRANSACTION_BARRIERS,
-                    if_found ? " WHERE FOUND_ROWS()" : "");
-    s->sql.len = p - s->sql.data;
-
-    ngx_payment_assert(s->sql.len < NGX_PAYMENT_TRANSACTION_BARRIER_LEN);
-
-    return NGX_OK;
-}
-
-
 /* Nothing is to be written, but something was found. */
 
 static void
@@ -1244,7 +999,7 @@ ngx_payment_transaction_confirm(ngx_payment_transaction_t *t)
 {
     ngx_uint_t  n;
 
-    if (ngx_payment_transaction_barrier(t, t->stmts, 0) != NGX_OK) {
+    if (ngx_payment_look_barrier(t->pool, t->stmts, 0) != NGX_OK) {
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
         return;
     }
@@ -1344,9 +1099,9 @@ ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
         (void) ngx_atomic_fetch_add(&stats->duplicate_batches, 1);
 
         t->stmts[1].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
-        n = ngx_payment_transaction_add_look(t, 2,
-                                             ngx_payment_transaction_sql_keys,
-                                             ")", NGX_PAYMENT_TRANSACTION_KEYS);
+        n = ngx_payment_look_add(t->batch, t->pool, t->stmts, 2,
+                                 ngx_payment_look_keys,
+                                 ")", NGX_PAYMENT_LOOK_KEYS);
 
         if (n == 0) {
             t->reason = NGX_PAYMENT_DB_RETRY;
@@ -1400,7 +1155,7 @@ ngx_payment_transaction_verdict(ngx_payment_transaction_t *t, ngx_uint_t lost)
         }
 
         if (failed
-            || ngx_payment_transaction_found(t, t->stmts[2].result) == 0)
+            || ngx_payment_look_found(t->batch, t->stmts[2].result) == 0)
         {
             return NGX_PAYMENT_TRANSACTION_AGAIN;
         }
@@ -1450,9 +1205,9 @@ ngx_payment_transaction_verdict(ngx_payment_transaction_t *t, ngx_uint_t lost)
 static void
 ngx_payment_transaction_resolve(ngx_payment_transaction_t *t)
 {
-    ngx_payment_transaction_ask(t, ngx_payment_transaction_sql_keys,
+    ngx_payment_transaction_ask(t, ngx_payment_look_keys,
                                 ") LOCK IN SHARE MODE",
-                                NGX_PAYMENT_TRANSACTION_KEYS,
+                                NGX_PAYMENT_LOOK_KEYS,
                                 ngx_payment_transaction_resolve_done);
 }
 
@@ -1480,7 +1235,7 @@ ngx_payment_transaction_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
         }
     }
 
-    found = ngx_payment_transaction_found(t, t->stmts[1].result);
+    found = ngx_payment_look_found(t->batch, t->stmts[1].result);
     b->unknown = 0;
 
     (void) ngx_atomic_fetch_add(&ngx_payment_transaction_stats(t)->resolved, 1);
@@ -1504,30 +1259,10 @@ ngx_payment_transaction_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
 static void
 ngx_payment_transaction_get(ngx_payment_transaction_t *t)
 {
-    ngx_uint_t            n;
-    ngx_payment_batch_t  *b;
+    ngx_uint_t  n;
 
-    b = t->batch;
-    n = 1;
-
-    if (b->lookups < b->n) {
-        n = ngx_payment_transaction_add_look(t, n, t->shard->operations
-                                ? ngx_payment_transaction_sql_payments_first
-                                : ngx_payment_transaction_sql_payments,
-                                ") ORDER BY p.id",
-                                NGX_PAYMENT_TRANSACTION_PAYMENTS);
-    }
-
-    if (b->pages && n) {
-        n = ngx_payment_transaction_add_pages(t, n);
-    }
-
-    if (b->lookups && n) {
-        n = ngx_payment_transaction_add_look(t, n, t->shard->operations
-                                ? ngx_payment_transaction_sql_lookups_first
-                                : ngx_payment_transaction_sql_lookups,
-                                ")", NGX_PAYMENT_TRANSACTION_LOOKUPS);
-    }
+    n = ngx_payment_read_add(t->batch, t->pool, t->stmts, 1,
+                             t->shard->operations);
 
     ngx_payment_transaction_ask_looks(t, n, ngx_payment_transaction_get_done);
 }
@@ -1536,340 +1271,25 @@ ngx_payment_transaction_get(ngx_payment_transaction_t *t)
 static void
 ngx_payment_transaction_get_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
-    ngx_uint_t                  i, missed;
-    ngx_payment_op_t           *op;
-    ngx_payment_batch_t        *b;
     ngx_payment_transaction_t  *t;
 
     t = db->data;
-    b = t->batch;
 
     if (ngx_payment_transaction_asked(t, "reading", lost) != NGX_OK
-        || ngx_payment_transaction_read_looks(t) != NGX_OK)
+        || ngx_payment_read_results(t->batch, t->pool, &t->stmts[1],
+                                    t->shard->operations)
+           != NGX_OK)
     {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    for (i = 0, missed = 0; i < b->n; i++) {
-        op = b->ops[i];
-
-        if (op->request.operation == PAYMENT_LOOKUP
-            && op->standing != NGX_PAYMENT_OP_FOUND)
-        {
-            missed = 1;
-        }
-    }
-
-    if (missed) {
+    if (ngx_payment_read_missed(t->batch)) {
         ngx_payment_transaction_doubt(t);
         return;
     }
 
     ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
-}
-
-
-/* What the looks have found, in the order in which they were added. */
-
-static ngx_int_t
-ngx_payment_transaction_read_looks(ngx_payment_transaction_t *t)
-{
-    ngx_payment_batch_t    *b;
-    ngx_payment_db_stmt_t  *s;
-
-    b = t->batch;
-    s = &t->stmts[1];
-
-    if (b->lookups < b->n) {
-
-        if (ngx_payment_transaction_payments(t, s->result) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        s += 2;
-    }
-
-    if (b->pages) {
-
-        if (ngx_payment_transaction_pages(t, s->result) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        s += 2;
-    }
-
-    return b->lookups ? ngx_payment_transaction_lookups(t, s->result) : NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_payment_transaction_payments(ngx_payment_transaction_t *t, MYSQL_RES *res)
-{
-    MYSQL_ROW             row;
-    payment_t            *p;
-    ngx_uint_t            i;
-    ngx_payment_op_t     *op;
-    ngx_payment_batch_t  *b;
-
-    b = t->batch;
-
-    if (ngx_payment_transaction_load(t, res) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    for (i = 0; i < b->n; i++) {
-        op = b->ops[i];
-
-        if (op->request.operation == PAYMENT_LOOKUP) {
-            continue;
-        }
-
-        p = ngx_payment_transaction_payment(t, &op->request);
-
-        if (p == NULL) {
-            ngx_payment_op_fail(op, PAYMENT_NOT_FOUND, "no such payment");
-            continue;
-        }
-
-        op->payment = *p;
-
-        if (!t->shard->operations || op->request.operation != PAYMENT_GET) {
-            continue;
-        }
-
-        mysql_data_seek(res, p - t->payments);
-        row = mysql_fetch_row(res);
-
-        if (ngx_payment_transaction_metadata(op, row[10],
-                                             mysql_fetch_lengths(res)[10])
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-/* Several clients may look up one key. */
-
-static ngx_int_t
-ngx_payment_transaction_lookups(ngx_payment_transaction_t *t, MYSQL_RES *res)
-{
-    MYSQL_ROW             row;
-    ngx_uint_t            i;
-    ngx_payment_op_t     *op;
-    ngx_payment_batch_t  *b;
-
-    b = t->batch;
-
-    while ((row = mysql_fetch_row(res)) != NULL) {
-        for (i = 0; i < b->n; i++) {
-            op = b->ops[i];
-
-            if (op->request.operation == PAYMENT_LOOKUP
-                && ngx_memcmp(op->request.key_hash, row[11],
-                              PAYMENT_KEY_HASH_SIZE) == 0
-                && ngx_payment_transaction_lookup_row(op, row,
-                                                      mysql_fetch_lengths(res))
-                   != NGX_OK)
-            {
-                return NGX_ERROR;
-            }
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_payment_transaction_lookup_row(ngx_payment_op_t *op, MYSQL_ROW row,
-    unsigned long *lens)
-{
-    op->standing = NGX_PAYMENT_OP_FOUND;
-
-    if (row[0] == NULL) {
-        ngx_payment_op_fail(op, PAYMENT_GONE,
-                            "the payment of this idempotency key was removed");
-        return NGX_OK;
-    }
-
-    op->outcome = PAYMENT_OK;
-    ngx_payment_transaction_row(&op->payment, row, lens);
-
-    op->kept.operation = atoi(row[12]);
-    op->kept.status = atoi(row[13]);
-    op->kept.version = (uint32_t) strtoul(row[14], NULL, 10);
-    op->kept.captured = strtoll(row[15], NULL, 10);
-    op->kept.refunded = strtoll(row[16], NULL, 10);
-
-    return ngx_payment_transaction_metadata(op, row[10], lens[10]);
-}
-
-
-/* What the authorization brought, for the answer to a request that reads. */
-
-static ngx_int_t
-ngx_payment_transaction_metadata(ngx_payment_op_t *op, const char *metadata,
-    unsigned long len)
-{
-    payment_request_t  *r;
-
-    r = &op->request;
-    payment_request_free(r);
-
-    if (metadata == NULL) {
-        return NGX_OK;
-    }
-
-    r->metadata = malloc(len);
-    if (r->metadata == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_memcpy(r->metadata, metadata, len);
-    r->metadata_len = len;
-
-    return NGX_OK;
-}
-
-
-/*
- * The next page of each payment's operations, and one more row, by which it is
- * seen whether others follow.  A row begins with the place of its operation in
- * the batch, since several may ask for one payment.
- */
-
-static ngx_uint_t
-ngx_payment_transaction_add_pages(ngx_payment_transaction_t *t, ngx_uint_t n)
-{
-    u_char               *p;
-    ngx_uint_t            i;
-    ngx_str_t            *sql;
-    ngx_payment_op_t     *op;
-    ngx_payment_batch_t  *b;
-
-    b = t->batch;
-
-    ngx_memzero(&t->stmts[n], sizeof(ngx_payment_db_stmt_t));
-    sql = &t->stmts[n].sql;
-    sql->data = ngx_pnalloc(t->pool, b->pages
-                                     * NGX_PAYMENT_TRANSACTION_PAGE_LEN);
-    if (sql->data == NULL) {
-        return 0;
-    }
-
-    p = sql->data;
-
-    for (i = 0; i < b->n; i++) {
-        op = b->ops[i];
-
-        if (op->request.operation != PAYMENT_OPERATIONS) {
-            continue;
-        }
-
-        op->done.len = 0;
-        op->done_rows = 0;
-        op->done_more = 0;
-
-        p = ngx_sprintf(p, "%s(SELECT %ui, %s",
-                        p == sql->data ? "" : " UNION ALL ", i,
-                        ngx_payment_transaction_sql_pages);
-        p = ngx_payment_db_hex(p, op->request.payment_id, PAYMENT_ID_SIZE);
-        p = ngx_sprintf(p, " AND version > %uD ORDER BY version LIMIT %d)",
-                        op->request.after, PAYMENT_PAGE_OPERATIONS + 1);
-    }
-
-    sql->len = p - sql->data;
-
-    ngx_payment_assert(sql->len <= b->pages * NGX_PAYMENT_TRANSACTION_PAGE_LEN);
-
-    if (ngx_payment_transaction_barrier(t, &t->stmts[n + 1], 1) != NGX_OK) {
-        return 0;
-    }
-
-    return n + 2;
-}
-
-
-static ngx_int_t
-ngx_payment_transaction_pages(ngx_payment_transaction_t *t, MYSQL_RES *res)
-{
-    MYSQL_ROW          row;
-    ngx_payment_op_t  *op;
-
-    while ((row = mysql_fetch_row(res)) != NULL) {
-        op = t->batch->ops[atoi(row[0])];
-
-        if (op->done_rows == PAYMENT_PAGE_OPERATIONS) {
-            op->done_more = 1;
-            continue;
-        }
-
-        if (ngx_payment_transaction_page_row(t, op, row,
-                                             mysql_fetch_lengths(res))
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-/* Appends an element to the answer. */
-
-static ngx_int_t
-ngx_payment_transaction_page_row(ngx_payment_transaction_t *t,
-    ngx_payment_op_t *op, MYSQL_ROW row, unsigned long *lens)
-{
-    size_t           size;
-    u_char          *p, *data;
-    payment_done_t   done;
-
-    done.version = (uint32_t) strtoul(row[1], NULL, 10);
-    done.operation = atoi(row[2]);
-    done.status = atoi(row[3]);
-    done.amount = strtoll(row[4], NULL, 10);
-    done.created_ms = strtoll(row[5], NULL, 10);
-    done.reason = row[6];
-    done.reason_len = lens[6];
-    done.reference = row[7];
-    done.reference_len = lens[7];
-    done.metadata = row[8];
-    done.metadata_len = lens[8];
-
-    size = ngx_min(PAYMENT_DONE_SIZE, PAYMENT_FIXED_SIZE + 6 * lens[6]
-                                      + 6 * lens[7] + lens[8]);
-
-    data = ngx_alloc(op->done.len + 1 + size, t->log);
-    if (data == NULL) {
-        return NGX_ERROR;
-    }
-
-    p = data;
-
-    if (op->done.len) {
-        p = ngx_cpymem(p, op->done.data, op->done.len);
-        *p++ = ',';
-    }
-
-    p += payment_render_done((char *) p, size, &done);
-
-    if (op->done.data) {
-        ngx_free(op->done.data);
-    }
-
-    op->done.data = data;
-    op->done.len = p - data;
-    op->done_rows++;
-    op->done_last = done.version;
-
-    return NGX_OK;
 }
 
 
@@ -1888,10 +1308,10 @@ ngx_payment_transaction_doubt(ngx_payment_transaction_t *t)
                 "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED");
     ngx_str_set(&t->stmts[2].sql, "COMMIT");
 
-    if (ngx_payment_transaction_sql(t, &t->stmts[1].sql,
-                                    "SELECT key_hash FROM idempotency_key"
-                                    " WHERE key_hash IN (", ")",
-                                    NGX_PAYMENT_TRANSACTION_LOOKUPS)
+    if (ngx_payment_look_sql(t->batch, t->pool, &t->stmts[1].sql,
+                             "SELECT key_hash FROM idempotency_key"
+                             " WHERE key_hash IN (", ")",
+                             NGX_PAYMENT_LOOK_LOOKUPS)
         != NGX_OK)
     {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
@@ -1905,50 +1325,16 @@ ngx_payment_transaction_doubt(ngx_payment_transaction_t *t)
 static void
 ngx_payment_transaction_doubt_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
-    MYSQL_ROW                   row;
-    ngx_uint_t                  i;
-    ngx_payment_op_t           *op;
-    ngx_payment_batch_t        *b;
     ngx_payment_transaction_t  *t;
 
     t = db->data;
-    b = t->batch;
 
     if (ngx_payment_transaction_check(t, "looking keys up", lost) != NGX_OK) {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    for (i = 0; i < b->n; i++) {
-        op = b->ops[i];
-
-        if (op->request.operation != PAYMENT_LOOKUP
-            || op->standing == NGX_PAYMENT_OP_FOUND)
-        {
-            continue;
-        }
-
-        if (op->underway) {
-            op->standing = NGX_PAYMENT_OP_BLOCKED;
-            continue;
-        }
-
-        mysql_data_seek(t->stmts[1].result, 0);
-
-        while ((row = mysql_fetch_row(t->stmts[1].result)) != NULL) {
-            if (ngx_memcmp(op->request.key_hash, row[0], PAYMENT_KEY_HASH_SIZE)
-                == 0)
-            {
-                op->standing = NGX_PAYMENT_OP_BLOCKED;
-                break;
-            }
-        }
-
-        if (op->standing != NGX_PAYMENT_OP_BLOCKED) {
-            ngx_payment_op_fail(op, PAYMENT_NOT_FOUND,
-                                "nothing was done with this idempotency key");
-        }
-    }
+    ngx_payment_read_doubted(t->batch, t->stmts[1].result);
 
     ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_BLOCKED);
     ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
@@ -1960,34 +1346,14 @@ ngx_payment_transaction_doubt_done(ngx_payment_db_t *db, ngx_uint_t lost)
 
 static void
 ngx_payment_transaction_ask(ngx_payment_transaction_t *t, const char *head,
-    const char *tail, ngx_payment_transaction_list_e list,
+    const char *tail, ngx_payment_look_list_e list,
     ngx_payment_db_done_pt done)
 {
     ngx_uint_t  n;
 
-    n = ngx_payment_transaction_add_look(t, 1, head, tail, list);
+    n = ngx_payment_look_add(t->batch, t->pool, t->stmts, 1, head, tail, list);
 
     ngx_payment_transaction_ask_looks(t, n, done);
-}
-
-
-/* A look, and what makes the COMMIT that follows confirm what it finds.
- * Returns how many statements the exchange has then; 0: no memory. */
-
-static ngx_uint_t
-ngx_payment_transaction_add_look(ngx_payment_transaction_t *t, ngx_uint_t n,
-    const char *head, const char *tail, ngx_payment_transaction_list_e list)
-{
-    ngx_memzero(&t->stmts[n], sizeof(ngx_payment_db_stmt_t));
-
-    if (ngx_payment_transaction_sql(t, &t->stmts[n].sql, head, tail, list)
-        != NGX_OK
-        || ngx_payment_transaction_barrier(t, &t->stmts[n + 1], 1) != NGX_OK)
-    {
-        return 0;
-    }
-
-    return n + 2;
 }
 
 
@@ -2102,164 +1468,6 @@ ngx_payment_transaction_end(ngx_payment_transaction_t *t,
     }
 
     t->ended(t, b, end);
-}
-
-
-/* SQL with a list of hex literals, so that no byte of a client's can be SQL. */
-
-static ngx_int_t
-ngx_payment_transaction_sql(ngx_payment_transaction_t *t, ngx_str_t *sql,
-    const char *head, const char *tail, ngx_payment_transaction_list_e list)
-{
-    u_char               *p;
-    ngx_uint_t            i, n;
-    ngx_payment_op_t     *op;
-    ngx_payment_batch_t  *b;
-
-    b = t->batch;
-
-    sql->data = ngx_pnalloc(t->pool, ngx_strlen(head) + ngx_strlen(tail)
-                                     + b->n * (NGX_PAYMENT_HEX_LEN + 1));
-    if (sql->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    p = ngx_cpymem(sql->data, head, ngx_strlen(head));
-    n = 0;
-
-    for (i = 0; i < b->n; i++) {
-        op = b->ops[i];
-
-        if (!ngx_payment_transaction_listed(op, list)) {
-            continue;
-        }
-
-        if (n++) {
-            *p++ = ',';
-        }
-
-        p = ngx_payment_db_hex(p, list == NGX_PAYMENT_TRANSACTION_PAYMENTS
-                                  ? op->request.payment_id
-                                  : op->request.key_hash, 16);
-    }
-
-    if (n == 0) {
-        /* no list may be empty, and nothing is equal to NULL */
-        p = ngx_cpymem(p, "NULL", 4);
-    }
-
-    p = ngx_cpymem(p, tail, ngx_strlen(tail));
-    sql->len = p - sql->data;
-
-    return NGX_OK;
-}
-
-
-static ngx_uint_t
-ngx_payment_transaction_listed(const ngx_payment_op_t *op,
-    ngx_payment_transaction_list_e list)
-{
-    switch (list) {
-
-    case NGX_PAYMENT_TRANSACTION_PAYMENTS:
-        return op->request.operation != PAYMENT_AUTHORIZE
-               && op->request.operation != PAYMENT_LOOKUP;
-
-    case NGX_PAYMENT_TRANSACTION_SEEN:
-        return op->seen;
-
-    case NGX_PAYMENT_TRANSACTION_LOOKUPS:
-        return op->request.operation == PAYMENT_LOOKUP;
-
-    default: /* NGX_PAYMENT_TRANSACTION_KEYS */
-        return 1;
-    }
-}
-
-
-/* Operations whose keys are in the database have an outcome now, and none is to
- * be looked up any more.  Returns how many have. */
-
-static ngx_uint_t
-ngx_payment_transaction_found(ngx_payment_transaction_t *t, MYSQL_RES *res)
-{
-    ngx_uint_t            i, n;
-    MYSQL_ROW             row;
-    ngx_payment_op_t     *op;
-    ngx_payment_batch_t  *b;
-
-    b = t->batch;
-    n = 0;
-
-    for (i = 0; i < b->n; i++) {
-        b->ops[i]->seen = 0;
-    }
-
-    b->seen = 0;
-
-    while ((row = mysql_fetch_row(res)) != NULL) {
-        for (i = 0; i < b->n; i++) {
-            op = b->ops[i];
-
-            if (ngx_memcmp(op->request.key_hash, row[0],
-                           PAYMENT_KEY_HASH_SIZE) == 0)
-            {
-                ngx_payment_transaction_found_row(t, row, op);
-                n++;
-                break;
-            }
-        }
-    }
-
-    return n;
-}
-
-
-static void
-ngx_payment_transaction_found_row(ngx_payment_transaction_t *t, MYSQL_ROW row,
-    ngx_payment_op_t *op)
-{
-    payment_t          *p;
-    ngx_uint_t          ours;
-    payment_request_t  *r;
-
-    r = &op->request;
-    p = &op->payment;
-
-    /* what this batch wrote itself, in a COMMIT whose answer was lost, is no
-     * replay: the client has not seen it */
-
-    ours = t->batch->unknown && op->standing == NGX_PAYMENT_OP_APPLIED
-           && row[2] && ngx_memcmp(p->id, row[2], PAYMENT_ID_SIZE) == 0;
-
-    op->standing = NGX_PAYMENT_OP_FOUND;
-
-    if (ngx_memcmp(r->fingerprint, row[1], PAYMENT_FINGERPRINT_SIZE) != 0) {
-        ngx_payment_op_fail(op, PAYMENT_KEY_REUSED,
-                            "the idempotency key was used before, "
-                            "with another request");
-        return;
-    }
-
-    if (row[2] == NULL) {
-        ngx_payment_op_fail(op, PAYMENT_GONE,
-                            "the payment of this idempotency key was removed");
-        return;
-    }
-
-    op->outcome = ours ? PAYMENT_OK : PAYMENT_REPLAYED;
-
-    ngx_memcpy(p->id, row[2], PAYMENT_ID_SIZE);
-    p->merchant_len = r->merchant_len;
-    ngx_memcpy(p->merchant, r->merchant, r->merchant_len);
-    p->status = atoi(row[3]);
-    p->version = (uint32_t) strtoul(row[4], NULL, 10);
-    p->captured = strtoll(row[5], NULL, 10);
-    p->refunded = strtoll(row[6], NULL, 10);
-    (void) ngx_cpystrn((u_char *) p->currency, (u_char *) row[7], 4);
-    p->amount = strtoll(row[8], NULL, 10);
-    p->created_ms = strtoll(row[9], NULL, 10);
-    p->updated_ms = p->created_ms;
 }
 
 

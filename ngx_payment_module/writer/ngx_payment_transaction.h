@@ -27,6 +27,7 @@
 #include "ngx_payment_batch.h"
 #include "ngx_payment_columns.h"
 #include "ngx_payment_db.h"
+#include "ngx_payment_look.h"
 
 
 typedef struct ngx_payment_transaction_s   ngx_payment_transaction_t;
@@ -71,9 +72,7 @@ struct ngx_payment_transaction_s {
     ngx_payment_batch_t         *batch;
     ngx_pool_t                  *pool;
 
-    payment_t                   *payments;  /* that changes are about, by id */
-    uint32_t                    *versions;  /* of each, before any change */
-    ngx_uint_t                   npayments;
+    ngx_payment_loaded_t         loaded;    /* what changes are about */
     ngx_uint_t                   nupdates;  /* rows of the UPDATE */
     ngx_uint_t                   guarded;   /* its WRITE asks who has them */
 

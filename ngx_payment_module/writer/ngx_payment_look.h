@@ -1,0 +1,100 @@
+/*
+ * What the database has of a batch: the SQL that looks for its payments and
+ * keys, the barrier that makes what is found durable, and what the rows say.
+ *
+ * Nothing here starts an exchange: a statement is filled in, and the result of
+ * one is read.
+ */
+
+#ifndef NGX_PAYMENT_LOOK_H
+#define NGX_PAYMENT_LOOK_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_payment_batch.h"
+#include "ngx_payment_db.h"
+
+
+/* milliseconds since 1970 of a DATETIME(6) in UTC */
+#define NGX_PAYMENT_LOOK_MS(column)                                           \
+    "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', " column ") DIV 1000"
+
+/* columns of ngx_payment_look_payments, which ngx_payment_look_row() reads,
+ * and the first one behind them */
+#define NGX_PAYMENT_LOOK_METADATA    10
+#define NGX_PAYMENT_LOOK_KEY         11
+
+
+/* what a list in SQL is of */
+
+typedef enum {
+    NGX_PAYMENT_LOOK_PAYMENTS = 0,  /* ids, of changes and reads */
+    NGX_PAYMENT_LOOK_KEYS,          /* key hashes, of all operations */
+    NGX_PAYMENT_LOOK_SEEN,          /* those that are to be looked up */
+    NGX_PAYMENT_LOOK_LOOKUPS        /* those that a client looks up */
+} ngx_payment_look_list_e;
+
+
+/* the payments that were read, in order of their ids */
+
+typedef struct {
+    payment_t   *payments;
+    uint32_t    *versions;          /* of each, before any change */
+    ngx_uint_t   n;
+} ngx_payment_loaded_t;
+
+
+/*
+ * The beginnings of looks: a list follows, and then what the caller wants.
+ *
+ *   payments         the payments with these ids
+ *   payments_first   the same, and the metadata of their authorizations
+ *   keys             what ngx_payment_look_found() reads
+ *   lookups          of each key its payment, and what its operation came to
+ *   lookups_first    the same, and the metadata of the authorizations
+ */
+extern const char  ngx_payment_look_payments[];
+extern const char  ngx_payment_look_payments_first[];
+extern const char  ngx_payment_look_keys[];
+extern const char  ngx_payment_look_lookups[];
+extern const char  ngx_payment_look_lookups_first[];
+
+
+/* SQL with a list of hex literals, so that no byte of a client's can be SQL;
+ * NGX_ERROR: no memory. */
+ngx_int_t ngx_payment_look_sql(const ngx_payment_batch_t *b, ngx_pool_t *pool,
+    ngx_str_t *sql, const char *head, const char *tail,
+    ngx_payment_look_list_e list);
+
+/* What makes the next COMMIT reach the disk.  With if_found, it does nothing if
+ * the statement before it found no row.  NGX_ERROR: no memory. */
+ngx_int_t ngx_payment_look_barrier(ngx_pool_t *pool, ngx_payment_db_stmt_t *s,
+    ngx_uint_t if_found);
+
+/* A look, and what makes the COMMIT that follows confirm what it finds.
+ * Returns how many statements the exchange has then; 0: no memory. */
+ngx_uint_t ngx_payment_look_add(const ngx_payment_batch_t *b, ngx_pool_t *pool,
+    ngx_payment_db_stmt_t *stmts, ngx_uint_t n, const char *head,
+    const char *tail, ngx_payment_look_list_e list);
+
+/* Reads payments that were looked for ORDER BY id; NGX_ERROR: no memory. */
+ngx_int_t ngx_payment_look_load(ngx_payment_loaded_t *loaded, ngx_pool_t *pool,
+    MYSQL_RES *res);
+void ngx_payment_look_row(payment_t *p, MYSQL_ROW row,
+    const unsigned long *lens);
+
+/* NULL: it was not read */
+payment_t *ngx_payment_look_locate(const ngx_payment_loaded_t *loaded,
+    const uint8_t *id);
+
+/* The same for a request: to a merchant, another merchant's payment is not
+ * there. */
+payment_t *ngx_payment_look_payment(const ngx_payment_loaded_t *loaded,
+    const payment_request_t *r);
+
+/* Operations whose keys are in the database have an outcome now, and none is to
+ * be looked up any more.  Returns how many have. */
+ngx_uint_t ngx_payment_look_found(ngx_payment_batch_t *b, MYSQL_RES *res);
+
+#endif /* NGX_PAYMENT_LOOK_H */

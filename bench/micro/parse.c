@@ -2,14 +2,10 @@
  * What a worker pays for a request beside the database: nanoseconds to parse,
  * validate and hash a typical body, to apply it, and to render what goes out.
  *
- *     cc -O2 -Ingx_payment_module/payment -o build/parse bench/micro/parse.c \
- *         `ls ngx_payment_module/payment/payment_?*.c` -ljansson -lcrypto \
- *         && build/parse
+ *     make -C t/unit SAN=0 build && build/unit/plain/parse
  *
  * One core, one thread; the best of five rounds.
  */
-
-#define _POSIX_C_SOURCE  199309L
 
 #include <stdint.h>
 #include <stdio.h>
@@ -28,7 +24,7 @@ typedef void (*bench_pt)(unsigned n);
 
 
 static payment_t          payment;
-static payment_rules_t    rules = { 0, PAYMENT_AMOUNT_MAX, NULL, 0 };
+static payment_rules_t    rules = { .max_amount = PAYMENT_AMOUNT_MAX };
 static payment_fault_t    fault;
 static payment_request_t  request;
 

@@ -1,0 +1,1518 @@
+/*
+ * The relay of one shard with its reader, its producer, the breaker and all
+ * rules, as they are in the helper; between a Kafka, a database and a clock
+ * that are played here.
+ *
+ * Whatever happens, no row is deleted that was not published, and a payment's
+ * events are published in the order of their versions.
+ */
+
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+
+static int test_clock(clockid_t id, struct timespec *ts);
+
+#define clock_gettime  test_clock
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+
+#include <librdkafka/rdkafka.h>
+#include <mysql.h>
+
+
+/* what librdkafka is asked */
+
+static rd_kafka_resp_err_t test_produce(rd_kafka_t *rk, ...);
+static const rd_kafka_message_t *test_next_report(rd_kafka_event_t *event);
+static rd_kafka_resp_err_t test_purge(int flags);
+
+#define rd_kafka_producev                      test_produce
+#define rd_kafka_event_message_next            test_next_report
+#define rd_kafka_purge(rk, flags)              test_purge(flags)
+#define rd_kafka_new(type, conf, text, size)                                  \
+    (rd_kafka_conf_destroy(conf), (rd_kafka_t *) &test_kafka)
+#define rd_kafka_destroy(rk)                   (void) (rk)
+#define rd_kafka_set_log_queue(rk, queue)      0
+#define rd_kafka_queue_get_main(rk)            ((rd_kafka_queue_t *) (rk))
+#define rd_kafka_queue_destroy(queue)          (void) (queue)
+#define rd_kafka_queue_io_event_enable(queue, fd, data, size)                 \
+    (void) (data)
+#define rd_kafka_topic_new(rk, name, conf)                                    \
+    (rd_kafka_topic_conf_destroy(conf), (rd_kafka_topic_t *) &test_kafka)
+#define rd_kafka_topic_destroy(topic)          (void) (topic)
+#define rd_kafka_default_topic_conf_dup(rk)    rd_kafka_topic_conf_new()
+
+
+/* and the database's library */
+
+static MYSQL_ROW test_fetch_row(MYSQL_RES *result);
+
+#define mysql_fetch_row                        test_fetch_row
+#define mysql_fetch_lengths(result)            test_lengths
+
+
+#define TEST_ROWS        8000
+#define TEST_PARTITIONS  4
+#define TEST_BATCH       20         /* rows of a read */
+#define TEST_IN_FLIGHT   200
+#define TEST_MESSAGES    1000       /* with Kafka at a time */
+#define TEST_STEP        20         /* ms */
+
+
+static char           test_kafka;   /* where a handle points to */
+static unsigned long  test_lengths[16];
+
+
+#include "payment_aside.c"
+#include "payment_floor.c"
+#include "payment_inflight.c"
+#include "payment_window.c"
+
+#include "ngx_payment_breaker.c"
+#include "ngx_payment_command.c"
+#include "ngx_payment_dead.c"
+#include "ngx_payment_outbox_shard.c"
+#include "ngx_payment_producer.c"
+#include "ngx_payment_producer_topic.c"
+#include "ngx_payment_reader.c"
+#include "ngx_payment_relay.c"
+#include "ngx_payment_row.c"
+
+
+typedef struct {
+    uint64_t        id;
+    unsigned        payment;
+    unsigned        version;
+    unsigned        partition;
+    uint64_t        created_us;
+    unsigned        published;      /* times */
+    unsigned        there:1;        /* in outbox_event */
+    unsigned        dead:1;         /* in outbox_dead */
+    unsigned        large:1;        /* Kafka refuses it */
+    unsigned        lost:1;         /* no answer comes, the first time */
+} test_row_t;
+
+
+typedef struct {
+    payment_event_t  *e;
+    test_row_t       *row;
+    uint64_t          sent_ns;
+} test_message_t;
+
+
+typedef struct {
+    test_row_t      *rows[TEST_ROWS];
+    ngx_uint_t       n;
+    ngx_uint_t       at;            /* the next one */
+} test_result_t;
+
+
+static struct {
+    uint64_t         now_ns;
+
+    test_row_t       rows[TEST_ROWS];
+    ngx_uint_t       nrows;
+    test_result_t    results[NGX_PAYMENT_READ_STMTS];
+
+    test_message_t   messages[TEST_MESSAGES];
+    ngx_uint_t       nmessages;
+    ngx_uint_t       takes[TEST_PARTITIONS];    /* messages in a step */
+    rd_kafka_message_t  reports[TEST_MESSAGES];
+    ngx_uint_t       nreports;
+    ngx_uint_t       report;        /* the next one to be told */
+
+    ngx_uint_t       warnings;      /* that nothing can be set aside */
+    unsigned         none_for_1:1;
+} test;
+
+
+static ngx_payment_stats_t        stats;
+static ngx_payment_outbox_conf_t  conf;
+static ngx_payment_shard_t        shard;
+static ngx_payment_relay_t        relay;
+static ngx_payment_relays_t       relays;
+static ngx_log_t                  test_log;
+static ngx_connection_t           test_connection;
+static ngx_event_t                test_read_event;
+
+
+static uint64_t test_hash(unsigned payment);
+static void test_room(void *data);
+
+
+/* nginx, as far as it is used */
+
+volatile ngx_cycle_t   *ngx_cycle;
+volatile ngx_msec_t     ngx_current_msec;
+ngx_rbtree_t            ngx_event_timer_rbtree;
+ngx_queue_t             ngx_posted_events;
+ngx_queue_t             ngx_posted_next_events;
+
+
+static int
+test_clock(clockid_t id, struct timespec *ts)
+{
+    uint64_t  now;
+
+    (void) id;
+
+    now = test.now_ns;
+    ts->tv_sec = (time_t) (now / 1000000000);
+    ts->tv_nsec = (long) (now % 1000000000);
+
+    return 0;
+}
+
+
+void
+ngx_log_error_core(ngx_uint_t level, ngx_log_t *log, ngx_err_t err,
+    const char *fmt, ...)
+{
+    if (ngx_strstr(fmt, "no more can be set aside")) {
+        test.warnings++;
+    }
+}
+
+
+/* No text is made of numbers here: nobody reads the SQL. */
+
+u_char *
+ngx_vslprintf(u_char *buf, u_char *last, const char *fmt, va_list args)
+{
+    return buf;
+}
+
+
+u_char *
+ngx_sprintf(u_char *buf, const char *fmt, ...)
+{
+    return buf;
+}
+
+
+u_char *
+ngx_snprintf(u_char *buf, size_t max, const char *fmt, ...)
+{
+    return buf;
+}
+
+
+ngx_int_t
+ngx_atoi(u_char *line, size_t n)
+{
+    ngx_int_t  value;
+
+    for (value = 0; n--; line++) {
+        value = value * 10 + (*line - '0');
+    }
+
+    return value;
+}
+
+
+void *
+ngx_alloc(size_t size, ngx_log_t *log)
+{
+    return malloc(size);
+}
+
+
+void
+ngx_rbtree_insert(ngx_rbtree_t *tree, ngx_rbtree_node_t *node)
+{
+}
+
+
+void
+ngx_rbtree_delete(ngx_rbtree_t *tree, ngx_rbtree_node_t *node)
+{
+}
+
+
+void
+ngx_debug_point(void)
+{
+}
+
+
+void
+ngx_close_connection(ngx_connection_t *c)
+{
+}
+
+
+ngx_connection_t *
+ngx_payment_eventfd_watch(ngx_fd_t fd, ngx_event_handler_pt handler,
+    void *data, ngx_log_t *log)
+{
+    (void) close(fd);
+
+    test_connection.read = &test_read_event;
+    test_read_event.handler = handler;
+    test_read_event.data = &test_connection;
+    test_read_event.log = log;
+    test_connection.data = data;
+
+    return &test_connection;
+}
+
+
+void *
+ngx_payment_eventfd_read(ngx_event_t *ev)
+{
+    return &relays.producer;
+}
+
+
+/* the configuration of the producer */
+
+rd_kafka_conf_t *
+ngx_payment_producer_conf_create(ngx_payment_outbox_conf_t *conf, u_char *text,
+    size_t size)
+{
+    return rd_kafka_conf_new();
+}
+
+
+ngx_msec_t
+ngx_payment_producer_conf_timeout(ngx_payment_outbox_conf_t *conf)
+{
+    return 10000;
+}
+
+
+size_t
+ngx_payment_producer_conf_topic(ngx_payment_outbox_conf_t *conf,
+    ngx_str_t *type, u_char *name)
+{
+    name[0] = 't';
+    name[1] = '\0';
+
+    return 1;
+}
+
+
+/* the other parts of the shard */
+
+void
+ngx_payment_lease_open(ngx_payment_lease_t *l)
+{
+}
+
+
+void
+ngx_payment_lease_close(ngx_payment_lease_t *l)
+{
+}
+
+
+void
+ngx_payment_fence_open(ngx_payment_fence_t *f)
+{
+}
+
+
+void
+ngx_payment_fence_close(ngx_payment_fence_t *f)
+{
+    free(f->ids);
+}
+
+
+void
+ngx_payment_fence_next(ngx_payment_fence_t *f)
+{
+}
+
+
+void
+ngx_payment_fence_soon(ngx_payment_fence_t *f)
+{
+}
+
+
+void
+ngx_payment_fence_give_up(ngx_payment_fence_t *f)
+{
+}
+
+
+ngx_int_t
+ngx_payment_fence_init(ngx_payment_fence_t *f)
+{
+    f->ids = malloc(NGX_PAYMENT_FENCE_IDS_MAX * sizeof(uint64_t));
+
+    return f->ids ? NGX_OK : NGX_ERROR;
+}
+
+
+void
+ngx_payment_fence_begin_fenced(ngx_payment_fence_t *f, const char *set)
+{
+}
+
+
+void
+ngx_payment_fence_commit(ngx_payment_fence_t *f)
+{
+}
+
+
+ngx_payment_db_stmt_t *
+ngx_payment_fence_add(ngx_payment_fence_t *f, const char *fmt, ...)
+{
+    return &f->stmts[0];
+}
+
+
+ngx_payment_db_stmt_t *
+ngx_payment_fence_move(ngx_payment_fence_t *f,
+    const ngx_payment_fence_move_t *m, ngx_str_t *condition)
+{
+    return &f->stmts[0];
+}
+
+
+ngx_uint_t
+ngx_payment_fence_condition(ngx_payment_fence_t *f, ngx_uint_t n,
+    ngx_str_t *condition)
+{
+    return n;
+}
+
+
+ngx_int_t
+ngx_payment_fence_check(ngx_payment_fence_t *f, ngx_uint_t lost,
+    const char *phase)
+{
+    return NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_payment_fence_collect(ngx_payment_fence_t *f, payment_event_state_e state,
+    ngx_uint_t followers, ngx_uint_t max)
+{
+    ngx_uint_t        n;
+    payment_event_t  *e;
+
+    n = 0;
+
+    for (e = payment_inflight_first(&f->sh->table, state);
+         e && n < max;
+         e = e->next)
+    {
+        if (e->follower == followers) {
+            f->ids[n++] = e->id;
+        }
+    }
+
+    return n;
+}
+
+
+void
+ngx_payment_fence_deleting(ngx_payment_fence_t *f, ngx_uint_t n)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < n; i++) {
+        payment_inflight_move(payment_inflight_find(&f->sh->table, f->ids[i]),
+                              PAYMENT_EVENT_DELETING);
+    }
+}
+
+
+void
+ngx_payment_delete_init(ngx_payment_delete_t *d)
+{
+}
+
+
+void
+ngx_payment_delete_close(ngx_payment_delete_t *d)
+{
+}
+
+
+void
+ngx_payment_delete_acked(ngx_payment_delete_t *d)
+{
+}
+
+
+void
+ngx_payment_delete_all(ngx_payment_delete_t *d)
+{
+}
+
+
+ngx_int_t
+ngx_payment_purge_init(ngx_payment_purge_t *p)
+{
+    return NGX_OK;
+}
+
+
+/* the jobs of the fence, which is the table's own here: test_fence() */
+
+#define test_job(name)                                                        \
+    ngx_int_t ngx_payment_##name##_step(void *part, uint64_t now_ms)          \
+    {                                                                         \
+        return NGX_DECLINED;                                                  \
+    }                                                                         \
+                                                                              \
+    void ngx_payment_##name##_done(void *part, ngx_uint_t lost)               \
+    {                                                                         \
+    }
+
+test_job(lease)
+test_job(delete_look)
+test_job(delete)
+test_job(archive)
+test_job(purge)
+
+
+/* the database */
+
+void
+ngx_payment_db_open(ngx_payment_db_t *db)
+{
+    db->state = NGX_PAYMENT_DB_IDLE;
+}
+
+
+void
+ngx_payment_db_close(ngx_payment_db_t *db)
+{
+}
+
+
+void
+ngx_payment_db_reset(ngx_payment_db_t *db)
+{
+}
+
+
+ngx_uint_t
+ngx_payment_db_fit(ngx_payment_db_t *db)
+{
+    return 1;
+}
+
+
+ngx_payment_db_error_e
+ngx_payment_db_classify(ngx_uint_t error)
+{
+    return NGX_PAYMENT_DB_OK;
+}
+
+
+ngx_payment_db_stmt_t *
+ngx_payment_db_error_of(ngx_payment_db_stmt_t *stmts, ngx_uint_t n)
+{
+    return NULL;
+}
+
+
+static uint64_t
+test_hash(unsigned payment)
+{
+    char  text[16];
+
+    return payment_inflight_hash(text, sprintf(text, "%u", payment));
+}
+
+
+static test_row_t *
+test_row_of(uint64_t id)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < test.nrows; i++) {
+        if (test.rows[i].there && test.rows[i].id == id) {
+            return &test.rows[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+static void
+test_select(ngx_payment_db_stmt_t *stmt, test_result_t *result, uint64_t from,
+    uint64_t to, ngx_uint_t limit)
+{
+    ngx_uint_t  i;
+
+    result->n = 0;
+    result->at = 0;
+    stmt->result = (MYSQL_RES *) result;
+
+    for (i = 0; i < test.nrows && result->n < limit; i++) {
+        if (test.rows[i].there && test.rows[i].id >= from
+            && test.rows[i].id <= to)
+        {
+            result->rows[result->n++] = &test.rows[i];
+        }
+    }
+}
+
+
+/* Rows come in the order in which they were written, which is that of
+ * their ids but for one that was given again. */
+
+void
+ngx_payment_db_exchange(ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts,
+    ngx_uint_t n, ngx_msec_t timeout, ngx_payment_db_done_pt done)
+{
+    ngx_uint_t             i;
+    test_result_t         *result;
+    payment_event_t       *e;
+    ngx_payment_reader_t  *rd;
+
+    rd = db->data;
+    result = test.results;
+
+    for (i = 0; i < NGX_PAYMENT_READ_STMTS; i++) {
+
+        if (rd->asked[i] == NULL) {
+            continue;
+        }
+
+        switch (i) {
+
+        case NGX_PAYMENT_READ_WANTED:
+            test_select(rd->asked[i], &result[i], 1, 0, 0);
+
+            for (e = payment_inflight_first(&rd->sh->table,
+                                            PAYMENT_EVENT_WANTED);
+                 e;
+                 e = e->next)
+            {
+                if (e->asked && test_row_of(e->id)) {
+                    result[i].rows[result[i].n++] = test_row_of(e->id);
+                }
+            }
+
+            break;
+
+        case NGX_PAYMENT_READ_NEXT:
+            test_select(rd->asked[i], &result[i], rd->cursor + 1, UINT64_MAX,
+                        rd->asked_rows);
+            break;
+
+        case NGX_PAYMENT_READ_HEAD:
+            test_select(rd->asked[i], &result[i], rd->sh->floor.id, rd->cursor,
+                        rd->head_limit);
+            break;
+
+        case NGX_PAYMENT_READ_LOWEST:
+            test_select(rd->asked[i], &result[i], rd->sh->floor.id, UINT64_MAX,
+                        1);
+            break;
+
+        default:
+            test_select(rd->asked[i], &result[i], 1, 0, 0);
+            break;
+        }
+    }
+
+    done(db, 0);
+}
+
+
+static int
+test_has_dead(unsigned payment)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < test.nrows; i++) {
+        if (test.rows[i].dead && test.rows[i].payment == payment) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static MYSQL_ROW
+test_fetch_row(MYSQL_RES *result)
+{
+    ngx_uint_t      i;
+    test_row_t     *row;
+    test_result_t  *r;
+
+    static char     texts[NGX_PAYMENT_ROW_COLUMNS_N + 1][32];
+    static char    *columns[NGX_PAYMENT_ROW_COLUMNS_N + 1];
+
+    r = (test_result_t *) result;
+
+    if (r->at == r->n) {
+        return NULL;
+    }
+
+    row = r->rows[r->at++];
+
+    (void) sprintf(texts[NGX_PAYMENT_ROW_ID], "%lu", row->id);
+    (void) sprintf(texts[NGX_PAYMENT_ROW_VERSION], "%u", row->version);
+    (void) sprintf(texts[NGX_PAYMENT_ROW_AGGREGATEID], "%u", row->payment);
+    (void) strcpy(texts[NGX_PAYMENT_ROW_TYPE], "authorized");
+    (void) sprintf(texts[NGX_PAYMENT_ROW_MERCHANT], "%u", row->partition);
+    (void) sprintf(texts[NGX_PAYMENT_ROW_CREATED_AT],
+                   "1970-01-01 %02u:%02u:%02u.%06u",
+                   (unsigned) (row->created_us / 3600000000),
+                   (unsigned) (row->created_us / 60000000 % 60),
+                   (unsigned) (row->created_us / 1000000 % 60),
+                   (unsigned) (row->created_us % 1000000));
+    (void) strcpy(texts[NGX_PAYMENT_ROW_COLUMNS_N],
+                  row->version > 1 && test_has_dead(row->payment) ? "1" : "0");
+
+    for (i = 0; i <= NGX_PAYMENT_ROW_COLUMNS_N; i++) {
+        columns[i] = texts[i];
+        test_lengths[i] = strlen(texts[i]);
+    }
+
+    return columns;
+}
+
+
+/* What the helper does under the lease: a row is named by its id. */
+
+static void
+test_fence(void)
+{
+    test_row_t                  *row;
+    payment_event_t             *e, *next;
+    ngx_payment_outbox_shard_t  *sh;
+
+    sh = &relay.sh;
+
+    for (e = payment_inflight_first(&sh->table, PAYMENT_EVENT_UNSURE);
+         e;
+         e = next)
+    {
+        next = e->next;
+        row = test_row_of(e->id);
+
+        if (row && e->payment == test_hash(row->payment)
+            && e->version == row->version)
+        {
+            payment_inflight_move(e, PAYMENT_EVENT_ACKED);
+        } else {
+            payment_inflight_remove(e);
+        }
+    }
+
+    while ((e = payment_inflight_first(&sh->table, PAYMENT_EVENT_ACKED))
+           != NULL)
+    {
+        row = test_row_of(e->id);
+
+        if (row) {
+            assert_true(row->published);
+            row->there = 0;
+        }
+
+        ngx_payment_outbox_shard_forget(sh, e);
+    }
+
+    while (ngx_payment_dead_step(&relay.dead, 0) == NGX_OK) {
+
+        relay.dead.work->affected = 0;
+
+        for (e = payment_inflight_first(&sh->table, PAYMENT_EVENT_DELETING);
+             e;
+             e = e->next)
+        {
+            row = test_row_of(e->id);
+
+            if (row && e->payment == test_hash(row->payment)) {
+                row->there = 0;
+                row->dead = 1;
+                relay.dead.work->affected++;
+            }
+        }
+
+        ngx_payment_dead_done(&relay.dead, 0);
+    }
+
+    sh->handlers->deleted(sh->data);
+}
+
+
+/* Kafka */
+
+static rd_kafka_resp_err_t
+test_produce(rd_kafka_t *rk, ...)
+{
+    va_list            args;
+    ngx_uint_t         i;
+    test_message_t    *m;
+    rd_kafka_vtype_t   type;
+
+    assert_true(test.nmessages < TEST_MESSAGES);
+
+    m = &test.messages[test.nmessages];
+    va_start(args, rk);
+
+    while ((type = va_arg(args, rd_kafka_vtype_t)) != RD_KAFKA_VTYPE_END) {
+
+        switch (type) {
+
+        case RD_KAFKA_VTYPE_PARTITION:
+        case RD_KAFKA_VTYPE_MSGFLAGS:
+            (void) va_arg(args, int);
+            break;
+
+        case RD_KAFKA_VTYPE_KEY:
+        case RD_KAFKA_VTYPE_VALUE:
+            (void) va_arg(args, void *);
+            (void) va_arg(args, size_t);
+            break;
+
+        case RD_KAFKA_VTYPE_HEADERS:
+            rd_kafka_headers_destroy(va_arg(args, rd_kafka_headers_t *));
+            break;
+
+        case RD_KAFKA_VTYPE_OPAQUE:
+            m->e = va_arg(args, void *);
+            break;
+
+        default:
+            (void) va_arg(args, void *);
+            break;
+        }
+    }
+
+    va_end(args);
+
+    m->row = test_row_of(m->e->id);
+    m->sent_ns = test.now_ns;
+
+    assert_non_null(m->row);
+    assert_int_equal(m->e->payment, test_hash(m->row->payment));
+
+    for (i = 0; i < test.nmessages; i++) {
+        assert_true(test.messages[i].row->payment != m->row->payment);
+    }
+
+    for (i = 0; i < test.nrows; i++) {
+        if (test.rows[i].payment == m->row->payment
+            && test.rows[i].version < m->row->version)
+        {
+            assert_true(test.rows[i].published);
+        }
+    }
+
+    test.nmessages++;
+
+    return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+
+static void
+test_report(ngx_uint_t i, rd_kafka_resp_err_t err)
+{
+    test_message_t      *m;
+    rd_kafka_message_t  *report;
+
+    m = &test.messages[i];
+    report = &test.reports[test.nreports++];
+
+    report->_private = m->e;
+    report->err = err;
+
+    m->row->published += (err == RD_KAFKA_RESP_ERR_NO_ERROR);
+
+    test.nmessages--;
+    memmove(m, m + 1, (test.nmessages - i) * sizeof(test_message_t));
+}
+
+
+static const rd_kafka_message_t *
+test_next_report(rd_kafka_event_t *event)
+{
+    return test.report < test.nreports ? &test.reports[test.report++] : NULL;
+}
+
+
+/* What is in a queue of the library's is with a broker at once. */
+
+static rd_kafka_resp_err_t
+test_purge(int flags)
+{
+    while ((flags & RD_KAFKA_PURGE_F_INFLIGHT) && test.nmessages) {
+        test_report(0, RD_KAFKA_RESP_ERR__PURGE_INFLIGHT);
+    }
+
+    return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+
+static void
+test_answer(void)
+{
+    ngx_uint_t       i, took[TEST_PARTITIONS];
+    test_message_t  *m;
+
+    ngx_memzero(took, sizeof(took));
+
+    for (i = 0; i < test.nmessages; /* void */ ) {
+        m = &test.messages[i];
+
+        if (test.now_ns - m->sent_ns >= 10 * UINT64_C(1000000000)) {
+            m->row->lost = 0;
+            test_report(i, RD_KAFKA_RESP_ERR__MSG_TIMED_OUT);
+
+        } else if (m->row->lost
+                   || took[m->row->partition]++
+                      >= test.takes[m->row->partition])
+        {
+            i++;
+
+        } else {
+            test_report(i, m->row->large ? RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE
+                                         : RD_KAFKA_RESP_ERR_NO_ERROR);
+        }
+    }
+
+    ngx_payment_producer_reports(&relays.producer, NULL);
+
+    test.nreports = 0;
+    test.report = 0;
+
+    test_room(NULL);
+}
+
+
+static int32_t
+test_partition(const rd_kafka_topic_t *rkt, const void *key, size_t len,
+    int32_t partitions, void *topic, void *e)
+{
+    return *(const u_char *) key - '0';
+}
+
+
+static void
+test_reported(void *data, payment_event_t *e, ngx_payment_verdict_e verdict,
+    rd_kafka_resp_err_t err)
+{
+    ngx_payment_relay_report(&relay, e, verdict, err);
+}
+
+
+static void
+test_abandoned(void *data)
+{
+    ngx_payment_relay_abandoned(&relay);
+}
+
+
+static void
+test_room(void *data)
+{
+    ngx_payment_relay_pump(&relay);
+}
+
+
+static const ngx_payment_producer_handlers_t  test_handlers = {
+    test_reported, test_abandoned, test_room
+};
+
+
+/* time */
+
+static void
+test_timer(ngx_event_t *ev)
+{
+    if (ev->timer_set
+        && (ngx_msec_int_t) (ev->timer.key - ngx_current_msec) <= 0)
+    {
+        ev->timer_set = 0;
+        ev->handler(ev);
+    }
+}
+
+
+static void
+test_posted(void)
+{
+    ngx_event_t  *ev;
+    ngx_queue_t  *q;
+
+    while (!ngx_queue_empty(&ngx_posted_events)) {
+        q = ngx_queue_head(&ngx_posted_events);
+        ev = ngx_queue_data(q, ngx_event_t, queue);
+
+        ngx_delete_posted_event(ev);
+
+        if (ev != &test_read_event) {
+            ev->handler(ev);
+        }
+    }
+}
+
+
+static void
+test_step(void)
+{
+    test.now_ns += TEST_STEP * UINT64_C(1000000);
+    ngx_current_msec = (ngx_msec_t) (test.now_ns / 1000000);
+
+    test_answer();
+    test_timer(&relay.reader.timer);
+    test_timer(&relays.producer.timer);
+
+    if (ngx_payment_producer_look(&relays.producer, test.now_ns)) {
+        ngx_payment_relay_excuse(&relay);
+    }
+
+    ngx_payment_relay_tick(&relay, test.now_ns);
+    test_posted();
+    test_fence();
+}
+
+
+static void
+test_run(unsigned ms)
+{
+    unsigned  t;
+
+    for (t = 0; t < ms; t += TEST_STEP) {
+        test_step();
+    }
+}
+
+
+/* what the tests say */
+
+static test_row_t *
+test_add(unsigned payment, unsigned version, unsigned partition)
+{
+    test_row_t  *row;
+
+    assert_true(test.nrows < TEST_ROWS);
+
+    row = &test.rows[test.nrows++];
+
+    row->id = test.nrows;
+    row->payment = payment;
+    row->version = version;
+    row->partition = partition;
+    row->created_us = test.now_ns / 1000;
+    row->there = 1;
+
+    return row;
+}
+
+
+/* messages of a partition that Kafka takes in a step */
+
+static void
+test_takes(unsigned partition, unsigned messages)
+{
+    test.takes[partition] = messages;
+}
+
+
+/* Some events come all the time: for partitions 2 and 3, and for 1 unless none
+ * are to. */
+
+static void
+test_feed(unsigned ms)
+{
+    unsigned  t, partition;
+
+    for (t = 0; t < ms; t += TEST_STEP) {
+
+        partition = 1 + test.nrows % 3;
+
+        if (partition == 1 && test.none_for_1) {
+            partition = 2;
+        }
+
+        test_add(test.nrows, 1, partition);
+        test_step();
+    }
+}
+
+
+static ngx_uint_t
+test_in_flight(test_row_t *row)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < test.nmessages && test.messages[i].row != row; i++) {
+        /* void */
+    }
+
+    return i < test.nmessages;
+}
+
+
+/* A partition takes nothing any more, and that is known; the first event that
+ * is in flight there. */
+
+static test_row_t *
+test_sicken(unsigned partition)
+{
+    unsigned     i;
+    test_row_t  *first;
+
+    test_feed(1000);
+    test_takes(partition, 0);
+
+    first = test_add(test.nrows, 1, partition);
+
+    for (i = 0; i < 9; i++) {
+        test_add(test.nrows, 1, partition);
+    }
+
+    test_feed(3000);
+
+    assert_true(relays.producer.topics[0].lanes[partition].stuck);
+    assert_true(test_in_flight(first));
+
+    return first;
+}
+
+
+/* The lease comes to another node, or from there. */
+
+static void
+test_lease(ngx_uint_t held)
+{
+    payment_lease_t  *lease;
+
+    lease = &relay.sh.lease;
+
+    if (held) {
+        lease->state = PAYMENT_LEASE_HELD;
+        lease->deadline = UINT64_MAX / 2;
+        lease->epoch += 2;
+        relay.sh.handlers->leased(relay.sh.data);
+
+    } else {
+        lease->state = PAYMENT_LEASE_FREE;
+        relay.sh.handlers->unleased(relay.sh.data);
+    }
+}
+
+
+/* of those that are not published */
+
+static test_row_t *
+test_oldest(ngx_uint_t aside)
+{
+    ngx_uint_t   i;
+    test_row_t  *row;
+
+    for (i = 0; i < test.nrows; i++) {
+        row = &test.rows[i];
+
+        if (row->there && row->published == 0
+            && (!aside || payment_aside_has(&relay.sh.aside, row->id)))
+        {
+            return row;
+        }
+    }
+
+    return NULL;
+}
+
+
+static void
+test_all_published(void)
+{
+    ngx_uint_t   i;
+    test_row_t  *row;
+
+    for (i = 0; i < test.nrows; i++) {
+        row = &test.rows[i];
+
+        assert_false(row->there);
+        assert_int_equal(row->published, !row->dead);
+    }
+}
+
+static int
+test_begin(void **state)
+{
+    payment_lease_conf_t  lease;
+
+    static ngx_array_t           shards;
+    static ngx_payment_shard_t  *elts[] = { &shard };
+
+    ngx_memzero(&test, sizeof(test));
+    ngx_memzero(&stats, sizeof(stats));
+    ngx_memzero(&conf, sizeof(conf));
+    ngx_memzero(&relay, sizeof(relay));
+    ngx_memzero(&relays, sizeof(relays));
+
+    test.now_ns = 3600 * UINT64_C(1000000000);
+    ngx_current_msec = 3600 * 1000;
+    test_log.log_level = NGX_LOG_NOTICE;
+
+    ngx_queue_init(&ngx_posted_events);
+    ngx_queue_init(&ngx_posted_next_events);
+
+    shards.elts = elts;
+    shards.nelts = 1;
+
+    conf.shards = &shards;
+    conf.stats = &stats;
+    conf.poll_interval = 10;
+    conf.batch_size = TEST_BATCH;
+    conf.max_in_flight = TEST_IN_FLIGHT;
+    conf.max_retries = 3;
+    conf.retry_interval = 1000;
+    conf.dead_letter = NGX_PAYMENT_DEAD_BLOCK;
+    conf.lock_at_most_for = 30000;
+    ngx_str_set(&conf.brokers, "localhost");
+    ngx_str_set(&conf.topic, "t");
+    payment_breaker_conf_default(&conf.breaker);
+
+    relays.conf = &conf;
+    relays.log = &test_log;
+    relays.relays = &relay;
+    relays.n = 1;
+    relays.command.stats = &stats.helper;
+
+    lease.at_most_ms = conf.lock_at_most_for;
+    lease.at_least_ms = 0;
+    payment_lease_node_init(&relays.node.rules, &lease,
+                            "00000000-0000-4000-8000-000000000001", 1);
+
+    assert_int_equal(ngx_payment_breaker_init(&relays.breaker, &conf,
+                                              &test_log), NGX_OK);
+    assert_int_equal(ngx_payment_relay_init(&relay, &relays, &shard), NGX_OK);
+
+    relay.sh.gauges = &stats.helper.lives[0].gauges[0];
+    relay.sh.lease.node = &relays.node.rules;
+
+    relays.producer.conf = &conf;
+    relays.producer.log = &test_log;
+    relays.producer.handlers = &test_handlers;
+    relays.producer.partitioner = test_partition;
+
+    ngx_payment_producer_open(&relays.producer);
+    ngx_payment_relay_open(&relay);
+
+    relays.producer.topics[0].partitions = TEST_PARTITIONS;
+
+    test_takes(0, TEST_MESSAGES);
+    test_takes(1, TEST_MESSAGES);
+    test_takes(2, TEST_MESSAGES);
+    test_takes(3, TEST_MESSAGES);
+
+    test_lease(1);
+
+    return 0;
+}
+
+
+static int
+test_end(void **state)
+{
+    ngx_uint_t  i;
+
+    ngx_payment_relay_close(&relay);
+
+    while (ngx_payment_producer_close(&relays.producer, 0) != NGX_OK) {
+        /* A thread ends the producer, by a clock that is not played. */
+        (void) sched_yield();
+    }
+
+    for (i = 0; i < relays.producer.ntopics; i++) {
+        free(relays.producer.topics[i].type.data);
+    }
+
+    for (i = 0; i < NGX_PAYMENT_READ_STMTS; i++) {
+        free(relay.reader.sql[i]);
+    }
+
+    payment_inflight_destroy(&relay.sh.table);
+    payment_aside_destroy(&relay.sh.aside);
+    free(relays.breaker.memory);
+
+    return 0;
+}
+
+
+static void
+test_well(void **state)
+{
+    unsigned  i, version;
+
+    for (version = 1; version <= 3; version++) {
+        for (i = 0; i < 400; i++) {
+            test_add(i, version, i % TEST_PARTITIONS);
+        }
+    }
+
+    test_run(5000);
+    test_all_published();
+    assert_int_equal(stats.helper.outbox[0].failed, 0);
+}
+
+
+/*
+ * A lane is stuck and well again, and the answers for some of its events never
+ * come: nobody looks for what is set aside there because of these.
+ */
+
+static void
+test_late_failures_of_a_lane_that_is_well(void **state)
+{
+    unsigned     i;
+    test_row_t  *first;
+
+    first = test_sicken(1);
+
+    for (i = 0; i < test.nmessages; i++) {
+        test.messages[i].row->lost = (test.messages[i].row->partition == 1
+                                      && test.messages[i].row != first);
+    }
+
+    test_takes(1, TEST_MESSAGES);
+
+    test_feed(30000);
+    test_run(5000);
+    test_all_published();
+}
+
+
+/*
+ * More comes for a partition than it takes, all the time.  What is passed by
+ * and set aside is read again: so the oldest event is another one before long.
+ */
+
+static void
+test_steady_surplus(void **state)
+{
+    unsigned     i, t;
+    uint64_t     since_ns;
+    test_row_t  *row, *oldest;
+
+    test_takes(0, 2);
+
+    oldest = NULL;
+    since_ns = test.now_ns;
+
+    for (t = 0; t < 60000; t += TEST_STEP) {
+
+        for (i = 0; i < (t % 100 ? 2 : 4); i++) {
+            test_add(test.nrows, 1, 0);
+        }
+
+        test_step();
+
+        row = test_oldest(0);
+
+        if (row != oldest) {
+            oldest = row;
+            since_ns = test.now_ns;
+        }
+
+        assert_true(test.now_ns - since_ns < 12 * UINT64_C(1000000000));
+    }
+
+    assert_true(relay.sh.aside.n > 0);
+
+    test_takes(0, TEST_MESSAGES);
+    test_run(30000);
+    test_all_published();
+}
+
+
+/*
+ * The lease was with another node, and an id means another row since, when it
+ * is heard what became of the event that was in flight in a lane that is stuck.
+ */
+
+static void
+test_doubted(ngx_uint_t lost)
+{
+    test_row_t  *row, *other;
+
+    row = test_sicken(1);
+
+    test_lease(0);
+    test_run(100);
+    assert_int_equal(relay.sh.state, NGX_PAYMENT_RELAY_STOPPED);
+    assert_true(test_in_flight(row));
+
+    row->there = 0;
+    row->lost = lost;
+
+    other = test_add(test.nrows, 1, 2);
+    other->id = row->id;
+
+    test_lease(1);
+
+    if (!lost) {
+        test_takes(1, TEST_MESSAGES);
+    }
+
+    test_run(10000);
+    assert_false(test_in_flight(row));
+
+    /* in the life of the table that the lease's other holder saw */
+
+    row->published = 1;
+
+    test_takes(1, TEST_MESSAGES);
+    test_run(20000);
+    test_all_published();
+}
+
+
+static void
+test_late_answer_after_a_doubt(void **state)
+{
+    test_doubted(0);
+}
+
+
+static void
+test_late_failure_after_a_doubt(void **state)
+{
+    test_doubted(1);
+}
+
+
+/* All events that keep the places of a stuck lane become dead letters: those
+ * that are set aside have their turn. */
+
+static void
+test_the_last_of_a_lane_dies(void **state)
+{
+    unsigned  i, dead;
+
+    test.none_for_1 = 1;
+    test_feed(1000);
+    test_takes(1, 0);
+
+    for (i = 0; i < 4; i++) {
+        test_add(test.nrows, 1, 1)->large = 1;
+    }
+
+    /* they time out, and wait for their next try */
+
+    test_feed(10500);
+    assert_true(relays.producer.topics[0].lanes[1].stuck);
+    assert_int_equal(relay.parked[0][1], 4);
+
+    for (i = 0; i < 20; i++) {
+        test_add(test.nrows, 1, 1);
+    }
+
+    test_feed(100);
+    assert_int_equal(relay.sh.aside.n, 20);
+
+    test_takes(1, TEST_MESSAGES);
+    test_feed(30000);
+
+    for (i = 0, dead = 0; i < test.nrows; i++) {
+        dead += test.rows[i].dead;
+    }
+
+    assert_int_equal(dead, 4);
+    test_run(5000);
+    test_all_published();
+}
+
+
+/* The gauge of the oldest event counts what is set aside. */
+
+static void
+test_age(void **state)
+{
+    unsigned     i, aside;
+    uint64_t     oldest;
+    test_row_t  *row;
+
+    (void) test_sicken(1);
+    test_feed(5000);
+    test_takes(2, 0);
+
+    aside = 0;
+
+    for (i = 0; i < 1500; i++) {
+        test_feed(TEST_STEP);
+
+        if (relay.sh.state != NGX_PAYMENT_RELAY_RUNNING
+            || relay.sh.aside.n == 0)
+        {
+            continue;
+        }
+
+        aside++;
+        row = test_oldest(1);
+        oldest = relay.sh.gauges->oldest_us;
+        assert_true(oldest && oldest <= row->created_us);
+    }
+
+    assert_true(aside > 1000);
+}
+
+
+/* That nothing more can be set aside is said once a minute. */
+
+static void
+test_crowd(void **state)
+{
+    unsigned  i;
+
+    relay.sh.aside.capacity = 20;
+    (void) test_sicken(1);
+
+    for (i = 0; i < 200; i++) {
+        test_add(test.nrows, 1, 1);
+    }
+
+    test_feed(30000);
+    assert_int_equal(test.warnings, 1);
+    test_feed(40000);
+    assert_int_equal(test.warnings, 2);
+
+    test_takes(1, TEST_MESSAGES);
+    test_run(60000);
+    test_all_published();
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_well, test_begin, test_end),
+        cmocka_unit_test_setup_teardown(
+            test_late_failures_of_a_lane_that_is_well, test_begin, test_end),
+        cmocka_unit_test_setup_teardown(test_steady_surplus, test_begin,
+                                        test_end),
+        cmocka_unit_test_setup_teardown(test_late_answer_after_a_doubt,
+                                        test_begin, test_end),
+        cmocka_unit_test_setup_teardown(test_late_failure_after_a_doubt,
+                                        test_begin, test_end),
+        cmocka_unit_test_setup_teardown(test_the_last_of_a_lane_dies,
+                                        test_begin, test_end),
+        cmocka_unit_test_setup_teardown(test_age, test_begin, test_end),
+        cmocka_unit_test_setup_teardown(test_crowd, test_begin, test_end)
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

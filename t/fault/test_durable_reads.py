@@ -1,7 +1,8 @@
 """What is only read is told when it cannot be lost any more: InnoDB shows a
-transaction to others before its log is on disk. A lost COMMIT that is found, a
-replay, a GET and a look-up wait for a COMMIT of their own that began after the
-look.
+transaction to others before its log is on disk, and, where MariaDB waits for a
+replica by default, before one has it. A lost COMMIT that is found, a replay, a
+GET, a look-up and a page of operations wait for a COMMIT of their own that began
+after the look.
 """
 
 import json
@@ -9,14 +10,17 @@ import uuid
 
 import pytest
 
+import invariants
 import loop
 from client import Client, Load
 from servers import Shard, wait_for
 from test_lookup import ask_for
+from test_rigs import SEMI_SYNC
 from test_server import get
 
 SETTINGS = dict(read_timeout='500ms')
 LOCATION = 'payment_timeout 3s;'
+ON = 'payment_operations on;'
 
 
 @pytest.fixture
@@ -75,69 +79,127 @@ def test_a_commit_that_comes_late(nginx, mariadb, database, ask, check):
     assert len(check(ask).payments) == 1
 
 
-@pytest.mark.parametrize('what', ['replay', 'get', 'lookup', 'capture'])
-def test_what_others_see(start_nginx, nginx, mariadb, database, ask, journal,
-                         what):
-    """Another node looks at a payment that is visible and not on disk."""
+class Disk:
+    """It stalls, and then the power is cut."""
 
-    other = start_nginx(Shard('main', database, f'unix:{mariadb.socket}',
-                              **SETTINGS), location='payment_timeout 2s;')
-    asks = Client(other.port, journal)
+    def __init__(self, start_mariadb):
+        self.first = self.last = start_mariadb(faulty_disk=True)
+        self.database = self.first.new_database()
+        self.servers = [f'unix:{self.first.socket}']
 
-    mariadb.disk.stall()
+    def stall(self):
+        self.first.disk.stall()
+
+    def lose(self):
+        self.first.cut_power()
+        self.first.start()
+
+
+class Replica:
+    """It stops, so that no COMMIT is confirmed; then the primary is lost, and
+    the replica is promoted. The primary waits where MariaDB does by default,
+    behind the commit, which others see by then."""
+
+    def __init__(self, start_mariadb):
+        self.first, self.last = (start_mariadb(SEMI_SYNC.format(number))
+                                 for number in (1, 2))
+        self.last.query('SET GLOBAL read_only = 1')
+        self.last.replicate(self.first)
+
+        self.first.query('SET GLOBAL rpl_semi_sync_master_enabled = 1')
+        wait_for(lambda: self.first.status('Rpl_semi_sync_master_clients')
+                 == '1', 10, 'a semi-synchronous replica')
+
+        self.database = self.first.new_database()
+        self.servers = [f'unix:{self.first.socket}',
+                        f'unix:{self.last.socket}']
+
+    def stall(self):
+        self.last.query('STOP SLAVE')
+
+    def lose(self):
+        self.first.kill()
+        self.last.query('SET GLOBAL read_only = 0')
+
+
+@pytest.fixture(params=[Disk, Replica], ids=['disk', 'replica'])
+def rig(request, start_mariadb):
+    """What is seen and may be lost."""
+    return request.param(start_mariadb)
+
+
+@pytest.fixture
+def start_node(start_nginx, rig):
+    """start_node(): one nginx of several that have the rig's payments."""
+
+    return lambda: start_nginx(Shard('main', rig.database, rig.servers,
+                                     **SETTINGS), http=ON,
+                               location='payment_timeout 2s;')
+
+
+ASK_ABOUT = {
+    'replay': lambda asks, call, payment: asks.authorize(key=call.key).status,
+    'get': lambda asks, call, payment:
+        loop.run(get(asks.port, payment, call.merchant))[0],
+    'lookup': lambda asks, call, payment:
+        loop.run(ask_for(asks.port, call.merchant, call.key))[0],
+    'operations': lambda asks, call, payment:
+        loop.run(get(asks.port, f'{payment}/operations', call.merchant))[0],
+    'capture': lambda asks, call, payment:
+        asks.change('capture', payment, amount=None).status
+}
+
+
+@pytest.mark.parametrize('what', ASK_ABOUT)
+def test_what_others_see(start_node, rig, journal, what):
+    """Another node looks at a payment that is visible and may be lost."""
+
+    node, other = start_node(), start_node()
+    ask, asks = Client(node.port, journal), Client(other.port, journal)
+
+    rig.stall()
     first = ask.call()
     answer = ask.later([first])
-    payment = seen(mariadb, database)
+    payment = seen(rig.first, rig.database)
 
-    if what == 'replay':
-        status = asks.authorize(key=first.key).status
-
-    elif what == 'get':
-        status = loop.run(get(other.port, payment, first.merchant))[0]
-
-    elif what == 'lookup':
-        status = loop.run(ask_for(other.port, first.merchant, first.key))[0]
-
-    else:
-        status = asks.change('capture', payment, amount=None).status
-
+    status = ASK_ABOUT[what](asks, first, payment)
     assert status in (503, 504), status
     assert answer.result(20)[0].status == 504
 
-    mariadb.cut_power()
-    mariadb.start()
-    other.wait_connected(20)
+    rig.lose()
 
-    assert loop.run(get(other.port, payment, first.merchant))[0] == 404
-    assert asks.authorize(key=first.key).ok
-    assert len(mariadb.query('SELECT id FROM payment', database)) == 1
+    def told():
+        status, body = loop.run(get(other.port, payment, first.merchant))
+        assert status in (404, 503), body
+        return status == 404
+
+    wait_for(told, 20, 'that the payment is not there')
+    wait_for(lambda: asks.authorize(key=first.key).ok, 20, 'the payment')
+    assert len(rig.last.query('SELECT id FROM payment', rig.database)) == 1
 
 
-def test_a_conflict_with_what_others_see(start_nginx, nginx, mariadb,
-                                         database, ask, journal, check):
-    """A change is refused because of one that is visible and not on disk: a
+def test_a_conflict_with_what_others_see(start_node, rig, journal):
+    """A change is refused because of one that is visible and may be lost: a
     client that is told of the conflict takes the other change for done."""
 
-    other = start_nginx(Shard('main', database, f'unix:{mariadb.socket}',
-                              **SETTINGS), location='payment_timeout 2s;')
-    asks = Client(other.port, journal)
+    node, other = start_node(), start_node()
+    ask, asks = Client(node.port, journal), Client(other.port, journal)
     payment = ask.authorize(amount=1000).id
 
-    mariadb.disk.stall()
+    rig.stall()
     answer = ask.later([ask.call('void', payment=payment, amount=None)])
-    wait_for(lambda: mariadb.query("SELECT 1 FROM payment"
-                                   " WHERE status = 'VOIDED'", database), 10,
-             'a void that can be seen')
+    wait_for(lambda: rig.first.query("SELECT 1 FROM payment"
+                                     " WHERE status = 'VOIDED'", rig.database),
+             10, 'a void that can be seen')
 
     refused = asks.change('capture', payment, amount=None)
     assert refused.status in (503, 504), refused
     assert answer.result(20)[0].status == 504
 
-    mariadb.cut_power()
-    mariadb.start()
-    other.wait_connected(20)
-    assert asks.change('capture', payment, amount=None, key=refused.key).ok
-    assert len(check(ask).payments) == 1
+    rig.lose()
+    wait_for(lambda: asks.change('capture', payment, amount=None,
+                                 key=refused.key).ok, 20, 'the capture')
+    invariants.check(journal, (rig.last, rig.database), settle=asks)
 
 
 def test_what_was_found_is_gone(start_nginx, nginx, mariadb, database, ask,

@@ -146,8 +146,8 @@ ngx_payment_look_listed(const ngx_payment_op_t *op,
 
 
 ngx_int_t
-ngx_payment_look_barrier(ngx_pool_t *pool, ngx_payment_db_stmt_t *s,
-    ngx_uint_t if_found)
+ngx_payment_look_barrier(const ngx_payment_batch_t *b, ngx_pool_t *pool,
+    ngx_payment_db_stmt_t *s, ngx_uint_t if_found)
 {
     u_char  *p;
 
@@ -162,7 +162,7 @@ ngx_payment_look_barrier(ngx_pool_t *pool, ngx_payment_db_stmt_t *s,
                        " SELECT %ui, 1 FROM DUAL%s"
                        " ON DUPLICATE KEY UPDATE"
                        " turns = payment_barrier.turns + 1",
-                    (ngx_uint_t) ngx_random() % NGX_PAYMENT_LOOK_BARRIERS,
+                    (ngx_uint_t) (b->started_us % NGX_PAYMENT_LOOK_BARRIERS),
                     if_found ? " WHERE FOUND_ROWS()" : "");
     s->sql.len = p - s->sql.data;
 
@@ -180,7 +180,7 @@ ngx_payment_look_add(const ngx_payment_batch_t *b, ngx_pool_t *pool,
     ngx_memzero(&stmts[n], sizeof(ngx_payment_db_stmt_t));
 
     if (ngx_payment_look_sql(b, pool, &stmts[n].sql, head, tail, list) != NGX_OK
-        || ngx_payment_look_barrier(pool, &stmts[n + 1], 1) != NGX_OK)
+        || ngx_payment_look_barrier(b, pool, &stmts[n + 1], 1) != NGX_OK)
     {
         return 0;
     }

@@ -67,10 +67,12 @@ ngx_int_t ngx_payment_look_sql(const ngx_payment_batch_t *b, ngx_pool_t *pool,
     ngx_str_t *sql, const char *head, const char *tail,
     ngx_payment_look_list_e list);
 
-/* What makes the next COMMIT reach the disk.  With if_found, it does nothing if
- * the statement before it found no row.  NGX_ERROR: no memory. */
-ngx_int_t ngx_payment_look_barrier(ngx_pool_t *pool, ngx_payment_db_stmt_t *s,
-    ngx_uint_t if_found);
+/* What makes the next COMMIT reach the disk: one row of payment_barrier is
+ * changed, the same for all looks of a batch, so that no two transactions wait
+ * for each other.  With if_found, it does nothing if the statement before it
+ * found no row.  NGX_ERROR: no memory. */
+ngx_int_t ngx_payment_look_barrier(const ngx_payment_batch_t *b,
+    ngx_pool_t *pool, ngx_payment_db_stmt_t *s, ngx_uint_t if_found);
 
 /* A look, and what makes the COMMIT that follows confirm what it finds.
  * Returns how many statements the exchange has then; 0: no memory. */

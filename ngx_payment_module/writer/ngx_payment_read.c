@@ -269,7 +269,7 @@ ngx_payment_read_add_pages(const ngx_payment_batch_t *b, ngx_pool_t *pool,
 
     ngx_payment_assert(sql->len <= b->pages * NGX_PAYMENT_READ_PAGE_LEN);
 
-    if (ngx_payment_look_barrier(pool, &stmts[n + 1], 1) != NGX_OK) {
+    if (ngx_payment_look_barrier(b, pool, &stmts[n + 1], 1) != NGX_OK) {
         return 0;
     }
 

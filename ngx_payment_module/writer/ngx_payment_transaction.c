@@ -999,7 +999,7 @@ ngx_payment_transaction_confirm(ngx_payment_transaction_t *t)
 {
     ngx_uint_t  n;
 
-    if (ngx_payment_look_barrier(t->pool, t->stmts, 0) != NGX_OK) {
+    if (ngx_payment_look_barrier(t->batch, t->pool, t->stmts, 0) != NGX_OK) {
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
         return;
     }

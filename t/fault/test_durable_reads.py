@@ -13,6 +13,7 @@ import pytest
 import invariants
 import loop
 from client import Client, Load
+from proxy import is_commit
 from servers import Shard, wait_for
 from test_lookup import ask_for
 from test_rigs import SEMI_SYNC
@@ -289,6 +290,41 @@ def test_a_look_in_vain_writes_nothing(nginx, mariadb, database, ask):
 
     assert loop.run(ask_for(nginx.port, call.merchant, call.key))[0] == 200
     assert turns() == before + 3
+
+
+def test_one_barrier_for_all_looks(start_nginx, mariadb, database,
+                                   start_proxy, journal):
+    """A payment, a page of its operations and a look-up, in one batch: whoever
+    changes several rows of payment_barrier, in any order, has deadlocks."""
+
+    proxy = start_proxy(mariadb.socket)
+    nginx = start_nginx(Shard('main', database, proxy.address, connections=1,
+                              read_timeout='8s'), workers=1, http=ON,
+                        location='payment_timeout 15s;')
+    ask = Client(nginx.port, journal)
+    made = ask.authorize()
+
+    def barriers():
+        return set(mariadb.query('SELECT id, turns FROM payment_barrier',
+                                 database))
+
+    # what comes while the only connection is busy shares a batch
+    strike = proxy.strike(is_commit, 'hold')
+    answer = ask.later([ask.call()])
+    strike.wait()
+    before = barriers()
+
+    reads = [loop.spawn(read) for read in (
+        get(nginx.port, made.id, made.merchant),
+        get(nginx.port, f'{made.id}/operations', made.merchant),
+        ask_for(nginx.port, made.merchant, made.key))]
+    wait_for(lambda: nginx.status()['shards'][0]['queued'] == 3, 5,
+             'three that wait')
+    strike.release()
+
+    assert [read.result(10)[0] for read in reads] == [200] * 3
+    assert answer.result(10)[0].ok
+    assert len(barriers() - before) == 1
 
 
 def test_under_load(nginx, mariadb, database, journal, check, ask):

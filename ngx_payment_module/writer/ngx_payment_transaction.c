@@ -23,6 +23,8 @@
  *     before its log is on disk, so that a crash could take it back.  It is
  *     told only after a COMMIT of this connection that began after the look and
  *     that changed a row, the barrier's, if the batch itself changes none.
+ *   - Nothing was found by reading: with durability replica that, too, is told
+ *     only after such a COMMIT, for the server may have been replaced.
  *   - The connection dies after that: the outcome is unknown.  The batch's next
  *     run only reads its keys, under a lock, so that a COMMIT which is still
  *     under way is waited for.  A key that is found was committed; one that is
@@ -97,6 +99,8 @@ static ngx_uint_t ngx_payment_transaction_is_referred(
 static void ngx_payment_transaction_write(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_write_none(ngx_payment_transaction_t *t,
     ngx_uint_t found);
+static ngx_uint_t ngx_payment_transaction_confirms_none(
+    const ngx_payment_transaction_t *t);
 static ngx_uint_t ngx_payment_transaction_is_guarded(
     const ngx_payment_transaction_t *t);
 static ngx_int_t ngx_payment_transaction_fill(ngx_payment_transaction_t *t);
@@ -727,18 +731,34 @@ ngx_payment_transaction_write(ngx_payment_transaction_t *t)
 }
 
 
-/* Replays and conflicts only: the payments' locks are let go.  A conflict, too,
+/* Replays and refusals only: the payments' locks are let go.  A conflict, too,
  * tells a client what was done before. */
 
 static void
 ngx_payment_transaction_write_none(ngx_payment_transaction_t *t,
     ngx_uint_t found)
 {
-    if (found || t->loaded.n) {
+    if (found || t->loaded.n
+        || (t->batch->n && ngx_payment_transaction_confirms_none(t)))
+    {
         ngx_payment_transaction_confirm(t);
     } else {
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_OK);
     }
+}
+
+
+/*
+ * Is an answer that there is nothing confirmed, too?  A primary that was
+ * replaced, and does not know of it yet, has not what was made since.  With
+ * durability replica it can be told from the one that has the payments: no
+ * replica confirms what it commits.
+ */
+
+static ngx_uint_t
+ngx_payment_transaction_confirms_none(const ngx_payment_transaction_t *t)
+{
+    return t->shard->durability == NGX_PAYMENT_DURABILITY_REPLICA;
 }
 
 
@@ -1263,6 +1283,11 @@ ngx_payment_transaction_get(ngx_payment_transaction_t *t)
 
     n = ngx_payment_read_add(t->batch, t->pool, t->stmts, 1,
                              t->shard->operations);
+
+    if (n && ngx_payment_transaction_confirms_none(t)) {
+        n = ngx_payment_look_barrier(t->batch, t->pool, &t->stmts[n], 0)
+            == NGX_OK ? n + 1 : 0;
+    }
 
     ngx_payment_transaction_ask_looks(t, n, ngx_payment_transaction_get_done);
 }

@@ -4,13 +4,17 @@ were answered are there, and no node writes to a second primary.
 
 import random
 import time
+import uuid
 
 import pytest
 
+import loop
 from client import Load
 from conftest import LONG
 from outbox import ADMIN, admin
 from servers import PROBE, wait_for
+from test_lookup import ask_for
+from test_server import get
 from voters import payments
 
 REPLICA = dict(durability='replica', read_timeout='1s')
@@ -86,6 +90,57 @@ def test_a_primary_that_is_cut_off(voters, start_node):
 
     near.first()
     assert payments(new) == 4
+    near.check()
+
+
+def test_nothing_there_says_one_that_is_cut_off(voters, start_node):
+    """The primary that was replaced has not what was made since. Whoever asks
+    for that, by way of the node that still reaches it, is not told that it is
+    not there, nor that a repeat of it is forbidden: for all he knows, he would
+    pay again."""
+
+    old, *others = voters
+    near = start_node(http='payment_operations on;',
+                      location='payment_timeout 2s; payment_max_amount 5000;',
+                      **REPLICA)
+    far = start_node(http='payment_operations on;',
+                     location='payment_timeout 2s;', **REPLICA)
+    port = near.nginx.port
+    near.first()
+    far.first()
+
+    nobodys = str(uuid.uuid4())
+    assert loop.run(get(port, nobodys, 'MERCHANT-1'))[0] == 404
+    assert loop.run(ask_for(port, 'MERCHANT-1', 'nobodys'))[0] == 404
+    assert near.ask.change('capture', nobodys, amount=None).status == 404
+    assert near.ask.authorize(amount=10000).code == 'INVALID_REQUEST'
+
+    old.front.refuse()
+    far.ways[old].refuse()
+
+    for voter in others:
+        near.ways[voter].refuse()
+
+    voters.promote(*others)
+    made = far.first(amount=10000)
+
+    told = {
+        'get': loop.run(get(port, made.id, made.merchant))[0],
+        'operations': loop.run(get(port, f'{made.id}/operations',
+                                   made.merchant))[0],
+        'lookup': loop.run(ask_for(port, made.merchant, made.key))[0],
+        'capture': near.ask.change('capture', made.id, amount=None).status,
+        'repeat': near.ask.authorize(key=made.key, amount=10000).status
+    }
+    assert set(told.values()) <= {503, 504}, told
+
+    for voter in others:
+        near.ways[voter].accept()
+
+    wait_for(lambda: loop.run(get(port, made.id, made.merchant))[0] == 200, 20,
+             'the payment')
+    wait_for(lambda: near.ask.authorize(key=made.key, amount=10000).replayed,
+             20, 'the repeat')
     near.check()
 
 

@@ -20,6 +20,10 @@
  * reason to refuse payments */
 #define NGX_PAYMENT_PROBE_UNVOTED   1000        /* ms */
 
+/* replicas that may confirm: two of three servers always meet two of three, and
+ * two of four need not */
+#define NGX_PAYMENT_PROBE_VOTERS    2
+
 /* for how long an answer counts; NGX_PAYMENT_COMMON_SEEN is longer */
 #define NGX_PAYMENT_PROBE_FRESH     2000        /* ms */
 
@@ -322,25 +326,26 @@ ngx_payment_probe_judge(ngx_payment_probe_t *p)
 
 /*
  * Without a voter each COMMIT would wait until its time is over: payments are
- * refused before, once that has lasted.  And with more voters than there are
- * other servers here, two that are enough for one primary may not meet the two
- * that are enough for the next.
+ * refused before, once that has lasted.  And with more voters than two, or than
+ * there are other servers here, the two servers that are enough for one primary
+ * may not meet the two that are enough for the next.
  */
 
 static void
 ngx_payment_probe_count(ngx_payment_probe_t *p, ngx_uint_t voters)
 {
-    ngx_uint_t                   unvoted;
+    ngx_uint_t                   most, unvoted;
     ngx_payment_common_shard_t  *common;
 
     common = p->shard->common;
     common->voters = voters;
+    most = ngx_min(p->shard->servers.nelts - 1, NGX_PAYMENT_PROBE_VOTERS);
 
-    if (voters > 0 && voters < p->shard->servers.nelts) {
+    if (voters > 0 && voters <= most) {
         p->voted = ngx_current_msec;
     }
 
-    unvoted = voters >= p->shard->servers.nelts
+    unvoted = voters > most
               || ngx_current_msec - p->voted >= NGX_PAYMENT_PROBE_UNVOTED;
 
     if (common->unvoted == unvoted) {
@@ -353,7 +358,7 @@ ngx_payment_probe_count(ngx_payment_probe_t *p, ngx_uint_t voters)
         ngx_log_error(NGX_LOG_ERR, p->log, 0,
                       "payment: shard \"%V\": no payments are taken, %ui "
                       "replicas confirm them, there must be 1 to %ui",
-                      &p->shard->name, voters, p->shard->servers.nelts - 1);
+                      &p->shard->name, voters, most);
     } else {
         ngx_log_error(NGX_LOG_NOTICE, p->log, 0,
                       "payment: shard \"%V\": payments are taken again, %ui "

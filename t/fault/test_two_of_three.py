@@ -128,11 +128,16 @@ def test_no_voter(voters, node):
     node.check()
 
 
-def test_more_voters_than_there_may_be(voters, node):
-    """A third replica that confirms: two servers that have a payment need not
-    meet the two that choose the next primary."""
+@pytest.mark.parametrize('known', [False, True])
+def test_more_voters_than_there_may_be(voters, start_node, known):
+    """A third replica that confirms, be it a server of the shard or not: two
+    servers that have a payment need not meet the two that choose the next
+    primary."""
 
     fourth, = voters.add()
+    node = start_node(list(voters) if known else voters[:3],
+                      location=LOCATION, **REPLICA)
+    node.first()
     fourth.follow(voters.primary)
     wait_for(lambda: node.ask.authorize().status == 503, 10, 'a refusal')
     had = payments(voters.primary)

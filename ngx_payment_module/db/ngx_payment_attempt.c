@@ -460,6 +460,7 @@ ngx_payment_attempt_start(ngx_payment_attempt_t *a,
     ngx_payment_attempt_done_pt done, void *data)
 {
     int             err;
+    char            message[NGX_PAYMENT_DB_MESSAGE_LEN];
     sigset_t        all, old;
     pthread_t       tid;
     pthread_attr_t  attr;
@@ -485,8 +486,11 @@ ngx_payment_attempt_start(ngx_payment_attempt_t *a,
 
     if (err) {
         a->phase = "pthread_create()";
+        (void) snprintf(message, sizeof(message), "there is no thread to "
+                        "connect in, %s: the limits of processes and memory "
+                        "are too low (ulimit -u, TasksMax)", strerror(err));
         (void) ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_RESOURCES,
-                                        strerror(err));
+                                        message);
         return NGX_ERROR;
     }
 

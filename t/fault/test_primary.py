@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+import servers
 from client import Client, Load
 from servers import PROBE, Shard, wait_for
 
@@ -137,6 +138,50 @@ def test_our_own_want_moves_nobody(start_nginx, mariadb, standby, database,
     call = wait_for(again, 15, 'recovery')
     assert call.replayed, call
     assert len(standby.connections(database)) == PROBE
+    assert not payments(standby, database)
+
+
+@pytest.mark.parametrize('since', ['the start', 'now'])
+def test_no_thread_moves_nobody(start_nginx, mariadb, standby, database,
+                                journal, work, since):
+    """A connection is opened in a thread of its own, and there is none to be
+    had: no fault of the server's. One line says what is wanting, and when
+    there are threads again, there are payments."""
+
+    wanting = work / 'no-threads'
+    wanting.unlink(missing_ok=True)
+
+    if since == 'the start':
+        wanting.touch()
+
+    nginx = start_nginx(Shard('main', database,
+                              [f'unix:{mariadb.socket}',
+                               f'unix:{standby.socket}']),
+                        workers=1, ready=False,
+                        environment=dict(
+                            LD_PRELOAD=servers.preload('no_threads'),
+                            NO_THREADS=str(wanting)))
+    ask = Client(nginx.port, journal)
+
+    if since == 'now':
+        nginx.wait_connected()
+        assert ask.authorize().ok
+        wanting.touch()
+        mariadb.kill_connections(database)
+
+    def failed():
+        return nginx.status()['shards'][0]['connect_failures']
+
+    before = failed()
+    wait_for(lambda: failed() >= before + 8, 20, 'attempts that fail')
+    assert ask.authorize().status == 503
+    assert len(nginx.lines('pthread_create() failed')) == 1
+    assert nginx.lines('there is no thread to connect in')
+
+    wanting.unlink()
+    nginx.wait_connected()
+    assert ask.authorize().ok
+    assert nginx.status()['shards'][0]['failovers'] == 0
     assert not payments(standby, database)
 
 

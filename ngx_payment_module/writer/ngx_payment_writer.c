@@ -532,8 +532,11 @@ ngx_payment_writer_begun(ngx_payment_op_t *op)
 
     b = op->batch;
 
-    return b->unknown || (b->state != NGX_PAYMENT_BATCH_READY
-                          && b->state != NGX_PAYMENT_BATCH_PAUSED);
+    /* none: it was taken out of its batch to be told, or to begin anew */
+
+    return b == NULL || b->unknown
+           || (b->state != NGX_PAYMENT_BATCH_READY
+               && b->state != NGX_PAYMENT_BATCH_PAUSED);
 }
 
 

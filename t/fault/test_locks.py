@@ -11,9 +11,11 @@ import uuid
 import pymysql
 import pytest
 
+import loop
 from client import Client, Load
 from invariants import key_hash
-from servers import Shard
+from servers import Shard, wait_for
+from test_server import get
 
 
 def hold(mariadb, database, payment):
@@ -115,6 +117,48 @@ def test_a_row_that_everybody_wants(nginx, mariadb, database, journal, check,
     assert dump.payments[payment]['captured'] \
         == len([call for call in journal
                 if call.payment == payment and call.ok])
+
+
+@pytest.mark.parametrize('connections', [1, 2])
+def test_gets_beside_a_row_that_is_held(start_nginx, mariadb, database,
+                                        journal, check, connections):
+    """Changes wait for payments that somebody holds, on the spare connection if
+    there is one. Whoever reads another payment meanwhile does not wait with
+    them, be there one connection or two."""
+
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}',
+                              connections=connections), workers=1,
+                        location='payment_timeout 30s;')
+    ask = Client(nginx.port, journal)
+    held = [ask.authorize(amount=1000).id for _ in range(2)]
+    other = ask.authorize()
+
+    def gets():
+        """How long it takes to read the other payment so many times."""
+
+        start = time.monotonic()
+
+        for _ in range(100):
+            assert loop.run(get(nginx.port, other.id, other.merchant))[0] == 200
+
+        return time.monotonic() - start
+
+    alone = gets()
+    holders = [hold(mariadb, database, payment) for payment in held]
+    answer = ask.later([ask.call('capture', payment=payment, amount=1)
+                        for payment in held for _ in range(10)])
+    wait_for(lambda: nginx.status()['shards'][0]['queued'] or
+             nginx.lines('Lock wait timeout'), 10, 'changes that wait')
+
+    beside = gets()
+    assert not answer.done()
+
+    for holder in holders:
+        holder.close()
+
+    assert all(call.ok for call in answer.result(30))
+    assert beside < 8 * alone, (beside, alone)
+    check(ask)
 
 
 @pytest.mark.parametrize('connections', [1, 2])

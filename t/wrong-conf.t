@@ -90,7 +90,7 @@ sub shard {
 
 
 sub config_test {
-    my ($http, $location) = @_;
+    my ($http, $location, $events) = @_;
     my $load = $module eq '' ? '' : "load_module $module;";
     my $as = $user eq '' ? '' : "user $user;";
     my $paths = join ' ', map { "${_}_temp_path $dir/$_;" }
@@ -101,7 +101,7 @@ sub config_test {
 $load
 $as
 pid $dir/nginx.pid;
-events { }
+events { @{[$events // '']} }
 http {
     $paths
     payment_outbox_path $dir/outbox_temp;
@@ -282,16 +282,119 @@ my @errors = (
      shard() . "$kafka payment_outbox_lock_at_least_for 60s;"],
     ['a batch of none', qr/"payment_batch_size" must be between 1 and 1024/,
      shard() . 'payment_batch_size 0;'],
+
+    # --- what can never work
+    ['a queue without room for the largest request',
+     qr/"payment_queue_bytes" must be at least \d+, for one request with metadata/,
+     shard() . 'payment_queue_bytes 1k;'],
+    ['a queue without room for a page of operations',
+     qr/"payment_queue_bytes" must be at least \d+ with "payment_operations", for one page/,
+     shard() . 'payment_operations on; payment_queue_bytes 256k;'],
+    ['connections that are replaced before they are used',
+     qr/"max_age" directive must be 0, which is never, or 50ms at least/,
+     shard('max_age 1ms')],
+    ['connections that may not be idle',
+     qr/"idle_timeout" directive must be 0, which is never, or 50ms at least/,
+     shard('idle_timeout 1ms')],
+    ['fewer connections than the databases take',
+     qr/"worker_connections" must be at least 68, for the "connections" of each payment_shard/,
+     shard('connections 64'), '', 'worker_connections 67;'],
+    ['bodies that no authorization fits into',
+     qr/"payment_max_body_size" directive must be 64 at least/,
+     shard(), 'payment_max_body_size 20;'],
+    ['a merchant who is nobody',
+     qr/"" in "payment_merchant" of location "\/api\/payments" is no merchantId/,
+     shard(), 'payment_merchant "";'],
+    ['a merchant, from around, whose name is too long',
+     qr/in "payment_merchant" of location "\/api\/payments" is no merchantId/,
+     shard() . 'payment_merchant ' . 'M' x 65 . ';'],
+    ['a replica that is to confirm, and is not there',
+     qr/"durability replica" needs several servers in payment_shard "main"/,
+     shard('durability replica')],
+    ['verification of what has no TLS',
+     qr/"ssl_verify" without "ssl on" in payment_shard "main"/,
+     shard('ssl_verify on')],
+);
+
+# one directive each, with a value that is none: in a shard, in http, and in the
+# location of the API
+push @errors, (
+    map({ my ($line, $says) = @$_;
+          ["\"$line\" in a shard", $says, shard($line)] }
+        ['connections 65', qr/"connections" directive must be between 1 and 64/],
+        ['connect_timeout 0', qr/"connect_timeout" directive must be more than 0/],
+        ['max_requests -1', qr/"max_requests" directive invalid number/]),
+
+    map({ my ($line, $says) = @$_;
+          ["\"$line\" in http", $says, shard() . "$kafka$line;"] }
+        ['payment_batch_bytes 0', qr/"payment_batch_bytes" directive must be more/],
+        ['payment_batch_spare_delay x', qr/"payment_batch_spare_delay" directive invalid/],
+        ['payment_queue_size 0', qr/"payment_queue_size" must be between 1 and/],
+        ['payment_queue_timeout 0', qr/"payment_queue_timeout" directive must be more/],
+        ['payment_retries 101', qr/"payment_retries" must be between 0 and 100/],
+        ['payment_retry_interval 0', qr/"payment_retry_interval" directive must be more/],
+        ['payment_retry_max_interval 0', qr/"payment_retry_max_interval" directive must be/],
+        ['payment_operations maybe', qr/"maybe" in "payment_operations" directive/],
+        ['payment_outbox_path /', qr/"payment_outbox_path" directive is duplicate/],
+        ['payment_outbox_initial_delay x', qr/"payment_outbox_initial_delay" directive inv/],
+        ['payment_outbox_poll_interval 0', qr/"payment_outbox_poll_interval" directive must/],
+        ['payment_outbox_batch_size 0', qr/"payment_outbox_batch_size" must be between/],
+        ['payment_outbox_max_in_flight 0', qr/"payment_outbox_max_in_flight" must be bet/],
+        ['payment_outbox_lock_at_most_for 1ms',
+         qr/"payment_outbox_lock_at_most_for" must be 1s at least/],
+        ['payment_outbox_max_retries 101', qr/"payment_outbox_max_retries" must be between/],
+        ['payment_outbox_retry_interval 0', qr/"payment_outbox_retry_interval" directive must/],
+        ['payment_outbox_dead_letter drop', qr/"drop" in "payment_outbox_dead_letter"/],
+        ['payment_outbox_archive maybe', qr/"maybe" in "payment_outbox_archive"/],
+        ['payment_outbox_drain_timeout x', qr/"payment_outbox_drain_timeout" directive inv/],
+        ['payment_kafka_topic "pay ments"', qr/topic/],
+        ['payment_kafka_profile fast', qr/"fast" in "payment_kafka_profile" directive/],
+        ['payment_breaker maybe', qr/"maybe" in "payment_breaker" directive/],
+        ['payment_breaker_failure_rate_threshold 0', qr/"0" in "payment_breaker_failure_rate/],
+        ['payment_breaker_slow_call_rate_threshold 101', qr/"101" in "payment_breaker_slow/],
+        ['payment_breaker_slow_call_duration_threshold 0',
+         qr/payment_breaker_slow_call_duration_threshold must be/],
+        ['payment_breaker_wait_duration_in_open_state 0',
+         qr/payment_breaker_wait_duration_in_open_state must be/],
+        ['payment_breaker_max_wait_duration_in_half_open_state x',
+         qr/"payment_breaker_max_wait_duration_in_half_open_state" directive invalid/],
+        ['payment_breaker_permitted_number_of_calls_in_half_open_state 0',
+         qr/payment_breaker_permitted_number_of_calls_in_half_open_state must be/],
+        ['payment_breaker_minimum_number_of_calls 0',
+         qr/payment_breaker_minimum_number_of_calls must be/],
+        ['payment_breaker_sliding_window_type sum',
+         qr/"sum" in "payment_breaker_sliding_window_type"/],
+        ['payment_breaker_sliding_window_size 0',
+         qr/payment_breaker_sliding_window_size must be/],
+        ['payment_breaker_automatic_transition_from_open_to_half_open_enabled 1',
+         qr/"payment_breaker_automatic_transition_from_open_to_half_open_enabled"/]),
+
+    map({ my ($line, $says) = @$_;
+          ["\"$line\" in the location", $says, shard(), "$line;"] }
+        ['payment_unknown_members warn', qr/"warn" in "payment_unknown_members"/],
+        ['payment_void_remainder maybe', qr/"maybe" in "payment_void_remainder"/],
+        ['payment_max_amount 0', qr/"payment_max_amount" directive must be more than 0/],
+        ['payment_intercept_errors maybe', qr/"maybe" in "payment_intercept_errors"/],
+        ['payment_trace_context drop', qr/"drop" in "payment_trace_context" directive/],
+        ['payment_challenge ""', qr/"payment_challenge" directive must be "off" or/],
+        ['payment_problem_base here', qr/"payment_problem_base" directive must be the/],
+        ['payment_problem LOST', qr/"LOST" in "payment_problem" directive/],
+        ['payment_health dead', qr/"dead" in "payment_health" directive/],
+        ['payment_status xml', qr/"xml" in "payment_status" directive/],
+        ['payment_openapi 3', qr/invalid number of arguments in "payment_openapi"/],
+        ['payment_asyncapi 3', qr/invalid number of arguments in "payment_asyncapi"/],
+        ['payment_event_schema 3', qr/number of arguments in "payment_event_schema"/],
+        ['payment_outbox_admin x', qr/number of arguments in "payment_outbox_admin"/]),
 );
 
 for (@errors) {
-    my ($what, $says, $http, $location) = @$_;
+    my ($what, $says, $http, @places) = @$_;
 
     SKIP: {
         skip 'root alone has files that others may not read', 2
             if $user eq '' && $says =~ /workers' user/;
 
-        my ($status, $said) = config_test($http, $location);
+        my ($status, $said) = config_test($http, @places);
 
         isnt($status, 0, "nginx -t refuses $what");
         like($said, qr/\[emerg\] [^\n]*$says/, '.. and says so')
@@ -306,6 +409,9 @@ my @warnings = (
     ['the same by a short payment_timeout',
      qr/is not shorter than "payment_timeout" \(2000ms\)/,
      shard(), 'payment_timeout 2s;'],
+    ['a database that is given less time than locks are waited for',
+     qr/"read_timeout" \(1000ms\) of payment_shard "main" is not longer than the 1000ms/,
+     shard('read_timeout 1s')],
     ['nothing to prove who we are',
      qr/no "password", "password_file" or "ssl_certificate" in payment_shard "main"/,
      shard('-password')],

@@ -19,9 +19,17 @@
     (sizeof(ngx_http_payment_zone_t) * 65 / 64 + 128 * 1024)
 #define NGX_HTTP_PAYMENT_PROPERTY_LEN  1024     /* of one read from a file */
 
+/* of a worker: to the master, to its own threads, and a client's */
+#define NGX_HTTP_PAYMENT_CONNECTIONS   3
+
+/* no authorization has a shorter body than this, by and large */
+#define NGX_HTTP_PAYMENT_BODY_MIN      64       /* bytes */
+
 
 static void *ngx_http_payment_create_main_conf(ngx_conf_t *cf);
 static char *ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf);
+static char *ngx_http_payment_check_queue(ngx_conf_t *cf,
+    ngx_http_payment_main_conf_t *pmcf);
 static char *ngx_http_payment_init_breaker(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf);
 static char *ngx_http_payment_init_path(ngx_conf_t *cf,
@@ -35,10 +43,13 @@ static ngx_int_t ngx_http_payment_init_zone(ngx_shm_zone_t *zone, void *data);
 static void *ngx_http_payment_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
+static char *ngx_http_payment_check_merchant(ngx_conf_t *cf,
+    ngx_http_payment_loc_conf_t *conf, ngx_http_core_loc_conf_t *clcf);
 static char *ngx_http_payment_check_timeouts(ngx_conf_t *cf,
     ngx_http_payment_loc_conf_t *conf, ngx_http_core_loc_conf_t *clcf);
 
 static ngx_int_t ngx_http_payment_init_module(ngx_cycle_t *cycle);
+static ngx_int_t ngx_http_payment_check_connections(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_payment_init_process(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_payment_start_probes(ngx_cycle_t *cycle,
     ngx_http_payment_main_conf_t *pmcf);
@@ -71,6 +82,8 @@ static char *ngx_http_payment_brokers(ngx_conf_t *cf, ngx_command_t *cmd,
 static char *ngx_http_payment_check_bounds(ngx_conf_t *cf, void *post,
     void *data);
 static char *ngx_http_payment_check_positive(ngx_conf_t *cf, void *post,
+    void *data);
+static char *ngx_http_payment_check_body(ngx_conf_t *cf, void *post,
     void *data);
 static char *ngx_http_payment_check_challenge(ngx_conf_t *cf, void *post,
     void *data);
@@ -137,6 +150,10 @@ static ngx_str_t  ngx_http_payment_property_files[] = {
 
 static ngx_conf_post_t  ngx_http_payment_positive = {
     ngx_http_payment_check_positive
+};
+
+static ngx_conf_post_t  ngx_http_payment_body_post = {
+    ngx_http_payment_check_body
 };
 
 static ngx_conf_post_t  ngx_http_payment_challenge_post = {
@@ -380,7 +397,7 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         ngx_http_payment_amount, max_amount, NULL),
 
     NGX_HTTP_PAYMENT_LOC("payment_max_body_size", NGX_CONF_TAKE1,
-        ngx_conf_set_size_slot, max_body_size, &ngx_http_payment_positive),
+        ngx_conf_set_size_slot, max_body_size, &ngx_http_payment_body_post),
 
     NGX_HTTP_PAYMENT_LOC("payment_timeout", NGX_CONF_TAKE1,
         ngx_conf_set_msec_slot, timeout, &ngx_http_payment_positive),
@@ -576,17 +593,8 @@ ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(writer->retry_interval, 10);
     ngx_conf_init_msec_value(writer->retry_max_interval, 40);
 
-    if (pmcf->operations
-        && writer->queue_bytes < sizeof(ngx_payment_op_t) + PAYMENT_PAGE_SIZE)
-    {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "\"payment_queue_bytes\" must be at least %uz with "
-                      "\"payment_operations\", for one page of them",
-                      sizeof(ngx_payment_op_t) + PAYMENT_PAGE_SIZE);
-        return NGX_CONF_ERROR;
-    }
-
-    if (ngx_http_payment_init_path(cf, pmcf) != NGX_CONF_OK
+    if (ngx_http_payment_check_queue(cf, pmcf) != NGX_CONF_OK
+        || ngx_http_payment_init_path(cf, pmcf) != NGX_CONF_OK
         || ngx_http_payment_init_outbox(cf, pmcf) != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
@@ -617,6 +625,30 @@ ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf)
     pmcf->zone->data = pmcf;
 
     return NGX_CONF_OK;
+}
+
+
+/* A queue in which the largest request has no room refuses it for ever. */
+
+static char *
+ngx_http_payment_check_queue(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
+{
+    size_t  size;
+
+    size = sizeof(ngx_payment_op_t)
+           + (pmcf->operations ? PAYMENT_PAGE_SIZE : PAYMENT_METADATA_SIZE);
+
+    if (pmcf->writer.queue_bytes >= size) {
+        return NGX_CONF_OK;
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "\"payment_queue_bytes\" must be at least %uz%s", size,
+                  pmcf->operations
+                  ? " with \"payment_operations\", for one page of them"
+                  : ", for one request with metadata");
+
+    return NGX_CONF_ERROR;
 }
 
 
@@ -988,7 +1020,8 @@ ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     if (conf->handler == ngx_http_payment_api_handler && !clcf->noname
-        && ngx_http_payment_check_timeouts(cf, conf, clcf) != NGX_CONF_OK)
+        && (ngx_http_payment_check_merchant(cf, conf, clcf) != NGX_CONF_OK
+            || ngx_http_payment_check_timeouts(cf, conf, clcf) != NGX_CONF_OK))
     {
         return NGX_CONF_ERROR;
     }
@@ -1000,6 +1033,28 @@ ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     conf->rules.currencies_n = conf->currencies.len / 3;
 
     return NGX_CONF_OK;
+}
+
+
+/* A merchant that is the same for all requests has to be one. */
+
+static char *
+ngx_http_payment_check_merchant(ngx_conf_t *cf,
+    ngx_http_payment_loc_conf_t *conf, ngx_http_core_loc_conf_t *clcf)
+{
+    if (conf->merchant == NULL || conf->merchant->lengths
+        || payment_request_merchant_valid((char *) conf->merchant->value.data,
+                                          conf->merchant->value.len))
+    {
+        return NGX_CONF_OK;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "\"%V\" in \"payment_merchant\" of location \"%V\" is "
+                       "no merchantId: nobody could pay there",
+                       &conf->merchant->value, &clcf->name);
+
+    return NGX_CONF_ERROR;
 }
 
 
@@ -1048,8 +1103,56 @@ ngx_http_payment_check_timeouts(ngx_conf_t *cf,
 static ngx_int_t
 ngx_http_payment_init_module(ngx_cycle_t *cycle)
 {
+    if (ngx_http_payment_check_connections(cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     return ngx_test_config ? ngx_http_payment_check(cycle)
                            : ngx_http_payment_build_init_module(cycle);
+}
+
+
+/* A worker's connections to the databases are some of worker_connections, as is
+ * one for each socket that it listens on: one must be left for a client. */
+
+static ngx_int_t
+ngx_http_payment_check_connections(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                     i, n;
+    ngx_listening_t               *ls;
+    ngx_payment_shard_t          **shards;
+    ngx_http_payment_main_conf_t  *pmcf;
+
+    pmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_payment_module);
+
+    if (pmcf == NULL || !pmcf->api) {
+        return NGX_OK;
+    }
+
+    n = NGX_HTTP_PAYMENT_CONNECTIONS;
+    ls = cycle->listening.elts;
+
+    for (i = 0; i < cycle->listening.nelts; i++) {
+        /* with reuseport, there is one of a socket for each worker */
+        n += (ls[i].worker == 0);
+    }
+
+    shards = pmcf->shards.elts;
+
+    for (i = 0; i < pmcf->shards.nelts; i++) {
+        n += shards[i]->connections;
+    }
+
+    if (cycle->connection_n >= n) {
+        return NGX_OK;
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                  "\"worker_connections\" must be at least %ui, for the "
+                  "\"connections\" of each payment_shard, the sockets that are "
+                  "listened on, and a client", n);
+
+    return NGX_ERROR;
 }
 
 
@@ -1648,6 +1751,16 @@ ngx_http_payment_check_positive(ngx_conf_t *cf, void *post, void *data)
     ngx_msec_t *value = data;
 
     return *value ? NGX_CONF_OK : "must be more than 0";
+}
+
+
+static char *
+ngx_http_payment_check_body(ngx_conf_t *cf, void *post, void *data)
+{
+    size_t *size = data;
+
+    return *size >= NGX_HTTP_PAYMENT_BODY_MIN
+           ? NGX_CONF_OK : "must be 64 at least, for an authorization";
 }
 
 

@@ -16,6 +16,12 @@
 #define NGX_HTTP_PAYMENT_SHARD_PORT                3306
 #define NGX_HTTP_PAYMENT_SHARD_CONNECTIONS_MAX     64
 
+/* of a connection, before it is replaced */
+#define NGX_HTTP_PAYMENT_SHARD_LIFE_MIN   50        /* ms */
+
+/* what ngx_payment_transaction_session says */
+#define NGX_HTTP_PAYMENT_SHARD_LOCK_WAIT  1000      /* ms */
+
 #define NGX_HTTP_PAYMENT_SHARD_DATABASE_LEN        64
 #define NGX_HTTP_PAYMENT_SHARD_USER_LEN            128
 #define NGX_HTTP_PAYMENT_SHARD_PASSWORD_LEN        1024
@@ -44,6 +50,8 @@ static char *ngx_http_payment_shard_password_file(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static char *ngx_http_payment_shard_check_connections(ngx_conf_t *cf,
     void *post, void *data);
+static char *ngx_http_payment_shard_check_life(ngx_conf_t *cf, void *post,
+    void *data);
 static char *ngx_http_payment_shard_check_timeout(ngx_conf_t *cf, void *post,
     void *data);
 
@@ -73,6 +81,10 @@ static ngx_uint_t ngx_http_payment_shard_same_server(
 
 static ngx_conf_post_t  ngx_http_payment_shard_connections = {
     ngx_http_payment_shard_check_connections
+};
+
+static ngx_conf_post_t  ngx_http_payment_shard_life = {
+    ngx_http_payment_shard_check_life
 };
 
 static ngx_conf_post_t  ngx_http_payment_shard_timeout = {
@@ -204,14 +216,14 @@ static ngx_command_t  ngx_http_payment_shard_commands[] = {
       ngx_conf_set_msec_slot,
       0,
       offsetof(ngx_payment_shard_t, idle_timeout),
-      NULL },
+      &ngx_http_payment_shard_life },
 
     { ngx_string("max_age"),
       NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
       0,
       offsetof(ngx_payment_shard_t, max_age),
-      NULL },
+      &ngx_http_payment_shard_life },
 
     { ngx_string("max_requests"),
       NGX_CONF_TAKE1,
@@ -844,6 +856,18 @@ ngx_http_payment_shard_check_connections(ngx_conf_t *cf, void *post, void *data)
 }
 
 
+/* One that is replaced before it could do anything does nothing else. */
+
+static char *
+ngx_http_payment_shard_check_life(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_msec_t  *life = data;
+
+    return (*life == 0 || *life >= NGX_HTTP_PAYMENT_SHARD_LIFE_MIN)
+           ? NGX_CONF_OK : "must be 0, which is never, or 50ms at least";
+}
+
+
 static char *
 ngx_http_payment_shard_check_timeout(ngx_conf_t *cf, void *post, void *data)
 {
@@ -919,6 +943,16 @@ ngx_http_payment_shard_finish(ngx_conf_t *cf, ngx_payment_shard_t *shard)
     ngx_conf_init_uint_value(shard->connections, 2);
     ngx_conf_init_msec_value(shard->connect_timeout, 2000);
     ngx_conf_init_msec_value(shard->read_timeout, 2000);
+
+    if (shard->read_timeout <= NGX_HTTP_PAYMENT_SHARD_LOCK_WAIT) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"read_timeout\" (%Mms) of payment_shard \"%V\" is "
+                           "not longer than the %dms for which locks are "
+                           "waited for: a connection that waits is lost",
+                           shard->read_timeout, &shard->name,
+                           NGX_HTTP_PAYMENT_SHARD_LOCK_WAIT);
+    }
+
     ngx_conf_init_msec_value(shard->idle_timeout, 0);
     ngx_conf_init_msec_value(shard->max_age, 3600 * 1000);
     ngx_conf_init_uint_value(shard->max_requests, 0);

@@ -371,6 +371,18 @@ def test_directive_is_accepted_by_a_test():
     assert not missing, f"no test sets these of payment_shard: {missing}"
 
 
+def test_directive_is_refused_by_a_test():
+    """t/wrong-conf.t has a wrong use of each."""
+
+    table = FILES["t/wrong-conf.t"].split("my @errors")[1].split("# what is")[0]
+
+    # that of the whole block is the shard() of each row
+    missing = {name for name in {*DIRECTIVES, *IN_SHARD} - {"payment_shard"}
+               if not re.search(rf"\b{name}\b[ \\\"]", table)}
+    assert not missing, (
+        f"t/wrong-conf.t has no wrong use of these: {sorted(missing)}")
+
+
 def configurations():
     for path, text in FILES.items():
         if path.startswith("conf/") and path.endswith(".conf"):

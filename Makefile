@@ -5,8 +5,8 @@
 
 .PHONY: help build static asan install deb install-deps run run-two-nodes stop \
         clean test tidy test-unit test-fuzz test-nginx test-asan test-api \
-        test-fault test-fault-binlog test-upgrade test-matrix test-deploy \
-        test-deb bench bench-pair bench-replays bench-k6 bench-k6-flow
+        test-fault test-fault-binlog test-browser test-upgrade test-matrix \
+        test-deploy test-deb bench bench-pair bench-replays bench-k6 bench-k6-flow
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
@@ -90,6 +90,9 @@ test-fault:             ## faults on purpose; PYTEST="t/fault -k name" for some
 
 test-fault-binlog:      ## the same, with servers that write a binary log
 	@PAYMENT_TEST_MARIADB='log-bin=db-bin;sync-binlog=1' tools/test.sh fault
+
+test-browser:           ## the dashboard in Chromium; makes docs/dashboard-*.png
+	@tools/test.sh browser
 
 test-upgrade:           ## old and new beside each other, under k6 (needs git)
 	@tools/fetch.sh k6

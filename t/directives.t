@@ -136,6 +136,7 @@ main::shard('durability local', 'connections 3', 'connect_timeout 1500ms', 'read
     location = /any { payment_health ready any; }
     location = /all { payment_health ready all; }
     location = /asyncapi { payment_asyncapi; }
+    location = /dashboard { payment_dashboard status=/status admin=/admin; }
     location = /schema { payment_event_schema; }
     location @problem { payment_problem RATE_LIMIT_EXCEEDED "too many"; }
 --- user_files

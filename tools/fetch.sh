@@ -16,6 +16,8 @@
 #   tools/fetch.sh promtool build/bin/promtool   without Debian's service
 #   tools/fetch.sh prometheus  build/bin/prometheus   the same
 #   tools/fetch.sh plugins  build/plugins        MariaDB's, without its service
+#   tools/fetch.sh browser  build/browser        the Python packages that
+#                                                t/browser/requirements.txt names
 #   tools/fetch.sh plots    build/plots          the Python packages that
 #                                                bench/requirements.txt names
 #   tools/fetch.sh ledger   build/ledger/libs    the jars that the pom.xml of
@@ -43,6 +45,7 @@ declare -A product=(
     [promtool]=$BUILD/bin/promtool
     [prometheus]=$BUILD/bin/prometheus
     [plugins]=$BUILD/plugins
+    [browser]=$BUILD/browser/bin/python
     [plots]=$BUILD/plots/bin/python
     [ledger]=$BUILD/ledger/libs
 )
@@ -58,6 +61,7 @@ declare -A record=(
     [promtool]=$BUILD/bin/promtool.version
     [prometheus]=$BUILD/bin/prometheus.version
     [plugins]=$BUILD/plugins/version
+    [browser]=$BUILD/browser/requirements.txt
     [plots]=$BUILD/plots/requirements.txt
     [ledger]=$BUILD/ledger/pom.xml
 )
@@ -134,6 +138,17 @@ venv_wanted() {
 venv_fetch() {
     say "installing the tests' Python packages into build/venv"
     make_venv "$BUILD/venv" t/requirements.txt
+}
+
+
+browser_wanted() {
+    cat "$ROOT/t/browser/requirements.txt"
+}
+
+
+browser_fetch() {
+    say "installing what drives a browser into build/browser"
+    make_venv "$BUILD/browser" t/browser/requirements.txt
 }
 
 
@@ -416,7 +431,7 @@ what=${1:-}
 
 [[ -n $what && -n ${record[$what]:-} ]] \
     || die "usage: tools/fetch.sh kafka | venv | k6 | helm | deploy | nginx |" \
-           "promtool | prometheus | plugins | plots | ledger .."
+           "promtool | prometheus | plugins | browser | plots | ledger .."
 
 # a comment makes no other version
 without_comments() {

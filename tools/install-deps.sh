@@ -1,7 +1,9 @@
 #!/bin/bash
 # Installs the Debian packages that the project needs and this machine lacks.
 #
-#   tools/install-deps.sh [run | all]     run: for `make run`; all: tests too
+#   tools/install-deps.sh [run | all | browser]
+#                                         run: for `make run`; all: tests too;
+#                                         browser: those in a browser, too
 #   tools/install-deps.sh list            print what `all` would look for
 #
 # Needs root or sudo only if something is missing. A freshly installed package
@@ -28,6 +30,8 @@ test_packages=(
     python3-venv python3-dev openssl wrk dpkg-dev
     clang libclang-rt-dev
 )
+
+browser_packages=(chromium fonts-dejavu-core)
 
 # Kafka 4 wants Java 17 or newer, which every release's default is.
 java_package=default-jre-headless
@@ -115,6 +119,7 @@ packages=("${run_packages[@]}")
 case ${1:-all} in
     run) ;;
     all) packages+=("${test_packages[@]}") ;;
+    browser) packages+=("${test_packages[@]}" "${browser_packages[@]}") ;;
 
     list)
         printf '%s\n' "${packages[@]}" "${test_packages[@]}" "$java_package"
@@ -122,7 +127,7 @@ case ${1:-all} in
         ;;
 
     *)
-        die "usage: tools/install-deps.sh [run | all | list]"
+        die "usage: tools/install-deps.sh [run | all | browser | list]"
         ;;
 esac
 

@@ -3,6 +3,7 @@
 # named and stops everything, also when interrupted.
 #
 #   tools/test.sh [tidy] [unit] [fuzz] [nginx] [static] [asan] [api] [fault]
+#                 [browser]
 #
 # tidy is what of unit reads the files and runs nothing: seconds. static is
 # nginx's suite once more, with build/static/nginx; asan is the same with
@@ -128,6 +129,11 @@ run_fault() {
 }
 
 
+run_browser() {
+    "$BUILD/browser/bin/python" -m pytest -q -ra -p no:cacheprovider t/browser
+}
+
+
 finish() {
     local status=$?
 
@@ -138,10 +144,16 @@ finish() {
 
 
 (( $# )) || die "usage: tools/test.sh [tidy] [unit] [fuzz] [nginx] [static]" \
-             "[asan] [api] [fault]"
+             "[asan] [api] [fault] [browser]"
 
-tools/install-deps.sh all
 fetched=(promtool plugins)
+
+if [[ " $* " == *' browser '* ]]; then
+    tools/install-deps.sh browser
+    fetched+=(browser)
+else
+    tools/install-deps.sh all
+fi
 
 if [[ " $* " == *\ @(unit|api|fault)\ * ]]; then
     fetched+=(venv)
@@ -149,7 +161,7 @@ fi
 
 tools/fetch.sh "${fetched[@]}"
 
-if [[ " $* " == *\ @(nginx|static|asan|api|fault)\ * ]]; then
+if [[ " $* " == *\ @(nginx|static|asan|api|fault|browser)\ * ]]; then
     tools/build.sh dynamic
 
     for name in static asan; do
@@ -168,7 +180,7 @@ fi
 
 for name in "$@"; do
     case $name in
-        tidy | unit | fuzz | nginx | static | asan | api | fault)
+        tidy | unit | fuzz | nginx | static | asan | api | fault | browser)
             suite "$name" "run_$name"
             ;;
         *)

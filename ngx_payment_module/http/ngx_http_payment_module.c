@@ -63,6 +63,8 @@ static char *ngx_http_payment_set_handler(ngx_conf_t *cf,
     ngx_http_payment_loc_conf_t *plcf, ngx_http_handler_pt handler);
 static char *ngx_http_payment_health(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_payment_dashboard(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 static char *ngx_http_payment_problem(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_currencies(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -457,6 +459,13 @@ static ngx_command_t  ngx_http_payment_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       ngx_http_payment_openapi_schema_handler },
+
+    { ngx_string("payment_dashboard"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE12,
+      ngx_http_payment_dashboard,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
 
     { ngx_string("payment_outbox_admin"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
@@ -985,6 +994,7 @@ ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->handler = prev->handler;
         conf->prefix = prev->prefix;
         conf->all_shards = prev->all_shards;
+        conf->dashboard_head = prev->dashboard_head;
         conf->problem = prev->problem;
         conf->problem_detail = prev->problem_detail;
     }
@@ -1409,6 +1419,60 @@ ngx_http_payment_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     return ngx_http_payment_set_handler(cf, plcf,
                                 live ? ngx_http_payment_health_live_handler
                                      : ngx_http_payment_health_ready_handler);
+}
+
+
+/* payment_dashboard [status=path] [admin=path] */
+
+static char *
+ngx_http_payment_dashboard(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_payment_loc_conf_t *plcf = conf;
+
+    ngx_str_t   *value, path, status, admin;
+    ngx_uint_t   i;
+
+    value = cf->args->elts;
+
+    ngx_str_set(&status, "/status");
+    ngx_str_null(&admin);
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "status=", 7) == 0) {
+            path.data = value[i].data + 7;
+            path.len = value[i].len - 7;
+            status = path;
+
+        } else if (ngx_strncmp(value[i].data, "admin=", 6) == 0) {
+            path.data = value[i].data + 6;
+            path.len = value[i].len - 6;
+            admin = path;
+
+        } else {
+            ngx_str_null(&path);
+        }
+
+        if (!ngx_http_payment_dashboard_is_path(&path)) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid value \"%V\" in \"%V\" directive, it "
+                               "must be \"status=\" or \"admin=\" and the path "
+                               "of a location, which begins with \"/\" and has "
+                               "no character that needs quoting",
+                               &value[i], &cmd->name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (ngx_http_payment_dashboard_head(cf->pool, &plcf->dashboard_head,
+                                        &status, &admin)
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_payment_set_handler(cf, plcf,
+                                        ngx_http_payment_dashboard_handler);
 }
 
 

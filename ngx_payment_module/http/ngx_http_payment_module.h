@@ -81,6 +81,7 @@ typedef struct {
     ngx_str_t                   problem_base;   /* terminated, or NULL */
 
     ngx_uint_t                  all_shards; /* payment_health ready all */
+    ngx_str_t                   dashboard_head; /* the page's first lines */
     payment_outcome_e           problem;    /* of payment_problem */
     ngx_str_t                   problem_detail;
 
@@ -147,6 +148,16 @@ ngx_int_t ngx_http_payment_health_ready_handler(ngx_http_request_t *r);
 
 /* the same file: payment_status breaker */
 ngx_int_t ngx_http_payment_health_breaker_handler(ngx_http_request_t *r);
+
+/*
+ * ngx_http_payment_dashboard.c: payment_dashboard [status=path] [admin=path].
+ * The first lines of its page are made of two such paths, of which admin may be
+ * empty; NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_http_payment_dashboard_handler(ngx_http_request_t *r);
+ngx_uint_t ngx_http_payment_dashboard_is_path(const ngx_str_t *path);
+ngx_int_t ngx_http_payment_dashboard_head(ngx_pool_t *pool, ngx_str_t *head,
+    ngx_str_t *status, ngx_str_t *admin);
 
 /* ngx_http_payment_admin.c: payment_outbox_admin */
 ngx_int_t ngx_http_payment_admin_handler(ngx_http_request_t *r);

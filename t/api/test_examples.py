@@ -181,14 +181,24 @@ def test_operators(database, etc, tmp_path):
     try:
         assert call(nginx, authorize(merchantId='M-1')).status == 200
 
-        for path in '/status', '/metrics', '/outbox':
+        for path in '/status', '/metrics', '/outbox', '/dashboard':
             assert ask(path, port)[0] == 200
+
+        for path in '/status', '/dashboard':
+            assert ask(path, admin)[0] == 200
+
+        assert ' data-admin="">' in ask('/dashboard', port)[1]
+        assert ' data-admin="/outbox">' in ask('/dashboard', admin)[1]
 
         for host in 'node', '127.0.0.1', 'evil.example':
             assert ask('/outbox', port, 'pause', host)[0] == 403
 
         assert not paused()
         assert ask('/outbox', admin)[0] == 200
+
+        # another site's name that leads here, in an operator's browser
+        assert ask('/outbox', admin, 'pause', 'evil.example')[0] == 421
+        assert not paused()
 
         for action, after in ('pause', True), ('resume', False):
             assert ask('/outbox', admin, action)[0] == 200

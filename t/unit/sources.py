@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOT_OURS = re.compile(r"(.*/)?(\.git|\.hypothesis|\.pytest_cache|__pycache__)"
                       r"|build|run|t/servroot.*"
                       r"|t/fuzz/corpus|bench/results"
-                      r"|t/unit/resilience4j/recorded\.txt")
+                      r"|t/unit/resilience4j/recorded\.txt|docs/.*\.png")
 
 
 def repository():

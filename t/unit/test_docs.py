@@ -141,6 +141,7 @@ DEFAULTS_IN_WORDS = {
     "payment_openapi": "",
     "payment_asyncapi": "",
     "payment_event_schema": "",
+    "payment_dashboard": "`status=/status`",
     "payment_outbox_admin": "",
 }
 

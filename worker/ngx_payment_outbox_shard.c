@@ -51,6 +51,9 @@ ngx_payment_outbox_shard_check(ngx_payment_outbox_shard_t *sh,
         return NGX_ERROR;
     }
 
+    sh->stats->last_error = ngx_payment_stats_error(failed->error,
+                                                ngx_payment_unix_us() / 1000);
+
     if (*last != failed->error) {
         *last = failed->error;
 

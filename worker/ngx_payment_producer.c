@@ -68,6 +68,8 @@ static void ngx_payment_producer_error(ngx_payment_producer_t *p,
     rd_kafka_event_t *event);
 static void ngx_payment_producer_log(ngx_payment_producer_t *p,
     rd_kafka_event_t *event);
+static void ngx_payment_producer_remember(ngx_payment_producer_t *p,
+    rd_kafka_resp_err_t err);
 static void ngx_payment_producer_stats(ngx_payment_producer_t *p,
     rd_kafka_event_t *event);
 static void ngx_payment_producer_throttled(rd_kafka_t *rk, const char *name,
@@ -908,12 +910,40 @@ ngx_payment_producer_reports(ngx_payment_producer_t *p,
         }
 
         ngx_payment_producer_reported(p, ngx_payment_producer_lane(p, e));
+        ngx_payment_producer_remember(p, message->err);
+
         p->handlers->report(p->data, e, verdict, message->err);
     }
 
     if (n) {
         payment_window_acked(&p->window, now, n, took, least);
     }
+}
+
+
+/* The last error is kept for the status.  What the helper itself has taken back
+ * from the library is none. */
+
+static void
+ngx_payment_producer_remember(ngx_payment_producer_t *p,
+    rd_kafka_resp_err_t err)
+{
+    if (err == RD_KAFKA_RESP_ERR_NO_ERROR
+        || err == RD_KAFKA_RESP_ERR__PURGE_QUEUE
+        || err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
+    {
+        return;
+    }
+
+    p->conf->stats->helper.kafka_error =
+        ngx_payment_stats_error((uint16_t) err, ngx_payment_unix_us() / 1000);
+}
+
+
+const char *
+ngx_payment_producer_error_name(uint16_t code)
+{
+    return rd_kafka_err2name((rd_kafka_resp_err_t) (int16_t) code);
 }
 
 
@@ -929,6 +959,7 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 
     if (rd_kafka_event_error_is_fatal(event)) {
         err = rd_kafka_fatal_error(p->rk, errstr, sizeof(errstr));
+        ngx_payment_producer_remember(p, err);
 
         ngx_log_error(NGX_LOG_ERR, p->log, 0,
                       "payment outbox: the Kafka producer can't go on, a new "
@@ -937,6 +968,8 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
         ngx_payment_producer_abort(p, NGX_PAYMENT_PRODUCER_PURGED);
         return;
     }
+
+    ngx_payment_producer_remember(p, err);
 
     /* An error is logged when it is another than the last, not at each try. */
 

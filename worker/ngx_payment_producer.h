@@ -107,6 +107,9 @@ typedef struct {
 } ngx_payment_producer_t;
 
 
+/* librdkafka's name of an error of which 16 bits were kept. */
+const char *ngx_payment_producer_error_name(uint16_t code);
+
 /* Starts the first producer; room() follows when there is one. */
 void ngx_payment_producer_open(ngx_payment_producer_t *p);
 

@@ -476,7 +476,7 @@ ngx_payment_db_connect_failed(ngx_payment_db_t *db,
     if (known) {
         db->failures++;
         shard->common->last_error =
-               ngx_payment_common_error(a->error, ngx_payment_unix_us() / 1000);
+               ngx_payment_stats_error(a->error, ngx_payment_unix_us() / 1000);
     }
 
     /* an old worker's word does not count: it asks with its own settings */

@@ -294,7 +294,7 @@ ngx_http_payment_health_shard(ngx_http_payment_text_t *t,
     if (!usable) {
         ngx_http_payment_text_add(t, ",\"reason\":\"%s\"",
                                   ngx_http_payment_health_why(
-                                      ngx_payment_common_error_code(error)));
+                                      ngx_payment_stats_error_code(error)));
     }
 
     ngx_http_payment_text_add(t, "}}");

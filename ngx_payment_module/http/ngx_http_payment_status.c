@@ -8,6 +8,7 @@
 #include "ngx_http_payment_counters.h"
 #include "ngx_http_payment_request.h"
 #include "ngx_http_payment_status.h"
+#include "ngx_payment_producer.h"
 
 
 static void ngx_http_payment_status_nginx(ngx_http_payment_text_t *t,
@@ -20,6 +21,10 @@ static void ngx_http_payment_status_times(ngx_http_payment_text_t *t,
     const ngx_http_payment_timing_t *timing, const void *stats);
 static void ngx_http_payment_status_shard(ngx_http_payment_text_t *t,
     const ngx_payment_shard_t *shard, const ngx_payment_shard_stats_t *stats);
+static void ngx_http_payment_status_error(ngx_http_payment_text_t *t,
+    uint64_t error);
+static void ngx_http_payment_status_kafka_error(ngx_http_payment_text_t *t,
+    uint64_t error);
 static void ngx_http_payment_status_counters(ngx_http_payment_text_t *t,
     const ngx_http_payment_counter_t *counters, const void *stats);
 static void ngx_http_payment_status_rate(ngx_http_payment_text_t *t,
@@ -197,7 +202,7 @@ static void
 ngx_http_payment_status_shard(ngx_http_payment_text_t *t,
     const ngx_payment_shard_t *shard, const ngx_payment_shard_stats_t *stats)
 {
-    uint64_t               batches, average, error;
+    uint64_t               batches, average;
     ngx_uint_t             i, server;
     ngx_payment_slots_t   *slots;
     ngx_payment_server_t  *servers;
@@ -222,17 +227,7 @@ ngx_http_payment_status_shard(ngx_http_payment_text_t *t,
 
     /* of connecting, by whatever process; it stays when that was cured */
 
-    error = shard->common->last_error;
-
-    if (error) {
-        ngx_http_payment_text_add(t, ",\"last_error\":{\"code\":%uL,"
-                                  "\"at_ms\":%uL}",
-                                  ngx_payment_common_error_code(error),
-                                  ngx_payment_common_error_ms(error));
-
-    } else {
-        ngx_http_payment_text_add(t, ",\"last_error\":null");
-    }
+    ngx_http_payment_status_error(t, shard->common->last_error);
 
     batches = stats->batches;
     average = batches ? stats->rows * 100 / batches : 0;
@@ -244,6 +239,44 @@ ngx_http_payment_status_shard(ngx_http_payment_text_t *t,
                                      stats);
 
     ngx_http_payment_text_add(t, "}");
+}
+
+
+/* The last error of a database server, which stays when it is cured. */
+
+static void
+ngx_http_payment_status_error(ngx_http_payment_text_t *t, uint64_t error)
+{
+    if (error == 0) {
+        ngx_http_payment_text_add(t, ",\"last_error\":null");
+        return;
+    }
+
+    ngx_http_payment_text_add(t, ",\"last_error\":{\"code\":%uL,"
+                              "\"at_ms\":%uL}",
+                              ngx_payment_stats_error_code(error),
+                              ngx_payment_stats_error_ms(error));
+}
+
+
+/* The same of Kafka, by librdkafka's name. */
+
+static void
+ngx_http_payment_status_kafka_error(ngx_http_payment_text_t *t, uint64_t error)
+{
+    uint16_t  code;
+
+    if (error == 0) {
+        ngx_http_payment_text_add(t, ",\"kafka_last_error\":null");
+        return;
+    }
+
+    code = ngx_payment_stats_error_code(error);
+
+    ngx_http_payment_text_add(t, ",\"kafka_last_error\":{\"code\":\"%s\","
+                              "\"at_ms\":%uL}",
+                              ngx_payment_producer_error_name(code),
+                              ngx_payment_stats_error_ms(error));
 }
 
 
@@ -277,6 +310,7 @@ ngx_http_payment_status_outbox(ngx_http_payment_text_t *t,
     ngx_http_payment_text_string(t, &text);
 
     ngx_http_payment_status_counters(t, ngx_http_payment_helper_counters, h);
+    ngx_http_payment_status_kafka_error(t, h->kafka_error);
 
     ngx_http_payment_text_add(t, ",\"shards\":[");
     shards = pmcf->shards.elts;
@@ -287,6 +321,8 @@ ngx_http_payment_status_outbox(ngx_http_payment_text_t *t,
 
         ngx_http_payment_status_counters(t, ngx_http_payment_outbox_counters,
                                          &h->outbox[shards[i]->index]);
+        ngx_http_payment_status_error(t,
+                                  h->outbox[shards[i]->index].last_error);
 
         ngx_http_payment_text_add(t, "}");
     }

@@ -121,15 +121,6 @@ ngx_uint_t ngx_payment_common_leave(ngx_payment_shard_t *shard,
     uint64_t choice);
 
 
-#define ngx_payment_common_error(code, unix_ms)                               \
-    ((uint64_t) (code) << 48 | (unix_ms))
-
-#define ngx_payment_common_error_code(error)                                  \
-    ((error) >> 48)
-#define ngx_payment_common_error_ms(error)                                    \
-    ((error) & 0xffffffffffff)
-
-
 /* The server that has claimed the payments is the primary: all begin anew with
  * it, also if it was the primary before. */
 void ngx_payment_common_take(ngx_payment_shard_t *shard, ngx_uint_t server);

@@ -41,6 +41,17 @@ typedef struct {
 } ngx_payment_histogram_t;
 
 
+/* An error and its time, as one word: 0 is none.  A code is 16 bits. */
+
+#define ngx_payment_stats_error(code, unix_ms)                               \
+    ((uint64_t) (code) << 48 | (unix_ms))
+
+#define ngx_payment_stats_error_code(error)                                  \
+    ((error) >> 48)
+#define ngx_payment_stats_error_ms(error)                                    \
+    ((error) & 0xffffffffffff)
+
+
 /* What the workers have done with a shard; they all add here. */
 
 typedef struct {
@@ -117,6 +128,7 @@ typedef struct {
     u_char          purge_position[16];   /* the key that the purge came to */
     ngx_atomic_t    purge_started_ms;  /* when it began; 0: it is to begin */
     ngx_atomic_t    errors;            /* failed database exchanges */
+    ngx_atomic_t    last_error;        /* of these: ngx_payment_stats_error() */
 
     /* from the gauges of the helpers that live, made when somebody asks */
     ngx_atomic_t    lease_held;        /* 1: events may be produced now */
@@ -166,6 +178,8 @@ typedef struct {
     ngx_atomic_t    producers;         /* producers made, 1 + rebuilds */
     ngx_atomic_t    queue_full;
     ngx_atomic_t    kafka_up;          /* made when somebody asks */
+    ngx_atomic_t    kafka_error;       /* the last: ngx_payment_stats_error() of
+                                          librdkafka's code */
     u_char          owner[NGX_PAYMENT_OWNER_LEN];   /* lease owner uuid */
 
     /* the breaker's snapshot, by the latest life; rates in 1/100 %, -100 =

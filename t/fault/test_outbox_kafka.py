@@ -61,6 +61,9 @@ def test_away_at_start(start_outbox, mariadb, database, kafka, topic, journal):
     time.sleep(5)
     assert cpu(helper(nginx)) - before < 0.15
     assert not outbox(nginx)['kafka_up']
+    last = outbox(nginx)['kafka_last_error']
+    assert last['code'] in ('_ALL_BROKERS_DOWN', '_TRANSPORT')
+    assert abs(last['at_ms'] / 1000 - time.time()) < 20
     assert len(nginx.lines('[error]')) < 10
 
     kafka.start()

@@ -244,10 +244,13 @@ def test_unfit_for_a_while(start_outbox, mariadb, database, kafka, topic):
     lease, the gauge says so, nothing spins, and it goes on afterwards."""
 
     nginx = start_outbox(lock_at_most_for='3s')
-    wait_leased(nginx)
+    assert wait_leased(nginx)['last_error'] is None
     mariadb.query('SET GLOBAL read_only = 1')
     wait_for(lambda: not relay(nginx)['lease_held'], 6,
              'a gauge that says that nothing may be produced')
+    last = relay(nginx)['last_error']
+    assert last['code'] == 1290
+    assert abs(last['at_ms'] / 1000 - time.time()) < 10
     errors = relay(nginx)['errors']
     time.sleep(2)
     assert relay(nginx)['errors'] - errors < 20

@@ -714,6 +714,7 @@ SHOWN_OTHERWISE = {
     "command_result": "the helper's answer",
     "breaker_forced": "an operator's word to the breaker: see breaker_state",
     "purge_started_ms": "where the next helper goes on; see purged",
+    "last_error": "the status",
 }
 
 

@@ -4,6 +4,7 @@
 
 #include "ngx_payment_outbox_shard.h"
 #include "ngx_payment_row.h"
+#include "ngx_payment_storm.h"
 
 #include <mysqld_error.h>
 
@@ -35,7 +36,9 @@ ngx_payment_outbox_shard_check(ngx_payment_outbox_shard_t *sh,
     ngx_payment_db_stmt_t *stmts, ngx_uint_t n, ngx_uint_t lost,
     const char *phase, ngx_uint_t *last)
 {
-    ngx_payment_db_stmt_t  *failed;
+    const char                  *note;
+    ngx_payment_db_stmt_t       *failed;
+    static ngx_payment_storm_t   storm;
 
     failed = lost ? NULL : ngx_payment_db_error_of(stmts, n);
 
@@ -57,10 +60,16 @@ ngx_payment_outbox_shard_check(ngx_payment_outbox_shard_t *sh,
     if (*last != failed->error) {
         *last = failed->error;
 
-        ngx_log_error(NGX_LOG_ERR, sh->log, 0,
-                      "payment outbox: shard \"%V\": %s failed: (%ui) %s",
-                      &sh->shard->name, phase, failed->error,
-                      failed->message);
+        /* what fails on each new connection is new each time */
+
+        note = ngx_payment_storm_note(&storm, failed->error);
+
+        if (note) {
+            ngx_log_error(NGX_LOG_ERR, sh->log, 0,
+                          "payment outbox: shard \"%V\": %s failed: (%ui) "
+                          "%s%s", &sh->shard->name, phase, failed->error,
+                          failed->message, note);
+        }
     }
 
     if (ngx_payment_outbox_shard_unfit(failed->error)) {

@@ -75,6 +75,8 @@ static ngx_payment_attempt_t *ngx_payment_attempt_make(
 static char *ngx_payment_attempt_copy(u_char **p, const ngx_str_t *text);
 static void *ngx_payment_attempt_thread(void *data);
 static ngx_uint_t ngx_payment_attempt_connect(ngx_payment_attempt_t *a);
+static ngx_uint_t ngx_payment_attempt_try(ngx_payment_attempt_t *a);
+static void ngx_payment_attempt_advise(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_unconnected(ngx_payment_attempt_t *a);
 static void ngx_payment_attempt_add(ngx_payment_attempt_t *a,
     const char *text, const char *name);
@@ -548,6 +550,17 @@ ngx_payment_attempt_thread(void *data)
 static ngx_uint_t
 ngx_payment_attempt_connect(ngx_payment_attempt_t *a)
 {
+    if (ngx_payment_attempt_try(a) != 0) {
+        ngx_payment_attempt_advise(a);
+    }
+
+    return a->error;
+}
+
+
+static ngx_uint_t
+ngx_payment_attempt_try(ngx_payment_attempt_t *a)
+{
     if (a->look && a->mysql) {
         return ngx_payment_attempt_topology(a);
     }
@@ -625,19 +638,53 @@ ngx_payment_attempt_unconnected(ngx_payment_attempt_t *a)
 
     (void) close(fd);
 
-    (void) ngx_payment_attempt_fail_by_library(a);
+    return ngx_payment_attempt_fail_by_library(a);
+}
 
-    /* what the library does not say of it */
 
-    if (a->error == ER_ACCESS_DENIED_ERROR && !a->ssl) {
-        ngx_payment_attempt_add(a, "; the connection has no TLS, which the "
-                                   "user may have to have", "");
+/* What neither the server nor the library says: where to look. */
 
-    } else if (a->error == CR_SSL_CONNECTION_ERROR && a->ssl_ca) {
-        ngx_payment_attempt_add(a, "; ssl_ca is ", a->ssl_ca);
+static void
+ngx_payment_attempt_advise(ngx_payment_attempt_t *a)
+{
+    switch (a->error) {
+
+    case ER_ACCESS_DENIED_ERROR:
+        ngx_payment_attempt_add(a, "; is the password right?", "");
+
+        if (!a->ssl) {
+            ngx_payment_attempt_add(a, " And the connection has no TLS, which "
+                                       "the user may have to have", "");
+        }
+
+        return;
+
+    case ER_DBACCESS_DENIED_ERROR:
+        ngx_payment_attempt_add(a, "; is its name right, and has the user the "
+                                   "rights of conf/grants.sql?", "");
+        return;
+
+    case ER_BAD_DB_ERROR:
+        ngx_payment_attempt_add(a, "; is its name right? conf/database.sql "
+                                   "makes it", "");
+        return;
+
+    case ER_TABLEACCESS_DENIED_ERROR:
+    case ER_COLUMNACCESS_DENIED_ERROR:
+        ngx_payment_attempt_add(a, "; the user lacks rights of "
+                                   "conf/grants.sql", "");
+        return;
+
+    case CR_SSL_CONNECTION_ERROR:
+        if (a->ssl_ca) {
+            ngx_payment_attempt_add(a, "; ssl_ca is ", a->ssl_ca);
+        }
+
+        return;
+
+    default:
+        return;
     }
-
-    return a->error;
 }
 
 

@@ -252,7 +252,7 @@ ngx_payment_db_connected(ngx_payment_attempt_t *a)
         servers[i].last_error = 0;
     }
 
-    if (again) {
+    if (again && ngx_payment_common_untell(shard)) {
         ngx_log_error(NGX_LOG_NOTICE, db->log, 0,
                       "payment: shard \"%V\": connected to %V again",
                       &shard->name, &server->name);
@@ -455,7 +455,7 @@ ngx_payment_db_connect_failed(ngx_payment_db_t *db,
 
     known = !ngx_payment_db_doubt(db, a);
 
-    /* once for a server and a reason, not once for each try */
+    /* once for a server and a reason, not for each try nor each process */
 
     digest = (uint32_t) a->error;
 
@@ -464,11 +464,14 @@ ngx_payment_db_connect_failed(ngx_payment_db_t *db,
     }
 
     if (server->last_error != digest && (known || !a->identity.nobodys)) {
-        ngx_log_error(NGX_LOG_ERR, db->log, 0,
-                      "payment: shard \"%V\": %s failed, server %V: (%ui) %s",
-                      &shard->name, a->phase, &server->name, a->error,
-                      a->message);
         server->last_error = digest;
+
+        if (ngx_payment_common_tell(shard, a->server, digest)) {
+            ngx_log_error(NGX_LOG_ERR, db->log, 0,
+                          "payment: shard \"%V\": %s failed, server %V: (%ui) "
+                          "%s", &shard->name, a->phase, &server->name,
+                          a->error, a->message);
+        }
     }
 
     ngx_payment_db_count(db, connect_failures, 1);

@@ -943,6 +943,9 @@ ngx_http_payment_init_zone(ngx_shm_zone_t *zone, void *data)
             return NGX_ERROR;
         }
 
+        /* a new configuration is told what is wrong with it */
+        (void) ngx_payment_common_untell(shards[i]);
+
         ngx_payment_gtid_load(shards[i], zone->shm.log);
     }
 

@@ -219,6 +219,50 @@ ngx_payment_common_renew(ngx_payment_shard_t *shard, uint64_t choice)
 }
 
 
+ngx_uint_t
+ngx_payment_common_tell(ngx_payment_shard_t *shard, ngx_uint_t server,
+    uint32_t digest)
+{
+    ngx_atomic_t      *told;
+    ngx_atomic_uint_t  before;
+
+    told = &shard->common->told[server];
+
+    do {
+        before = *told;
+
+        if (before == digest) {
+            return 0;
+        }
+
+    } while (!ngx_atomic_cmp_set(told, before, digest));
+
+    return 1;
+}
+
+
+ngx_uint_t
+ngx_payment_common_untell(ngx_payment_shard_t *shard)
+{
+    ngx_uint_t         i, over;
+    ngx_atomic_t      *told;
+    ngx_atomic_uint_t  before;
+
+    over = 0;
+
+    for (i = 0; i < NGX_PAYMENT_SERVERS_MAX; i++) {
+        told = &shard->common->told[i];
+        before = *told;
+
+        if (before && ngx_atomic_cmp_set(told, before, 0)) {
+            over = 1;
+        }
+    }
+
+    return over;
+}
+
+
 void
 ngx_payment_common_take(ngx_payment_shard_t *shard, ngx_uint_t server)
 {

@@ -49,6 +49,10 @@ struct ngx_payment_common_shard_s {
                                                since one was connected to */
     ngx_atomic_t               last_error;  /* of connecting: its code << 48,
                                                and its time in Unix ms */
+    ngx_atomic_t               told[NGX_PAYMENT_SERVERS_MAX];
+                                            /* digest of what was logged of a
+                                               server that failed; 0: nothing
+                                               since that was over */
     ngx_atomic_t               left;        /* ngx_current_msec: a server was
                                                left for what it refused */
     ngx_atomic_t               place;       /* digest of the database that is
@@ -120,6 +124,14 @@ ngx_uint_t ngx_payment_common_renew(ngx_payment_shard_t *shard,
 ngx_uint_t ngx_payment_common_leave(ngx_payment_shard_t *shard,
     uint64_t choice);
 
+
+/* A server fails in this way: is it this process that logs it? */
+ngx_uint_t ngx_payment_common_tell(ngx_payment_shard_t *shard,
+    ngx_uint_t server, uint32_t digest);
+
+/* A process that could not connect can again.  1: something was told, and this
+ * process says that it is over. */
+ngx_uint_t ngx_payment_common_untell(ngx_payment_shard_t *shard);
 
 /* The server that has claimed the payments is the primary: all begin anew with
  * it, also if it was the primary before. */

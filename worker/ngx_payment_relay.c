@@ -746,9 +746,10 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
         if (r->sh.state == NGX_PAYMENT_RELAY_RUNNING) {
             r->failures++;
             ngx_log_error(NGX_LOG_ERR, r->sh.log, 0,
-                          "payment outbox: shard \"%V\": delivery failed: %s, "
-                          "%ui events in flight; beginning again at event %uL "
-                          "or before", &r->sh.shard->name,
+                          "payment outbox: shard \"%V\": delivery to topic "
+                          "\"%s\" failed: %s, %ui events in flight; beginning "
+                          "again at event %uL or before", &r->sh.shard->name,
+                          r->all->producer.topics[e->topic].name,
                           rd_kafka_err2name(err),
                           payment_inflight_count(&r->sh.table,
                                                  PAYMENT_EVENT_SENT), e->id);

@@ -527,7 +527,8 @@ def test_missing_topic(start_outbox, mariadb, database, work):
                              **QUICK)
         wait_leased(nginx)
         expected = fill(mariadb, database, 20)
-        time.sleep(3)
+        wait_for(lambda: nginx.lines(f'delivery to topic "{topic}" failed'),
+                 40, 'a line that names it')
         assert pending(mariadb, database) == 20
         assert dead(mariadb, database) == ()
 

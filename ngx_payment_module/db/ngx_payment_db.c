@@ -1304,7 +1304,25 @@ ngx_payment_db_classify(ngx_uint_t error)
     case ER_ERROR_ON_WRITE:             /* 1026 */
     case ER_GET_ERRNO:                  /* 1030 */
     case ER_LOCK_TABLE_FULL:            /* 1206 */
+    case ER_CANT_OPEN_FILE:             /* 1016 */
+    case ER_NOT_FORM_FILE:              /* 1033 */
+    case ER_NOT_KEYFILE:                /* 1034 */
+    case ER_CRASHED_ON_USAGE:           /* 1194 */
+    case ER_CRASHED_ON_REPAIR:          /* 1195 */
+    case ER_BINLOG_ROW_LOGGING_FAILED:  /* 1534 */
+    case ER_BINLOG_LOGGING_IMPOSSIBLE:  /* 1598 */
+    case ER_INDEX_CORRUPT:              /* 1712 */
+    case ER_TABLESPACE_MISSING:         /* 1812 */
+    case ER_TABLESPACE_DISCARDED:       /* 1814 */
+    case ER_TABLE_CORRUPT:              /* 1877 */
+    case ER_TEMP_FILE_WRITE_FAILURE:    /* 1878 */
+    case ER_NO_SUCH_TABLE_IN_ENGINE:    /* 1932 */
         return NGX_PAYMENT_DB_UNFIT;
+
+    /* who prepares the statements anew is told what is missing, or finds it */
+    case ER_NO_DB_ERROR:                /* 1046 */
+    case ER_BAD_FIELD_ERROR:            /* 1054 */
+    case ER_NO_SUCH_TABLE:              /* 1146 */
 
     case ER_UNKNOWN_STMT_HANDLER:       /* 1243 */
     case ER_NEED_REPREPARE:             /* 1615 */

@@ -177,8 +177,10 @@ typedef enum {
     NGX_PAYMENT_DB_OK = 0,
     NGX_PAYMENT_DB_RETRY,          /* rolled back by the server: try again */
     NGX_PAYMENT_DB_DUPLICATE,      /* 1062 */
-    NGX_PAYMENT_DB_UNFIT,          /* the server can not: read-only, full */
-    NGX_PAYMENT_DB_STALE,          /* session is unusable: prepare anew */
+    NGX_PAYMENT_DB_UNFIT,          /* the server can not: read-only, full, or
+                                      what it has is damaged */
+    NGX_PAYMENT_DB_STALE,          /* session is unusable: prepare anew; or
+                                      what it was prepared for is not there */
     NGX_PAYMENT_DB_REFUSED         /* a statement or a row is to blame */
 } ngx_payment_db_error_e;
 

@@ -122,8 +122,8 @@ def test_what_a_crash_can_lose(start_nginx, mariadb, database, proxy, journal,
     assert len(lines) == 2 and '[warn]' in lines[0], lines
 
 
-@pytest.mark.parametrize('error', [1036, 1047, 1142, 1226, 1290, 1665, 1792,
-                                   1836, 1874, 1881])
+@pytest.mark.parametrize('error', [1036, 1047, 1142, 1194, 1226, 1290, 1598,
+                                   1665, 1792, 1836, 1874, 1877, 1881, 1932])
 def test_what_every_row_would_meet(start_nginx, mariadb, standby, database,
                                    proxy, journal, error):
     """The server takes connections, but no row: the next one is the primary,
@@ -142,6 +142,35 @@ def test_what_every_row_would_meet(start_nginx, mariadb, standby, database,
     assert payments(standby, database) == 20
     nginx.wait_connected()
     assert len(standby.connections(database)) == 4 + PROBE
+
+
+@pytest.mark.parametrize('without', [
+    'RENAME TABLE outbox_event TO outbox_evening',
+    'ALTER TABLE outbox_event CHANGE version revision INT UNSIGNED NOT NULL'])
+def test_what_is_missing(nginx, mariadb, database, ask, check, without):
+    """A table or a column goes away while payments come: no row is to blame,
+    and when it is back, payments are."""
+
+    back = {'RENAME': 'RENAME TABLE outbox_evening TO outbox_event',
+            'ALTER': 'ALTER TABLE outbox_event CHANGE revision version'
+                     ' INT UNSIGNED NOT NULL'}[without.split()[0]]
+
+    assert ask.authorize().ok
+    mariadb.query(without, database)
+
+    try:
+        for _ in range(3):
+            calls = ask.at_once([ask.call() for _ in range(50)])
+            assert {call.status for call in calls} == {503}, calls
+
+        assert nginx.status()['shards'][0]['splits'] == 0
+        assert nginx.lines('preparing statements failed')
+
+    finally:
+        mariadb.query(back, database)
+
+    wait_for(lambda: ask.authorize().ok, 10, 'a payment')
+    check(ask)
 
 
 @pytest.mark.parametrize('error', [1021, 1114, 1290])
@@ -242,5 +271,6 @@ def test_the_errors_are_in_the_docs():
 
     text = (servers.ROOT / 'docs' / 'ingest.md').read_text()
 
-    for error in (1036, 1047, 1142, 1226, 1290, 1412, 1615, 1665, 1836, 1881):
+    for error in (1036, 1046, 1047, 1054, 1142, 1146, 1194, 1226, 1290, 1412,
+                  1598, 1615, 1665, 1836, 1877, 1881, 1932):
         assert re.search(rf'\b{error}\b', text), error

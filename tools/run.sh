@@ -225,6 +225,7 @@ go_on() {
         printf '  %-56s  %s\n' "$what" "$is"
     done <<EOF
 http://127.0.0.1:$http_port/api/payments/authorize|the API
+http://127.0.0.1:$http_port/dashboard|what the node does, as a page
 http://127.0.0.1:$http_port/status|counters and states
 kcat -C -b 127.0.0.1:$kafka_port -t $topic -o end|the events as they come
 mariadb -S run/mariadb.sock -u$user -p$password $database|the tables

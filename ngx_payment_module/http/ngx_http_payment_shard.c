@@ -912,6 +912,15 @@ ngx_http_payment_shard_finish(ngx_conf_t *cf, ngx_payment_shard_t *shard)
         return NGX_CONF_ERROR;
     }
 
+    if (shard->durability == NGX_PAYMENT_DURABILITY_REPLICA
+        && shard->servers.nelts == 2)
+    {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"durability replica\" has two servers in "
+                           "payment_shard \"%V\": payments stop when either "
+                           "of them is away", &shard->name);
+    }
+
     if (ngx_http_payment_shard_finish_ssl(cf, shard) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }

@@ -47,8 +47,8 @@ struct ngx_payment_common_shard_s {
     ngx_atomic_t               refused;     /* ngx_current_msec: a server said
                                                that it takes no writes; 0: not
                                                since one was connected to */
-    ngx_atomic_t               last_error;  /* of connecting: its code << 48,
-                                               and its time in Unix ms */
+    ngx_atomic_t               last_error;  /* of connecting, or of a batch:
+                                               ngx_payment_stats_error() */
     ngx_atomic_t               told[NGX_PAYMENT_SERVERS_MAX];
                                             /* digest of what was logged of a
                                                server that failed; 0: nothing

@@ -1504,6 +1504,9 @@ ngx_payment_transaction_log(ngx_payment_transaction_t *t, const char *phase,
     ngx_payment_server_t        *server;
     static ngx_payment_storm_t   storm;
 
+    t->shard->common->last_error =
+              ngx_payment_stats_error(s->error, ngx_payment_unix_us() / 1000);
+
     note = ngx_payment_storm_note(&storm, s->error);
 
     if (note == NULL) {

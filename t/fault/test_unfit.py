@@ -194,7 +194,9 @@ def test_both_refuse(start_nginx, start_proxy, mariadb, database, journal,
         calls = ask.at_once([ask.call() for _ in range(8)])
         assert {call.status for call in calls} == {503}, calls
 
-    assert nginx.status()['shards'][0]['failovers'] <= 1
+    shard = nginx.status()['shards'][0]
+    assert shard['failovers'] <= 1
+    assert shard['last_error']['code'] == error, shard['last_error']
 
     for proxy in proxies:
         proxy.calm()

@@ -64,10 +64,12 @@ static MYSQL_ROW test_fetch_row(MYSQL_RES *result);
 
 #define TEST_ROWS        8000
 #define TEST_PARTITIONS  4
+#define TEST_PAYMENTS    200
 #define TEST_BATCH       20         /* rows of a read */
 #define TEST_IN_FLIGHT   200
 #define TEST_MESSAGES    1000       /* with Kafka at a time */
 #define TEST_STEP        20         /* ms */
+#define TEST_SEEDS       2
 
 
 static char           test_kafka;   /* where a handle points to */
@@ -98,6 +100,7 @@ typedef struct {
     uint64_t        created_us;
     unsigned        published;      /* times */
     unsigned        there:1;        /* in outbox_event */
+    unsigned        hidden:1;       /* and not committed */
     unsigned        dead:1;         /* in outbox_dead */
     unsigned        large:1;        /* Kafka refuses it */
     unsigned        lost:1;         /* no answer comes, the first time */
@@ -120,9 +123,12 @@ typedef struct {
 
 static struct {
     uint64_t         now_ns;
+    uint64_t         seed;
 
     test_row_t       rows[TEST_ROWS];
     ngx_uint_t       nrows;
+    test_row_t      *latest[TEST_PAYMENTS];
+    u_char           dead[TEST_ROWS];   /* by payment: it has dead letters */
     test_result_t    results[NGX_PAYMENT_READ_STMTS];
 
     test_message_t   messages[TEST_MESSAGES];
@@ -540,7 +546,9 @@ test_row_of(uint64_t id)
 {
     ngx_uint_t  i;
 
-    for (i = 0; i < test.nrows; i++) {
+    /* no id is larger than the number of its row */
+
+    for (i = id - 1; i < test.nrows; i++) {
         if (test.rows[i].there && test.rows[i].id == id) {
             return &test.rows[i];
         }
@@ -552,7 +560,7 @@ test_row_of(uint64_t id)
 
 static void
 test_select(ngx_payment_db_stmt_t *stmt, test_result_t *result, uint64_t from,
-    uint64_t to, ngx_uint_t limit)
+    uint64_t to, ngx_uint_t limit, unsigned hidden)
 {
     ngx_uint_t  i;
 
@@ -560,9 +568,9 @@ test_select(ngx_payment_db_stmt_t *stmt, test_result_t *result, uint64_t from,
     result->at = 0;
     stmt->result = (MYSQL_RES *) result;
 
-    for (i = 0; i < test.nrows && result->n < limit; i++) {
+    for (i = from ? from - 1 : 0; i < test.nrows && result->n < limit; i++) {
         if (test.rows[i].there && test.rows[i].id >= from
-            && test.rows[i].id <= to)
+            && test.rows[i].id <= to && (hidden || !test.rows[i].hidden))
         {
             result->rows[result->n++] = &test.rows[i];
         }
@@ -594,7 +602,7 @@ ngx_payment_db_exchange(ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts,
         switch (i) {
 
         case NGX_PAYMENT_READ_WANTED:
-            test_select(rd->asked[i], &result[i], 1, 0, 0);
+            test_select(rd->asked[i], &result[i], 1, 0, 0, 0);
 
             for (e = payment_inflight_first(&rd->sh->table,
                                             PAYMENT_EVENT_WANTED);
@@ -610,41 +618,26 @@ ngx_payment_db_exchange(ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts,
 
         case NGX_PAYMENT_READ_NEXT:
             test_select(rd->asked[i], &result[i], rd->cursor + 1, UINT64_MAX,
-                        rd->asked_rows);
+                        rd->asked_rows, 0);
             break;
 
         case NGX_PAYMENT_READ_HEAD:
             test_select(rd->asked[i], &result[i], rd->sh->floor.id, rd->cursor,
-                        rd->head_limit);
+                        rd->head_limit, 0);
             break;
 
         case NGX_PAYMENT_READ_LOWEST:
             test_select(rd->asked[i], &result[i], rd->sh->floor.id, UINT64_MAX,
-                        1);
+                        1, 1);
             break;
 
         default:
-            test_select(rd->asked[i], &result[i], 1, 0, 0);
+            test_select(rd->asked[i], &result[i], 1, 0, 0, 0);
             break;
         }
     }
 
     done(db, 0);
-}
-
-
-static int
-test_has_dead(unsigned payment)
-{
-    ngx_uint_t  i;
-
-    for (i = 0; i < test.nrows; i++) {
-        if (test.rows[i].dead && test.rows[i].payment == payment) {
-            return 1;
-        }
-    }
-
-    return 0;
 }
 
 
@@ -678,7 +671,7 @@ test_fetch_row(MYSQL_RES *result)
                    (unsigned) (row->created_us / 1000000 % 60),
                    (unsigned) (row->created_us % 1000000));
     (void) strcpy(texts[NGX_PAYMENT_ROW_COLUMNS_N],
-                  row->version > 1 && test_has_dead(row->payment) ? "1" : "0");
+                  row->version > 1 && test.dead[row->payment] ? "1" : "0");
 
     for (i = 0; i <= NGX_PAYMENT_ROW_COLUMNS_N; i++) {
         columns[i] = texts[i];
@@ -742,6 +735,7 @@ test_fence(void)
             if (row && e->payment == test_hash(row->payment)) {
                 row->there = 0;
                 row->dead = 1;
+                test.dead[row->payment] = 1;
                 relay.dead.work->affected++;
             }
         }
@@ -811,9 +805,11 @@ test_produce(rd_kafka_t *rk, ...)
 
     for (i = 0; i < test.nrows; i++) {
         if (test.rows[i].payment == m->row->payment
-            && test.rows[i].version < m->row->version)
+            && test.rows[i].version < m->row->version
+            && !test.rows[i].published)
         {
-            assert_true(test.rows[i].published);
+            fail_msg("event %lu is sent before %lu", m->row->id,
+                     test.rows[i].id);
         }
     }
 
@@ -1495,6 +1491,124 @@ test_crowd(void **state)
 }
 
 
+/* a number below n */
+
+static unsigned
+test_number(unsigned n)
+{
+    test.seed = test.seed * UINT64_C(6364136223846793005)
+                + 1442695040888963407;
+
+    return (unsigned) (test.seed >> 33) % n;
+}
+
+
+/* An event of one of some payments, in whose transaction it may stay for a
+ * while; a payment's next one comes afterwards. */
+
+static void
+test_change(void)
+{
+    unsigned      payment;
+    test_row_t   *row, **latest;
+
+    /* one of them has many changes */
+
+    payment = test_number(8) ? test_number(TEST_PAYMENTS) : 0;
+    latest = &test.latest[payment];
+    row = *latest;
+
+    if (row && row->hidden) {
+        row->hidden = 0;
+        return;
+    }
+
+    row = test_add(payment, row ? row->version + 1 : 1,
+                   payment % TEST_PARTITIONS);
+    row->hidden = (test_number(50) == 0);
+    row->large = (test_number(500) == 0);
+    row->lost = (test_number(1000) == 0);
+
+    *latest = row;
+}
+
+
+static void
+test_anything(uint64_t seed)
+{
+    unsigned    i, n, step;
+
+    test.seed = seed;
+
+    for (step = 0; step < 2500; step++) {
+
+        for (i = test_number(4); i; i--) {
+            test_change();
+        }
+
+        if (test_number(200) == 0) {
+            n = test_number(4);
+            test_takes(test_number(TEST_PARTITIONS),
+                       n == 0 ? 0 : n == 1 ? 1 : TEST_MESSAGES);
+        }
+
+        if (test_number(500) == 0) {
+            test_lease(relay.sh.lease.state != PAYMENT_LEASE_HELD);
+        }
+
+        test_step();
+    }
+
+    for (i = 0; i < TEST_PARTITIONS; i++) {
+        test_takes(i, TEST_MESSAGES);
+    }
+
+    for (i = 0; i < test.nrows; i++) {
+        test.rows[i].hidden = 0;
+        test.rows[i].lost = 0;
+    }
+
+    if (relay.sh.lease.state != PAYMENT_LEASE_HELD) {
+        test_lease(1);
+    }
+
+    /* what a topic refuses is not blamed before it takes another event */
+
+    for (i = 0; i < 20; i++) {
+        test_add(test.nrows, 1, 0);
+        test_run(2000);
+    }
+
+    test_all_published();
+}
+
+
+/* Whatever happens, in whatever order. */
+
+static void
+test_random(void **state)
+{
+    char      *text;
+    uint64_t   seed, last;
+
+    text = getenv("RELAY_SEED");
+    seed = text ? strtoull(text, NULL, 10) : 1;
+    last = text ? seed : TEST_SEEDS;
+
+    for ( ;; ) {
+        print_message("RELAY_SEED=%lu\n", seed);
+        test_anything(seed);
+
+        if (seed++ == last) {
+            break;
+        }
+
+        (void) test_end(state);
+        (void) test_begin(state);
+    }
+}
+
+
 int
 main(void)
 {
@@ -1511,7 +1625,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_the_last_of_a_lane_dies,
                                         test_begin, test_end),
         cmocka_unit_test_setup_teardown(test_age, test_begin, test_end),
-        cmocka_unit_test_setup_teardown(test_crowd, test_begin, test_end)
+        cmocka_unit_test_setup_teardown(test_crowd, test_begin, test_end),
+        cmocka_unit_test_setup_teardown(test_random, test_begin, test_end)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -139,13 +139,7 @@ ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,
         return NGX_DECLINED;
     }
 
-    if (sh->aside.n == 0) {
-        sh->aside_oldest_us = 0;
-    }
-
-    if (e->created_us
-        && (sh->aside_oldest_us == 0 || e->created_us < sh->aside_oldest_us))
-    {
+    if (sh->aside.n == 0 || e->created_us < sh->aside_oldest_us) {
         sh->aside_oldest_us = e->created_us;
     }
 
@@ -154,13 +148,32 @@ ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,
 
         sh->aside_gate = ngx_max(sh->aside_gate, e->gate);
 
-        (void) payment_aside_add(&sh->aside, e->id, e->payment);
+        (void) payment_aside_add(&sh->aside, e->id, e->payment, e->created_us);
         payment_inflight_remove(e);
 
         e = next;
     }
 
     return NGX_OK;
+}
+
+
+uint64_t
+ngx_payment_outbox_shard_oldest_aside(ngx_payment_outbox_shard_t *sh,
+    uint64_t now_ms)
+{
+    if (sh->aside.n == 0) {
+        return 0;
+    }
+
+    if (sh->aside_taken && now_ms >= sh->aside_aged_ms + NGX_PAYMENT_OUTBOX_AGE)
+    {
+        sh->aside_taken = 0;
+        sh->aside_aged_ms = now_ms;
+        sh->aside_oldest_us = payment_aside_oldest(&sh->aside);
+    }
+
+    return sh->aside_oldest_us;
 }
 
 
@@ -205,6 +218,8 @@ ngx_payment_outbox_shard_fetch(ngx_payment_outbox_shard_t *sh,
         if (id == 0) {
             return;
         }
+
+        sh->aside_taken = 1;
 
         e = payment_inflight_add(&sh->table, id, PAYMENT_EVENT_WANTED);
 

@@ -46,6 +46,9 @@
 /* events set aside, for one that the table has room for */
 #define NGX_PAYMENT_OUTBOX_ASIDE      8
 
+/* ms, from one look for the oldest event set aside to the next */
+#define NGX_PAYMENT_OUTBOX_AGE        1000
+
 /* ms, from one line that says that no more can be set aside to the next */
 #define NGX_PAYMENT_OUTBOX_CROWDED    60000
 
@@ -123,12 +126,15 @@ typedef struct {
     payment_aside_t              aside;
     uint64_t                     aside_gate;  /* the largest of theirs */
     uint64_t                     aside_oldest_us; /* since when one waits */
+    uint64_t                     aside_aged_ms;   /* when that was looked for */
     uint64_t                     crowded_until_ms; /* then it is said again
                                                       that there is no room */
     payment_lease_t              lease;
 
     ngx_uint_t                   server;      /* that rows are changed on */
     ngx_uint_t                   doubts;      /* ids changed their meaning */
+    unsigned                     aside_taken:1;   /* the oldest of them may be
+                                                     another by now */
     unsigned                     reading:1;   /* rows may still be shown */
     unsigned                     astray:1;    /* what is set aside might stay
                                                  there: begin anew */
@@ -156,6 +162,11 @@ ngx_msec_t ngx_payment_outbox_shard_pause(ngx_uint_t failures);
  */
 ngx_int_t ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,
     payment_event_t *e);
+
+/* When the oldest event that is set aside was created, as of a moment ago; 0:
+ * none is. */
+uint64_t ngx_payment_outbox_shard_oldest_aside(ngx_payment_outbox_shard_t *sh,
+    uint64_t now_ms);
 
 /* What was set aside is to be read again. */
 void ngx_payment_outbox_shard_forget_aside(ngx_payment_outbox_shard_t *sh);

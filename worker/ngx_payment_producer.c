@@ -28,14 +28,14 @@
 #define NGX_PAYMENT_PRODUCER_THROTTLE_LANES 2     /* in flight meanwhile */
 #define NGX_PAYMENT_PRODUCER_EVENTS     64       /* in one go of the loop */
 #define NGX_PAYMENT_PRODUCER_HEADERS_MAX   12
-#define NGX_PAYMENT_THREAD_STACK        (256 * 1024)
+#define NGX_PAYMENT_PRODUCER_STACK         (256 * 1024)   /* bytes */
 
 
 typedef struct {
     pthread_mutex_t   mutex;
     pthread_cond_t    cond;
     ngx_uint_t        n;            /* threads that destroy a producer */
-} ngx_payment_endings_t;
+} ngx_payment_producer_endings_t;
 
 
 static void ngx_payment_producer_start(ngx_payment_producer_t *p);
@@ -85,7 +85,7 @@ static int ngx_payment_producer_thread(pthread_t *tid, void *(*start)(void *),
     void *data);
 
 
-static ngx_payment_endings_t  ngx_payment_endings = {
+static ngx_payment_producer_endings_t  ngx_payment_producer_ending = {
     PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0
 };
 
@@ -93,7 +93,7 @@ static ngx_payment_endings_t  ngx_payment_endings = {
 /* The types of events that there are now.  The topic of another type is looked
  * up when its first event comes. */
 
-static ngx_str_t  ngx_payment_event_types[] = {
+static ngx_str_t  ngx_payment_producer_types[] = {
     ngx_string("authorized"),
     ngx_string("captured"),
     ngx_string("refunded"),
@@ -318,7 +318,7 @@ ngx_payment_producer_warm_up(ngx_payment_producer_t *p)
     ngx_str_t                     *type;
     ngx_payment_producer_topic_t  *t;
 
-    for (type = ngx_payment_event_types; type->len; type++) {
+    for (type = ngx_payment_producer_types; type->len; type++) {
 
         t = ngx_payment_producer_get_topic(p, type);
 
@@ -1244,20 +1244,20 @@ ngx_payment_producer_close(ngx_payment_producer_t *p, ngx_msec_t timeout)
         until.tv_nsec -= 1000000000;
     }
 
-    (void) pthread_mutex_lock(&ngx_payment_endings.mutex);
+    (void) pthread_mutex_lock(&ngx_payment_producer_ending.mutex);
 
-    while (ngx_payment_endings.n) {
-        if (pthread_cond_timedwait(&ngx_payment_endings.cond,
-                                   &ngx_payment_endings.mutex, &until)
+    while (ngx_payment_producer_ending.n) {
+        if (pthread_cond_timedwait(&ngx_payment_producer_ending.cond,
+                                   &ngx_payment_producer_ending.mutex, &until)
             != 0)
         {
             break;
         }
     }
 
-    left = ngx_payment_endings.n;
+    left = ngx_payment_producer_ending.n;
 
-    (void) pthread_mutex_unlock(&ngx_payment_endings.mutex);
+    (void) pthread_mutex_unlock(&ngx_payment_producer_ending.mutex);
 
     return left ? NGX_AGAIN : NGX_OK;
 }
@@ -1298,9 +1298,9 @@ ngx_payment_producer_end(ngx_payment_producer_t *p)
         return;
     }
 
-    (void) pthread_mutex_lock(&ngx_payment_endings.mutex);
-    ngx_payment_endings.n++;
-    (void) pthread_mutex_unlock(&ngx_payment_endings.mutex);
+    (void) pthread_mutex_lock(&ngx_payment_producer_ending.mutex);
+    ngx_payment_producer_ending.n++;
+    (void) pthread_mutex_unlock(&ngx_payment_producer_ending.mutex);
 
     err = ngx_payment_producer_thread(&tid, ngx_payment_producer_end_thread,
                                       p->rk);
@@ -1310,9 +1310,9 @@ ngx_payment_producer_end(ngx_payment_producer_t *p)
                       "payment outbox: pthread_create() failed, a Kafka "
                       "producer is left behind");
 
-        (void) pthread_mutex_lock(&ngx_payment_endings.mutex);
-        ngx_payment_endings.n--;
-        (void) pthread_mutex_unlock(&ngx_payment_endings.mutex);
+        (void) pthread_mutex_lock(&ngx_payment_producer_ending.mutex);
+        ngx_payment_producer_ending.n--;
+        (void) pthread_mutex_unlock(&ngx_payment_producer_ending.mutex);
     }
 
     p->rk = NULL;
@@ -1324,9 +1324,9 @@ ngx_payment_producer_endings(void)
 {
     ngx_uint_t  n;
 
-    (void) pthread_mutex_lock(&ngx_payment_endings.mutex);
-    n = ngx_payment_endings.n;
-    (void) pthread_mutex_unlock(&ngx_payment_endings.mutex);
+    (void) pthread_mutex_lock(&ngx_payment_producer_ending.mutex);
+    n = ngx_payment_producer_ending.n;
+    (void) pthread_mutex_unlock(&ngx_payment_producer_ending.mutex);
 
     return n;
 }
@@ -1337,10 +1337,10 @@ ngx_payment_producer_end_thread(void *data)
 {
     rd_kafka_destroy(data);
 
-    (void) pthread_mutex_lock(&ngx_payment_endings.mutex);
-    ngx_payment_endings.n--;
-    (void) pthread_cond_broadcast(&ngx_payment_endings.cond);
-    (void) pthread_mutex_unlock(&ngx_payment_endings.mutex);
+    (void) pthread_mutex_lock(&ngx_payment_producer_ending.mutex);
+    ngx_payment_producer_ending.n--;
+    (void) pthread_cond_broadcast(&ngx_payment_producer_ending.cond);
+    (void) pthread_mutex_unlock(&ngx_payment_producer_ending.mutex);
 
     return NULL;
 }
@@ -1358,7 +1358,7 @@ ngx_payment_producer_thread(pthread_t *tid, void *(*start)(void *), void *data)
         return err;
     }
 
-    (void) pthread_attr_setstacksize(&attr, NGX_PAYMENT_THREAD_STACK);
+    (void) pthread_attr_setstacksize(&attr, NGX_PAYMENT_PRODUCER_STACK);
     (void) pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 
     (void) sigfillset(&all);

@@ -58,6 +58,8 @@ static ngx_int_t ngx_payment_relay_send(ngx_payment_relay_t *r,
     payment_event_t *e, uint64_t now_ns);
 static void ngx_payment_relay_acked(ngx_payment_relay_t *r,
     payment_event_t *e);
+static void ngx_payment_relay_outage(ngx_payment_relay_t *r,
+    payment_event_t *e, rd_kafka_resp_err_t err);
 static void ngx_payment_relay_failed(ngx_payment_relay_t *r,
     payment_event_t *e, uint64_t now_ns);
 static void ngx_payment_relay_refused(ngx_payment_relay_t *r,
@@ -78,7 +80,7 @@ static void ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns);
 static ngx_uint_t ngx_payment_relay_able(ngx_payment_relay_t *r,
     uint64_t now_ms);
 static ngx_uint_t ngx_payment_relay_backlog(ngx_payment_relay_t *r);
-static void ngx_payment_relay_age(ngx_payment_relay_t *r);
+static void ngx_payment_relay_age(ngx_payment_relay_t *r, uint64_t now_ms);
 
 
 static const ngx_payment_outbox_shard_handlers_t  ngx_payment_relay_handlers = {
@@ -345,9 +347,6 @@ static void
 ngx_payment_relay_moved(void *data)
 {
     ngx_payment_relay_t *r = data;
-
-    /* it may have been the one that tried a lane for all others aside */
-    r->sh.astray |= (r->sh.aside.n != 0);
 
     ngx_payment_reader_block(&r->reader);
     ngx_payment_relay_pump(r);
@@ -712,6 +711,12 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
         verdict = NGX_PAYMENT_VERDICT_UNSENT;
     }
 
+    if (verdict != NGX_PAYMENT_VERDICT_DELIVERED
+        && verdict != NGX_PAYMENT_VERDICT_UNSENT)
+    {
+        (void) ngx_atomic_fetch_add(&r->sh.stats->failed, 1);
+    }
+
     switch (verdict) {
 
     case NGX_PAYMENT_VERDICT_DELIVERED:
@@ -732,41 +737,25 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
     case NGX_PAYMENT_VERDICT_FAILED:
 
         if (e->excused) {
-            (void) ngx_atomic_fetch_add(&r->sh.stats->failed, 1);
             ngx_payment_breaker_result(breaker, now, e, took,
                                        PAYMENT_BREAKER_IGNORED);
             ngx_payment_relay_park(r, e, now);
             break;
         }
 
-        (void) ngx_atomic_fetch_add(&r->sh.stats->failed, 1);
         ngx_payment_breaker_result(breaker, now, e, took,
                                    PAYMENT_BREAKER_FAILURE);
-
-        if (r->sh.state == NGX_PAYMENT_RELAY_RUNNING) {
-            r->failures++;
-            ngx_log_error(NGX_LOG_ERR, r->sh.log, 0,
-                          "payment outbox: shard \"%V\": delivery to topic "
-                          "\"%s\" failed: %s, %ui events in flight; beginning "
-                          "again at event %uL or before", &r->sh.shard->name,
-                          r->all->producer.topics[e->topic].name,
-                          rd_kafka_err2name(err),
-                          payment_inflight_count(&r->sh.table,
-                                                 PAYMENT_EVENT_SENT), e->id);
-        }
-
+        ngx_payment_relay_outage(r, e, err);
         ngx_payment_relay_failed(r, e, now);
         break;
 
     case NGX_PAYMENT_VERDICT_FAILED_ITSELF:
-        (void) ngx_atomic_fetch_add(&r->sh.stats->failed, 1);
         ngx_payment_breaker_result(breaker, now, e, took,
                                    PAYMENT_BREAKER_IGNORED);
         ngx_payment_relay_refused(r, e, err, now);
         break;
 
     case NGX_PAYMENT_VERDICT_FAILED_TOPIC:
-        (void) ngx_atomic_fetch_add(&r->sh.stats->failed, 1);
         ngx_payment_breaker_result(breaker, now, e, took,
                                    PAYMENT_BREAKER_IGNORED);
         ngx_payment_producer_topic_shut(&r->all->producer.topics[e->topic],
@@ -776,7 +765,14 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
 
     default: /* NGX_PAYMENT_VERDICT_UNSENT */
         ngx_payment_breaker_unpermit(breaker, e);
-        ngx_payment_relay_failed(r, e, now);
+
+        if (e->excused && !e->doubted) {
+            /* it waits for its lane again, and no other event for it */
+            ngx_payment_relay_park(r, e, now);
+        } else {
+            ngx_payment_relay_failed(r, e, now);
+        }
+
         break;
     }
 
@@ -807,6 +803,29 @@ ngx_payment_relay_acked(ngx_payment_relay_t *r, payment_event_t *e)
                                         : PAYMENT_EVENT_ACKED);
 
     ngx_payment_delete_acked(&r->deletion);
+}
+
+
+/* The first failure ends the round, and is logged. */
+
+static void
+ngx_payment_relay_outage(ngx_payment_relay_t *r, payment_event_t *e,
+    rd_kafka_resp_err_t err)
+{
+    if (r->sh.state != NGX_PAYMENT_RELAY_RUNNING) {
+        return;
+    }
+
+    r->failures++;
+
+    ngx_log_error(NGX_LOG_ERR, r->sh.log, 0,
+                  "payment outbox: shard \"%V\": delivery to topic \"%s\" "
+                  "failed: %s, %ui events in flight; beginning again at event "
+                  "%uL or before", &r->sh.shard->name,
+                  r->all->producer.topics[e->topic].name,
+                  rd_kafka_err2name(err),
+                  payment_inflight_count(&r->sh.table, PAYMENT_EVENT_SENT),
+                  e->id);
 }
 
 
@@ -872,6 +891,10 @@ ngx_payment_relay_refused(ngx_payment_relay_t *r, payment_event_t *e,
         && (topic->deliveries != e->mark
             || topic->state == NGX_PAYMENT_TOPIC_WELL))
     {
+        /* this may be the last one that tried its lane for those aside */
+        r->sh.astray |= (r->sh.aside.n
+                         && !ngx_payment_producer_takes(&r->all->producer, e));
+
         payment_inflight_move(e, PAYMENT_EVENT_DEAD);
         ngx_payment_fence_soon(&r->fence);
         return;
@@ -1200,12 +1223,12 @@ ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns)
     ngx_payment_relay_pump(r);
     ngx_payment_fence_next(&r->fence);
 
+    now_ms = now_ns / 1000000;
+
     if (r->sh.state == NGX_PAYMENT_RELAY_RUNNING) {
         r->sh.gauges->backlog = ngx_payment_relay_backlog(r);
-        ngx_payment_relay_age(r);
+        ngx_payment_relay_age(r, now_ms);
     }
-
-    now_ms = now_ns / 1000000;
 
     payment_lease_set_able(&r->sh.lease, now_ms,
                            ngx_payment_relay_able(r, now_ms) != 0);
@@ -1286,9 +1309,9 @@ ngx_payment_relay_backlog(ngx_payment_relay_t *r)
  */
 
 static void
-ngx_payment_relay_age(ngx_payment_relay_t *r)
+ngx_payment_relay_age(ngx_payment_relay_t *r, uint64_t now_ms)
 {
-    uint64_t          oldest;
+    uint64_t          oldest, aside;
     ngx_uint_t        i;
     payment_event_t  *e;
 
@@ -1307,10 +1330,10 @@ ngx_payment_relay_age(ngx_payment_relay_t *r)
         }
     }
 
-    if (r->sh.aside.n && r->sh.aside_oldest_us
-        && (oldest == 0 || r->sh.aside_oldest_us < oldest))
-    {
-        oldest = r->sh.aside_oldest_us;
+    aside = ngx_payment_outbox_shard_oldest_aside(&r->sh, now_ms);
+
+    if (aside && (oldest == 0 || aside < oldest)) {
+        oldest = aside;
     }
 
     if (oldest || r->sh.gauges->backlog == 0) {

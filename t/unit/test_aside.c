@@ -35,6 +35,13 @@ number(uint64_t n)
 }
 
 
+static uint64_t
+created(uint64_t id)
+{
+    return 1000 + id * 37 % 101;
+}
+
+
 static void
 test_order_of_a_payment(void **state)
 {
@@ -46,11 +53,11 @@ test_order_of_a_payment(void **state)
 
     /* 64 buckets: 7 and 71 share one */
 
-    assert_int_equal(payment_aside_add(&t, 20, 7), 0);
-    assert_int_equal(payment_aside_add(&t, 21, 71), 0);
-    assert_int_equal(payment_aside_add(&t, 30, 7), 0);
-    assert_int_equal(payment_aside_add(&t, 25, 7), 0);
-    assert_int_equal(payment_aside_add(&t, 10, 7), 0);
+    assert_int_equal(payment_aside_add(&t, 20, 7, created(20)), 0);
+    assert_int_equal(payment_aside_add(&t, 21, 71, created(21)), 0);
+    assert_int_equal(payment_aside_add(&t, 30, 7, created(30)), 0);
+    assert_int_equal(payment_aside_add(&t, 25, 7, created(25)), 0);
+    assert_int_equal(payment_aside_add(&t, 10, 7, created(10)), 0);
 
     assert_false(payment_aside_precedes(&t, 10, 7));
     assert_true(payment_aside_precedes(&t, 11, 7));
@@ -82,14 +89,14 @@ test_full(void **state)
 
     for (id = 1; id <= 10; id++) {
         assert_int_equal(payment_aside_room(&t), 11 - id);
-        assert_int_equal(payment_aside_add(&t, id, id % 3), 0);
+        assert_int_equal(payment_aside_add(&t, id, id % 3, created(id)), 0);
     }
 
-    assert_int_equal(payment_aside_add(&t, 11, 1), -1);
+    assert_int_equal(payment_aside_add(&t, 11, 1, created(11)), -1);
     assert_false(payment_aside_has(&t, 11));
 
     assert_int_equal(payment_aside_take(&t, 1), 1);
-    assert_int_equal(payment_aside_add(&t, 11, 1), 0);
+    assert_int_equal(payment_aside_add(&t, 11, 1, created(11)), 0);
 
     payment_aside_forget(&t);
     assert_int_equal(payment_aside_room(&t), 10);
@@ -114,6 +121,23 @@ first_of(const uint64_t *payments, uint64_t payment)
     }
 
     return 0;
+}
+
+
+static uint64_t
+oldest_of(const uint64_t *payments)
+{
+    uint64_t  id, oldest;
+
+    oldest = 0;
+
+    for (id = 1; id < IDS; id++) {
+        if (payments[id] && (oldest == 0 || created(id) < oldest)) {
+            oldest = created(id);
+        }
+    }
+
+    return oldest;
 }
 
 
@@ -166,16 +190,18 @@ test_random_traces(void **state)
             }
 
             if (n == CAPACITY) {
-                assert_int_equal(payment_aside_add(&t, id, payment), -1);
+                assert_int_equal(payment_aside_add(&t, id, payment,
+                                                   created(id)), -1);
                 break;
             }
 
-            assert_int_equal(payment_aside_add(&t, id, payment), 0);
+            assert_int_equal(payment_aside_add(&t, id, payment, created(id)), 0);
             payments[id] = payment;
             n++;
         }
 
         assert_int_equal(t.n, n);
+        assert_int_equal(payment_aside_oldest(&t), oldest_of(payments));
         assert_int_equal(payment_aside_has(&t, id), payments[id] != 0);
 
         first = first_of(payments, payment);

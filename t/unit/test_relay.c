@@ -1432,6 +1432,56 @@ test_the_last_of_a_lane_dies(void **state)
 }
 
 
+/* What a stuck lane has in flight is given up: nobody else begins anew. */
+
+static void
+test_giving_up_a_stuck_lane(void **state)
+{
+    ngx_uint_t  rewinds;
+
+    (void) test_sicken(1);
+
+    rewinds = stats.helper.outbox[0].rewinds;
+    assert_true(relays.producer.stuck >= 10);
+    test_run(100);
+    assert_int_equal(test.nmessages, relays.producer.stuck);
+
+    ngx_payment_producer_abort(&relays.producer, 100);
+    test_run(1000);
+
+    assert_int_equal(relays.producer.state, NGX_PAYMENT_PRODUCER_UP);
+    assert_int_equal(stats.helper.outbox[0].rewinds, rewinds);
+
+    test_takes(1, TEST_MESSAGES);
+    test_run(5000);
+    test_all_published();
+}
+
+
+/* A dead letter of a lane that is well lets those aside wait elsewhere. */
+
+static void
+test_dead_letter_of_a_lane_that_is_well(void **state)
+{
+    ngx_uint_t  rewinds;
+
+    (void) test_sicken(1);
+    test_feed(15000);
+    assert_true(relay.sh.aside.n > 0);
+
+    rewinds = stats.helper.outbox[0].rewinds;
+    test_add(test.nrows, 1, 2)->large = 1;
+    test_feed(5000);
+    assert_int_equal(stats.helper.outbox[0].dead, 1);
+    assert_int_equal(stats.helper.outbox[0].rewinds, rewinds);
+
+    test_takes(1, TEST_MESSAGES);
+    test_feed(15000);
+    test_run(5000);
+    test_all_published();
+}
+
+
 /* The gauge of the oldest event counts what is set aside. */
 
 static void
@@ -1463,6 +1513,37 @@ test_age(void **state)
     }
 
     assert_true(aside > 1000);
+}
+
+
+/* There always are some of a payment with many changes aside, but of another one
+ * each few seconds. */
+
+static void
+test_age_of_what_comes_and_goes(void **state)
+{
+    unsigned     step, version;
+    uint64_t     oldest;
+    test_row_t  *row;
+
+    for (step = 0; step < 2500; step++) {
+
+        if (step % 150 == 0) {
+            for (version = 1; version <= 220; version++) {
+                test_add(step, version, 0);
+            }
+        }
+
+        test_step();
+
+        row = test_oldest(0);
+        oldest = relay.sh.gauges->oldest_us;
+        assert_true(step < 100 || relay.sh.aside.n);
+        assert_true(row == NULL || oldest >= row->created_us - 5000000);
+    }
+
+    test_run(20000);
+    test_all_published();
 }
 
 
@@ -1556,6 +1637,10 @@ test_anything(uint64_t seed)
             test_lease(relay.sh.lease.state != PAYMENT_LEASE_HELD);
         }
 
+        if (test_number(1000) == 0) {
+            ngx_payment_producer_abort(&relays.producer, 100);
+        }
+
         test_step();
     }
 
@@ -1624,7 +1709,13 @@ main(void)
                                         test_begin, test_end),
         cmocka_unit_test_setup_teardown(test_the_last_of_a_lane_dies,
                                         test_begin, test_end),
+        cmocka_unit_test_setup_teardown(test_giving_up_a_stuck_lane,
+                                        test_begin, test_end),
+        cmocka_unit_test_setup_teardown(
+            test_dead_letter_of_a_lane_that_is_well, test_begin, test_end),
         cmocka_unit_test_setup_teardown(test_age, test_begin, test_end),
+        cmocka_unit_test_setup_teardown(test_age_of_what_comes_and_goes,
+                                        test_begin, test_end),
         cmocka_unit_test_setup_teardown(test_crowd, test_begin, test_end),
         cmocka_unit_test_setup_teardown(test_random, test_begin, test_end)
     };

@@ -57,11 +57,12 @@ payment_aside_destroy(payment_aside_t *t)
 
 
 int
-payment_aside_add(payment_aside_t *t, uint64_t id, uint64_t payment)
+payment_aside_add(payment_aside_t *t, uint64_t id, uint64_t payment,
+    uint64_t created_us)
 {
     payment_aside_event_t  *e, **bucket;
 
-    assert(!payment_aside_has(t, id));
+    assert(id && !payment_aside_has(t, id));
 
     e = payment_aside_new(t);
 
@@ -71,6 +72,7 @@ payment_aside_add(payment_aside_t *t, uint64_t id, uint64_t payment)
 
     e->id = id;
     e->payment = payment;
+    e->created_us = created_us;
 
     bucket = payment_aside_id_bucket(t, id);
     e->id_next = *bucket;
@@ -220,11 +222,33 @@ payment_aside_take(payment_aside_t *t, uint64_t payment)
     *place = e->id_next;
 
     id = e->id;
+    e->id = 0;
     e->id_next = t->free;
     t->free = e;
     t->n--;
 
     return id;
+}
+
+
+uint64_t
+payment_aside_oldest(const payment_aside_t *t)
+{
+    size_t                        i;
+    uint64_t                      oldest;
+    const payment_aside_event_t  *e;
+
+    oldest = 0;
+
+    for (i = 0; i < t->used; i++) {
+        e = &t->events[i];
+
+        if (e->id && (oldest == 0 || e->created_us < oldest)) {
+            oldest = e->created_us;
+        }
+    }
+
+    return oldest;
 }
 
 

@@ -7,9 +7,10 @@
  * I/O.
  *
  * Owner: the helper process; one a shard.
- * Limits: as many events as payment_aside_create() was told, 48 bytes
+ * Limits: as many events as payment_aside_create() was told, 56 bytes
  * each; memory that was never used costs nothing.  Every call but
- * payment_aside_forget() and an addition out of order takes constant time.
+ * payment_aside_forget(), payment_aside_oldest() and an addition out of order
+ * takes constant time.
  *
  * Order: a payment's events come back in the order of their ids.  As long as
  * there are any, an event of the payment with a larger id belongs here, too:
@@ -28,8 +29,9 @@ typedef struct payment_aside_event_s  payment_aside_event_t;
 
 
 struct payment_aside_event_s {
-    uint64_t                id;
+    uint64_t                id;            /* 0: free */
     uint64_t                payment;       /* hash of the payment's id */
+    uint64_t                created_us;    /* Unix time of its row */
     payment_aside_event_t  *id_next;       /* in its hash bucket; or free */
     payment_aside_event_t  *behind;        /* the next of its payment */
 
@@ -58,7 +60,8 @@ void payment_aside_destroy(payment_aside_t *t);
 
 /* 0, or -1 when it is full; the id must not be there. */
 
-int payment_aside_add(payment_aside_t *t, uint64_t id, uint64_t payment);
+int payment_aside_add(payment_aside_t *t, uint64_t id, uint64_t payment,
+    uint64_t created_us);
 
 static inline size_t
 payment_aside_room(const payment_aside_t *t)
@@ -77,6 +80,10 @@ int payment_aside_precedes(const payment_aside_t *t, uint64_t id,
 /* The first id of a payment, which is here no longer; 0: there is none. */
 
 uint64_t payment_aside_take(payment_aside_t *t, uint64_t payment);
+
+/* When the oldest was created; 0: there is none.  Goes through them all. */
+
+uint64_t payment_aside_oldest(const payment_aside_t *t);
 
 void payment_aside_forget(payment_aside_t *t);
 

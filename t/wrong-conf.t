@@ -49,6 +49,10 @@ sub make_files {
 
     openssl("rsa -aes128 -passout pass:secret -in $dir/good.key",
             "-out $dir/locked.key");
+    openssl("req -new -batch -subj /CN=good -key $dir/good.key",
+            "-out $dir/good.csr");
+    openssl("x509 -req -in $dir/good.csr -signkey $dir/good.key -days -1",
+            "-out $dir/expired.pem");
     openssl("x509 -in $dir/good.pem -out $dir/private.pem");
     openssl("rsa -in $dir/good.key -out $dir/private.key");
     chmod 0644, "$dir/locked.key";
@@ -420,6 +424,13 @@ my @warnings = (
     ['a database that is given less time than locks are waited for',
      qr/"read_timeout" \(1000ms\) of payment_shard "main" is not longer than the 1000ms/,
      shard('read_timeout 1s')],
+    ['a CA that has expired',
+     qr/first certificate in file "\S+expired\.pem" of "ssl_ca" is not valid now/,
+     shard($ssl, 'ssl_ca DIR/expired.pem')],
+    ['a certificate that has expired',
+     qr/first certificate in file "\S+expired\.pem" of "ssl_certificate" is not valid/,
+     shard($ssl, 'ssl_certificate DIR/expired.pem',
+           'ssl_certificate_key DIR/good.key')],
     ['two servers, where each is to have a second one',
      qr/"durability replica" has two servers in payment_shard "main": payments stop/,
      shard('server db1 db2', 'durability replica')],

@@ -265,6 +265,15 @@ ngx_http_payment_file_certificates(ngx_conf_t *cf, const ngx_str_t *name,
         return NGX_ERROR;
     }
 
+    if (X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0
+        || X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0)
+    {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "the first certificate in file \"%V\" of \"%s\" is "
+                           "not valid now: it has expired, or this machine's "
+                           "clock is wrong", name, directive);
+    }
+
     X509_free(certificate);
 
     return NGX_OK;

@@ -675,6 +675,11 @@ ngx_payment_attempt_advise(ngx_payment_attempt_t *a)
                                    "conf/grants.sql", "");
         return;
 
+    case CR_CONNECTION_ERROR:
+    case CR_CONN_HOST_ERROR:
+        ngx_payment_attempt_add(a, "; does it run, and listen there?", "");
+        return;
+
     case CR_SSL_CONNECTION_ERROR:
         if (a->ssl_ca) {
             ngx_payment_attempt_add(a, "; ssl_ca is ", a->ssl_ca);

@@ -312,7 +312,7 @@ my @errors = (
      qr/"worker_connections" must be at least 68, for the "connections" of each payment_shard/,
      shard('connections 64'), '', 'worker_connections 67;'],
     ['bodies that no authorization fits into',
-     qr/"payment_max_body_size" directive must be 64 at least/,
+     qr/"payment_max_body_size" directive must be 32 at least/,
      shard(), 'payment_max_body_size 20;'],
     ['a merchant who is nobody',
      qr/"" in "payment_merchant" of location "\/api\/payments" is no merchantId/,

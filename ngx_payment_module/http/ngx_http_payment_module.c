@@ -22,8 +22,8 @@
 /* of a worker: to the master, to its own threads, and a client's */
 #define NGX_HTTP_PAYMENT_CONNECTIONS   3
 
-/* no authorization has a shorter body than this, by and large */
-#define NGX_HTTP_PAYMENT_BODY_MIN      64       /* bytes */
+/* the shortest authorization, {"amount":1,"currency":"KRW"}, has 29 */
+#define NGX_HTTP_PAYMENT_BODY_MIN      32       /* bytes */
 
 
 static void *ngx_http_payment_create_main_conf(ngx_conf_t *cf);
@@ -1827,7 +1827,7 @@ ngx_http_payment_check_body(ngx_conf_t *cf, void *post, void *data)
     size_t *size = data;
 
     return *size >= NGX_HTTP_PAYMENT_BODY_MIN
-           ? NGX_CONF_OK : "must be 64 at least, for an authorization";
+           ? NGX_CONF_OK : "must be 32 at least, for an authorization";
 }
 
 

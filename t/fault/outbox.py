@@ -228,7 +228,8 @@ def is_a_cloud_event(message, event):
 
 
 class Message:
-    __slots__ = ('partition', 'offset', 'key', 'value', 'headers')
+    __slots__ = ('partition', 'offset', 'key', 'value', 'headers',
+                 'timestamp')
 
     def __init__(self, message):
         self.partition = message.partition()
@@ -237,6 +238,7 @@ class Message:
         self.value = message.value()
         self.headers = {name: value.decode()
                         for name, value in message.headers() or ()}
+        self.timestamp = message.timestamp()[1] / 1000      # Unix time
 
     @property
     def id(self):

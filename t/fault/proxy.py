@@ -336,6 +336,7 @@ class Proxy:
         self.host = host
         self.port = free_port(host=host)
         self.links = set()
+        self.accepted = 0
         self.strikes = []
         self.version = None
         self.rewrites = []
@@ -362,6 +363,7 @@ class Proxy:
                                                    self.port)
 
     async def _accept(self, reader, writer):
+        self.accepted += 1
         await Link(self, reader, writer).serve()
 
     def strike(self, matches, action, times=1, seconds=0, skip=0, error=0):

@@ -12,8 +12,9 @@ from client import Client, Load
 from conftest import LONG
 from outbox import (Writer, _kafka, committed, fill, helper,      # noqa: F401
                     helpers, judge, kafka, lease, outbox, pending, relay,
-                    start_outbox, topic, wait_empty, wait_leased)
+                    settings, start_outbox, topic, wait_empty, wait_leased)
 from servers import wait_for
+from test_tls import show, tls, tls_database                      # noqa: F401
 
 # what may be in flight when a helper is killed: payment_outbox_max_in_flight
 IN_FLIGHT = 15000
@@ -256,3 +257,27 @@ def test_binary_upgrade(start_outbox, mariadb, database, kafka, topic,
     wait_empty(mariadb, database, 40)
     judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
     assert not load.bad()
+
+
+@pytest.mark.asan
+def test_quit_while_connecting(start_nginx, kafka, topic, tls,  # noqa: F811
+                               tls_database, start_proxy):      # noqa: F811
+    """The helper's threads are in their handshakes when it ends: it waits for
+    none of them, and none of them touches what is gone."""
+
+    show(tls, 'good')
+    proxy = start_proxy(('127.0.0.1', tls.port))
+    proxy.delay = 0.02
+
+    for i in range(12):
+        accepted = proxy.accepted
+        nginx = start_nginx(
+            servers.Shard('main', tls_database, proxy.address, ssl='on',
+                          ssl_ca=tls.certs / 'ca.crt', connections=1),
+            http=settings(kafka, topic), ready=False, workers=1)
+        pid = helper(nginx)
+        wait_for(lambda: proxy.accepted >= accepted + 2, 10, 'connections')
+        time.sleep(0.02 * i)
+        os.kill(pid, signal.SIGQUIT)
+        wait_for(lambda: not servers._alive(pid), 5, 'the end of the helper')
+        nginx.stop()

@@ -239,6 +239,40 @@ def test_planned_switch_over(start_outbox, mariadb, second, database, kafka,
     assert len(nginx.lines('[error]')) < 20
 
 
+def test_node_that_is_not_primary(start_outbox, mariadb, second, database,
+                                  kafka, topic, start_proxy):
+    """A node of a Galera cluster that has lost the others takes connections,
+    and answers 1047 to all that names a table: both connections leave it, and
+    the events of the next server are published."""
+
+    def names_a_table(payload, link):
+        return payload[0] == 3 and not payload[1:].startswith(
+            (b'SET ', b'SHOW ', b'COMMIT', b'ROLLBACK'))
+
+    proxy = start_proxy(mariadb.socket)
+    nginx = start_outbox(
+        servers.Shard('main', database,
+                      [proxy.address, f'unix:{second.socket}']),
+        lock_at_most_for='6s')
+    wait_leased(nginx)
+    before = len(mariadb.connections(database))
+    copy_lease(mariadb, second, database)
+    second.query('SET GLOBAL read_only = 0')
+    strike = proxy.strike(names_a_table, 'error', times=100000, error=1047)
+    strike.wait()
+
+    expected = fill(second, database, 100)
+    wait_empty(second, database, 6 + 6)
+    judge(kafka.messages(topic), expected, 0, 8)
+    wait_for(lambda: relay(nginx)['lease_held'], 10, 'the lease there')
+    wait_for(lambda: len(mariadb.connections(database)) <= before - 2, 10,
+             "the helper's connections to leave the first server")
+
+    errors = relay(nginx)['errors']
+    assert errors < 40, f'{errors} errors'
+    assert len(nginx.lines('(1047)')) < 10
+
+
 def test_unfit_for_a_while(start_outbox, mariadb, database, kafka, topic):
     """The only server is read-only for a while: nothing is produced beyond the
     lease, the gauge says so, nothing spins, and it goes on afterwards."""

@@ -1006,6 +1006,32 @@ def test_files_in_documents_exist():
                     f"{path}: there is no {name}")
 
 
+TEST = re.compile(r"^\s*(?:def |static void\n)(test_\w+)\(", re.M)
+
+
+def test_tests_in_documents_exist():
+    """What holds a promise by a test's name, and by its file's where both are
+    said: `test_x.py`: `test_a`, `test_b`;"""
+
+    tests = {path: set(TEST.findall(text)) for path, text in FILES.items()
+             if path.startswith("t/")}
+    known = set().union(*tests.values())
+    assert len(known) > 500
+
+    for path, text in sorted(DOCS.items()):
+        for name in re.findall(r"`(test_\w+)`", text):
+            assert name in known, f"{path}: there is no {name}()"
+
+        for file, names in re.findall(
+                r"`([\w/]*test_\w+\.(?:py|c))`: ((?:`test_\w+`(?:, )?)+)", text):
+            found = [held for where, held in tests.items()
+                     if where.endswith("/" + file) or where == file]
+
+            assert len(found) == 1, f"{path}: {file}"
+            wrong = set(quoted(names)) - found[0]
+            assert not wrong, f"{path}: {file} has no {wrong}"
+
+
 def test_the_tree_has_every_file():
     """docs/development.md, The tree: each file stands in its folder."""
 

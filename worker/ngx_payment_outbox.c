@@ -579,7 +579,7 @@ ngx_payment_outbox_breaker_act(ngx_payment_outbox_t *o)
     ngx_payment_producer_acquit(&o->relays.producer);
 
     for (i = 0; i < o->relays.n; i++) {
-        ngx_payment_relay_unpark(&o->relays.relays[i]);
+        ngx_payment_relay_recall(&o->relays.relays[i]);
         ngx_payment_relay_rewind(&o->relays.relays[i]);
     }
 }

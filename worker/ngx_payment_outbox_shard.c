@@ -123,7 +123,7 @@ ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,
     uint64_t          now;
     payment_event_t  *next;
 
-    if (payment_aside_room(&sh->aside) < 1 + (e->occupies ? e->line : 0)) {
+    if (payment_aside_room(&sh->aside) < 1 + (e->occupies ? e->queued : 0)) {
 
         now = ngx_payment_clock_ms();
 
@@ -201,7 +201,7 @@ ngx_payment_outbox_shard_vacate(ngx_payment_outbox_shard_t *sh,
 }
 
 
-/* As many as may wait in a line; their rows are read again, by their ids. */
+/* As many as may wait behind one; their rows are read again, by their ids. */
 
 static void
 ngx_payment_outbox_shard_fetch(ngx_payment_outbox_shard_t *sh,
@@ -211,7 +211,7 @@ ngx_payment_outbox_shard_fetch(ngx_payment_outbox_shard_t *sh,
     ngx_uint_t        i;
     payment_event_t  *e;
 
-    for (i = 0; i < NGX_PAYMENT_OUTBOX_LINE; i++) {
+    for (i = 0; i < NGX_PAYMENT_OUTBOX_BEHIND; i++) {
 
         id = payment_aside_take(&sh->aside, payment);
 

@@ -40,8 +40,8 @@
 
 #define NGX_PAYMENT_SQL_SIZE          2048     /* bytes of a short statement */
 
-/* events: the line behind one of a payment; later ones are set aside */
-#define NGX_PAYMENT_OUTBOX_LINE       64
+/* events that wait behind one of their payment; later ones are set aside */
+#define NGX_PAYMENT_OUTBOX_BEHIND       64
 
 /* events set aside, for one that the table has room for */
 #define NGX_PAYMENT_OUTBOX_ASIDE      8
@@ -157,7 +157,7 @@ ngx_int_t ngx_payment_outbox_shard_check(ngx_payment_outbox_shard_t *sh,
 ngx_msec_t ngx_payment_outbox_shard_pause(ngx_uint_t failures);
 
 /*
- * Sets an event aside, and the line behind it: all are known by their ids only.
+ * Sets an event aside, and those behind it: all are known by their ids only.
  * NGX_DECLINED: there is no room, and all is as it was.
  */
 ngx_int_t ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,

@@ -59,7 +59,7 @@ ngx_payment_producer_topic_shut(ngx_payment_producer_topic_t *t,
     }
 
     t->state = NGX_PAYMENT_TOPIC_SHUT;
-    t->probe_at_ns = 0;
+    t->scout_at_ns = 0;
 
     ngx_log_error(NGX_LOG_ERR, log, 0,
                   "payment outbox: topic \"%s\" takes no events: %s; they wait "
@@ -72,7 +72,7 @@ ngx_payment_producer_topic_stuck(ngx_payment_producer_topic_t *t,
     ngx_uint_t lane, ngx_log_t *log)
 {
     t->lanes[lane].stuck = 1;
-    t->lanes[lane].probe_at_ns = 0;
+    t->lanes[lane].scout_at_ns = 0;
 
     ngx_log_error(NGX_LOG_ERR, log, 0,
                   "payment outbox: partition %ui of topic \"%s\" takes no "
@@ -108,7 +108,7 @@ ngx_payment_producer_topic_takes(ngx_payment_producer_topic_t *t,
 
 
 ngx_uint_t
-ngx_payment_producer_topic_probe(ngx_payment_producer_topic_t *t,
+ngx_payment_producer_topic_scout(ngx_payment_producer_topic_t *t,
     ngx_uint_t lane, uint64_t now_ns, ngx_msec_t pause)
 {
     uint64_t                     *at;
@@ -122,8 +122,8 @@ ngx_payment_producer_topic_probe(ngx_payment_producer_topic_t *t,
         return 0;
     }
 
-    at = (t->state == NGX_PAYMENT_TOPIC_SHUT) ? &t->probe_at_ns
-                                              : &l->probe_at_ns;
+    at = (t->state == NGX_PAYMENT_TOPIC_SHUT) ? &t->scout_at_ns
+                                              : &l->scout_at_ns;
 
     if (now_ns < *at) {
         return 0;

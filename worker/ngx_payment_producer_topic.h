@@ -43,7 +43,7 @@ typedef enum {
 typedef struct {
     ngx_uint_t                 in_flight;   /* events */
     uint64_t                   moved_ns;    /* delivered one, or was empty */
-    uint64_t                   probe_at_ns; /* stuck: when one may be sent */
+    uint64_t                   scout_at_ns; /* stuck: when one may be sent */
     ngx_uint_t                 past;        /* events passed by, in pump */
     ngx_uint_t                 pump;        /* the number of a relay's pump */
     unsigned                   proven:1;    /* this producer delivered one */
@@ -58,7 +58,7 @@ typedef struct {
     rd_kafka_topic_t          *handle;      /* NULL: the producer has none */
     uint32_t                   deliveries;
     uint64_t                   refused;     /* a payment, since a delivery */
-    uint64_t                   probe_at_ns; /* SHUT: when one may be sent */
+    uint64_t                   scout_at_ns; /* SHUT: when one may be sent */
 
     ngx_atomic_t               partitions;  /* 0: not known yet */
     ngx_payment_producer_lane_t          lanes[NGX_PAYMENT_PRODUCER_LANES];
@@ -93,7 +93,7 @@ ngx_uint_t ngx_payment_producer_topic_takes(ngx_payment_producer_topic_t *t,
     ngx_uint_t lane);
 
 /* If not: may one event be sent now?  The next one may after a pause. */
-ngx_uint_t ngx_payment_producer_topic_probe(ngx_payment_producer_topic_t *t,
+ngx_uint_t ngx_payment_producer_topic_scout(ngx_payment_producer_topic_t *t,
     ngx_uint_t lane, uint64_t now_ns, ngx_msec_t pause);
 
 #endif /* NGX_PAYMENT_PRODUCER_TOPIC_H */

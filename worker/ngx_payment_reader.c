@@ -403,7 +403,7 @@ ngx_payment_reader_room(ngx_payment_reader_t *rd)
     table = &rd->sh->table;
 
     waiting = payment_inflight_count(table, PAYMENT_EVENT_READY)
-              + payment_inflight_count(table, PAYMENT_EVENT_HELD);
+              + payment_inflight_count(table, PAYMENT_EVENT_BEHIND);
 
     if (rd->sh->conf->stats->helper.paused
         || waiting >= 2 * rd->limit + rd->past

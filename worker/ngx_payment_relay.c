@@ -21,7 +21,7 @@
 #define NGX_PAYMENT_RELAY_READ_AGE    1000   /* ms: nothing waits, by a read */
 #define NGX_PAYMENT_RELAY_UNABLE      4      /* times at_most: relay_able() */
 #define NGX_PAYMENT_RELAY_UNFIT       1000   /* ms between two of give_up() */
-#define NGX_PAYMENT_RELAY_PARKED      4      /* of a lane that takes none */
+#define NGX_PAYMENT_RELAY_SCOUTS      4      /* of a lane that takes none */
 #define NGX_PAYMENT_RELAY_PAST        4096   /* events passed by, at most */
 #define NGX_PAYMENT_RELAY_PAST_SHARE  4      /* and a part of the table */
 #define NGX_PAYMENT_RELAY_PASSED_BY   10000  /* ms: then they have their turn */
@@ -48,7 +48,7 @@ static void ngx_payment_relay_replayed(void *data, ngx_int_t replayed);
 static ngx_uint_t ngx_payment_relay_may_send(ngx_payment_relay_t *r,
     uint64_t now_ns);
 static ngx_int_t ngx_payment_relay_suspects(ngx_payment_relay_t *r);
-static ngx_int_t ngx_payment_relay_line_up(ngx_payment_relay_t *r,
+static ngx_int_t ngx_payment_relay_queue(ngx_payment_relay_t *r,
     payment_event_t *e);
 static void ngx_payment_relay_pass_by(ngx_payment_relay_t *r,
     payment_event_t *e);
@@ -65,11 +65,11 @@ static void ngx_payment_relay_failed(ngx_payment_relay_t *r,
 static void ngx_payment_relay_refused(ngx_payment_relay_t *r,
     payment_event_t *e, rd_kafka_resp_err_t err, uint64_t now_ns);
 static const char *ngx_payment_relay_reason(payment_event_t *e);
-static void ngx_payment_relay_park(ngx_payment_relay_t *r,
+static void ngx_payment_relay_hold_back(ngx_payment_relay_t *r,
     payment_event_t *e, uint64_t now_ns);
-static void ngx_payment_relay_parked(ngx_payment_relay_t *r,
+static void ngx_payment_relay_scouts(ngx_payment_relay_t *r,
     payment_event_t *e, ngx_int_t n);
-static void ngx_payment_relay_unpark_all(ngx_payment_relays_t *all);
+static void ngx_payment_relay_recall_all(ngx_payment_relays_t *all);
 static void ngx_payment_relay_forget_unsent(ngx_payment_relay_t *r);
 static ngx_uint_t ngx_payment_relay_settled(ngx_payment_relay_t *r);
 static void ngx_payment_relay_rewound(ngx_payment_relay_t *r);
@@ -412,16 +412,16 @@ ngx_payment_relay_pump(ngx_payment_relay_t *r)
             break;
         }
 
-        if (ngx_payment_relay_line_up(r, e) == NGX_OK) {
+        if (ngx_payment_relay_queue(r, e) == NGX_OK) {
             continue;
         }
 
         if (ngx_payment_producer_route(&r->all->producer, e) == NGX_OK) {
 
-            if (!e->probe
+            if (!e->scout
                 && !ngx_payment_producer_takes(&r->all->producer, e))
             {
-                ngx_payment_relay_park(r, e, now);
+                ngx_payment_relay_hold_back(r, e, now);
                 continue;
             }
 
@@ -448,12 +448,12 @@ ngx_payment_relay_pump(ngx_payment_relay_t *r)
 
 /*
  * Another event of its payment comes first: this one waits behind it; or is set
- * aside, when the line is long or goes on aside.  So a payment with many
- * changes takes little of the table, and the others are read past it.
+ * aside, when many wait there or some are aside already.  So a payment with
+ * many changes takes little of the table, and the others are read past it.
  */
 
 static ngx_int_t
-ngx_payment_relay_line_up(ngx_payment_relay_t *r, payment_event_t *e)
+ngx_payment_relay_queue(ngx_payment_relay_t *r, payment_event_t *e)
 {
     payment_event_t             *occupant;
     ngx_payment_outbox_shard_t  *sh;
@@ -472,13 +472,13 @@ ngx_payment_relay_line_up(ngx_payment_relay_t *r, payment_event_t *e)
         return NGX_DECLINED;
     }
 
-    if (occupant->line >= NGX_PAYMENT_OUTBOX_LINE
+    if (occupant->queued >= NGX_PAYMENT_OUTBOX_BEHIND
         && ngx_payment_outbox_shard_set_aside(sh, e) == NGX_OK)
     {
         return NGX_OK;
     }
 
-    payment_inflight_hold(occupant, e);
+    payment_inflight_queue(occupant, e);
 
     return NGX_OK;
 }
@@ -596,7 +596,7 @@ ngx_payment_relay_suspects(ngx_payment_relay_t *r)
 
     /* not where it would wait alone for all */
 
-    while (e && !ngx_payment_producer_takes(&all->producer, e) && !e->probe) {
+    while (e && !ngx_payment_producer_takes(&all->producer, e) && !e->scout) {
         e->since_ns = now;
         payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
         e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_SUSPECT);
@@ -661,7 +661,7 @@ ngx_payment_relay_send(ngx_payment_relay_t *r, payment_event_t *e,
     switch (rc) {
 
     case NGX_PAYMENT_SEND_OK:
-        e->probe = 0;
+        e->scout = 0;
         e->excused = !ngx_payment_producer_takes(&all->producer, e);
         e->unproven = all->producer.topic_for_each_type
                       && all->producer.topics[e->topic].deliveries == 0;
@@ -683,7 +683,7 @@ ngx_payment_relay_send(ngx_payment_relay_t *r, payment_event_t *e,
         ngx_payment_breaker_unpermit(&all->breaker, e);
         ngx_payment_producer_topic_shut(&all->producer.topics[e->topic], err,
                                         r->sh.log);
-        ngx_payment_relay_park(r, e, now_ns);
+        ngx_payment_relay_hold_back(r, e, now_ns);
         return NGX_OK;
 
     default:
@@ -729,7 +729,7 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
         if (ngx_payment_producer_delivered(&r->all->producer, e, now)
             == NGX_OK)
         {
-            ngx_payment_relay_unpark_all(r->all);
+            ngx_payment_relay_recall_all(r->all);
         }
 
         break;
@@ -739,7 +739,7 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
         if (e->excused) {
             ngx_payment_breaker_result(breaker, now, e, took,
                                        PAYMENT_BREAKER_IGNORED);
-            ngx_payment_relay_park(r, e, now);
+            ngx_payment_relay_hold_back(r, e, now);
             break;
         }
 
@@ -760,7 +760,7 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
                                    PAYMENT_BREAKER_IGNORED);
         ngx_payment_producer_topic_shut(&r->all->producer.topics[e->topic],
                                         err, r->sh.log);
-        ngx_payment_relay_park(r, e, now);
+        ngx_payment_relay_hold_back(r, e, now);
         break;
 
     default: /* NGX_PAYMENT_VERDICT_UNSENT */
@@ -768,7 +768,7 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
 
         if (e->excused && !e->doubted) {
             /* it waits for its lane again, and no other event for it */
-            ngx_payment_relay_park(r, e, now);
+            ngx_payment_relay_hold_back(r, e, now);
         } else {
             ngx_payment_relay_failed(r, e, now);
         }
@@ -915,16 +915,16 @@ ngx_payment_relay_refused(ngx_payment_relay_t *r, payment_event_t *e,
  */
 
 static void
-ngx_payment_relay_park(ngx_payment_relay_t *r, payment_event_t *e,
+ngx_payment_relay_hold_back(ngx_payment_relay_t *r, payment_event_t *e,
     uint64_t now_ns)
 {
     payment_inflight_free_data(e);
 
     e->alone = 0;
-    e->probe = 0;
+    e->scout = 0;
 
     if (e->attempts == 0
-        && r->parked[e->topic][e->lane] >= NGX_PAYMENT_RELAY_PARKED
+        && r->scouts[e->topic][e->lane] >= NGX_PAYMENT_RELAY_SCOUTS
         && !ngx_payment_producer_takes(&r->all->producer, e)
         && ngx_payment_outbox_shard_set_aside(&r->sh, e) == NGX_OK)
     {
@@ -934,35 +934,35 @@ ngx_payment_relay_park(ngx_payment_relay_t *r, payment_event_t *e,
     payment_inflight_occupy(e);
     e->since_ns = now_ns;
     payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
-    ngx_payment_relay_parked(r, e, 1);
+    ngx_payment_relay_scouts(r, e, 1);
 }
 
 
-/* An event that is only waiting for its topic is parked, or is so no longer. */
+/* An event that waits for its topic or lane alone is a scout, or no longer. */
 
 static void
-ngx_payment_relay_parked(ngx_payment_relay_t *r, payment_event_t *e,
+ngx_payment_relay_scouts(ngx_payment_relay_t *r, payment_event_t *e,
     ngx_int_t n)
 {
     if (e->attempts == 0) {
-        r->parked[e->topic][e->lane] += n;
+        r->scouts[e->topic][e->lane] += n;
     }
 }
 
 
 static void
-ngx_payment_relay_unpark_all(ngx_payment_relays_t *all)
+ngx_payment_relay_recall_all(ngx_payment_relays_t *all)
 {
     ngx_uint_t  i;
 
     for (i = 0; i < all->n; i++) {
-        ngx_payment_relay_unpark(&all->relays[i]);
+        ngx_payment_relay_recall(&all->relays[i]);
     }
 }
 
 
 void
-ngx_payment_relay_unpark(ngx_payment_relay_t *r)
+ngx_payment_relay_recall(ngx_payment_relay_t *r)
 {
     ngx_uint_t        n;
     payment_event_t  *e, *next;
@@ -980,7 +980,7 @@ ngx_payment_relay_unpark(ngx_payment_relay_t *r)
         if (e->attempts == 0
             && ngx_payment_producer_takes(&r->all->producer, e))
         {
-            ngx_payment_relay_parked(r, e, -1);
+            ngx_payment_relay_scouts(r, e, -1);
             ngx_payment_outbox_shard_forget(&r->sh, e);
             n++;
         }
@@ -1181,7 +1181,7 @@ ngx_payment_relay_forget_troubled(ngx_payment_relay_t *r)
         }
     }
 
-    ngx_memzero(r->parked, sizeof(r->parked));
+    ngx_memzero(r->scouts, sizeof(r->scouts));
 }
 
 
@@ -1288,7 +1288,7 @@ ngx_payment_relay_backlog(ngx_payment_relay_t *r)
     ngx_uint_t  i, n;
 
     static const payment_event_state_e  unpublished[] = {
-        PAYMENT_EVENT_WANTED, PAYMENT_EVENT_READY, PAYMENT_EVENT_HELD,
+        PAYMENT_EVENT_WANTED, PAYMENT_EVENT_READY, PAYMENT_EVENT_BEHIND,
         PAYMENT_EVENT_SENT, PAYMENT_EVENT_REFUSED, PAYMENT_EVENT_SUSPECT
     };
 
@@ -1371,7 +1371,7 @@ ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns)
 
         if (!ngx_payment_producer_topic_takes(topic, e->lane)) {
 
-            if (!ngx_payment_producer_topic_probe(topic, e->lane, now_ns,
+            if (!ngx_payment_producer_topic_scout(topic, e->lane, now_ns,
                                                   r->all->conf->retry_interval))
             {
                 /* to the end of its list, until one may be sent again */
@@ -1380,10 +1380,10 @@ ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns)
                 continue;
             }
 
-            e->probe = 1;
+            e->scout = 1;
         }
 
-        ngx_payment_relay_parked(r, e, -1);
+        ngx_payment_relay_scouts(r, e, -1);
         payment_inflight_move(e, PAYMENT_EVENT_WANTED);
     }
 }

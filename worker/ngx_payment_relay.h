@@ -55,8 +55,8 @@ struct ngx_payment_relay_s {
     ngx_uint_t                   alone;         /* suspects tried in a row */
     ngx_uint_t                   server;        /* that ids were learnt on */
 
-    /* events kept to be sent, one at a time, where none is taken */
-    uint32_t                     parked[NGX_PAYMENT_PRODUCER_TOPICS_MAX]
+    /* events that keep their places where none is taken */
+    uint32_t                     scouts[NGX_PAYMENT_PRODUCER_TOPICS_MAX]
                                        [NGX_PAYMENT_PRODUCER_LANES];
     unsigned                     doubt:1;       /* of what is in flight */
     unsigned                     passed_by:1;   /* some that are set aside */
@@ -104,7 +104,7 @@ void ngx_payment_relay_abandoned(ngx_payment_relay_t *r);
 void ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns);
 
 /* Topics or lanes take events again: what waits for them is read anew. */
-void ngx_payment_relay_unpark(ngx_payment_relay_t *r);
+void ngx_payment_relay_recall(ngx_payment_relay_t *r);
 
 /* Lanes are stuck: what is in flight there says nothing of Kafka. */
 void ngx_payment_relay_excuse(ngx_payment_relay_t *r);

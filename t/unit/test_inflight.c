@@ -79,10 +79,10 @@ test_one_of_a_payment(void **state)
     send(a);
 
     assert_ptr_equal(payment_inflight_occupant(b), a);
-    payment_inflight_hold(a, b);
-    payment_inflight_hold(a, c);
+    payment_inflight_queue(a, b);
+    payment_inflight_queue(a, c);
     assert_null(payment_inflight_occupant(other));
-    assert_int_equal(payment_inflight_count(&t, PAYMENT_EVENT_HELD), 2);
+    assert_int_equal(payment_inflight_count(&t, PAYMENT_EVENT_BEHIND), 2);
 
     assert_ptr_equal(payment_inflight_vacate(a), b);
     payment_inflight_move(a, PAYMENT_EVENT_ACKED);
@@ -193,7 +193,7 @@ test_forget_unsent(void **state)
     a = ready(&t, 1, 7);
     b = ready(&t, 2, 7);
     send(a);
-    payment_inflight_hold(a, b);
+    payment_inflight_queue(a, b);
     (void) ready(&t, 3, 9);
     (void) payment_inflight_add(&t, 4, PAYMENT_EVENT_WANTED);
 
@@ -275,7 +275,7 @@ test_random_traces(void **state)
                 if (o && o != e) {
                     assert_int_equal(o->payment, e->payment);
                     assert_true(o->id < e->id);
-                    payment_inflight_hold(o, e);
+                    payment_inflight_queue(o, e);
                     break;
                 }
 

@@ -1410,7 +1410,7 @@ test_the_last_of_a_lane_dies(void **state)
 
     test_feed(10500);
     assert_true(relays.producer.topics[0].lanes[1].stuck);
-    assert_int_equal(relay.parked[0][1], 4);
+    assert_int_equal(relay.scouts[0][1], 4);
 
     for (i = 0; i < 20; i++) {
         test_add(test.nrows, 1, 1);
@@ -1516,8 +1516,8 @@ test_age(void **state)
 }
 
 
-/* There always are some of a payment with many changes aside, but of another one
- * each few seconds. */
+/* Some events of a payment with many changes are always aside, but of another
+ * payment each few seconds. */
 
 static void
 test_age_of_what_comes_and_goes(void **state)

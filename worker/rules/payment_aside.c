@@ -10,7 +10,7 @@
 
 
 static payment_aside_event_t *payment_aside_new(payment_aside_t *t);
-static void payment_aside_line_up(payment_aside_t *t, payment_aside_event_t *e);
+static void payment_aside_queue(payment_aside_t *t, payment_aside_event_t *e);
 static payment_aside_event_t **payment_aside_id_bucket(
     const payment_aside_t *t, uint64_t id);
 static payment_aside_event_t **payment_aside_first(const payment_aside_t *t,
@@ -78,7 +78,7 @@ payment_aside_add(payment_aside_t *t, uint64_t id, uint64_t payment,
     e->id_next = *bucket;
     *bucket = e;
 
-    payment_aside_line_up(t, e);
+    payment_aside_queue(t, e);
 
     t->n++;
 
@@ -113,7 +113,7 @@ payment_aside_new(payment_aside_t *t)
 /* Ids rise, so an event mostly belongs behind the last one of its payment. */
 
 static void
-payment_aside_line_up(payment_aside_t *t, payment_aside_event_t *e)
+payment_aside_queue(payment_aside_t *t, payment_aside_event_t *e)
 {
     payment_aside_event_t  *first, *before, **place;
 

@@ -1,6 +1,6 @@
 /*
  * Events that were read and can't be handed out before others are, known by
- * their ids and payments only: the line behind a payment's event when it is
+ * their ids and payments only: the queue behind a payment's event when it is
  * long, and what is bound for where nothing is taken.  In the table of known
  * events they would take the place of events that can be published; here each
  * takes a third of that, and nothing of its row is kept.  Pure: no clock, no

@@ -265,14 +265,14 @@ payment_inflight_occupy(payment_event_t *e)
     *bucket = e;
 
     e->occupies = 1;
-    e->line = 0;
+    e->queued = 0;
     e->behind = NULL;
     e->last_behind = NULL;
 }
 
 
 void
-payment_inflight_hold(payment_event_t *occupant, payment_event_t *e)
+payment_inflight_queue(payment_event_t *occupant, payment_event_t *e)
 {
     assert(occupant->occupies && !e->occupies);
     assert(e->state == PAYMENT_EVENT_READY && e->behind == NULL);
@@ -284,21 +284,21 @@ payment_inflight_hold(payment_event_t *occupant, payment_event_t *e)
     }
 
     occupant->last_behind = e;
-    occupant->line++;
+    occupant->queued++;
 
-    payment_inflight_move(e, PAYMENT_EVENT_HELD);
+    payment_inflight_move(e, PAYMENT_EVENT_BEHIND);
 }
 
 
 payment_event_t *
 payment_inflight_vacate(payment_event_t *e)
 {
-    uint32_t          line;
+    uint32_t          queued;
     payment_event_t  *next, *last;
 
     next = e->behind;
     last = e->last_behind;
-    line = e->line;
+    queued = e->queued;
 
     payment_inflight_release_payment(e);
 
@@ -306,7 +306,7 @@ payment_inflight_vacate(payment_event_t *e)
         return NULL;
     }
 
-    assert(next->state == PAYMENT_EVENT_HELD);
+    assert(next->state == PAYMENT_EVENT_BEHIND);
 
     last = (last == next) ? NULL : last;
     e = next->behind;
@@ -315,7 +315,7 @@ payment_inflight_vacate(payment_event_t *e)
     payment_inflight_occupy(next);
     next->behind = e;
     next->last_behind = last;
-    next->line = line - 1;
+    next->queued = queued - 1;
 
     payment_inflight_move(next, PAYMENT_EVENT_READY);
 
@@ -331,7 +331,7 @@ payment_inflight_forget_unsent(payment_inflight_t *t)
     payment_event_state_e  state;
 
     static const payment_event_state_e  unsent[] = {
-        PAYMENT_EVENT_WANTED, PAYMENT_EVENT_READY, PAYMENT_EVENT_HELD
+        PAYMENT_EVENT_WANTED, PAYMENT_EVENT_READY, PAYMENT_EVENT_BEHIND
     };
 
     /* No event waits behind another any longer.  This comes first, so that no
@@ -341,7 +341,7 @@ payment_inflight_forget_unsent(payment_inflight_t *t)
         for (e = t->lists[state].first; e; e = e->next) {
             e->behind = NULL;
             e->last_behind = NULL;
-            e->line = 0;
+            e->queued = 0;
         }
     }
 
@@ -434,7 +434,7 @@ payment_inflight_append(payment_event_list_t *list, payment_event_t *e)
 
 /*
  * From the cursor come ever larger ids, which belong at the end; what was
- * late, held or tried again belongs near the front.
+ * late, queued or tried again belongs near the front.
  */
 
 static void

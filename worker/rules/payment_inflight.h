@@ -29,7 +29,7 @@ typedef enum {
     PAYMENT_EVENT_FREE = 0,
     PAYMENT_EVENT_WANTED,       /* known by its id: its row is to be read */
     PAYMENT_EVENT_READY,        /* can be handed out; sorted by id */
-    PAYMENT_EVENT_HELD,         /* waits behind another of its payment */
+    PAYMENT_EVENT_BEHIND,         /* waits behind another of its payment */
     PAYMENT_EVENT_SENT,         /* the producer has it; in order of sending */
     PAYMENT_EVENT_ACKED,        /* Kafka has it; to be deleted */
     PAYMENT_EVENT_DELETING,     /* a transaction on it is under way */
@@ -58,7 +58,8 @@ struct payment_event_s {
     uint64_t                 token;         /* the breaker's */
     uint64_t                 gate;          /* the caller's: the look at the
                                                head that must have ended */
-    void                    *data;          /* the row: READY, HELD, SUSPECT */
+    void                    *data;          /* the row: READY, BEHIND,
+                                               SUSPECT */
     payment_inflight_t      *table;
 
     uint32_t                 version;
@@ -67,7 +68,7 @@ struct payment_event_s {
     uint16_t                 reason;        /* the caller's: why REFUSED */
     uint32_t                 mark;          /* the caller's: what its topic
                                                had taken when it refused */
-    uint32_t                 line;          /* events behind one that occupies
+    uint32_t                 queued;        /* events behind one that occupies
                                                its payment */
     uint8_t                  state;         /* payment_event_state_e */
     uint8_t                  topic;         /* the caller's: an index */
@@ -78,7 +79,7 @@ struct payment_event_s {
     unsigned                 unproven:1;    /* SENT: its topic took none yet */
     unsigned                 excused:1;     /* SENT: its lane is stuck, so it
                                                says nothing of Kafka */
-    unsigned                 probe:1;       /* to be sent where no event is
+    unsigned                 scout:1;       /* to be sent where no event is
                                                taken */
     unsigned                 alone:1;       /* sent with nothing else */
     unsigned                 doubted:1;     /* SENT: its id may mean another
@@ -154,15 +155,16 @@ payment_event_t *payment_inflight_occupant(payment_event_t *e);
 
 void payment_inflight_occupy(payment_event_t *e);
 
-/* A READY event lines up behind the one that occupies its payment: HELD. */
+/* A READY event queues behind the one that occupies its payment: BEHIND. */
 
-void payment_inflight_hold(payment_event_t *occupant, payment_event_t *e);
+void payment_inflight_queue(payment_event_t *occupant, payment_event_t *e);
 
-/* The next in the line takes the payment over and becomes READY; it or NULL. */
+/* The next in the queue takes the payment over and becomes READY: it, or
+ * NULL. */
 
 payment_event_t *payment_inflight_vacate(payment_event_t *e);
 
-/* Forgets what was not handed out: WANTED, READY, HELD. */
+/* Forgets what was not handed out: WANTED, READY, BEHIND. */
 
 void payment_inflight_forget_unsent(payment_inflight_t *t);
 

@@ -1316,12 +1316,35 @@ sim_start(uint64_t seed, unsigned nnodes, unsigned nshards,
 }
 
 
-/* each shard has its producer, and the shares are fair */
+/* each shard has its producer */
+
+static int
+sim_owned(void)
+{
+    unsigned  i, n, owners;
+
+    for (n = 0; n < sim.nshards; n++) {
+        owners = 0;
+
+        for (i = 0; i < sim.nnodes; i++) {
+            owners += (unsigned) producing(&sim.nodes[i], n);
+        }
+
+        if (owners != 1) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* and the shares are fair */
 
 static int
 sim_shared(void)
 {
-    unsigned  i, n, alive, owners, mine, least, most;
+    unsigned  i, n, alive, mine, least, most;
 
     least = UINT32_MAX;
     most = 0;
@@ -1346,19 +1369,7 @@ sim_shared(void)
         most = mine > most ? mine : most;
     }
 
-    for (n = 0; n < sim.nshards; n++) {
-        owners = 0;
-
-        for (i = 0; i < sim.nnodes; i++) {
-            owners += (unsigned) producing(&sim.nodes[i], n);
-        }
-
-        if (owners != 1) {
-            return 0;
-        }
-    }
-
-    return alive > 0 && most - least <= 1;
+    return sim_owned() && alive > 0 && most - least <= 1;
 }
 
 
@@ -1555,7 +1566,9 @@ two_nodes(uint64_t seed, uint64_t at_most_ms)
 
         gone_at = sim.now;
 
-        while (!sim_shared()) {
+        /* it may be born again before that: then the shares come later */
+
+        while (!sim_owned()) {
             sim_run_until(sim.now + MS);
 
             if (sim.now - gone_at > SECOND) {

@@ -208,7 +208,8 @@ def test_a_table_goes_and_comes(nginx, mariadb, database, ask, check):
     assert call.status == 503, call
 
     mariadb.query('RENAME TABLE outbox_evening TO outbox_event', database)
-    assert ask.authorize(key=call.key).ok
+    wait_for(lambda: ask.authorize(key=call.key).ok, 15,
+             'a connection that has prepared its statements again')
     assert len(check().payments) == 2
 
 

@@ -33,7 +33,7 @@ def test_queue_is_full(behind_proxy, mariadb, database, kafka, topic):
     """It takes 20 events: the others wait in the table, and come once."""
 
     nginx, proxy = behind_proxy(
-        kafka_property='queue.buffering.max.messages 20')
+        kafka_property='queue.buffering.max.messages 20', max_in_flight=1000)
 
     # few are handed out while nothing is known of the topic
     expected = fill(mariadb, database, 100)

@@ -50,7 +50,8 @@ run_unit() {
 
 run_tidy() {
     "$BUILD/venv/bin/python" -m pytest -q -p no:cacheprovider \
-        t/unit/test_tidy.py t/unit/test_docs.py
+        t/unit/test_tidy.py t/unit/test_docs.py t/unit/test_events.py \
+        t/unit/test_openapi.py
 }
 
 

@@ -203,7 +203,7 @@ static void
 ngx_payment_db_connected(ngx_payment_attempt_t *a)
 {
     my_bool                yes;
-    ngx_uint_t             i, again;
+    ngx_uint_t             i;
     ngx_payment_db_t      *db;
     ngx_payment_shard_t   *shard;
     ngx_payment_server_t  *server, *servers;
@@ -245,14 +245,13 @@ ngx_payment_db_connected(ngx_payment_attempt_t *a)
         return;
     }
 
-    again = 0;
-
     for (i = 0; i < shard->servers.nelts; i++) {
-        again |= servers[i].last_error;
         servers[i].last_error = 0;
     }
 
-    if (again && ngx_payment_common_untell(shard)) {
+    /* also what a process told that has died since */
+
+    if (ngx_payment_common_untell(shard)) {
         ngx_log_error(NGX_LOG_NOTICE, db->log, 0,
                       "payment: shard \"%V\": connected to %V again",
                       &shard->name, &server->name);

@@ -129,7 +129,7 @@ ngx_uint_t ngx_payment_common_leave(ngx_payment_shard_t *shard,
 ngx_uint_t ngx_payment_common_tell(ngx_payment_shard_t *shard,
     ngx_uint_t server, uint32_t digest);
 
-/* A process that could not connect can again.  1: something was told, and this
+/* A process has connected.  1: something was told, and this
  * process says that it is over. */
 ngx_uint_t ngx_payment_common_untell(ngx_payment_shard_t *shard);
 

@@ -6,6 +6,8 @@ we, without anybody's help.
 """
 
 import json
+import os
+import signal
 import time
 
 import pymysql
@@ -112,6 +114,34 @@ def test_away_at_the_start(start_nginx, mariadb, database, journal, check):
     mariadb.start()
     recovers(ask)
     nginx.wait_connected()
+    check(ask)
+
+
+def test_who_told_is_killed(start_nginx, proxy, database, journal, check):
+    """A failure is told once for a node. The worker that told it is killed, and
+    the next one meets a server that is well: the next failure is told again."""
+
+    nginx = start_nginx(Shard('main', database, proxy.address), workers=1)
+    ask = Client(nginx.port, journal)
+    proxy.refuse()
+    proxy.cut()
+    wait_for(lambda: failures(nginx), 10, 'a line')
+
+    worker, = nginx.worker_pids()
+    nginx.expect('exited on signal 9')
+    os.kill(worker, signal.SIGSTOP)
+    proxy.accept()
+    os.kill(worker, signal.SIGKILL)
+    recovers(ask)
+    nginx.wait_connected()
+
+    told = len(failures(nginx))
+    proxy.refuse()
+    proxy.cut()
+    wait_for(lambda: len(failures(nginx)) > told, 10, 'a line of this failure')
+
+    proxy.accept()
+    recovers(ask)
     check(ask)
 
 

@@ -201,7 +201,7 @@ ngx_payment_delete_step(void *part, uint64_t now_ms)
     } else {
         d->work = ngx_payment_fence_add(d->fence,
                       "DELETE FROM outbox_event WHERE " NGX_PAYMENT_FENCED
-                      " AND %V", &condition);
+                      " AND %V", d->fence->turn, &condition);
     }
 
     ngx_payment_fence_commit(d->fence);
@@ -216,13 +216,18 @@ ngx_payment_delete_done(void *part, ngx_uint_t lost)
     ngx_payment_delete_t *d = part;
 
     ngx_int_t                    rc;
-    ngx_uint_t                   n;
+    ngx_uint_t                   n, certain;
     payment_event_t             *e;
     ngx_payment_outbox_shard_t  *sh;
 
     sh = d->sh;
+    n = payment_inflight_count(&sh->table, PAYMENT_EVENT_DELETING);
 
     rc = ngx_payment_fence_check(d->fence, lost, "deleting published events");
+
+    /* MariaDB reports a DELETE that was killed as done, with no rows */
+
+    certain = rc == NGX_OK && d->work->affected == n;
 
     if (rc == NGX_OK) {
         (void) ngx_atomic_fetch_add(&sh->stats->deleted,
@@ -230,14 +235,13 @@ ngx_payment_delete_done(void *part, ngx_uint_t lost)
         d->rows_max = ngx_min(2 * d->rows_max, NGX_PAYMENT_FENCE_IDS_MAX);
 
     } else {
-        n = payment_inflight_count(&sh->table, PAYMENT_EVENT_DELETING);
         d->rows_max = ngx_max(n / 2, 1);
     }
 
     while ((e = payment_inflight_first(&sh->table, PAYMENT_EVENT_DELETING))
            != NULL)
     {
-        if (rc == NGX_OK) {
+        if (certain) {
             ngx_payment_outbox_shard_forget(sh, e);
 
         } else {

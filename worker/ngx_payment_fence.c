@@ -207,7 +207,7 @@ ngx_payment_fence_begin(ngx_payment_fence_t *f)
 {
     f->n = 0;
     f->ours = NULL;
-    f->moving = 0;
+    f->inserted = NULL;
     f->last = f->text;
 }
 
@@ -218,17 +218,18 @@ ngx_payment_fence_begin_fenced(ngx_payment_fence_t *f, const char *set)
     ngx_payment_outbox_shard_t *sh = f->sh;
 
     ngx_payment_fence_begin(f);
+    f->turn++;
 
     (void) ngx_payment_fence_add(f, "SET @f = 0%s", set);
     (void) ngx_payment_fence_add(f, "START TRANSACTION");
 
     f->ours = ngx_payment_fence_add(f,
-            "SELECT @f := COUNT(*) FROM outbox_lease "
+            "SELECT @f := IF(COUNT(*) = 1, %uL, 0) FROM outbox_lease "
             "WHERE name = '" NGX_PAYMENT_LEASE_NAME "' "
             "AND owner_uuid = '%s' AND epoch = %uL "
             "AND lock_until > UTC_TIMESTAMP(3)" NGX_PAYMENT_TOPOLOGY_OURS
             " LOCK IN SHARE MODE",
-            sh->node->rules.uuid, sh->lease.epoch,
+            f->turn, sh->node->rules.uuid, sh->lease.epoch,
             (uint64_t) sh->shard->common->epoch);
 }
 
@@ -265,12 +266,16 @@ ngx_payment_fence_add(ngx_payment_fence_t *f, const char *fmt, ...)
 void
 ngx_payment_fence_commit(ngx_payment_fence_t *f)
 {
-    /* ROW_COUNT() is -1 after a deletion that failed */
+    if (f->inserted) {
+        /* ROW_COUNT() is -1 after a deletion that failed, and less than @n
+         * after one that was killed, which MariaDB reports as done */
 
-    (void) ngx_payment_fence_add(f, "%s",
-                f->moving ? "EXECUTE IMMEDIATE IF(ROW_COUNT() >= 0, 'COMMIT', "
-                            "'ROLLBACK')"
-                          : "COMMIT");
+        (void) ngx_payment_fence_add(f,
+                    "EXECUTE IMMEDIATE IF(@f = -%uL AND ROW_COUNT() >= @n, "
+                    "'COMMIT', 'ROLLBACK')", f->turn);
+    } else {
+        (void) ngx_payment_fence_add(f, "COMMIT");
+    }
 
     ngx_payment_fence_send(f);
 }
@@ -305,13 +310,26 @@ ngx_payment_fence_check(ngx_payment_fence_t *f, ngx_uint_t lost,
 
     MYSQL_ROW  row;
 
+    if (!lost && f->inserted
+        && ngx_payment_db_error_of(f->stmts, f->n) == NULL
+        && f->removed->affected < f->inserted->affected)
+    {
+        /* and was rolled back: see ngx_payment_fence_commit() */
+        ngx_payment_db_interrupted(f->removed, f->inserted->affected);
+    }
+
+    if (!lost && f->stmts[f->n - 1].error) {
+        /* the transaction is still open, perhaps by halves */
+        f->unfit = 1;
+    }
+
     if (ngx_payment_fence_check_plain(f, lost, phase) != NGX_OK) {
         return NGX_ERROR;
     }
 
     row = f->ours->result ? mysql_fetch_row(f->ours->result) : NULL;
 
-    if (row && ngx_payment_row_number(row[0]) == 1) {
+    if (row && ngx_payment_row_number(row[0]) == f->turn) {
         return NGX_OK;
     }
 
@@ -363,22 +381,24 @@ ngx_payment_db_stmt_t *
 ngx_payment_fence_move(ngx_payment_fence_t *f,
     const ngx_payment_fence_move_t *m, ngx_str_t *condition)
 {
-    f->moving = 1;
-
-    (void) ngx_payment_fence_add(f,
+    f->inserted = ngx_payment_fence_add(f,
             "INSERT INTO %s (id, " NGX_PAYMENT_ROW_ALL "%s) "
             "SELECT %s, " NGX_PAYMENT_ROW_ALL "%s FROM %s "
             "WHERE " NGX_PAYMENT_FENCED " AND %V%s",
-            m->to, m->columns, m->id, m->values, m->from, condition,
+            m->to, m->columns, m->id, m->values, m->from, f->turn, condition,
             m->insert_if);
 
-    /* ROW_COUNT() is -1 after an insertion that failed */
+    /* ROW_COUNT() is -1 after an insertion that failed; that it has not is what
+     * the deletion asks @f for */
 
-    (void) ngx_payment_fence_add(f, "SET @f = IF(ROW_COUNT() >= 0, @f, 0)");
+    (void) ngx_payment_fence_add(f,
+            "SET @n = ROW_COUNT(), @f = IF(ROW_COUNT() >= 0, -@f, 0)");
 
-    return ngx_payment_fence_add(f,
-            "DELETE FROM %s WHERE " NGX_PAYMENT_FENCED " AND %V%s",
-            m->from, condition, m->delete_if);
+    f->removed = ngx_payment_fence_add(f,
+            "DELETE FROM %s WHERE @f = -%uL AND @@in_transaction = 1 AND %V%s",
+            m->from, f->turn, condition, m->delete_if);
+
+    return f->removed;
 }
 
 

@@ -6,10 +6,11 @@
  * to do sends one exchange.
  *
  * A fenced exchange first locks the lease and finds it to be ours.  It is sent
- * as a whole, so each statement must be harmless when one before it failed.
- * @f is 1 only when the lease is ours; @@in_transaction is 0 after an error
- * that rolled back, and with it the lock on the lease's row; and a deletion
- * after an insertion asks whether that succeeded.
+ * as a whole, so each statement must be harmless when any of those before it
+ * failed.  @f is the exchange's turn only when the lease is ours, and the turn
+ * below zero only when the insertion before a deletion succeeded, too: what an
+ * earlier exchange has left in @f is neither.  @@in_transaction is 0 after an
+ * error that rolled back, and with it the lock on the lease's row.
  *
  * Owner: the helper process.
  * Limits: one exchange in flight, a round trip each, of at most
@@ -38,8 +39,9 @@
     (NGX_PAYMENT_FENCE_STMTS * NGX_PAYMENT_SQL_SIZE                           \
      + 2 * NGX_PAYMENT_FENCE_CONDITION)
 
-/* the condition of every statement that changes rows under the lease */
-#define NGX_PAYMENT_FENCED            "@f = 1 AND @@in_transaction = 1"
+/* the condition of every statement that changes rows under the lease; takes
+ * the exchange's turn */
+#define NGX_PAYMENT_FENCED            "@f = %uL AND @@in_transaction = 1"
 
 /* when a row was written: takes Unix time in microseconds */
 #define NGX_PAYMENT_FENCE_TIME                                                \
@@ -93,7 +95,10 @@ typedef struct {
 
     ngx_payment_db_stmt_t        stmts[NGX_PAYMENT_FENCE_STMTS];
     ngx_uint_t                   n;
+    uint64_t                     turn;        /* of the fenced exchange */
     ngx_payment_db_stmt_t       *ours;        /* tells whether the lease is */
+    ngx_payment_db_stmt_t       *inserted;    /* of a move; NULL: none is */
+    ngx_payment_db_stmt_t       *removed;
     u_char                      *text;        /* of the statements */
     u_char                      *last;
 
@@ -106,7 +111,6 @@ typedef struct {
     ngx_event_t                  retry;
     unsigned                     connected:1; /* once at least */
     unsigned                     unfit:1;     /* the connection is given up */
-    unsigned                     moving:1;    /* the exchange moves rows */
 } ngx_payment_fence_t;
 
 
@@ -134,7 +138,8 @@ void ngx_payment_fence_commit(ngx_payment_fence_t *f);
 /*
  * Adds what moves rows of a table into another: the insertion, and the
  * deletion, which is returned and depends on it.  The exchange is rolled back
- * when the deletion fails, so that no row is ever in both or in neither.
+ * when the deletion fails or removes fewer rows than were inserted, so that no
+ * row is ever in both or in neither.
  */
 ngx_payment_db_stmt_t *ngx_payment_fence_move(ngx_payment_fence_t *f,
     const ngx_payment_fence_move_t *m, ngx_str_t *condition);

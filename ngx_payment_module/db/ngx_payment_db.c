@@ -913,6 +913,10 @@ ngx_payment_db_step(ngx_payment_db_t *db, int ready, ngx_uint_t *lost)
 
         s->affected = ret ? 0 : mysql_affected_rows(mysql);
 
+        if (s->error == 0 && s->rows && s->affected != s->rows) {
+            ngx_payment_db_interrupted(s, s->rows);
+        }
+
         if (db->shard->durability == NGX_PAYMENT_DURABILITY_REPLICA) {
             ngx_payment_db_track(db);
         }
@@ -1332,6 +1336,17 @@ ngx_payment_db_classify(ngx_uint_t error)
     default:
         return NGX_PAYMENT_DB_REFUSED;
     }
+}
+
+
+void
+ngx_payment_db_interrupted(ngx_payment_db_stmt_t *stmt, uint64_t rows)
+{
+    stmt->error = ER_QUERY_INTERRUPTED;
+
+    (void) ngx_snprintf((u_char *) stmt->message, NGX_PAYMENT_DB_MESSAGE_LEN,
+                        "Query execution was interrupted: %uL of %uL rows%Z",
+                        stmt->affected, rows);
 }
 
 

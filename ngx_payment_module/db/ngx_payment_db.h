@@ -33,14 +33,16 @@ typedef struct ngx_payment_db_stmt_s   ngx_payment_db_stmt_t;
 
 /*
  * A statement of an exchange.  In: either stmt (prepared and bound; its buffers
- * must live until the exchange ends) or sql.  Out: error 0 and affected, and
- * result if the statement has one; or the server's error number and message.
+ * must live until the exchange ends) or sql, and rows, if it is known how many
+ * it affects.  Out: error 0 and affected, and result if the statement has one;
+ * or the server's error number and message.
  * The results belong to the exchange: they are freed when its handler returns.
  */
 
 struct ngx_payment_db_stmt_s {
     MYSQL_STMT                *stmt;
     ngx_str_t                  sql;
+    uint64_t                   rows;       /* 0: any number */
 
     ngx_uint_t                 error;
     uint64_t                   affected;
@@ -185,6 +187,14 @@ typedef enum {
 } ngx_payment_db_error_e;
 
 ngx_payment_db_error_e ngx_payment_db_classify(ngx_uint_t error);
+
+/*
+ * The statement has affected fewer rows than it had to, and no other
+ * transaction can be to blame: it was killed (KILL QUERY, max_statement_time).
+ * MariaDB reports some of those, a bulk UPDATE and a DELETE, as done; here they
+ * get the error that they should have had.
+ */
+void ngx_payment_db_interrupted(ngx_payment_db_stmt_t *stmt, uint64_t rows);
 
 /* The first statement of an exchange that the server refused; NULL: none. */
 ngx_payment_db_stmt_t *ngx_payment_db_error_of(ngx_payment_db_stmt_t *stmts,

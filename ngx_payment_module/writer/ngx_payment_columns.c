@@ -469,7 +469,8 @@ ngx_payment_columns_statements(ngx_payment_columns_t *columns,
 
         (void) mysql_stmt_attr_set(db->stmts[s], STMT_ATTR_ARRAY_SIZE, &rows);
 
-        stmts[n++].stmt = db->stmts[s];
+        stmts[n].stmt = db->stmts[s];
+        stmts[n++].rows = rows;
     }
 
     return n;

@@ -184,7 +184,6 @@ ngx_payment_transaction_run(ngx_payment_transaction_t *t,
 
     t->batch = b;
     t->loaded.n = 0;
-    t->nupdates = 0;
     t->error = 0;
     t->reason = NGX_PAYMENT_DB_OK;
 
@@ -793,7 +792,6 @@ ngx_payment_transaction_fill(ngx_payment_transaction_t *t)
         if (t->loaded.payments[i].version != t->loaded.versions[i]) {
             ngx_payment_columns_add_change(t->columns, &t->loaded.payments[i],
                                            t->loaded.versions[i]);
-            t->nupdates++;
         }
     }
 
@@ -886,14 +884,6 @@ ngx_payment_transaction_write_done(ngx_payment_db_t *db, ngx_uint_t lost)
     s = ngx_payment_db_error_of(t->stmts, db->n);
     if (s) {
         ngx_payment_transaction_failed(t, "writing", s);
-        return;
-    }
-
-    if (t->nupdates && t->stmts[0].affected != t->nupdates) {
-        ngx_log_error(NGX_LOG_ALERT, t->log, 0,
-                      "payment: %uL of %ui locked payments changed by another",
-                      t->nupdates - t->stmts[0].affected, t->nupdates);
-        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
         return;
     }
 

@@ -73,7 +73,6 @@ struct ngx_payment_transaction_s {
     ngx_pool_t                  *pool;
 
     ngx_payment_loaded_t         loaded;    /* what changes are about */
-    ngx_uint_t                   nupdates;  /* rows of the UPDATE */
     ngx_uint_t                   guarded;   /* its WRITE asks who has them */
 
     /* why it is rolled back: the server's error, and what that means; also for

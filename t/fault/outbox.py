@@ -451,15 +451,16 @@ def noise(rng, size):
 
 
 def fill(mariadb, database, n, each=1, size=0, merchants=1000, bulk=1000,
-         kind='authorized', filling=noise):
+         kind='authorized', filling=noise, step=1):
     """A standing backlog; each payment has that many events, of as many bytes
-    that no codec makes fewer, or of what filling(rng, size) returns. Returns
-    {event id: merchant}."""
+    that no codec makes fewer, or of what filling(rng, size) returns; each row's
+    id is that much above the last. Returns {event id: merchant}."""
 
     expected = {}
     rng = random.Random()
     connection = mariadb.session(database)
     cursor = connection.cursor()
+    cursor.execute(f'SET SESSION auto_increment_increment = {step}')
     rows = []
 
     def flush():

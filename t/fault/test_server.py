@@ -54,6 +54,27 @@ def test_kill_storm(nginx, mariadb, database, journal, check, what):
     check()
 
 
+def test_fewer_rows_than_were_to_change(nginx, mariadb, database, journal, ask,
+                                        check):
+    """MariaDB reports a bulk UPDATE that was killed as done, with the rows that
+    it had come to: such a batch is rolled back, and run again."""
+
+    wanted = [ask.authorize().id for _ in range(3)]
+
+    mariadb.query('CREATE TRIGGER halves BEFORE UPDATE ON payment FOR EACH ROW'
+                  f" IF HEX(OLD.id) = '{wanted[1].replace('-', '')}' THEN"
+                  ' SET NEW.version = OLD.version, NEW.status = OLD.status,'
+                  ' NEW.captured_amount = OLD.captured_amount,'
+                  ' NEW.updated_at = OLD.updated_at; END IF', database)
+
+    ask.at_once([ask.call('capture', payment=ident) for ident in wanted])
+    line = nginx.lines('(1317) Query execution was interrupted: ')[0]
+    assert 'writing a batch of' in line
+
+    mariadb.query('DROP TRIGGER halves', database)
+    check(ask)
+
+
 @pytest.mark.asan
 def test_kill_9(nginx, mariadb, database, journal, check, ask):
     """mariadbd is killed under load, several times."""

@@ -209,6 +209,12 @@ sub differences {
     my (%told) = told($text);
     my ($families) = parse($text);
     my ($row, $meaning) = documented();
+
+    # which comes with the Kafka client's first statistics, after 5 s: see
+    # t/fault/test_outbox_gauges.py
+
+    delete $row->{payment_outbox_broker_rtt_seconds};
+
     my %all = (%told, %$row);
 
     return join('', map {

@@ -266,7 +266,10 @@ ngx_payment_outbox_enter(ngx_payment_outbox_t *o)
     life->started_at = now;
     life->kafka_up = 0;
     ngx_memzero(life->gauges, sizeof(life->gauges));
+    ngx_memzero(life->brokers, sizeof(life->brokers));
     life->pid = ngx_pid;
+
+    o->relays.producer.brokers = life->brokers;
 
     for (i = 0; i < o->relays.n; i++) {
         o->relays.relays[i].sh.gauges =

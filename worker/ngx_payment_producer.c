@@ -10,6 +10,7 @@
 
 #include "ngx_payment_eventfd.h"
 #include "ngx_payment_producer.h"
+#include "ngx_payment_producer_brokers.h"
 #include "ngx_payment_producer_conf.h"
 
 #include <pthread.h>
@@ -1125,7 +1126,7 @@ ngx_payment_producer_stats(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 
     text = rd_kafka_event_stats(event);
 
-    if (text && ngx_strstr(text, "\"state\":\"UP\"")) {
+    if (text && ngx_payment_producer_brokers_read(p->brokers, text)) {
         ngx_payment_producer_up(p);
     }
 }
@@ -1293,6 +1294,7 @@ ngx_payment_producer_end(ngx_payment_producer_t *p)
     }
 
     p->state = NGX_PAYMENT_PRODUCER_NONE;
+    ngx_payment_producer_brokers_quiet(p->brokers);
 
     if (p->rk == NULL) {
         return;

@@ -75,6 +75,7 @@ typedef struct {
     ngx_log_t                         *log;
     const ngx_payment_producer_handlers_t   *handlers;
     void                              *data;
+    ngx_payment_broker_t              *brokers;      /* of this life */
 
     ngx_payment_producer_state_e       state;
     ngx_msec_t                         timeout;      /* of an event */

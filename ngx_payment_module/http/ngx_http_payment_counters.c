@@ -445,6 +445,21 @@ ngx_http_payment_counters_up(const ngx_payment_helper_stats_t *h)
 }
 
 
+const ngx_payment_broker_t *
+ngx_http_payment_counters_brokers(const ngx_payment_helper_stats_t *h)
+{
+    const ngx_payment_life_t  *life;
+
+    if (h->starts == 0) {
+        return NULL;
+    }
+
+    life = &h->lives[(h->starts - 1) % NGX_PAYMENT_LIVES];
+
+    return ngx_payment_stats_alive(life->pid) ? life->brokers : NULL;
+}
+
+
 ngx_msec_t
 ngx_http_payment_counters_uptime(void)
 {

@@ -100,6 +100,11 @@ const char *ngx_http_payment_counters_outcome(ngx_uint_t outcome);
 /* Does the process exist that said that it is the helper? */
 ngx_uint_t ngx_http_payment_counters_up(const ngx_payment_helper_stats_t *h);
 
+/* The NGX_PAYMENT_BROKERS_MAX brokers of the latest life of the helper; NULL:
+ * there is no such process any more. */
+const ngx_payment_broker_t *ngx_http_payment_counters_brokers(
+    const ngx_payment_helper_stats_t *h);
+
 /* How long nginx's master, or its only process, has run; 0: not known. */
 ngx_msec_t ngx_http_payment_counters_uptime(void);
 

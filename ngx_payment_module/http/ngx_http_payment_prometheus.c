@@ -30,6 +30,10 @@ static void ngx_http_payment_prometheus_counters(ngx_http_payment_text_t *t,
     const void *stats, size_t size, const ngx_array_t *shards);
 static void ngx_http_payment_prometheus_helper(ngx_http_payment_text_t *t,
     const ngx_payment_helper_stats_t *h);
+static void ngx_http_payment_prometheus_brokers(ngx_http_payment_text_t *t,
+    const ngx_payment_helper_stats_t *h);
+static void ngx_http_payment_prometheus_quantile(ngx_http_payment_text_t *t,
+    ngx_atomic_uint_t id, const char *quantile, uint64_t us);
 static void ngx_http_payment_prometheus_breaker(ngx_http_payment_text_t *t,
     const ngx_payment_helper_stats_t *h);
 static void ngx_http_payment_prometheus_calls(ngx_http_payment_text_t *t,
@@ -80,6 +84,8 @@ ngx_http_payment_prometheus_handler(ngx_http_request_t *r)
                                          stats->helper.outbox,
                                          sizeof(ngx_payment_outbox_stats_t),
                                          &pmcf->shards);
+
+        ngx_http_payment_prometheus_brokers(&t, &stats->helper);
 
         if (pmcf->outbox.breaker_enable) {
             ngx_http_payment_prometheus_breaker(&t, &stats->helper);
@@ -375,6 +381,66 @@ ngx_http_payment_prometheus_helper(ngx_http_payment_text_t *t,
         ngx_http_payment_text_add(t, "%s %uL\n", name,
                                   ngx_http_payment_counters_value(h, c));
     }
+}
+
+
+#define NGX_HTTP_PAYMENT_RTT  "payment_outbox_broker_rtt_seconds"
+
+
+/* A broker is there when the helper's Kafka client has told of it, and its
+ * quantiles while they are known. */
+
+static void
+ngx_http_payment_prometheus_brokers(ngx_http_payment_text_t *t,
+    const ngx_payment_helper_stats_t *h)
+{
+    uint64_t                     sum_us;
+    ngx_uint_t                   i;
+    ngx_atomic_uint_t            id;
+    const ngx_payment_broker_t  *broker;
+
+    broker = ngx_http_payment_counters_brokers(h);
+
+    if (broker == NULL || broker->node == 0) {
+        return;
+    }
+
+    ngx_http_payment_prometheus_family(t, NGX_HTTP_PAYMENT_RTT, "summary",
+                                       "Time from a request's sending to a "
+                                       "broker until its answer.");
+
+    for (i = 0; i < NGX_PAYMENT_BROKERS_MAX && broker[i].node; i++) {
+        id = broker[i].node - 1;
+
+        if (broker[i].recent) {
+            ngx_http_payment_prometheus_quantile(t, id, "0.5",
+                                                 broker[i].p50_us);
+            ngx_http_payment_prometheus_quantile(t, id, "0.95",
+                                                 broker[i].p95_us);
+            ngx_http_payment_prometheus_quantile(t, id, "0.99",
+                                                 broker[i].p99_us);
+        }
+
+        sum_us = broker[i].sum_us;
+
+        ngx_http_payment_text_add(t, NGX_HTTP_PAYMENT_RTT
+                                  "_sum{broker=\"%uA\"} %uL.%06uL\n"
+                                  NGX_HTTP_PAYMENT_RTT
+                                  "_count{broker=\"%uA\"} %uA\n",
+                                  id, sum_us / 1000000, sum_us % 1000000,
+                                  id, broker[i].count);
+    }
+}
+
+
+static void
+ngx_http_payment_prometheus_quantile(ngx_http_payment_text_t *t,
+    ngx_atomic_uint_t id, const char *quantile, uint64_t us)
+{
+    ngx_http_payment_text_add(t, NGX_HTTP_PAYMENT_RTT
+                              "{broker=\"%uA\",quantile=\"%s\"} "
+                              "%uL.%06uL\n",
+                              id, quantile, us / 1000000, us % 1000000);
 }
 
 

@@ -25,6 +25,8 @@ static void ngx_http_payment_status_error(ngx_http_payment_text_t *t,
     uint64_t error);
 static void ngx_http_payment_status_kafka_error(ngx_http_payment_text_t *t,
     uint64_t error);
+static void ngx_http_payment_status_brokers(ngx_http_payment_text_t *t,
+    const ngx_payment_helper_stats_t *h);
 static void ngx_http_payment_status_counters(ngx_http_payment_text_t *t,
     const ngx_http_payment_counter_t *counters, const void *stats);
 static void ngx_http_payment_status_rate(ngx_http_payment_text_t *t,
@@ -280,6 +282,42 @@ ngx_http_payment_status_kafka_error(ngx_http_payment_text_t *t, uint64_t error)
 }
 
 
+/* The round trips to Kafka's brokers; quantiles that are not known are null. */
+
+static void
+ngx_http_payment_status_brokers(ngx_http_payment_text_t *t,
+    const ngx_payment_helper_stats_t *h)
+{
+    ngx_uint_t                   i;
+    const ngx_payment_broker_t  *broker;
+
+    ngx_http_payment_text_add(t, ",\"brokers\":[");
+    broker = ngx_http_payment_counters_brokers(h);
+
+    for (i = 0;
+         broker && i < NGX_PAYMENT_BROKERS_MAX && broker[i].node;
+         i++)
+    {
+        ngx_http_payment_text_add(t, "%s{\"id\":%uA,\"count\":%uA,"
+                                  "\"sum_us\":%uA,", i ? "," : "",
+                                  broker[i].node - 1, broker[i].count,
+                                  broker[i].sum_us);
+
+        if (broker[i].recent == 0) {
+            ngx_http_payment_text_add(t, "\"p50_us\":null,"
+                                      "\"p95_us\":null,\"p99_us\":null}");
+            continue;
+        }
+
+        ngx_http_payment_text_add(t, "\"p50_us\":%uA,\"p95_us\":%uA,"
+                                  "\"p99_us\":%uA}", broker[i].p50_us,
+                                  broker[i].p95_us, broker[i].p99_us);
+    }
+
+    ngx_http_payment_text_add(t, "]");
+}
+
+
 void
 ngx_http_payment_status_outbox(ngx_http_payment_text_t *t,
     const ngx_http_payment_main_conf_t *pmcf)
@@ -311,6 +349,7 @@ ngx_http_payment_status_outbox(ngx_http_payment_text_t *t,
 
     ngx_http_payment_status_counters(t, ngx_http_payment_helper_counters, h);
     ngx_http_payment_status_kafka_error(t, h->kafka_error);
+    ngx_http_payment_status_brokers(t, h);
 
     ngx_http_payment_text_add(t, ",\"shards\":[");
     shards = pmcf->shards.elts;

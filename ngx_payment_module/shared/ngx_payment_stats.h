@@ -21,6 +21,7 @@
 #define NGX_PAYMENT_OPERATIONS      8
 #define NGX_PAYMENT_OWNER_LEN       64
 #define NGX_PAYMENT_LIVES           8
+#define NGX_PAYMENT_BROKERS_MAX     16      /* of Kafka, that are shown */
 
 /* Bucket i counts what took at most so many us; the last one has no end.  Among
  * them are the bounds that rules and agreements speak of: 5 ms, 10 ms, 0.1 s,
@@ -152,6 +153,24 @@ typedef struct {
 
 
 /*
+ * What a helper's Kafka client has measured of one broker: the time from a
+ * request's sending to its answer.  The quantiles are those of the client's
+ * last interval (statistics.interval.ms), of which nothing is known if no
+ * answer came in it.
+ */
+
+typedef struct {
+    ngx_atomic_t    node;              /* Kafka's number of it, + 1; 0: none */
+    ngx_atomic_t    count;             /* answers, in this life */
+    ngx_atomic_t    sum_us;
+    ngx_atomic_t    recent;            /* answers in the last interval */
+    ngx_atomic_t    p50_us;
+    ngx_atomic_t    p95_us;
+    ngx_atomic_t    p99_us;
+} ngx_payment_broker_t;
+
+
+/*
  * The life of a helper.  A helper that starts takes over the leases of those
  * that have died.  Only that life writes its gauges, and they count as long as
  * its process is there: nothing has to be wiped when it is killed, and an old
@@ -165,6 +184,9 @@ typedef struct {
 
     ngx_atomic_t    kafka_up;
     ngx_payment_life_gauges_t  gauges[NGX_PAYMENT_SHARDS_MAX];
+
+    /* those that were met first; their slots are theirs to the end */
+    ngx_payment_broker_t  brokers[NGX_PAYMENT_BROKERS_MAX];
 } ngx_payment_life_t;
 
 

@@ -3,10 +3,12 @@ life writes over it."""
 
 import os
 import signal
+import subprocess
 import time
 import urllib.request
 
 import servers
+from kafka_proxy import KafkaProxy
 from outbox import (_kafka, fill, free_lease, helper, helpers,    # noqa: F401
                     judge, kafka, outbox, relay, start_outbox, topic,
                     wait_empty, wait_leased)
@@ -17,14 +19,16 @@ METRICS = dict(location='}\n        location /metrics {\n'
                         '            payment_status prometheus;')
 
 
+def metrics(nginx):
+    with urllib.request.urlopen(
+            f'http://127.0.0.1:{nginx.port}/metrics') as answer:
+        return answer.read().decode()
+
+
 def metric(nginx, name):
     """The sum over its labels."""
 
-    with urllib.request.urlopen(
-            f'http://127.0.0.1:{nginx.port}/metrics') as answer:
-        lines = answer.read().decode().splitlines()
-
-    found = [float(line.split()[-1]) for line in lines
+    found = [float(line.split()[-1]) for line in metrics(nginx).splitlines()
              if line.startswith((name + ' ', name + '{'))]
     assert found, name
     return sum(found)
@@ -97,6 +101,55 @@ def test_old_helper_leaves_those_of_the_next_alone(start_outbox, mariadb,
         kafka.thaw()
         nginx.stop()
         mariadb.drop_database(other)
+
+
+def test_round_trip_of_a_broker(start_outbox, mariadb, database, kafka, topic):
+    """What Kafka's client measures, over a line of 150 ms each way; it ends
+    with the helper that measured, and with what was measured."""
+
+    way_us = 300_000
+    rtt = 'payment_outbox_broker_rtt_seconds'
+    proxy = KafkaProxy(kafka, delay=way_us / 2 / 1e6)
+
+    def broker():
+        brokers = outbox(nginx)['brokers']
+        assert len(brokers) <= 1
+        return brokers[0] if brokers else dict(count=0, p50_us=None)
+
+    def measured():
+        """In an interval in which there were events."""
+        if not broker()['p50_us']:
+            fill(mariadb, database, 10)
+        return broker()['p50_us'] and broker()['count'] > 1
+
+    try:
+        nginx = start_outbox(nginx=METRICS, kafka_brokers=proxy.address,
+                             kafka_property='statistics.interval.ms 500')
+        wait_leased(nginx)
+        assert rtt not in metrics(nginx) or broker()['p50_us'] != 0
+
+        wait_for(measured, 30, 'a round trip')
+        state, text = broker(), metrics(nginx)
+        assert way_us <= state['p50_us'] <= state['p95_us'] <= state['p99_us']
+        assert way_us * state['count'] <= state['sum_us']
+        assert f'{rtt}_count{{broker="{state["id"]}"}} ' in text
+        assert f'{rtt}_sum{{broker="{state["id"]}"}} ' in text
+        assert subprocess.run(
+            [servers.ROOT / 'build/bin/promtool', 'check', 'metrics'],
+            input=text, text=True).returncode == 0
+
+        # no events: nothing recent is known, and what was counted stays
+        wait_empty(mariadb, database)
+        wait_for(lambda: broker()['p50_us'] is None, 30, 'no recent answers')
+        assert broker()['count'] >= state['count']
+        assert f'{rtt}{{' not in metrics(nginx)
+        assert metric(nginx, f'{rtt}_count') >= state['count']
+
+        kill_helper(nginx)
+        wait_for(lambda: outbox(nginx)['brokers'] == []
+                 or broker()['count'] < state['count'], 5, 'a new life')
+    finally:
+        proxy.close()
 
 
 def test_age_of_the_oldest_event(start_outbox, mariadb, database, kafka,

@@ -484,8 +484,11 @@ def series():
     """The names that a query may use."""
 
     for name, (kind, _) in metrics().items():
+        if kind in ("histogram", "summary"):
+            yield from (name + part for part in ("_sum", "_count"))
+
         if kind == "histogram":
-            yield from (name + part for part in ("_bucket", "_sum", "_count"))
+            yield name + "_bucket"
         else:
             yield name
 
@@ -494,9 +497,9 @@ SERIES = re.compile(r"(?<!:)\b((?:payment|resilience4j|nginx)_[a-z0-9_]+)\b"
                     r"(?!:)")
 MATCHERS = re.compile(r"\b((?:payment|resilience4j)_\w+)\{([^}]*)\}")
 
-# Labels that Prometheus gives.
+# Labels that Prometheus gives, and those of its types.
 
-GIVEN = {"instance", "job", "le"}
+GIVEN = {"instance", "job", "le", "quantile"}
 
 
 def wrong_query(query):
@@ -641,6 +644,7 @@ OWNERS = {
     "ngx_payment_outbox_stats_t": ("worker/",),
     "ngx_payment_helper_stats_t": ("worker/",),
     "ngx_payment_life_gauges_t": ("worker/",),
+    "ngx_payment_broker_t": ("worker/",),
 }
 
 # Fields that somebody else writes, too.
@@ -748,6 +752,8 @@ def struct_of(path, pointer, field):
         "gauges": ["ngx_payment_gauges_t"],
         "helper": [helper],
         "h": [helper],
+        "broker": ["ngx_payment_broker_t"],
+        "brokers": ["ngx_payment_broker_t"],
         "stats": ["ngx_payment_outbox_stats_t", helper]
                  if path.startswith("worker/")
                  else ["ngx_payment_shard_stats_t"],
@@ -812,6 +818,8 @@ def test_gauges_end_with_their_process():
     for path in ("ngx_payment_module/writer/ngx_payment_writer.c",
                  "worker/ngx_payment_outbox.c"):
         assert re.search(r"ngx_memzero\(\w+->gauges,", FILES[path]), path
+
+    assert "ngx_memzero(life->brokers," in FILES["worker/ngx_payment_outbox.c"]
 
 
 # --- events

@@ -86,6 +86,7 @@ static unsigned long  test_lengths[16];
 #include "ngx_payment_dead.c"
 #include "ngx_payment_outbox_shard.c"
 #include "ngx_payment_producer.c"
+#include "ngx_payment_producer_brokers.c"
 #include "ngx_payment_producer_topic.c"
 #include "ngx_payment_reader.c"
 #include "ngx_payment_relay.c"
@@ -1200,6 +1201,7 @@ test_begin(void **state)
     relay.sh.lease.node = &relays.node.rules;
 
     relays.producer.conf = &conf;
+    relays.producer.brokers = stats.helper.lives[0].brokers;
     relays.producer.log = &test_log;
     relays.producer.handlers = &test_handlers;
     relays.producer.partitioner = test_partition;

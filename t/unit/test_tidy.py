@@ -49,7 +49,8 @@ LIBRARIES = {
     "mysql.h": ["ngx_payment_module/db/", "worker/ngx_payment_row."],
     "librdkafka/rdkafka.h": ["worker/ngx_payment_producer"],
     "jansson.h": ["ngx_payment_module/payment/",
-                  "ngx_payment_module/http/ngx_http_payment_admin."],
+                  "ngx_payment_module/http/ngx_http_payment_admin.",
+                  "worker/ngx_payment_producer_brokers."],
 }
 
 # Headers that belong to a whole folder and to no .c file of the same name.

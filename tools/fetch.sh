@@ -18,6 +18,8 @@
 #   tools/fetch.sh plugins  build/plugins        MariaDB's, without its service
 #   tools/fetch.sh browser  build/browser        the Python packages that
 #                                                t/browser/requirements.txt names
+#   tools/fetch.sh node     build/node           the npm packages that
+#                                                t/node/package-lock.json names
 #   tools/fetch.sh plots    build/plots          the Python packages that
 #                                                bench/requirements.txt names
 #   tools/fetch.sh ledger   build/ledger/libs    the jars that the pom.xml of
@@ -46,6 +48,7 @@ declare -A product=(
     [prometheus]=$BUILD/bin/prometheus
     [plugins]=$BUILD/plugins
     [browser]=$BUILD/browser/bin/python
+    [node]=$BUILD/node/node_modules
     [plots]=$BUILD/plots/bin/python
     [ledger]=$BUILD/ledger/libs
 )
@@ -62,6 +65,7 @@ declare -A record=(
     [prometheus]=$BUILD/bin/prometheus.version
     [plugins]=$BUILD/plugins/version
     [browser]=$BUILD/browser/requirements.txt
+    [node]=$BUILD/node/wanted
     [plots]=$BUILD/plots/requirements.txt
     [ledger]=$BUILD/ledger/pom.xml
 )
@@ -266,6 +270,30 @@ go_program() {
 }
 
 
+# --- npm packages
+
+node_wanted() {
+    cat "$ROOT/t/node/package.json" "$ROOT/t/node/package-lock.json"
+}
+
+
+# No script of a package is run.
+
+node_fetch() {
+    need npm npm
+
+    say "installing the npm packages of t/node into build/node"
+
+    rm -rf -- "$BUILD/node"
+    mkdir -p "$BUILD/node"
+    cp -- "$ROOT"/t/node/package*.json "$BUILD/node"
+
+    logged "$BUILD/node/npm.log" "npm could not install t/node/package-lock.json" \
+        npm --prefix "$BUILD/node" ci --ignore-scripts --no-audit --no-fund \
+            --no-update-notifier
+}
+
+
 # --- nginx's source
 
 # The very version that is installed, where the archive still has its source
@@ -431,7 +459,7 @@ what=${1:-}
 
 [[ -n $what && -n ${record[$what]:-} ]] \
     || die "usage: tools/fetch.sh kafka | venv | k6 | helm | deploy | nginx |" \
-           "promtool | prometheus | plugins | browser | plots | ledger .."
+           "promtool | prometheus | plugins | browser | node | plots | ledger .."
 
 # a comment makes no other version
 without_comments() {

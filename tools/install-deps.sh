@@ -33,6 +33,9 @@ test_packages=(
 
 browser_packages=(chromium fonts-dejavu-core)
 
+# what Node.js programs are run with, and what fetches their packages
+node_packages=(nodejs npm)
+
 # Kafka 4 wants Java 17 or newer, which every release's default is.
 java_package=default-jre-headless
 
@@ -44,6 +47,17 @@ have_java() {
 
     version=$(java -XshowSettings:none -version 2>&1 | head -n 1) || return 1
     [[ $version =~ \"([0-9]+) ]] && (( BASH_REMATCH[1] >= 17 ))
+}
+
+
+# The same of Node.js: packages from elsewhere bring npm along in one.
+
+have_node() {
+    local version
+
+    version=$(node --version 2>/dev/null) || return 1
+    [[ $version =~ ^v([0-9]+) ]] && (( BASH_REMATCH[1] >= 18 )) \
+        && command -v npm >/dev/null
 }
 
 
@@ -122,7 +136,8 @@ case ${1:-all} in
     browser) packages+=("${test_packages[@]}" "${browser_packages[@]}") ;;
 
     list)
-        printf '%s\n' "${packages[@]}" "${test_packages[@]}" "$java_package"
+        printf '%s\n' "${packages[@]}" "${test_packages[@]}" \
+               "${node_packages[@]}" "$java_package"
         exit 0
         ;;
 
@@ -136,6 +151,10 @@ mapfile -t wanted < <(missing "${packages[@]}")
 # dpkg's word is cheap and a JVM's is not: ask the JVM only if dpkg says no
 if [[ -n $(missing "$java_package") ]] && ! have_java; then
     wanted+=("$java_package")
+fi
+
+if [[ ${1:-all} != run ]] && ! have_node; then
+    wanted+=("${node_packages[@]}")
 fi
 
 if (( ${#wanted[@]} )); then

@@ -160,6 +160,10 @@ if [[ " $* " == *\ @(unit|api|fault)\ * ]]; then
     fetched+=(venv)
 fi
 
+if [[ " $* " == *\ @(api|fault)\ * ]]; then
+    fetched+=(node)
+fi
+
 tools/fetch.sh "${fetched[@]}"
 
 if [[ " $* " == *\ @(nginx|static|asan|api|fault|browser)\ * ]]; then

@@ -109,6 +109,34 @@ def test_the_server_gives_the_file(nginx, description):
     assert head.header('content-length') == str(len(get.body))
 
 
+def complaints(document, place):
+    """What Redocly's recommended rules say of it, as text."""
+
+    place.write_bytes(document)
+    done = subprocess.run(
+        ['node', os.path.join(ROOT, 't', 'node', 'lint.js'), place],
+        env=dict(os.environ,
+                 NODE_PATH=os.path.join(ROOT, 'build', 'node',
+                                        'node_modules')),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        timeout=60)
+
+    assert done.returncode in (0, 1), done.stdout
+    return done.stdout if done.returncode else ''
+
+
+def test_linter_has_nothing_to_say(nginx, tmp_path):
+    with nginx.connection() as c:
+        served = c.request('GET', '/openapi.json').body
+
+    assert complaints(served, tmp_path / 'openapi.json') == ''
+
+    # which it would, of an operation without a name
+    other = re.sub(rb'"operationId": *"capture\w*",', b'', served)
+    assert other != served
+    assert 'operationId' in complaints(other, tmp_path / 'openapi.json')
+
+
 # --- every answer that is described
 
 def operations(description):

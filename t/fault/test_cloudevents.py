@@ -1,0 +1,86 @@
+"""The SDK of CloudEvents for JavaScript reads what is published, and what it
+makes of that is the same again. (The SDK for Python reads every message of the
+fault tests: see keeps_contract() in outbox.py.)"""
+
+import json
+import os
+import subprocess
+import urllib.request
+import uuid
+
+from outbox import (_kafka, committed, judge, kafka, start_outbox,  # noqa: F401
+                    topic, wait_empty)
+from servers import ROOT
+
+TRACE = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+
+
+def call(nginx, operation, headers=None, **members):
+    body = dict(idempotencyKey=str(uuid.uuid4()), **members)
+    request = urllib.request.Request(
+        f'http://127.0.0.1:{nginx.port}/api/payments/{operation}',
+        json.dumps(body).encode(),
+        {'Content-Type': 'application/json', **(headers or {})})
+
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)['paymentId']
+
+
+def payments(nginx):
+    """An event of each type, for merchants that are not ASCII, too."""
+
+    for merchant in ('m', 'Müller & Söhne', '支払い'):
+        for headers in ({}, {'traceparent': TRACE}):
+            ident = call(nginx, 'authorize', headers, merchantId=merchant,
+                         amount=1000, currency='EUR')
+            call(nginx, f'capture/{ident}', headers, merchantId=merchant,
+                 amount=700)
+            call(nginx, f'refund/{ident}', headers, merchantId=merchant,
+                 amount=1, reason='zurück "für" \\ immer')
+
+            ident = call(nginx, 'authorize', headers, merchantId=merchant,
+                         amount=1, currency='JPY')
+            call(nginx, f'void/{ident}', headers, merchantId=merchant)
+
+
+def read_in_javascript(messages):
+    """What the SDK reads in each: twice, see t/node/events.js."""
+
+    lines = ''.join(json.dumps(dict(headers=message.headers, key=message.key,
+                                    value=message.value.decode())) + '\n'
+                    for message in messages)
+    done = subprocess.run(
+        ['node', ROOT / 't' / 'node' / 'events.js'], input=lines, text=True,
+        env=dict(os.environ, NODE_PATH=str(ROOT / 'build/node/node_modules')),
+        stdout=subprocess.PIPE, check=True, timeout=60)
+
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_events_in_javascript(start_outbox, mariadb, database,    # noqa: F811
+                              kafka, topic):                      # noqa: F811
+    nginx = start_outbox()
+    payments(nginx)
+    wait_empty(mariadb, database)
+    messages = kafka.messages(topic)
+    judge(messages, committed(mariadb, database))
+    assert {message.headers['ce_type'] for message in messages} == {
+        'authorized', 'captured', 'refunded', 'voided'}
+
+    found = read_in_javascript(messages)
+    assert len(found) == len(messages) == 30
+
+    for message, (first, again) in zip(messages, found):
+        expected = {name.removeprefix('ce_'): value
+                    for name, value in message.headers.items()
+                    if name.startswith('ce_')}
+        expected['datacontenttype'] = message.headers['content-type']
+        expected['data'] = json.loads(message.value)
+
+        # JavaScript knows milliseconds
+        time = expected['time']
+        expected['time'] = f'{time[:23]}Z'
+        assert time.startswith(expected['time'][:-1])
+
+        assert first == expected
+        assert again == expected

@@ -6,7 +6,8 @@
 .PHONY: help build static asan install deb install-deps run run-two-nodes stop \
         clean test tidy test-unit test-fuzz test-nginx test-asan test-api \
         test-fault test-fault-binlog test-browser test-upgrade test-matrix \
-        test-deploy test-deb bench bench-pair bench-replays bench-k6 bench-k6-flow
+        test-deploy test-deb bench bench-pair bench-replays bench-observing \
+        bench-k6 bench-k6-flow
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
@@ -113,6 +114,9 @@ bench:                  ## saturation, beside what the machine can do
 
 bench-pair:             ## this build beside an older one; BASE=COMMIT
 	@bench/pair.sh '$(BASE)'
+
+bench-observing:        ## what metrics, health, log and traces cost; a scrape
+	@bench/observing.sh
 
 bench-replays:          ## what repeats and reads cost; OLDER=COMMIT beside it
 	@bench/replays.sh $(OLDER)

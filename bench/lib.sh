@@ -22,5 +22,6 @@ stop_own_servers() {
         "$ROOT/tools/server.sh" $server stop "$bench_dir"
     done
 
-    rm -rf -- "$bench_dir/mariadb" "$bench_dir/kafka"
+    rm -rf -- "$bench_dir/mariadb" "$bench_dir/kafka" \
+              "$bench_dir/logs/payment.log"
 }

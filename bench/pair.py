@@ -14,6 +14,8 @@ Raw numbers go to bench/results/pair-COMMIT-COMMIT.json.
 """
 
 import argparse
+import contextlib
+import functools
 import os
 import statistics
 import subprocess
@@ -49,12 +51,17 @@ def make_database(root, name):
                    stderr=subprocess.DEVNULL)
 
 
-def measure(root, database, clients, seconds):
-    start_nginx(1, root, database)
+def measure(root, database, clients, seconds, beside=contextlib.nullcontext,
+            **lines):
+    """beside: what goes on meanwhile. lines: see start_nginx()."""
+
+    start_nginx(1, root, database, **lines)
 
     try:
         ours(clients, WARM_UP, database)
-        run = ours(clients, seconds, database)
+
+        with beside():
+            run = ours(clients, seconds, database)
     finally:
         tool('server.sh', 'nginx', 'stop', saturation.DIR)
 
@@ -94,6 +101,29 @@ def ratio(rounds, clients, figure, new, base):
                    if r['clients'] == clients and r[base][figure]] or [1])
 
 
+def take_turns(runs, options):
+    """The rounds of two names' runs, each a function of clients and seconds;
+    the first name is the one that is compared with the other."""
+
+    names = tuple(runs)
+    rounds = []
+    runs[names[1]](64, saturation.WARM_UP)                 # not counted
+
+    for number in range(options.rounds):
+        for clients in CLIENTS:
+            one = {'clients': clients, 'load': os.getloadavg()[0]}
+
+            for name in names if number % 2 else reversed(names):
+                one[name] = runs[name](clients, options.seconds)
+
+            rounds.append(one)
+            print(f'round {number + 1} of {options.rounds}, {clients} clients:'
+                  f' {one[names[0]]["rps"] / one[names[1]]["rps"]:.3f}',
+                  flush=True)
+
+    return rounds
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('dir')
@@ -116,21 +146,8 @@ def main():
     for root, database in builds.values():
         make_database(root, database)
 
-    measure(*builds[names[1]], 64, saturation.WARM_UP)     # not counted
-
-    rounds = []
-
-    for number in range(options.rounds):
-        for clients in CLIENTS:
-            one = {'clients': clients, 'load': os.getloadavg()[0]}
-
-            for name in names if number % 2 else reversed(names):
-                one[name] = measure(*builds[name], clients, options.seconds)
-
-            rounds.append(one)
-            print(f'round {number + 1} of {options.rounds}, {clients} clients:'
-                  f' {one[names[0]]["rps"] / one[names[1]]["rps"]:.3f}',
-                  flush=True)
+    rounds = take_turns({name: functools.partial(measure, *builds[name])
+                         for name in names}, options)
 
     print(table(rounds, names))
     keep(f'pair-{names[1]}-{names[0]}.json',

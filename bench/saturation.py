@@ -63,24 +63,31 @@ pid nginx.pid;
 error_log logs/error.log notice;
 events {{ worker_connections 4096; }}
 http {{
-    access_log off;
+    {http}
     keepalive_requests 100000000;
     client_body_temp_path client_body_temp;
     proxy_temp_path proxy_temp;
     fastcgi_temp_path fastcgi_temp;
     uwsgi_temp_path uwsgi_temp;
     scgi_temp_path scgi_temp;
-    payment_shard main {{
-        server unix:{dir}/mariadb.sock;
-        database {database}; user {db_user}; password {db_password};
-    }}
+    {shards}
     payment_kafka_brokers 127.0.0.1:{kafka_port};
     server {{
         listen 127.0.0.1:{http_port} backlog=4096;
-        location /api/payments {{ payment_api; }}
+        location /api/payments {{ payment_api; {api} }}
         location = /status {{ payment_status; }}
+        {server}
     }}
 }}
+"""
+
+
+SHARD = """
+    payment_shard {name} {{
+        slots {first}-{last};
+        server unix:{dir}/mariadb.sock;
+        database {database}; user {db_user}; password {db_password};
+    }}
 """
 
 
@@ -266,18 +273,28 @@ def start_servers():
     tool('server.sh', 'kafka', 'start', DIR, str(KAFKA_PORT))
 
 
-def start_nginx(workers, root=ROOT, database=OURS):
-    """nginx with the module that was built in root, and its helper at work."""
+def start_nginx(workers, root=ROOT, *databases, http='access_log off;',
+                server='', api=''):
+    """nginx with the module that was built in root, and its helper at work:
+    a shard for each database. http, server and api are lines for the blocks of
+    the configuration."""
+
+    databases = databases or (OURS,)
+    slots = 1024 // len(databases)
 
     with open(f'{DIR}/nginx.conf', 'w') as conf:
         conf.write(CONFIG.format(
-            root=root, dir=DIR, database=database, db_user=USER,
-            db_password=PASSWORD, kafka_port=KAFKA_PORT, http_port=HTTP_PORT,
-            workers=workers,
+            root=root, dir=DIR, kafka_port=KAFKA_PORT, http_port=HTTP_PORT,
+            workers=workers, http=http, server=server, api=api,
+            shards=''.join(SHARD.format(
+                name=f's{number}', first=number * slots,
+                last=(number + 1) * slots - 1, dir=DIR, database=database,
+                db_user=USER, db_password=PASSWORD)
+                for number, database in enumerate(databases)),
             user='user root;' if os.geteuid() == 0 else ''))
 
     tool('server.sh', 'nginx', 'start', DIR, 'nginx.conf')
-    wait_for('the lease', lambda: any(s['lease_held'] for s in
+    wait_for('the lease', lambda: all(s['lease_held'] for s in
                                       status()['outbox']['shards']))
 
 

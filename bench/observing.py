@@ -1,0 +1,167 @@
+"""What it costs to be watched, and how long a scrape takes.
+
+Called by observing.sh with the directory for its servers. One build runs in
+turns, in the rounds of pair.py: bare, and with all that conf/production.conf
+has for whoever watches: the access log in JSON, with its buffer, a trace for
+each payment, in its answer, its log line and its event, and besides a scrape of
+the metrics and a question for the health each second, which is fifteen times as
+often as Prometheus asks. What counts is the median of the ratios.
+
+Then one nginx with four shards is scraped, SCRAPES times in a row when nothing
+else happens, and ten times a second while 64 clients pay.
+
+Raw numbers go to bench/results/observing-COMMIT.json.
+"""
+
+import argparse
+import functools
+import http.client
+import os
+import re
+import threading
+import time
+
+import pair
+import saturation
+from saturation import ROOT, commit_of, keep, start_nginx, tool, wrk
+
+SHARDS = 4
+SCRAPES = 500
+PERIOD = 1                          # seconds between two scrapes, in the turns
+PERIOD_AT_WORK = 0.1                # and of the four shards
+
+# of conf/production.conf, which alone has them: 4 maps and a format
+LINES = re.compile(r'^    map  \$payment_\w+ +\$payment_log_\w+ +\{[^}]*\}$'
+                   r"|^    log_format  payment  .*?';$",
+                   re.MULTILINE | re.DOTALL)
+
+
+def observed():
+    """The lines for start_nginx()."""
+
+    with open(os.path.join(ROOT, 'conf', 'production.conf')) as conf:
+        lines = LINES.findall(conf.read())
+
+    if len(lines) != 5:
+        raise SystemExit('bench: conf/production.conf has another log')
+
+    return dict(
+        http='\n'.join(lines)
+        + '\n    map $host $payment_client { default ""; }'
+          '\n    access_log logs/payment.log payment buffer=64k flush=1s;',
+        server='location = /metrics { payment_status prometheus; }'
+               ' location = /health { payment_health; }',
+        api='payment_trace_context make;'
+            ' add_header X-Request-Id $payment_trace_id always;')
+
+
+class Watch:
+    """Asks for metrics and health, over one connection as Prometheus does, and
+    notes how many milliseconds the metrics took."""
+
+    def __init__(self):
+        self.connection = http.client.HTTPConnection(
+            '127.0.0.1', saturation.HTTP_PORT, timeout=10)
+        self.ms = []
+        self.bytes = 0
+
+    def ask(self, path):
+        self.connection.request('GET', path)
+        answer = self.connection.getresponse()
+        body = answer.read()
+
+        if answer.status != 200:
+            raise SystemExit(f'bench: {path}: {answer.status}')
+
+        return body
+
+    def scrape(self):
+        began = time.perf_counter()
+        self.bytes = len(self.ask('/metrics'))
+        self.ms.append((time.perf_counter() - began) * 1000)
+
+    def result(self):
+        ms = sorted(self.ms)
+
+        return {'scrapes': len(ms), 'bytes': self.bytes,
+                'p50_ms': round(ms[len(ms) // 2], 2),
+                'p99_ms': round(ms[len(ms) * 99 // 100], 2),
+                'max_ms': round(ms[-1], 2)}
+
+
+class Watching:
+    """A Watch that asks again and again, for as long as its block lasts."""
+
+    def __init__(self, period=PERIOD):
+        self.period = period
+
+    def __enter__(self):
+        self.watch = Watch()
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+        return self.watch
+
+    def run(self):
+        while not self.over.wait(self.period):
+            self.watch.scrape()
+            self.watch.ask('/health')
+
+    def __exit__(self, *failure):
+        self.over.set()
+        self.thread.join()
+
+
+def scrapes(databases, seconds):
+    """Of a node with many shards, at rest and at work."""
+
+    start_nginx(1, ROOT, *databases, **observed())
+
+    try:
+        wrk(64, 1)
+        rest = Watch()
+
+        for _ in range(SCRAPES):
+            rest.scrape()
+
+        with Watching(PERIOD_AT_WORK) as work:
+            run = wrk(64, seconds)
+
+        if run['non2xx'] or run['errors']:
+            raise SystemExit(f'bench: not all answers are good: {run}')
+    finally:
+        tool('server.sh', 'nginx', 'stop', saturation.DIR)
+
+    return {'shards': len(databases), 'at_rest': rest.result(),
+            'at_work': work.result()}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('dir')
+    parser.add_argument('--rounds', type=int, default=6)
+    parser.add_argument('--seconds', type=int, default=8)
+    options = parser.parse_args()
+
+    saturation.DIR = options.dir
+    one, *four = (f'payment_{number}' for number in range(1 + SHARDS))
+    saturation.start_servers()
+
+    for database in (one, *four):
+        pair.make_database(ROOT, database)
+
+    names = ('observed', 'bare')
+    bare = functools.partial(pair.measure, ROOT, one)
+    rounds = pair.take_turns(
+        {'observed': functools.partial(bare, beside=Watching, **observed()),
+         'bare': bare}, options)
+
+    print(pair.table(rounds, names))
+    scraped = scrapes(four, options.seconds)
+    print(f'a scrape of {SHARDS} shards: {scraped}')
+    keep(f'observing-{commit_of(ROOT)}.json',
+         {'rounds': rounds, 'seconds': options.seconds, 'scrape': scraped})
+
+
+if __name__ == '__main__':
+    main()

@@ -7,10 +7,12 @@ each payment, in its answer, its log line and its event, and besides a scrape of
 the metrics and a question for the health each second, which is fifteen times as
 often as Prometheus asks. What counts is the median of the ratios.
 
-Then one nginx with four shards is scraped, SCRAPES times in a row when nothing
-else happens, and ten times a second while 64 clients pay.
+With --only PART it is one part of that: log, trace, or asking.
 
-Raw numbers go to bench/results/observing-COMMIT.json.
+Without it, one nginx with four shards is scraped then, SCRAPES times in a row
+when nothing else happens, and ten times a second while 64 clients pay.
+
+Raw numbers go to bench/results/observing-COMMIT.json, or -COMMIT-PART.json.
 """
 
 import argparse
@@ -36,8 +38,31 @@ LINES = re.compile(r'^    map  \$payment_\w+ +\$payment_log_\w+ +\{[^}]*\}$'
                    re.MULTILINE | re.DOTALL)
 
 
-def observed():
-    """The lines for start_nginx()."""
+PARTS = ('log', 'trace', 'asking')
+
+
+def observed(*parts):
+    """The lines of these parts for start_nginx(), and what goes on beside."""
+
+    found = {}
+
+    if 'log' in parts:
+        found['http'] = log()
+
+    if 'trace' in parts:
+        found['api'] = ('payment_trace_context make;'
+                        ' add_header X-Request-Id $payment_trace_id always;')
+
+    if 'asking' in parts:
+        found['server'] = ('location = /metrics { payment_status prometheus; }'
+                           ' location = /health { payment_health; }')
+        found['beside'] = Watching
+
+    return found
+
+
+def log():
+    """The lines of its access log."""
 
     with open(os.path.join(ROOT, 'conf', 'production.conf')) as conf:
         lines = LINES.findall(conf.read())
@@ -45,14 +70,9 @@ def observed():
     if len(lines) != 5:
         raise SystemExit('bench: conf/production.conf has another log')
 
-    return dict(
-        http='\n'.join(lines)
-        + '\n    map $host $payment_client { default ""; }'
-          '\n    access_log logs/payment.log payment buffer=64k flush=1s;',
-        server='location = /metrics { payment_status prometheus; }'
-               ' location = /health { payment_health; }',
-        api='payment_trace_context make;'
-            ' add_header X-Request-Id $payment_trace_id always;')
+    return '\n'.join(lines) + """
+    map $host $payment_client { default ""; }
+    access_log logs/payment.log payment buffer=64k flush=1s;"""
 
 
 class Watch:
@@ -115,7 +135,9 @@ class Watching:
 def scrapes(databases, seconds):
     """Of a node with many shards, at rest and at work."""
 
-    start_nginx(1, ROOT, *databases, **observed())
+    lines = observed(*PARTS)
+    del lines['beside']
+    start_nginx(1, ROOT, *databases, **lines)
 
     try:
         wrk(64, 1)
@@ -141,6 +163,7 @@ def main():
     parser.add_argument('dir')
     parser.add_argument('--rounds', type=int, default=6)
     parser.add_argument('--seconds', type=int, default=8)
+    parser.add_argument('--only', choices=PARTS)
     options = parser.parse_args()
 
     saturation.DIR = options.dir
@@ -150,17 +173,22 @@ def main():
     for database in (one, *four):
         pair.make_database(ROOT, database)
 
+    parts = [options.only] if options.only else PARTS
     names = ('observed', 'bare')
     bare = functools.partial(pair.measure, ROOT, one)
     rounds = pair.take_turns(
-        {'observed': functools.partial(bare, beside=Watching, **observed()),
+        {'observed': functools.partial(bare, **observed(*parts)),
          'bare': bare}, options)
 
     print(pair.table(rounds, names))
-    scraped = scrapes(four, options.seconds)
-    print(f'a scrape of {SHARDS} shards: {scraped}')
-    keep(f'observing-{commit_of(ROOT)}.json',
-         {'rounds': rounds, 'seconds': options.seconds, 'scrape': scraped})
+    kept = {'parts': parts, 'rounds': rounds, 'seconds': options.seconds}
+
+    if not options.only:
+        kept['scrape'] = scrapes(four, options.seconds)
+        print(f'a scrape of {SHARDS} shards: {kept["scrape"]}')
+
+    keep('-'.join(['observing', commit_of(ROOT),
+                   *([options.only] if options.only else [])]) + '.json', kept)
 
 
 if __name__ == '__main__':

@@ -126,8 +126,6 @@ def test_round_trip_of_a_broker(start_outbox, mariadb, database, kafka, topic):
         nginx = start_outbox(nginx=METRICS, kafka_brokers=proxy.address,
                              kafka_property='statistics.interval.ms 500')
         wait_leased(nginx)
-        assert rtt not in metrics(nginx) or broker()['p50_us'] != 0
-
         wait_for(measured, 30, 'a round trip')
         state, text = broker(), metrics(nginx)
         assert way_us <= state['p50_us'] <= state['p95_us'] <= state['p99_us']

@@ -9,6 +9,7 @@ import functools
 import json
 import re
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -18,14 +19,19 @@ import pytest
 import yaml                             # comes with schemathesis
 
 import servers
-from client import Load
+from client import Client, Load
 from freeport import free_port
-from outbox import (ADMIN, COLUMNS, _kafka, admin, free_lease,    # noqa: F401
-                    helpers, kafka, outbox, start_outbox, topic, wait_leased)
+from kafka_proxy import KafkaProxy
+from outbox import (ADMIN, COLUMNS, _kafka, admin, fill,          # noqa: F401
+                    free_lease, helpers, kafka, outbox, start_outbox, topic,
+                    wait_leased)
+from proxy import is_commit
 from servers import ROOT, wait_for
 from test_outbox_gauges import METRICS
 from test_outbox_helper import kill_helper
 from test_outbox_kafka import PLAIN, narrow, poison               # noqa: F401
+from test_two_of_three import (LOCATION as REPLICA_LOCATION, REPLICA,
+                               kill_query, waits)
 
 RULES = [ROOT / 'conf/prometheus/alerts.yml',
          ROOT / 'conf/prometheus/spring.rules.yml']
@@ -325,6 +331,180 @@ def test_payments_are_refused(rig):
             'PaymentDatabaseAway', 'PaymentLeaseNobody', 'PaymentShedding',
             'PaymentErrorsBurnFast', 'PaymentErrorsBurn'},
             perhaps={'PaymentOutcomeUnknown'})      # a COMMIT was cut off
+
+
+@pytest.mark.timeout(240)
+def test_commits_are_slow(rig, proxy):
+    proxy.strike(is_commit, 'delay', times=10 ** 9, seconds=0.15)
+    rig.start(shard=servers.Shard('main', rig.database, proxy.address))
+
+    with Load(rig.nginx.port, rig.journal, clients=4) as load:
+        load.wait(20)
+        rig.prometheus.wait_firing({'PaymentSlow'}, seconds=60)
+
+
+@pytest.mark.timeout(240)
+def test_a_commit_without_an_answer(rig, proxy):
+    """And the database is away until the client has been told so."""
+
+    rig.start(shard=servers.Shard('main', rig.database, proxy.address),
+              nginx=dict(location='payment_timeout 1s;'
+                                  + LOCATIONS['location']))
+    ask = Client(rig.nginx.port, rig.journal)
+    assert ask.authorize().ok
+
+    strike = proxy.strike(is_commit, 'after')
+    answer = ask.later([ask.call()])
+    strike.wait()
+    proxy.refuse()
+    [call] = answer.result(10)
+    assert call.code == 'OUTCOME_UNKNOWN'
+    proxy.accept()
+
+    rig.prometheus.wait_firing(
+        {'PaymentOutcomeUnknown', 'PaymentErrorsBurnFast',
+         'PaymentErrorsBurn'},
+        perhaps={'PaymentDatabaseAway', 'PaymentLeaseNobody'})
+
+
+@pytest.mark.timeout(240)
+def test_kafka_is_far_away(rig):
+    """Each event needs more than a second. Some need two, which is when the
+    breaker would open."""
+
+    proxy = KafkaProxy(rig.kafka, delay=0.6)
+
+    try:
+        rig.start(kafka_brokers=proxy.address, breaker='off')
+
+        with Load(rig.nginx.port, rig.journal, clients=4, pause=0.05) as load:
+            load.wait(20)
+            rig.prometheus.wait_firing({'PaymentPublishSlow'}, seconds=60)
+    finally:
+        proxy.close()
+
+
+@pytest.mark.timeout(240)
+def test_more_events_come_than_go(rig):
+    """Events are there already, and others come."""
+
+    rig.start()
+    rig.kafka.stop()
+    fill(rig.mariadb, rig.database, 12000)
+    over = threading.Event()
+
+    def come():
+        while not over.wait(SCRAPE_MS / 4000):
+            fill(rig.mariadb, rig.database, 20)
+
+    thread = threading.Thread(target=come)
+    thread.start()
+
+    try:
+        # what waits for Kafka too long has failed, and opens the breaker
+        rig.prometheus.wait_firing(
+            {'PaymentKafkaAway', 'PaymentBacklog'},
+            perhaps={'PaymentBreakerOpen', 'PaymentEventsLate'}, seconds=60)
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.timeout(240)
+def test_the_master_is_killed(rig):
+    """The helper ends, and nobody starts it again; payments go on."""
+
+    rig.start()
+    pids = rig.nginx.all_pids()
+
+    try:
+        rig.nginx.process.kill()
+        rig.nginx.process.wait(5)
+        rig.prometheus.wait_firing({'PaymentOutboxDown',
+                                    'PaymentLeaseNobody'})
+        assert Client(rig.nginx.port, rig.journal).authorize().ok
+    finally:
+        for pid in pids:
+            servers._kill(pid)
+
+        rig.nginx.process = None
+
+
+@pytest.mark.timeout(240)
+def test_a_switch_that_was_not_finished(rig):
+    """The payments were taken from one server, and given to none: what
+    payment_freeze() does. Clients go on, and the first one notices."""
+
+    rig.start()
+
+    with Load(rig.nginx.port, rig.journal, clients=4, pause=0.02) as load:
+        load.wait(100)
+        rig.mariadb.query('UPDATE payment_topology SET epoch = epoch + 1,'
+                          ' server_id = 0', rig.database)
+        rig.prometheus.wait_firing({
+            'PaymentPrimaryUnknown', 'PaymentDatabaseAway',
+            'PaymentLeaseNobody', 'PaymentShedding', 'PaymentErrorsBurnFast',
+            'PaymentErrorsBurn'})
+
+
+# what the voters' tests ask for, and a place to be scraped at
+REPLICA_NODE = dict(location=REPLICA_LOCATION + METRICS['location'], **REPLICA)
+
+
+@pytest.mark.timeout(240)
+def test_a_wait_for_a_replica_is_ended(prometheus, voters, start_node):
+    """The primary answers a COMMIT that no replica has."""
+
+    primary, *others = voters
+    node = start_node(**REPLICA_NODE)
+    node.first()
+    prometheus.scrape(node.nginx)
+
+    for voter in others:
+        voter.query('STOP SLAVE')
+
+    answer = node.ask.later([node.ask.call()])
+    kill_query(primary, wait_for(lambda: waits(primary), 10,
+                                 'a COMMIT that waits'))
+
+    for voter in others:
+        voter.query('START SLAVE')
+
+    assert answer.result(20)
+
+    # the client may have been told that nothing is known, or to come again
+    prometheus.wait_firing(
+        {'PaymentUnconfirmed'},
+        perhaps={'PaymentVoters', 'PaymentErrorsBurnFast', 'PaymentErrorsBurn',
+                 'PaymentOutcomeUnknown', 'PaymentShedding'})
+
+
+@pytest.mark.timeout(240)
+def test_a_promotion_that_lost_payments(prometheus, voters, start_node):
+    """A replica stops; and after the primary's death just that one is
+    promoted."""
+
+    primary, second, third = voters
+    node = start_node(**REPLICA_NODE)
+    node.first()
+    prometheus.scrape(node.nginx)
+
+    third.query('STOP SLAVE')
+    prometheus.wait_firing({'PaymentVoters'})
+
+    assert node.ask.authorize().ok
+    second.query('STOP SLAVE')
+    primary.kill()
+    voters.primary = third
+    third.query('RESET SLAVE ALL')
+    voters.open(third)
+    fourth, = voters.add()
+    fourth.follow(third)
+
+    # which has one voter, and no payment is taken
+    prometheus.wait_firing(
+        {'PaymentLacking', 'PaymentVoters'},
+        perhaps={'PaymentDatabaseAway', 'PaymentPrimaryUnknown'}, seconds=60)
 
 
 @pytest.mark.timeout(240)

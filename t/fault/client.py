@@ -11,6 +11,7 @@ import random
 import time
 
 import loop
+from servers import KEY_MARK
 
 # seconds: far beyond every limit that nginx is given
 PATIENCE = 20
@@ -201,7 +202,7 @@ class Client:
         self.port = port
         self.journal = Journal() if journal is None else journal
         self.serial = 0
-        self.name = f'{random.randrange(1 << 48):x}'
+        self.name = f'{KEY_MARK}-{random.randrange(1 << 48):x}'
 
     def key(self):
         self.serial += 1
@@ -296,7 +297,7 @@ class Load:
         self.pause = pause
         self.merchant = merchant
         self.patience = patience
-        self.name = f'{name}-{random.randrange(1 << 32):x}'
+        self.name = f'{KEY_MARK}-{name}-{random.randrange(1 << 32):x}'
         self.seed = seed
         self.stopping = False
         self.done = None

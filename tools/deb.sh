@@ -55,6 +55,9 @@ in_tree() {
 
     # what a run that failed has left
     dpkg --purge $name
+
+    # nginx makes directories of its own with its first look at a configuration
+    nginx -t
     files >/tmp/before
 
     dpkg --install "$deb"

@@ -185,6 +185,8 @@ class Kafka:
                     f'{len(found)} of {wanted} messages could be read'
 
                 for message in consumer.consume(10000, 1):
+                    # a million of them take minutes
+                    deadline = time.monotonic() + 60
                     assert message.error() is None, message.error()
                     found.append(Message(message))
                     keeps_contract(found[-1])

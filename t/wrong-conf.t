@@ -335,6 +335,10 @@ push @errors, (
           ["\"$line\" in a shard", $says, shard($line)] }
         ['connections 65', qr/"connections" directive must be between 1 and 64/],
         ['connect_timeout 0', qr/"connect_timeout" directive must be more than 0/],
+        ['installation 5b0c9a7e-0d55-4d0e-9d5a',
+         qr/"installation" directive is not a UUID/],
+        ['installation 5b0c9a7e-0d55-4d0e-9d5a-3c8b9f3a7cxy',
+         qr/"installation" directive is not a UUID/],
         ['max_requests -1', qr/"max_requests" directive invalid number/]),
 
     map({ my ($line, $says) = @$_;

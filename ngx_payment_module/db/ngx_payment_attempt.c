@@ -392,7 +392,8 @@ ngx_payment_attempt_make(ngx_payment_shard_t *shard, ngx_uint_t n,
     size = server->host.len + server->path.len + shard->user.len
            + shard->password.len + shard->database.len + shard->ssl_ca.len
            + shard->ssl_certificate.len + shard->ssl_certificate_key.len
-           + shard->name.len + shard->slots_text.len + 10;
+           + shard->name.len + shard->slots_text.len + shard->belongs_to.len
+           + 11;
 
     a = ngx_calloc(sizeof(ngx_payment_attempt_t) + size, log);
     if (a == NULL) {
@@ -410,6 +411,7 @@ ngx_payment_attempt_make(ngx_payment_shard_t *shard, ngx_uint_t n,
     a->identity.database = a->database;
     a->identity.shard = ngx_payment_attempt_copy(&p, &shard->name);
     a->identity.slots = ngx_payment_attempt_copy(&p, &shard->slots_text);
+    a->identity.belongs_to = ngx_payment_attempt_copy(&p, &shard->belongs_to);
     ngx_payment_identity_expect(shard, &a->identity);
 
     if (server->path.len) {

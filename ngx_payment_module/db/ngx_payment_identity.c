@@ -65,6 +65,10 @@ ngx_payment_identity_unclaimed(const ngx_payment_shard_t *shard, char *reason,
     ngx_atomic_uint_t          digest;
     ngx_payment_shard_t      **peers;
 
+    if (shard->belongs_to.len) {
+        return "\"installation\" says whose it is to be already";
+    }
+
     if (shard->common->place) {
         return "the shard has had another one since nginx was started";
     }
@@ -254,6 +258,15 @@ ngx_payment_identity_read(ngx_payment_identity_t *id, MYSQL *mysql,
                         NGX_PAYMENT_IDENTITY_SLOTS ", the configuration says "
                         "shard \"%s\" with slots " NGX_PAYMENT_IDENTITY_SLOTS,
                         id->database, row[1], row[2], id->shard, id->slots);
+        mysql_free_result(res);
+        return NGX_ERROR;
+    }
+
+    if (id->belongs_to[0] && ngx_strcmp(row[0], id->belongs_to) != 0) {
+        (void) snprintf(message, len,
+                        "the database \"%s\" belongs to installation %.36s, "
+                        "the configuration says %s", id->database, row[0],
+                        id->belongs_to);
         mysql_free_result(res);
         return NGX_ERROR;
     }

@@ -24,8 +24,6 @@
 #include "ngx_payment_shard.h"
 
 
-#define NGX_PAYMENT_UUID_LEN        36
-
 
 /* What one attempt to connect expects, and finds. */
 
@@ -34,6 +32,7 @@ typedef struct {
     const char                *database;
     const char                *shard;
     const char                *slots;
+    const char                *belongs_to;  /* empty: any installation */
     const char                *unclaimed;   /* why a database that is nobody's
                                                stays so; NULL: it may be ours */
 

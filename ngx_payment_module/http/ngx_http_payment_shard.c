@@ -46,6 +46,8 @@ static char *ngx_http_payment_shard_string(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_shard_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_payment_shard_installation(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
 static char *ngx_http_payment_shard_password_file(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static char *ngx_http_payment_shard_check_connections(ngx_conf_t *cf,
@@ -125,6 +127,13 @@ static ngx_command_t  ngx_http_payment_shard_commands[] = {
       ngx_http_payment_shard_string,
       NGX_HTTP_PAYMENT_SHARD_DATABASE_LEN,
       offsetof(ngx_payment_shard_t, database),
+      NULL },
+
+    { ngx_string("installation"),
+      NGX_CONF_TAKE1,
+      ngx_http_payment_shard_installation,
+      NGX_PAYMENT_UUID_LEN,
+      offsetof(ngx_payment_shard_t, belongs_to),
       NULL },
 
     { ngx_string("user"),
@@ -791,6 +800,42 @@ ngx_http_payment_shard_string(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+/* A UUID as it stands in payment_identity, where its digits are small. */
+
+static char *
+ngx_http_payment_shard_installation(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    char  *p = conf;
+
+    char       *rv;
+    ngx_str_t  *field;
+    ngx_uint_t  i, digit;
+
+    rv = ngx_http_payment_shard_string(cf, cmd, conf);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    field = (ngx_str_t *) (p + cmd->offset);
+    ngx_strlow(field->data, field->data, field->len);
+
+    for (i = 0; i < field->len; i++) {
+
+        digit = (field->data[i] >= '0' && field->data[i] <= '9')
+                || (field->data[i] >= 'a' && field->data[i] <= 'f');
+
+        if ((i == 8 || i == 13 || i == 18 || i == 23)
+            ? field->data[i] != '-' : !digit)
+        {
+            return "is not a UUID";
+        }
+    }
+
+    return field->len == NGX_PAYMENT_UUID_LEN ? NGX_CONF_OK : "is not a UUID";
+}
+
+
 /* The client library opens the file, by its name, with each connection. */
 
 static char *
@@ -938,6 +983,10 @@ ngx_http_payment_shard_finish(ngx_conf_t *cf, ngx_payment_shard_t *shard)
                                "\"ssl_certificate\" in payment_shard \"%V\"",
                                &shard->name);
         }
+    }
+
+    if (shard->belongs_to.data == NULL) {
+        ngx_str_set(&shard->belongs_to, "");
     }
 
     if (shard->ssl_ca.data == NULL) {

@@ -17,6 +17,7 @@
 
 #define NGX_PAYMENT_SERVERS_MAX     8       /* of a shard */
 #define NGX_PAYMENT_SHARD_NAME_LEN  32
+#define NGX_PAYMENT_UUID_LEN        36      /* bytes: an installation's */
 #define NGX_PAYMENT_SECRET_LEN      16      /* bytes: payment_identity */
 
 
@@ -66,6 +67,8 @@ typedef struct {
                                                shards, this one too */
 
     ngx_str_t                  database;    /* terminated, as all below */
+    ngx_str_t                  belongs_to;  /* an installation's UUID; empty:
+                                               any, or nobody */
     ngx_str_t                  user;
     ngx_str_t                  password;
     ngx_str_t                  ssl_ca;

@@ -159,6 +159,41 @@ def test_the_database_of_another_installation(start_nginx, mariadb, database,
     assert 503 in answers, answers
 
 
+def test_a_wrong_database_at_the_start(start_nginx, mariadb, database, other,
+                                       journal, check):
+    """A database that was migrated and never used is anybody's; the
+    configuration says that it is not."""
+
+    nginx = start_nginx(shard(mariadb, 'main', database))
+    ask = Client(nginx.port, journal)
+    first = ask.authorize()
+    assert first.ok
+    nginx.stop()
+    [(row,)] = identities(mariadb, database)
+    installation = row[0]
+
+    def node(name):
+        return Shard('main', name, f'unix:{mariadb.socket}',
+                     installation=installation.upper())
+
+    nginx = start_nginx(node(other), ready=False)
+    refuses(nginx, Client(nginx.port), '"main"', other, '"installation"')
+    assert identities(mariadb, other) == [()]
+    nginx.stop()
+
+    # that of another installation, as well
+    mariadb.identify(other, 'main', '0-1023',
+                     '11111111-1111-4111-8111-111111111111')
+    nginx = start_nginx(node(other), ready=False)
+    refuses(nginx, Client(nginx.port), other, '11111111-', installation)
+    nginx.stop()
+
+    nginx = start_nginx(node(database))
+    ask = Client(nginx.port, journal)
+    assert ask.authorize(key=first.key).replayed
+    check()
+
+
 def test_payments_that_are_not_ours(start_nginx, mariadb, database, other,
                                     journal):
     """A database from before it had an identity: its payments tell."""

@@ -6,8 +6,8 @@
 .PHONY: help build static asan install deb install-deps run run-two-nodes stop \
         clean test tidy test-unit test-fuzz test-nginx test-asan test-api \
         test-fault test-fault-binlog test-browser test-upgrade test-matrix \
-        test-deploy test-deb bench bench-pair bench-replays bench-observing \
-        bench-k6 bench-k6-flow
+        test-deploy test-image test-deb bench bench-pair bench-replays \
+        bench-observing bench-k6 bench-k6-flow
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
@@ -105,6 +105,9 @@ test-matrix:            ## the t/*.t files on other Debian releases (an hour)
 test-deploy:            ## deploy/: Dockerfile, compose.yaml and Helm chart
 	@tools/fetch.sh helm deploy
 	@build/deploy/bin/python -m pytest -q -p no:cacheprovider t/deploy
+
+test-image:             ## the image of deploy/Dockerfile, built and run (root)
+	@tools/image.sh
 
 test-deb:               ## the package in a bare system: install, use, purge
 	@tools/deb.sh test

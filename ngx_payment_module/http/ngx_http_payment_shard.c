@@ -64,6 +64,8 @@ static char *ngx_http_payment_shard_check_name(ngx_conf_t *cf,
 static char *ngx_http_payment_shard_finish(ngx_conf_t *cf,
     ngx_payment_shard_t *shard);
 static ngx_uint_t ngx_http_payment_shard_is_local(ngx_payment_shard_t *shard);
+static char *ngx_http_payment_shard_finish_durability(ngx_conf_t *cf,
+    ngx_payment_shard_t *shard);
 static char *ngx_http_payment_shard_finish_ssl(ngx_conf_t *cf,
     ngx_payment_shard_t *shard);
 
@@ -946,27 +948,9 @@ ngx_http_payment_shard_finish(ngx_conf_t *cf, ngx_payment_shard_t *shard)
         return NGX_CONF_ERROR;
     }
 
-    ngx_conf_init_uint_value(shard->durability, NGX_PAYMENT_DURABILITY_LOCAL);
-
-    if (shard->durability == NGX_PAYMENT_DURABILITY_REPLICA
-        && shard->servers.nelts == 1)
+    if (ngx_http_payment_shard_finish_durability(cf, shard) != NGX_CONF_OK
+        || ngx_http_payment_shard_finish_ssl(cf, shard) != NGX_CONF_OK)
     {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"durability replica\" needs several servers in "
-                           "payment_shard \"%V\"", &shard->name);
-        return NGX_CONF_ERROR;
-    }
-
-    if (shard->durability == NGX_PAYMENT_DURABILITY_REPLICA
-        && shard->servers.nelts == 2)
-    {
-        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                           "\"durability replica\" has two servers in "
-                           "payment_shard \"%V\": payments stop when either "
-                           "of them is away", &shard->name);
-    }
-
-    if (ngx_http_payment_shard_finish_ssl(cf, shard) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }
 
@@ -1014,6 +998,34 @@ ngx_http_payment_shard_finish(ngx_conf_t *cf, ngx_payment_shard_t *shard)
     ngx_conf_init_msec_value(shard->idle_timeout, 0);
     ngx_conf_init_msec_value(shard->max_age, 3600 * 1000);
     ngx_conf_init_uint_value(shard->max_requests, 0);
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_payment_shard_finish_durability(ngx_conf_t *cf,
+    ngx_payment_shard_t *shard)
+{
+    ngx_conf_init_uint_value(shard->durability, NGX_PAYMENT_DURABILITY_LOCAL);
+
+    if (shard->durability == NGX_PAYMENT_DURABILITY_REPLICA
+        && shard->servers.nelts == 1)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"durability replica\" needs several servers in "
+                           "payment_shard \"%V\"", &shard->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (shard->durability == NGX_PAYMENT_DURABILITY_REPLICA
+        && shard->servers.nelts == 2)
+    {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"durability replica\" has two servers in "
+                           "payment_shard \"%V\": payments stop when either "
+                           "of them is away", &shard->name);
+    }
 
     return NGX_CONF_OK;
 }

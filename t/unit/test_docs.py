@@ -147,8 +147,8 @@ DEFAULTS_IN_WORDS = {
 
 # Of payment_shard's: what has to be said, or is said in words.
 
-SHARD_IN_WORDS = {"slots", "server", "database", "user", "password",
-                  "password_file", "ssl_ca", "ssl_certificate",
+SHARD_IN_WORDS = {"slots", "server", "database", "installation", "user",
+                  "password", "password_file", "ssl_ca", "ssl_certificate",
                   "ssl_certificate_key"}
 
 

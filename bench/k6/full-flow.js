@@ -1,6 +1,7 @@
 // The reference service's full flow at a constant arrival rate: authorize,
 // half a second later capture, half a second later refund. Run by
-// bench/k6/run.sh, which also checks what it left behind.
+// bench/k6/run.sh, which also checks what it left behind. With FINAL=1 in the
+// environment the capture takes a half and says that no other follows.
 
 import http from 'k6/http';
 import { check, sleep } from 'k6';
@@ -9,6 +10,7 @@ import { Counter, Rate, Trend } from 'k6/metrics';
 // of one node or more; each call goes to any of them
 const bases = __ENV.BASE_URL.split(',').map((url) => `${url}/api/payments`);
 const rate = Number(__ENV.RATE);
+const final = __ENV.FINAL === '1';
 
 const errors = new Rate('payment_errors');
 const accepted = new Counter('payment_accepted');
@@ -87,8 +89,15 @@ export default function () {
     accepted.add(1);
     sleep(0.5);
 
-    if (call('capture', `capture/${payment.paymentId}`,
-             { merchantId: merchantId }, 'CAPTURED') === null)
+    const capture = { merchantId: merchantId };
+
+    if (final) {
+        capture.amount = payment.amount / 2;
+        capture.final = true;
+    }
+
+    if (call('capture', `capture/${payment.paymentId}`, capture, 'CAPTURED')
+        === null)
     {
         return;
     }

@@ -29,6 +29,10 @@ GRANT SELECT, INSERT, DELETE          ON outbox_event
 GRANT SELECT, INSERT                  ON payment_operation
     TO 'payment'@'10.0.0.%';
 
+-- workers and helper, with `payment_authorization_lifetime`
+GRANT SELECT, INSERT, DELETE          ON payment_expiry
+    TO 'payment'@'10.0.0.%';
+
 -- the helper, which publishes what the workers put into outbox_event
 GRANT SELECT, INSERT, DELETE          ON outbox_dead
     TO 'payment'@'10.0.0.%';

@@ -102,6 +102,7 @@ main::shard('durability local', 'connections 3', 'connect_timeout 1500ms', 'read
     payment_idempotency_replay replay;
     payment_unknown_members ignore;
     payment_void_remainder off;
+    payment_authorization_lifetime 7d;
     payment_currencies KRW USD EUR;
     payment_max_amount 100000;
     payment_max_body_size 4k;
@@ -118,6 +119,7 @@ main::shard('durability local', 'connections 3', 'connect_timeout 1500ms', 'read
         payment_idempotency_replay conflict;
         payment_unknown_members refuse;
         payment_void_remainder on;
+        payment_authorization_lifetime $arg_lifetime;
         payment_currencies EUR;
         payment_max_amount 50000;
         payment_max_body_size 2k;
@@ -413,6 +415,33 @@ qr/\[emerg\] .*payment_idempotency_retention/
 --- must_die
 --- error_log eval
 qr/\[emerg\] .*payment_idempotency_retention/
+
+
+
+=== payment_authorization_lifetime soon
+--- http_config
+    payment_authorization_lifetime soon;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_authorization_lifetime.* must be a time/
+
+
+
+=== payment_authorization_lifetime 11y
+--- http_config
+    payment_authorization_lifetime 11y;
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_authorization_lifetime.* of ten years at most/
+
+
+
+=== payment_authorization_lifetime ""
+--- http_config
+    payment_authorization_lifetime "";
+--- must_die
+--- error_log eval
+qr/\[emerg\] .*payment_authorization_lifetime/
 
 
 

@@ -388,6 +388,8 @@ push @errors, (
     map({ my ($line, $says) = @$_;
           ["\"$line\" in the location", $says, shard(), "$line;"] }
         ['payment_unknown_members warn', qr/"warn" in "payment_unknown_members"/],
+        ['payment_authorization_lifetime soon',
+         qr/"payment_authorization_lifetime" directive must be a time/],
         ['payment_void_remainder maybe', qr/"maybe" in "payment_void_remainder"/],
         ['payment_max_amount 0', qr/"payment_max_amount" directive must be more than 0/],
         ['payment_intercept_errors maybe', qr/"maybe" in "payment_intercept_errors"/],

@@ -25,7 +25,7 @@
 #include "ngx_payment_outbox_shard.h"
 
 
-#define NGX_PAYMENT_FENCE_STMTS       8
+#define NGX_PAYMENT_FENCE_STMTS       12
 #define NGX_PAYMENT_FENCE_IDS_MAX     4000
 
 /* bytes of a condition: its ranges, its single ids, and what joins them */

@@ -9,6 +9,7 @@
  *     ngx_payment_delete.c   deletes the rows of published events
  *     ngx_payment_dead.c     moves dead letters, and replays them
  *     ngx_payment_archive.c  keeps up the archive's partitions
+ *     ngx_payment_expiry.c   ends authorizations whose lifetime is over
  *     ngx_payment_purge.c    forgets old idempotency keys
  *
  * No part but the relay knows another one of the first two lines, and none

@@ -131,12 +131,14 @@ ngx_payment_relay_init(ngx_payment_relay_t *r, ngx_payment_relays_t *all,
     r->deletion.sh = sh;
     r->dead.sh = sh;
     r->archive.sh = sh;
+    r->expiry.sh = sh;
     r->purge.sh = sh;
 
     r->lease.fence = &r->fence;
     r->deletion.fence = &r->fence;
     r->dead.fence = &r->fence;
     r->archive.fence = &r->fence;
+    r->expiry.fence = &r->fence;
     r->purge.fence = &r->fence;
 
     r->dead.reason = ngx_payment_relay_reason;
@@ -147,6 +149,7 @@ ngx_payment_relay_init(ngx_payment_relay_t *r, ngx_payment_relays_t *all,
     if (ngx_payment_outbox_shard_init(sh, capacity) != NGX_OK
         || ngx_payment_reader_init(&r->reader) != NGX_OK
         || ngx_payment_fence_init(&r->fence) != NGX_OK
+        || ngx_payment_expiry_init(&r->expiry) != NGX_OK
         || ngx_payment_purge_init(&r->purge) != NGX_OK)
     {
         return NGX_ERROR;
@@ -179,6 +182,9 @@ ngx_payment_relay_init_jobs(ngx_payment_relay_t *r)
 
         { NGX_PAYMENT_FENCE_HELD, ngx_payment_archive_step,
           ngx_payment_archive_done, &r->archive, 0, 0, 0 },
+
+        { NGX_PAYMENT_FENCE_HELD, ngx_payment_expiry_step,
+          ngx_payment_expiry_done, &r->expiry, 0, 0, 0 },
 
         { NGX_PAYMENT_FENCE_HELD, ngx_payment_purge_step,
           ngx_payment_purge_done, &r->purge, 0, 0, 0 }

@@ -17,6 +17,7 @@
 #include "ngx_payment_command.h"
 #include "ngx_payment_dead.h"
 #include "ngx_payment_delete.h"
+#include "ngx_payment_expiry.h"
 #include "ngx_payment_fence.h"
 #include "ngx_payment_lease.h"
 #include "ngx_payment_outbox_shard.h"
@@ -25,7 +26,7 @@
 #include "ngx_payment_reader.h"
 
 
-#define NGX_PAYMENT_RELAY_JOBS        7
+#define NGX_PAYMENT_RELAY_JOBS        8
 
 
 typedef struct ngx_payment_relay_s   ngx_payment_relay_t;
@@ -43,6 +44,7 @@ struct ngx_payment_relay_s {
     ngx_payment_delete_t         deletion;
     ngx_payment_dead_t           dead;
     ngx_payment_archive_t        archive;
+    ngx_payment_expiry_t         expiry;
     ngx_payment_purge_t          purge;
 
     uint64_t                     resume_at_ns;  /* after a failure */

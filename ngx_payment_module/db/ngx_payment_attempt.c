@@ -22,10 +22,12 @@
  * take something away have the kind "contract".
  */
 #define NGX_PAYMENT_SCHEMA_VERSION_LOWEST  6
-#define NGX_PAYMENT_SCHEMA_VERSION_NEWEST  7
+#define NGX_PAYMENT_SCHEMA_VERSION_NEWEST  8
 
-/* the lowest with payment_operations on */
+/* the lowest with payment_operations on, and with a lifetime for
+ * authorizations */
 #define NGX_PAYMENT_SCHEMA_OPERATIONS      7
+#define NGX_PAYMENT_SCHEMA_EXPIRY          8
 
 /* the requirements' expressions, and what else is asked with them */
 #define NGX_PAYMENT_ATTEMPT_QUESTION     2048
@@ -436,6 +438,7 @@ ngx_payment_attempt_make(ngx_payment_shard_t *shard, ngx_uint_t n,
     ngx_payment_gtid_last(shard, &a->last);
     a->archive = shard->archive ? 1 : 0;
     a->operations = shard->operations ? 1 : 0;
+    a->expiry = shard->expiry ? 1 : 0;
     a->ssl = shard->ssl ? 1 : 0;
     a->ssl_verify = shard->ssl_verify ? 1 : 0;
 
@@ -854,11 +857,22 @@ ngx_payment_attempt_check(ngx_payment_attempt_t *a, MYSQL_ROW row)
 static ngx_uint_t
 ngx_payment_attempt_schema(ngx_payment_attempt_t *a, MYSQL_ROW row)
 {
-    char        message[NGX_PAYMENT_DB_MESSAGE_LEN];
-    unsigned    version, contract, lowest;
+    char         message[NGX_PAYMENT_DB_MESSAGE_LEN];
+    unsigned     version, contract, lowest;
+    const char  *why;
 
-    lowest = a->operations ? NGX_PAYMENT_SCHEMA_OPERATIONS
-                           : NGX_PAYMENT_SCHEMA_VERSION_LOWEST;
+    if (a->expiry) {
+        lowest = NGX_PAYMENT_SCHEMA_EXPIRY;
+        why = " for payment_authorization_lifetime";
+
+    } else if (a->operations) {
+        lowest = NGX_PAYMENT_SCHEMA_OPERATIONS;
+        why = " for payment_operations";
+
+    } else {
+        lowest = NGX_PAYMENT_SCHEMA_VERSION_LOWEST;
+        why = "";
+    }
 
     version = ngx_payment_attempt_number(row[NGX_PAYMENT_ATTEMPT_VERSION]);
     contract = ngx_payment_attempt_number(row[NGX_PAYMENT_ATTEMPT_CONTRACT]);
@@ -866,8 +880,7 @@ ngx_payment_attempt_schema(ngx_payment_attempt_t *a, MYSQL_ROW row)
     if (version < lowest) {
         (void) snprintf(message, sizeof(message), "the schema has version %u, "
                         "this module needs version %u%s: run "
-                        "ngx-payment-migrate", version, lowest,
-                        a->operations ? " for payment_operations" : "");
+                        "ngx-payment-migrate", version, lowest, why);
 
     } else if (contract > NGX_PAYMENT_SCHEMA_VERSION_NEWEST) {
         (void) snprintf(message, sizeof(message), "the schema was finished for "

@@ -29,7 +29,7 @@
 #include <mysql.h>
 
 
-#define NGX_PAYMENT_DB_STMTS_MAX    10      /* of one exchange; prepared, of
+#define NGX_PAYMENT_DB_STMTS_MAX    12      /* of one exchange; prepared, of
                                                one connection */
 #define NGX_PAYMENT_DB_MESSAGE_LEN  256
 
@@ -99,6 +99,7 @@ struct ngx_payment_attempt_s {
     ngx_payment_gtid_t           last;      /* that was confirmed */
     unsigned                     archive:1;
     unsigned                     operations:1;
+    unsigned                     expiry:1;
     unsigned                     ssl:1;
     unsigned                     ssl_verify:1;
     unsigned                     look:1;    /* see ngx_payment_attempt_look() */

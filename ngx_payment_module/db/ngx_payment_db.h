@@ -27,6 +27,10 @@
 #include <mysql.h>
 
 
+/* milliseconds since 1970 of a DATETIME(6) in UTC, in SQL */
+#define NGX_PAYMENT_DB_MS(column)                                             \
+    "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', " column ") DIV 1000"
+
 typedef struct ngx_payment_db_s        ngx_payment_db_t;
 typedef struct ngx_payment_db_stmt_s   ngx_payment_db_stmt_t;
 

@@ -59,6 +59,8 @@ static ngx_int_t ngx_http_payment_api_send_fault(ngx_http_request_t *r,
     payment_fault_t *fault, const uint8_t *id);
 static ngx_int_t ngx_http_payment_api_send_payment(ngx_http_request_t *r,
     const ngx_payment_op_t *op, ngx_uint_t replayed);
+static ngx_int_t ngx_http_payment_api_lifetime(ngx_http_request_t *r,
+    payment_request_t *request);
 
 
 static const ngx_http_payment_verb_t  ngx_http_payment_api_verbs[] = {
@@ -604,10 +606,11 @@ ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
      * be found out if the answer to COMMIT is lost.
      */
 
-    if (!request->has_key
-        && ngx_http_payment_api_random(request->key_hash,
-                                       PAYMENT_KEY_HASH_SIZE)
-           != NGX_OK)
+    if ((!request->has_key
+         && ngx_http_payment_api_random(request->key_hash,
+                                        PAYMENT_KEY_HASH_SIZE)
+            != NGX_OK)
+        || ngx_http_payment_api_lifetime(r, request) != NGX_OK)
     {
         fault->outcome = PAYMENT_UNAVAILABLE;
         return NGX_ERROR;
@@ -625,6 +628,58 @@ ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
     if (request->operation == PAYMENT_OPERATIONS) {
         op->bytes += PAYMENT_PAGE_SIZE;
     }
+
+    return NGX_OK;
+}
+
+
+/* The currency is known by now, and may decide.  A value that is no time is
+ * logged, and the authorization never ends by itself. */
+
+static ngx_int_t
+ngx_http_payment_api_lifetime(ngx_http_request_t *r,
+    payment_request_t *request)
+{
+    const char                   *note;
+    ngx_int_t                     seconds;
+    ngx_str_t                     value;
+    ngx_http_payment_ctx_t       *ctx;
+    static ngx_payment_storm_t    storm;
+    ngx_http_payment_loc_conf_t  *plcf;
+
+    if (request->operation != PAYMENT_AUTHORIZE) {
+        return NGX_OK;
+    }
+
+    plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
+    ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
+    ngx_memcpy(ctx->currency, request->currency, sizeof(ctx->currency));
+
+    if (plcf->lifetime == NULL || plcf->lifetime->lengths == NULL) {
+        request->lifetime_ms = (int64_t) plcf->lifetime_seconds * 1000;
+        return NGX_OK;
+    }
+
+    if (ngx_http_complex_value(r, plcf->lifetime, &value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    seconds = value.len ? ngx_http_payment_module_lifetime(&value) : 0;
+
+    if (seconds == NGX_ERROR) {
+        note = ngx_payment_storm_note(&storm, 1);
+
+        if (note) {
+            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                          "payment: \"%V\" in \"payment_authorization_"
+                          "lifetime\" is no time: the authorization does not "
+                          "expire%s", &value, note);
+        }
+
+        seconds = 0;
+    }
+
+    request->lifetime_ms = (int64_t) seconds * 1000;
 
     return NGX_OK;
 }
@@ -844,6 +899,7 @@ ngx_http_payment_api_settled(ngx_payment_op_t *op)
     case PAYMENT_CAPTURE_CONFLICT:
     case PAYMENT_REFUND_CONFLICT:
     case PAYMENT_VOID_CONFLICT:
+    case PAYMENT_EXPIRED:
         rc = ngx_http_payment_api_send_fault(r, &op->fault, op->payment.id);
         break;
 

@@ -103,8 +103,7 @@ ngx_http_payment_check_server(ngx_payment_shard_t *shard,
     one.servers.nelts = 1;
 
     a = ngx_payment_attempt_create(&one, ngx_payment_transaction_session,
-                                   ngx_payment_columns_sql(shard->operations),
-                                   log);
+                                   ngx_payment_columns_sql(shard), log);
     if (a == NULL) {
         return 0;
     }

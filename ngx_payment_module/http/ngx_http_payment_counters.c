@@ -120,6 +120,13 @@ const ngx_http_payment_counter_t  ngx_http_payment_outbox_counters[] = {
         "Returns to the head of the table, to begin anew there."),
     ngx_http_payment_outbox_counter("purged", COUNTER, purged,
         "Idempotency keys removed after their retention."),
+    ngx_http_payment_outbox_counter("expired", COUNTER, expired,
+        "Authorizations that expired."),
+    ngx_http_payment_outbox_counter("overdue", GAUGE, overdue,
+        "Authorizations whose time has come and that were not looked at "
+        "yet."),
+    ngx_http_payment_outbox_counter("overdue_age_seconds", GAUGE, overdue_age,
+        "For how long the time of the oldest of them has come."),
     ngx_http_payment_outbox_counter("errors", COUNTER, errors,
         "Database exchanges of the outbox that failed."),
 
@@ -238,6 +245,11 @@ ngx_http_payment_counters_sum_lives(ngx_payment_helper_stats_t *h,
             sum[s].in_flight += gauges->in_flight;
             sum[s].dead_letters = ngx_max(sum[s].dead_letters,
                                           gauges->dead_letters);
+            sum[s].overdue = ngx_max(sum[s].overdue, gauges->overdue);
+
+            us = gauges->overdue_us;
+            us = (us && now_us > us) ? now_us - us : 0;
+            sum[s].overdue_age = ngx_max(sum[s].overdue_age, us / 1000000);
         }
     }
 
@@ -249,6 +261,8 @@ ngx_http_payment_counters_sum_lives(ngx_payment_helper_stats_t *h,
         h->outbox[s].oldest_age = sum[s].oldest_age;
         h->outbox[s].in_flight = sum[s].in_flight;
         h->outbox[s].dead_letters = sum[s].dead_letters;
+        h->outbox[s].overdue = sum[s].overdue;
+        h->outbox[s].overdue_age = sum[s].overdue_age;
     }
 }
 
@@ -418,8 +432,12 @@ ngx_http_payment_counters_operation(ngx_uint_t operation)
 {
     /* operation is 0 where the path named none */
 
-    return operation == 0 ? "none"
-           : payment_name_operation((payment_operation_e) operation);
+    if (operation == 0) {
+        return "none";
+    }
+
+    return operation == PAYMENT_EXPIRE
+           ? NULL : payment_name_operation((payment_operation_e) operation);
 }
 
 

@@ -91,7 +91,8 @@ void ngx_http_payment_counters_times(ngx_http_payment_times_t *t,
 uint64_t ngx_http_payment_counters_quantile(const ngx_http_payment_times_t *t,
     ngx_uint_t percent);
 
-/* The label of an operation, which is less than NGX_PAYMENT_OPERATIONS. */
+/* The label of an operation, which is less than NGX_PAYMENT_OPERATIONS; NULL of
+ * one that no request asks for. */
 const char *ngx_http_payment_counters_operation(ngx_uint_t operation);
 
 /* The label of an outcome, which is its code; NULL after the last outcome. */

@@ -71,6 +71,8 @@ static char *ngx_http_payment_currencies(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_amount(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_payment_lifetime(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 static char *ngx_http_payment_percent(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_property(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -185,6 +187,9 @@ static ngx_conf_num_bounds_t  ngx_http_payment_read_bounds = {
 static ngx_conf_num_bounds_t  ngx_http_payment_in_flight_bounds = {
     ngx_http_payment_check_bounds, 1, 100000
 };
+
+
+#define NGX_HTTP_PAYMENT_LIFETIME_MAX  (10 * 365 * 24 * 3600)   /* seconds */
 
 
 #define NGX_HTTP_PAYMENT_MAIN(name, type, set, field, post)                   \
@@ -388,6 +393,9 @@ static ngx_command_t  ngx_http_payment_commands[] = {
     NGX_HTTP_PAYMENT_LOC("payment_unknown_members", NGX_CONF_TAKE1,
         ngx_http_payment_enum, unknown_members,
         ngx_http_payment_unknown_members),
+
+    NGX_HTTP_PAYMENT_LOC("payment_authorization_lifetime", NGX_CONF_TAKE1,
+        ngx_http_payment_lifetime, lifetime, NULL),
 
     NGX_HTTP_PAYMENT_LOC("payment_void_remainder", NGX_CONF_FLAG,
         ngx_conf_set_flag_slot, void_remainder, NULL),
@@ -964,6 +972,8 @@ ngx_http_payment_create_loc_conf(ngx_conf_t *cf)
     }
 
     plcf->merchant = NGX_CONF_UNSET_PTR;
+    plcf->lifetime = NGX_CONF_UNSET_PTR;
+    plcf->lifetime_seconds = NGX_CONF_UNSET;
     plcf->replay = NGX_CONF_UNSET_UINT;
     plcf->unknown_members = NGX_CONF_UNSET_UINT;
     plcf->void_remainder = NGX_CONF_UNSET;
@@ -1007,6 +1017,8 @@ ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     ngx_conf_merge_ptr_value(conf->merchant, prev->merchant, NULL);
+    ngx_conf_merge_ptr_value(conf->lifetime, prev->lifetime, NULL);
+    ngx_conf_merge_value(conf->lifetime_seconds, prev->lifetime_seconds, 0);
     ngx_conf_merge_uint_value(conf->replay, prev->replay,
                               NGX_HTTP_PAYMENT_REPLAY);
     ngx_conf_merge_uint_value(conf->unknown_members, prev->unknown_members, 0);
@@ -1565,6 +1577,56 @@ ngx_http_payment_currencies(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 /* An amount has 64 bits everywhere; nginx's number has 32 on some machines. */
+
+/* A lifetime that a variable decides on may be one. */
+
+static char *
+ngx_http_payment_lifetime(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_payment_loc_conf_t *plcf = conf;
+
+    char                          *rv;
+    ngx_str_t                     *value;
+    ngx_http_payment_main_conf_t  *pmcf;
+
+    rv = ngx_http_set_complex_value_slot(cf, cmd, conf);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    value = cf->args->elts;
+    plcf->lifetime_seconds = 0;
+
+    if (plcf->lifetime->lengths == NULL) {
+        plcf->lifetime_seconds = ngx_http_payment_module_lifetime(&value[1]);
+
+        if (plcf->lifetime_seconds == NGX_ERROR) {
+            return "must be a time, of ten years at most";
+        }
+
+        if (plcf->lifetime_seconds == 0) {
+            return NGX_CONF_OK;
+        }
+    }
+
+    pmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_payment_module);
+    pmcf->expiry = 1;
+
+    return NGX_CONF_OK;
+}
+
+
+ngx_int_t
+ngx_http_payment_module_lifetime(ngx_str_t *value)
+{
+    ngx_int_t  seconds;
+
+    seconds = ngx_parse_time(value, 1);
+
+    return (seconds == NGX_ERROR || seconds > NGX_HTTP_PAYMENT_LIFETIME_MAX)
+           ? NGX_ERROR : seconds;
+}
+
 
 static char *
 ngx_http_payment_amount(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)

@@ -54,6 +54,7 @@ typedef struct {
     ngx_shm_zone_t             *zone;
     ngx_uint_t                  api;        /* some location has payment_api */
     ngx_flag_t                  operations; /* they are kept */
+    ngx_uint_t                  expiry;     /* some authorizations may end */
     ngx_uint_t                  generation; /* rises with each configuration */
 
     /* of this process, by shard->index; NULL in the helper */
@@ -68,6 +69,9 @@ typedef struct {
     ngx_str_t                   prefix;     /* of payment_api; may be empty */
 
     ngx_http_complex_value_t   *merchant;
+    ngx_http_complex_value_t   *lifetime;   /* of authorizations */
+    ngx_int_t                   lifetime_seconds;   /* without variables; 0:
+                                               they never end */
     ngx_uint_t                  replay;     /* NGX_HTTP_PAYMENT_REPLAY etc. */
     ngx_uint_t                  unknown_members;
     ngx_flag_t                  void_remainder;
@@ -111,6 +115,8 @@ typedef struct {
     payment_status_e            status;     /* 0: none */
     u_char                      id_text[PAYMENT_ID_TEXT_LEN];
     u_char                      trace[PAYMENT_TRACEPARENT_LEN];
+    char                        currency[4];    /* of an authorization, as
+                                               soon as it is known */
     unsigned                    has_id:1;
     unsigned                    done:1;
     unsigned                    traced:1;   /* trace is set */
@@ -134,6 +140,10 @@ ngx_int_t ngx_http_payment_api_trace(ngx_http_payment_ctx_t *ctx,
 
 /* the same file: payment_problem, which error_page leads to */
 ngx_int_t ngx_http_payment_api_problem_handler(ngx_http_request_t *r);
+
+/* payment_authorization_lifetime: a time in seconds, at most ten years; or
+ * NGX_ERROR */
+ngx_int_t ngx_http_payment_module_lifetime(ngx_str_t *value);
 
 /* ngx_http_payment_variables.c */
 ngx_int_t ngx_http_payment_variables_add(ngx_conf_t *cf);

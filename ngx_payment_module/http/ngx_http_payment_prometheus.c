@@ -208,6 +208,10 @@ ngx_http_payment_prometheus_requests(ngx_http_payment_text_t *t,
     for (op = 0; op < NGX_PAYMENT_OPERATIONS; op++) {
         operation = ngx_http_payment_counters_operation(op);
 
+        if (operation == NULL) {
+            continue;
+        }
+
         for (outcome = 0; /* void */ ; outcome++) {
             code = ngx_http_payment_counters_outcome(outcome);
 
@@ -232,6 +236,7 @@ ngx_http_payment_prometheus_timings(ngx_http_payment_text_t *t,
 {
     u_char                            name[64], labels[64];
     ngx_uint_t                        op;
+    const char                       *operation;
     const ngx_payment_histogram_t    *h;
     const ngx_http_payment_timing_t  *timing;
 
@@ -260,8 +265,14 @@ ngx_http_payment_prometheus_timings(ngx_http_payment_text_t *t,
         /* what names no operation never reaches the database */
 
         for (op = 1; op < timing->n; op++) {
+            operation = ngx_http_payment_counters_operation(op);
+
+            if (operation == NULL) {
+                continue;
+            }
+
             *ngx_snprintf(labels, sizeof(labels) - 1, "operation=\"%s\",",
-                          ngx_http_payment_counters_operation(op)) = '\0';
+                          operation) = '\0';
             ngx_http_payment_prometheus_times(t, (char *) name,
                                               (char *) labels, &h[op]);
         }

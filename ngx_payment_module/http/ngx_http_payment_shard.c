@@ -1139,6 +1139,7 @@ ngx_http_payment_shard_init(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
     for (i = 0; i < pmcf->shards.nelts; i++) {
         shards[i]->index = i;
         shards[i]->operations = pmcf->operations;
+        shards[i]->expiry = pmcf->expiry;
 
         if (shards[i]->slots.nelts == 0) {
             if (pmcf->shards.nelts > 1) {

@@ -127,17 +127,22 @@ ngx_http_payment_status_requests(ngx_http_payment_text_t *t,
 {
     uint64_t     n, total;
     ngx_uint_t   op, outcome;
-    const char  *code;
+    const char  *operation, *code;
 
     ngx_http_payment_text_add(t, "\"requests\":{");
 
     for (op = 0; op < NGX_PAYMENT_OPERATIONS; op++) {
 
+        operation = ngx_http_payment_counters_operation(op);
+
+        if (operation == NULL) {
+            continue;
+        }
+
         total = stats->requests[op][PAYMENT_OK];
 
         ngx_http_payment_text_add(t, "\"%s\":{\"OK\":%uL",
-                                  ngx_http_payment_counters_operation(op),
-                                  total);
+                                  operation, total);
 
         for (outcome = PAYMENT_OK + 1; /* void */ ; outcome++) {
             code = ngx_http_payment_counters_outcome(outcome);

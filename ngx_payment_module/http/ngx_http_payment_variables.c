@@ -13,6 +13,7 @@ enum {
     PAYMENT_VAR_ID = 0,
     PAYMENT_VAR_STATUS,
     PAYMENT_VAR_OPERATION,
+    PAYMENT_VAR_CURRENCY,
     PAYMENT_VAR_SHARD,
     PAYMENT_VAR_REPLAYED,
     PAYMENT_VAR_QUEUE_TIME,
@@ -32,6 +33,7 @@ static ngx_http_variable_t  ngx_http_payment_vars[] = {
     NGX_HTTP_PAYMENT_VAR("payment_id", PAYMENT_VAR_ID),
     NGX_HTTP_PAYMENT_VAR("payment_status", PAYMENT_VAR_STATUS),
     NGX_HTTP_PAYMENT_VAR("payment_operation", PAYMENT_VAR_OPERATION),
+    NGX_HTTP_PAYMENT_VAR("payment_currency", PAYMENT_VAR_CURRENCY),
     NGX_HTTP_PAYMENT_VAR("payment_shard", PAYMENT_VAR_SHARD),
     NGX_HTTP_PAYMENT_VAR("payment_replayed", PAYMENT_VAR_REPLAYED),
     NGX_HTTP_PAYMENT_VAR("payment_queue_time", PAYMENT_VAR_QUEUE_TIME),
@@ -133,6 +135,9 @@ ngx_http_payment_print(u_char *p, ngx_uint_t which,
                ? ngx_http_payment_print_text(p,
                                    payment_name_operation(ctx->operation))
                : p;
+
+    case PAYMENT_VAR_CURRENCY:
+        return ngx_http_payment_print_text(p, ctx->currency);
 
     case PAYMENT_VAR_SHARD:
         return ctx->shard ? ngx_cpymem(p, ctx->shard->name.data,

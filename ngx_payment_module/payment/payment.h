@@ -40,6 +40,7 @@
                                     * (2 * (PAYMENT_METADATA_NAME_LEN         \
                                             + PAYMENT_METADATA_VALUE_LEN) + 6))
 #define PAYMENT_TRACEPARENT_LEN    55
+#define PAYMENT_TIME_LEN           24
 
 #define PAYMENT_PAGE_OPERATIONS    20    /* of one answer to OPERATIONS */
 
@@ -85,6 +86,7 @@ typedef enum {
     PAYMENT_CAPTURE,
     PAYMENT_REFUND,
     PAYMENT_VOID,
+    PAYMENT_EXPIRE,                  /* nobody asks for it: its time has come */
     PAYMENT_GET,
     PAYMENT_LOOKUP,                  /* by idempotency key */
     PAYMENT_OPERATIONS               /* of a payment: a page of them */
@@ -123,6 +125,7 @@ typedef enum {
     PAYMENT_CAPTURE_CONFLICT,        /* 409 CAPTURE_CONFLICT */
     PAYMENT_REFUND_CONFLICT,         /* 409 REFUND_CONFLICT */
     PAYMENT_VOID_CONFLICT,           /* 409 VOID_CONFLICT */
+    PAYMENT_EXPIRED,                 /* 409 AUTHORIZATION_EXPIRED */
     PAYMENT_GONE,                    /* 410 PAYMENT_GONE */
     PAYMENT_TOO_LARGE,               /* 413 PAYLOAD_TOO_LARGE */
     PAYMENT_UNSUPPORTED_TYPE,        /* 415 UNSUPPORTED_MEDIA_TYPE */
@@ -169,6 +172,8 @@ typedef struct {
 
     int64_t   amount;                /* 0: not given (the whole of it) */
     char      currency[4];           /* terminated; "": not given */
+    int64_t   lifetime_ms;           /* authorize: the caller sets it after
+                                        parsing; 0: it never expires */
 
     size_t    merchant_len;
     size_t    reason_len;
@@ -219,6 +224,8 @@ typedef struct {
     uint32_t          version;
     int64_t           created_ms;    /* Unix time */
     int64_t           updated_ms;
+    int64_t           expires_ms;    /* the authorization; 0: never */
+    int64_t           expired_ms;    /* when that was done; 0: it was not */
 } payment_t;
 
 
@@ -314,14 +321,23 @@ int payment_money_exponent(const char *code, size_t len);
  * payment_state_open() makes the payment of an authorize request.
  * payment_state_apply() does a capture, refund or void, or leaves *p as it was
  * and returns the conflict with a sentence in *fault (PAYMENT_NOT_FOUND for
- * another merchant's payment).  Both keep 0 <= refunded <= captured <= amount,
- * raise version by one (open: to 1), and set operation_amount.
+ * another merchant's payment).  payment_state_expire() releases what was not
+ * captured when its time has come, if payment_state_is_overdue().  All keep
+ * 0 <= refunded <= captured <= amount, raise version by one (open: to 1), and
+ * set operation_amount.
  */
 
 void payment_state_open(payment_t *p, const payment_request_t *r,
     int64_t now_ms);
 payment_outcome_e payment_state_apply(payment_t *p, const payment_request_t *r,
     int64_t now_ms, payment_fault_t *fault);
+/* 1 if what was not captured is to be released by clock_ms, and was not yet */
+int payment_state_is_overdue(const payment_t *p, int64_t clock_ms);
+void payment_state_expire(payment_t *p, int64_t clock_ms);
+/* PAYMENT_OK, or PAYMENT_EXPIRED for a capture or void that comes too late by
+   clock_ms, whether or not the payment has been expired */
+payment_outcome_e payment_state_in_time(const payment_t *p,
+    const payment_request_t *r, int64_t clock_ms, payment_fault_t *fault);
 /* the outcome where another operation of the payment has r's reference: a
    conflict, whatever the payment's state is */
 payment_outcome_e payment_state_refer(const payment_request_t *r,
@@ -432,7 +448,7 @@ size_t payment_render_event(char *buf, size_t size, const payment_t *p,
    the type is about:blank. */
 size_t payment_render_problem(char *buf, size_t size,
     const payment_fault_t *fault, const uint8_t *payment_id, const char *base);
-/* "2026-11-22T18:12:46.123Z", 24 bytes */
+/* "2026-11-22T18:12:46.123Z", PAYMENT_TIME_LEN bytes */
 size_t payment_render_time(char *buf, int64_t unix_ms);
 
 #endif /* PAYMENT_H */

@@ -49,6 +49,9 @@ payment_name_operation(payment_operation_e operation)
     case PAYMENT_VOID:
         return "void";
 
+    case PAYMENT_EXPIRE:
+        return "expire";
+
     case PAYMENT_GET:
         return "get";
 
@@ -80,6 +83,9 @@ payment_name_event(payment_operation_e operation)
     case PAYMENT_VOID:
         return "voided";
 
+    case PAYMENT_EXPIRE:
+        return "expired";
+
     case PAYMENT_GET:
     case PAYMENT_LOOKUP:
     case PAYMENT_OPERATIONS:
@@ -108,6 +114,7 @@ payment_name_error(payment_outcome_e outcome)
         { 409, "CAPTURE_CONFLICT", "Conflict" },
         { 409, "REFUND_CONFLICT", "Conflict" },
         { 409, "VOID_CONFLICT", "Conflict" },
+        { 409, "AUTHORIZATION_EXPIRED", "Conflict" },
         { 410, "PAYMENT_GONE", "Gone" },
         { 413, "PAYLOAD_TOO_LARGE", "Content Too Large" },
         { 415, "UNSUPPORTED_MEDIA_TYPE", "Unsupported Media Type" },

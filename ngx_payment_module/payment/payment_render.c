@@ -58,6 +58,11 @@ payment_render_response(char *buf, size_t size, const payment_t *payment,
     p = payment_render_literal(p, ",\"createdAt\":");
     p = payment_render_quoted_time(p, payment->created_ms);
 
+    if (payment->expires_ms != 0) {
+        p = payment_render_literal(p, ",\"expiresAt\":");
+        p = payment_render_quoted_time(p, payment->expires_ms);
+    }
+
     if (r->reference_len != 0) {
         p = payment_render_literal(p, ",\"reference\":");
         p = payment_text_json(p, r->reference, r->reference_len);
@@ -70,6 +75,11 @@ payment_render_response(char *buf, size_t size, const payment_t *payment,
         p = payment_render_int(p, payment->version);
         p = payment_render_literal(p, ",\"updatedAt\":");
         p = payment_render_quoted_time(p, payment->updated_ms);
+
+        if (payment->expired_ms != 0) {
+            p = payment_render_literal(p, ",\"expiredAt\":");
+            p = payment_render_quoted_time(p, payment->expired_ms);
+        }
 
         if (r->metadata_len != 0) {
             p = payment_render_literal(p, ",\"metadata\":");
@@ -394,6 +404,7 @@ payment_render_message(const payment_t *p, payment_operation_e operation)
         return p->status == PAYMENT_VOIDED ? "Payment voided"
                                            : "Remainder released";
 
+    case PAYMENT_EXPIRE:
     case PAYMENT_GET:
     case PAYMENT_LOOKUP:
     case PAYMENT_OPERATIONS:

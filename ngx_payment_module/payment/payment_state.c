@@ -8,10 +8,11 @@
  *     PARTIALLY_REFUNDED   -                    (PARTIALLY_)REFUNDED -
  *     REFUNDED, VOIDED     -                    -                    -
  *
- * CAPTURED means that nothing more can be captured: all of it was, or a final
- * capture, or a void of the remainder where the rules allow one, has released
- * the rest.  The first refund ends capturing, too, and REFUNDED means that all
- * that was captured has gone back.
+ * CAPTURED means that nothing more can be captured: all of it was, or the rest
+ * is released: by a final capture, by a void of the remainder where the rules
+ * allow one, or because the authorization has expired, which does what a void
+ * would.  The first refund ends capturing, too, and REFUNDED means that all of
+ * what was captured has gone back.
  *
  * Pure: it works on a copy of the row, in whichever process.
  */
@@ -28,6 +29,8 @@ static payment_outcome_e payment_state_refund(payment_t *p,
     const payment_request_t *r, payment_fault_t *fault);
 static payment_outcome_e payment_state_void(payment_t *p,
     const payment_request_t *r, payment_fault_t *fault);
+static void payment_state_release(payment_t *p);
+static void payment_state_changed(payment_t *p, int64_t now_ms);
 
 
 void
@@ -46,6 +49,7 @@ payment_state_open(payment_t *p, const payment_request_t *r, int64_t now_ms)
     p->version = 1;
     p->created_ms = now_ms;
     p->updated_ms = now_ms;
+    p->expires_ms = r->lifetime_ms ? now_ms + r->lifetime_ms : 0;
 }
 
 
@@ -94,17 +98,60 @@ payment_state_apply(payment_t *p, const payment_request_t *r, int64_t now_ms,
                                  "the operation does not change a payment");
     }
 
-    if (outcome != PAYMENT_OK) {
-        return outcome;
+    if (outcome == PAYMENT_OK) {
+        payment_state_changed(p, now_ms);
     }
 
+    return outcome;
+}
+
+
+static void
+payment_state_changed(payment_t *p, int64_t now_ms)
+{
     p->version++;
 
     if (now_ms > p->updated_ms) {
         p->updated_ms = now_ms;
     }
+}
 
-    return PAYMENT_OK;
+
+int
+payment_state_is_overdue(const payment_t *p, int64_t clock_ms)
+{
+    return p->expires_ms != 0 && clock_ms >= p->expires_ms
+           && (p->status == PAYMENT_AUTHORIZED
+               || p->status == PAYMENT_PARTIALLY_CAPTURED);
+}
+
+
+void
+payment_state_expire(payment_t *p, int64_t clock_ms)
+{
+    payment_state_release(p);
+    payment_state_changed(p, clock_ms);
+
+    p->expired_ms = p->updated_ms;
+}
+
+
+payment_outcome_e
+payment_state_in_time(const payment_t *p, const payment_request_t *r,
+    int64_t clock_ms, payment_fault_t *fault)
+{
+    char  time[PAYMENT_TIME_LEN + 1];
+
+    if ((r->operation != PAYMENT_CAPTURE && r->operation != PAYMENT_VOID)
+        || (p->expired_ms == 0 && !payment_state_is_overdue(p, clock_ms)))
+    {
+        return PAYMENT_OK;
+    }
+
+    time[payment_render_time(time, p->expires_ms)] = '\0';
+
+    return payment_fault_set(fault, PAYMENT_EXPIRED, "",
+                             "the authorization expired at %s", time);
 }
 
 
@@ -226,8 +273,15 @@ payment_state_void(payment_t *p, const payment_request_t *r,
                                  payment_name_status(p->status));
     }
 
-    p->operation_amount = p->amount - p->captured;
-    p->status = p->captured == 0 ? PAYMENT_VOIDED : PAYMENT_CAPTURED;
+    payment_state_release(p);
 
     return PAYMENT_OK;
+}
+
+
+static void
+payment_state_release(payment_t *p)
+{
+    p->operation_amount = p->amount - p->captured;
+    p->status = p->captured == 0 ? PAYMENT_VOIDED : PAYMENT_CAPTURED;
 }

@@ -80,6 +80,7 @@ typedef struct {
     ngx_uint_t                 durability;  /* ngx_payment_durability_e */
     ngx_flag_t                 archive;     /* its events are kept */
     ngx_flag_t                 operations;  /* so are its operations */
+    ngx_uint_t                 expiry;      /* authorizations may end */
     ngx_uint_t                 connections;
     ngx_msec_t                 connect_timeout;
     ngx_msec_t                 read_timeout;

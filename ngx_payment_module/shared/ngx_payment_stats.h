@@ -18,7 +18,7 @@
 #define NGX_PAYMENT_SHARDS_MAX      64
 #define NGX_PAYMENT_PROCESSES       128     /* slots of nginx's, modulo */
 #define NGX_PAYMENT_OUTCOMES        32      /* > every payment_outcome_e */
-#define NGX_PAYMENT_OPERATIONS      8
+#define NGX_PAYMENT_OPERATIONS      9
 #define NGX_PAYMENT_OWNER_LEN       64
 #define NGX_PAYMENT_LIVES           8
 #define NGX_PAYMENT_BROKERS_MAX     16      /* of Kafka, that are shown */
@@ -128,6 +128,7 @@ typedef struct {
     ngx_atomic_t    purged;            /* idempotency keys */
     u_char          purge_position[16];   /* the key that the purge came to */
     ngx_atomic_t    purge_started_ms;  /* when it began; 0: it is to begin */
+    ngx_atomic_t    expired;           /* authorizations */
     ngx_atomic_t    errors;            /* failed database exchanges */
     ngx_atomic_t    last_error;        /* of these: ngx_payment_stats_error() */
 
@@ -137,6 +138,10 @@ typedef struct {
     ngx_atomic_t    oldest_age;        /* seconds, of the oldest of them */
     ngx_atomic_t    in_flight;
     ngx_atomic_t    dead_letters;      /* rows of outbox_dead, now */
+    ngx_atomic_t    overdue;           /* authorizations that should have
+                                          expired, at most
+                                          NGX_PAYMENT_EXPIRY_COUNT */
+    ngx_atomic_t    overdue_age;       /* seconds, of the oldest of them */
 } ngx_payment_outbox_stats_t;
 
 
@@ -149,6 +154,9 @@ typedef struct {
                                           none is known */
     ngx_atomic_t    in_flight;
     ngx_atomic_t    dead_letters;      /* 0: also while the lease is not ours */
+    ngx_atomic_t    overdue;           /* likewise */
+    ngx_atomic_t    overdue_us;        /* Unix time since when the oldest of
+                                          them is; 0: there is none */
 } ngx_payment_life_gauges_t;
 
 

@@ -23,14 +23,16 @@ typedef struct {
 
 struct ngx_payment_columns_s {
     ngx_uint_t              rows_max;
-    ngx_uint_t              stmts;       /* without those that are not used */
+    ngx_uint_t              places[NGX_PAYMENT_STMTS];   /* on a connection;
+                                            NGX_PAYMENT_STMTS: not used */
     ngx_uint_t              rows[NGX_PAYMENT_STMTS];
     ngx_payment_column_t    columns[NGX_PAYMENT_STMTS][NGX_PAYMENT_COLUMNS_MAX];
 
-    /* created and updated of each row, when each operation was done, and the
-     * batch's own time, the second one without its fraction */
+    /* created, updated and expires of each row, when each operation was done,
+     * and the batch's own time, the second one without its fraction */
     MYSQL_TIME             *created;
     MYSQL_TIME             *updated;
+    MYSQL_TIME             *expires;
     MYSQL_TIME             *done;
     MYSQL_TIME              now;
     MYSQL_TIME              second;
@@ -51,6 +53,10 @@ static const char  ngx_payment_columns_sql_payments[] =
     "INSERT INTO payment (id, merchant_id, currency, status, amount,"
     " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)";
 
+static const char  ngx_payment_columns_sql_expiring_payments[] =
+    "INSERT INTO payment (id, merchant_id, currency, status, amount,"
+    " created_at, updated_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+
 static const char  ngx_payment_columns_sql_events[] =
     "INSERT INTO outbox_event (aggregatetype, aggregateid, type, merchant_id,"
     " version, created_at, traceparent, payload)"
@@ -62,21 +68,47 @@ static const char  ngx_payment_columns_sql_operations[] =
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 
-static const char *const  ngx_payment_columns_statements_all[] = {
-    ngx_payment_columns_sql_changes,
-    ngx_payment_columns_sql_keys,
-    ngx_payment_columns_sql_payments,
-    ngx_payment_columns_sql_events,
-    ngx_payment_columns_sql_operations,
-    NULL
-};
+static const char  ngx_payment_columns_sql_expiries[] =
+    "INSERT INTO payment_expiry (expires_at, payment_id) VALUES (?, ?)";
 
-static const char *const  ngx_payment_columns_statements_usual[] = {
-    ngx_payment_columns_sql_changes,
-    ngx_payment_columns_sql_keys,
-    ngx_payment_columns_sql_payments,
-    ngx_payment_columns_sql_events,
-    NULL
+
+/* by whether authorizations may expire, and whether operations are kept */
+
+static const char *const
+    ngx_payment_columns_texts[2][2][NGX_PAYMENT_STMTS + 1] =
+{
+    {
+        {
+            ngx_payment_columns_sql_changes,
+            ngx_payment_columns_sql_keys,
+            ngx_payment_columns_sql_payments,
+            ngx_payment_columns_sql_events
+        },
+        {
+            ngx_payment_columns_sql_changes,
+            ngx_payment_columns_sql_keys,
+            ngx_payment_columns_sql_payments,
+            ngx_payment_columns_sql_events,
+            ngx_payment_columns_sql_operations
+        }
+    },
+    {
+        {
+            ngx_payment_columns_sql_changes,
+            ngx_payment_columns_sql_keys,
+            ngx_payment_columns_sql_expiring_payments,
+            ngx_payment_columns_sql_events,
+            ngx_payment_columns_sql_expiries
+        },
+        {
+            ngx_payment_columns_sql_changes,
+            ngx_payment_columns_sql_keys,
+            ngx_payment_columns_sql_expiring_payments,
+            ngx_payment_columns_sql_events,
+            ngx_payment_columns_sql_operations,
+            ngx_payment_columns_sql_expiries
+        }
+    }
 };
 
 
@@ -85,33 +117,63 @@ static const char *const  ngx_payment_columns_statements_usual[] = {
 #define NUMBER  MYSQL_TYPE_LONGLONG
 #define SMALL   MYSQL_TYPE_TINY
 
-/* 0 (MYSQL_TYPE_DECIMAL, which is bound nowhere) ends a list */
+/* 0 (MYSQL_TYPE_DECIMAL, which is bound nowhere) ends a list.  The last column
+ * of a payment is used only where authorizations may expire. */
 
 static const enum enum_field_types
     ngx_payment_columns_types[NGX_PAYMENT_STMTS][NGX_PAYMENT_COLUMNS_MAX + 1] =
 {
     { SMALL, NUMBER, NUMBER, NUMBER, TIME, BYTES, NUMBER },
     { BYTES, BYTES, BYTES, SMALL, SMALL, NUMBER, NUMBER, NUMBER, TIME },
-    { BYTES, BYTES, BYTES, SMALL, NUMBER, TIME, TIME },
+    { BYTES, BYTES, BYTES, SMALL, NUMBER, TIME, TIME, TIME },
     { BYTES, BYTES, BYTES, BYTES, NUMBER, TIME, BYTES, BYTES },
-    { BYTES, NUMBER, SMALL, SMALL, NUMBER, TIME, BYTES, BYTES, BYTES }
+    { BYTES, NUMBER, SMALL, SMALL, NUMBER, TIME, BYTES, BYTES, BYTES },
+    { TIME, BYTES }
 };
 
 
+static void ngx_payment_columns_place(ngx_payment_columns_t *columns,
+    const ngx_payment_shard_t *shard);
 static void ngx_payment_columns_set_time(MYSQL_TIME *time, int64_t unix_us);
+static void ngx_payment_columns_add_expiry(ngx_payment_columns_t *columns,
+    const payment_t *p, MYSQL_TIME *expires);
 
 
 const char *const *
-ngx_payment_columns_sql(ngx_uint_t operations)
+ngx_payment_columns_sql(const ngx_payment_shard_t *shard)
 {
-    return operations ? ngx_payment_columns_statements_all
-                      : ngx_payment_columns_statements_usual;
+    return ngx_payment_columns_texts[shard->expiry ? 1 : 0]
+                                    [shard->operations ? 1 : 0];
+}
+
+
+/* Where the statements are among those that ngx_payment_columns_sql() has
+ * prepared. */
+
+static void
+ngx_payment_columns_place(ngx_payment_columns_t *columns,
+    const ngx_payment_shard_t *shard)
+{
+    ngx_uint_t  s, n;
+
+    for (s = 0, n = 0; s < NGX_PAYMENT_STMTS; s++) {
+
+        columns->places[s] = NGX_PAYMENT_STMTS;
+
+        if ((s == NGX_PAYMENT_STMT_OPERATIONS && !shard->operations)
+            || (s == NGX_PAYMENT_STMT_EXPIRIES && !shard->expiry))
+        {
+            continue;
+        }
+
+        columns->places[s] = n++;
+    }
 }
 
 
 ngx_payment_columns_t *
-ngx_payment_columns_create(ngx_uint_t rows_max, ngx_uint_t operations,
-    ngx_log_t *log)
+ngx_payment_columns_create(ngx_uint_t rows_max,
+    const ngx_payment_shard_t *shard, ngx_log_t *log)
 {
     size_t                  width;
     ngx_uint_t              s, i;
@@ -131,20 +193,25 @@ ngx_payment_columns_create(ngx_uint_t rows_max, ngx_uint_t operations,
 
     columns->pool = pool;
     columns->rows_max = rows_max;
-    columns->stmts = operations ? NGX_PAYMENT_STMTS
-                                : NGX_PAYMENT_STMT_OPERATIONS;
+    ngx_payment_columns_place(columns, shard);
+
     columns->created = ngx_palloc(pool, rows_max * sizeof(MYSQL_TIME));
     columns->updated = ngx_palloc(pool, rows_max * sizeof(MYSQL_TIME));
-
+    columns->expires = ngx_palloc(pool, rows_max * sizeof(MYSQL_TIME));
     columns->done = ngx_palloc(pool, rows_max * sizeof(MYSQL_TIME));
 
     if (columns->created == NULL || columns->updated == NULL
-        || columns->done == NULL)
+        || columns->expires == NULL || columns->done == NULL)
     {
         goto failed;
     }
 
-    for (s = 0; s < columns->stmts; s++) {
+    for (s = 0; s < NGX_PAYMENT_STMTS; s++) {
+
+        if (columns->places[s] == NGX_PAYMENT_STMTS) {
+            continue;
+        }
+
         for (i = 0; ngx_payment_columns_types[s][i]; i++) {
             col = &columns->columns[s][i];
             col->type = ngx_payment_columns_types[s][i];
@@ -190,12 +257,19 @@ ngx_payment_columns_bind(ngx_payment_columns_t *columns, ngx_payment_db_t *db)
 {
     ngx_uint_t             s, i;
     MYSQL_BIND             bind[NGX_PAYMENT_COLUMNS_MAX];
+    MYSQL_STMT            *stmt;
     unsigned int           rows;
     ngx_payment_column_t  *col;
 
     rows = (unsigned int) columns->rows_max;
 
-    for (s = 0; s < columns->stmts; s++) {
+    for (s = 0; s < NGX_PAYMENT_STMTS; s++) {
+
+        if (columns->places[s] == NGX_PAYMENT_STMTS) {
+            continue;
+        }
+
+        stmt = db->stmts[columns->places[s]];
         ngx_memzero(bind, sizeof(bind));
 
         for (i = 0; ngx_payment_columns_types[s][i]; i++) {
@@ -206,12 +280,12 @@ ngx_payment_columns_bind(ngx_payment_columns_t *columns, ngx_payment_db_t *db)
             bind[i].u.indicator = col->indicators;
         }
 
-        if (mysql_stmt_attr_set(db->stmts[s], STMT_ATTR_ARRAY_SIZE, &rows)
-            || mysql_stmt_bind_param(db->stmts[s], bind))
+        if (mysql_stmt_attr_set(stmt, STMT_ATTR_ARRAY_SIZE, &rows)
+            || mysql_stmt_bind_param(stmt, bind))
         {
             ngx_log_error(NGX_LOG_ALERT, db->log, 0,
                           "payment: binding statement %ui failed: %s",
-                          s, mysql_stmt_error(db->stmts[s]));
+                          s, mysql_stmt_error(stmt));
             return NGX_ERROR;
         }
     }
@@ -385,6 +459,32 @@ ngx_payment_columns_add_payment(ngx_payment_columns_t *columns,
     ngx_payment_columns_number(&col[4], row, p->amount);
     ngx_payment_columns_time(&col[5], row, &columns->created[row]);
     ngx_payment_columns_time(&col[6], row, &columns->created[row]);
+
+    if (p->expires_ms == 0) {
+        col[7].indicators[row] = STMT_INDICATOR_NULL;
+        return;
+    }
+
+    ngx_payment_columns_set_time(&columns->expires[row], p->expires_ms * 1000);
+    ngx_payment_columns_time(&col[7], row, &columns->expires[row]);
+
+    ngx_payment_columns_add_expiry(columns, p, &columns->expires[row]);
+}
+
+
+/* The time is the one that the payment's row has. */
+
+static void
+ngx_payment_columns_add_expiry(ngx_payment_columns_t *columns,
+    const payment_t *p, MYSQL_TIME *expires)
+{
+    ngx_uint_t             row;
+    ngx_payment_column_t  *col;
+
+    col = ngx_payment_columns_row(columns, NGX_PAYMENT_STMT_EXPIRIES, &row);
+
+    ngx_payment_columns_time(&col[0], row, expires);
+    ngx_payment_columns_bytes(&col[1], row, p->id, PAYMENT_ID_SIZE);
 }
 
 
@@ -456,20 +556,22 @@ ngx_payment_columns_statements(ngx_payment_columns_t *columns,
     ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts)
 {
     ngx_uint_t    s, n;
+    MYSQL_STMT   *stmt;
     unsigned int  rows;
 
     n = 0;
 
-    for (s = 0; s < columns->stmts; s++) {
+    for (s = 0; s < NGX_PAYMENT_STMTS; s++) {
 
         rows = (unsigned int) columns->rows[s];
         if (rows == 0) {
             continue;
         }
 
-        (void) mysql_stmt_attr_set(db->stmts[s], STMT_ATTR_ARRAY_SIZE, &rows);
+        stmt = db->stmts[columns->places[s]];
+        (void) mysql_stmt_attr_set(stmt, STMT_ATTR_ARRAY_SIZE, &rows);
 
-        stmts[n].stmt = db->stmts[s];
+        stmts[n].stmt = stmt;
         stmts[n++].rows = rows;
     }
 

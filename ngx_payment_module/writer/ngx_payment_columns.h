@@ -14,6 +14,7 @@
 
 #include "ngx_payment_db.h"
 #include "ngx_payment_op.h"
+#include "ngx_payment_shard.h"
 
 
 typedef enum {
@@ -23,6 +24,7 @@ typedef enum {
     NGX_PAYMENT_STMT_EVENTS,       /* INSERT INTO outbox_event */
     NGX_PAYMENT_STMT_OPERATIONS,   /* INSERT INTO payment_operation, where the
                                       shard has that */
+    NGX_PAYMENT_STMT_EXPIRIES,     /* INSERT INTO payment_expiry, likewise */
     NGX_PAYMENT_STMTS
 } ngx_payment_stmt_e;
 
@@ -30,12 +32,12 @@ typedef enum {
 typedef struct ngx_payment_columns_s   ngx_payment_columns_t;
 
 
-/* SQL for ngx_payment_db_t.prepare, in the order of ngx_payment_stmt_e; with
- * the last of them, or without */
-const char *const *ngx_payment_columns_sql(ngx_uint_t operations);
+/* SQL for ngx_payment_db_t.prepare: the statements that the shard has, in the
+ * order of ngx_payment_stmt_e */
+const char *const *ngx_payment_columns_sql(const ngx_payment_shard_t *shard);
 
 ngx_payment_columns_t *ngx_payment_columns_create(ngx_uint_t rows_max,
-    ngx_uint_t operations, ngx_log_t *log);
+    const ngx_payment_shard_t *shard, ngx_log_t *log);
 void ngx_payment_columns_destroy(ngx_payment_columns_t *columns);
 
 /* Binds to a connection that has just become ready. */
@@ -44,7 +46,8 @@ ngx_int_t ngx_payment_columns_bind(ngx_payment_columns_t *columns,
 
 void ngx_payment_columns_reset(ngx_payment_columns_t *columns);
 
-/* Each appends a row.  version is the payment's before the change. */
+/* Each appends a row; that of a payment which may expire, one to the queue of
+ * those, too.  version is the payment's before the change. */
 void ngx_payment_columns_add_change(ngx_payment_columns_t *columns,
     const payment_t *p, uint32_t version);
 void ngx_payment_columns_add_key(ngx_payment_columns_t *columns,

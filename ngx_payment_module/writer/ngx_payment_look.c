@@ -16,28 +16,27 @@
 static ngx_uint_t ngx_payment_look_listed(const ngx_payment_op_t *op,
     ngx_payment_look_list_e list);
 static void ngx_payment_look_found_row(const ngx_payment_batch_t *b,
-    MYSQL_ROW row, ngx_payment_op_t *op);
+    MYSQL_RES *res, MYSQL_ROW row, ngx_payment_op_t *op);
 
 
-/* what ngx_payment_look_row() reads */
-
+/* the payment p: what ngx_payment_look_row() reads */
 #define NGX_PAYMENT_LOOK_PAYMENT                                              \
     "SELECT p.id, p.merchant_id, p.currency, p.status + 0, p.amount,"         \
     " p.captured_amount, p.refunded_amount, p.version, "                      \
-    NGX_PAYMENT_LOOK_MS("p.created_at") ", "                                  \
-    NGX_PAYMENT_LOOK_MS("p.updated_at")
+    NGX_PAYMENT_DB_MS("p.created_at") ", "                                    \
+    NGX_PAYMENT_DB_MS("p.updated_at")
 
-const char  ngx_payment_look_payments[] =
-    NGX_PAYMENT_LOOK_PAYMENT " FROM payment p WHERE p.id IN (";
+/* and ngx_payment_look_expiry() */
+#define NGX_PAYMENT_LOOK_EXPIRY                                               \
+    ", " NGX_PAYMENT_DB_MS("p.expires_at") ", "                               \
+    NGX_PAYMENT_DB_MS("p.expired_at")
 
-/* the same, and what the authorization brought as metadata */
+#define NGX_PAYMENT_LOOK_OF_PAYMENTS  " WHERE p.id IN ("
+
+/* what the authorization brought as metadata */
 
 #define NGX_PAYMENT_LOOK_FIRST                                                \
     " LEFT JOIN payment_operation o ON o.payment_id = p.id AND o.version = 1"
-
-const char  ngx_payment_look_payments_first[] =
-    NGX_PAYMENT_LOOK_PAYMENT ", o.metadata FROM payment p"
-    NGX_PAYMENT_LOOK_FIRST " WHERE p.id IN (";
 
 /* The id of a payment, which its own key's row has only the beginning of: see
  * payment_id_make(). */
@@ -58,21 +57,59 @@ const char  ngx_payment_look_payments_first[] =
 
 #define NGX_PAYMENT_LOOK_OF_KEYS  " WHERE i.key_hash IN ("
 
-const char  ngx_payment_look_keys[] =
-    "SELECT i.key_hash, i.fingerprint, p.id, " NGX_PAYMENT_LOOK_KEPT
-    ", p.currency, p.amount, " NGX_PAYMENT_LOOK_MS("p.created_at")
-    NGX_PAYMENT_LOOK_FROM_KEYS NGX_PAYMENT_LOOK_OF_KEYS;
+#define NGX_PAYMENT_LOOK_KEYS_COLUMNS                                         \
+    "SELECT i.key_hash, i.fingerprint, p.id, " NGX_PAYMENT_LOOK_KEPT          \
+    ", p.currency, p.amount, " NGX_PAYMENT_DB_MS("p.created_at")
 
-const char  ngx_payment_look_lookups[] =
-    NGX_PAYMENT_LOOK_PAYMENT ", NULL, i.key_hash, i.operation + 0, "
-    NGX_PAYMENT_LOOK_KEPT NGX_PAYMENT_LOOK_FROM_KEYS
-    NGX_PAYMENT_LOOK_OF_KEYS;
+#define NGX_PAYMENT_LOOK_LOOKUPS_COLUMNS(metadata)                            \
+    NGX_PAYMENT_LOOK_PAYMENT ", " metadata ", i.key_hash, i.operation + 0, "  \
+    NGX_PAYMENT_LOOK_KEPT
 
-const char  ngx_payment_look_lookups_first[] =
-    NGX_PAYMENT_LOOK_PAYMENT ", o.metadata, i.key_hash,"
-    " i.operation + 0, " NGX_PAYMENT_LOOK_KEPT
-    NGX_PAYMENT_LOOK_FROM_KEYS NGX_PAYMENT_LOOK_FIRST
-    NGX_PAYMENT_LOOK_OF_KEYS;
+static const ngx_payment_look_texts_t  ngx_payment_look_texts_usual = {
+    .payments =
+        NGX_PAYMENT_LOOK_PAYMENT " FROM payment p"
+        NGX_PAYMENT_LOOK_OF_PAYMENTS,
+    .payments_first =
+        NGX_PAYMENT_LOOK_PAYMENT ", o.metadata FROM payment p"
+        NGX_PAYMENT_LOOK_FIRST NGX_PAYMENT_LOOK_OF_PAYMENTS,
+    .keys =
+        NGX_PAYMENT_LOOK_KEYS_COLUMNS
+        NGX_PAYMENT_LOOK_FROM_KEYS NGX_PAYMENT_LOOK_OF_KEYS,
+    .lookups =
+        NGX_PAYMENT_LOOK_LOOKUPS_COLUMNS("NULL")
+        NGX_PAYMENT_LOOK_FROM_KEYS NGX_PAYMENT_LOOK_OF_KEYS,
+    .lookups_first =
+        NGX_PAYMENT_LOOK_LOOKUPS_COLUMNS("o.metadata")
+        NGX_PAYMENT_LOOK_FROM_KEYS NGX_PAYMENT_LOOK_FIRST
+        NGX_PAYMENT_LOOK_OF_KEYS
+};
+
+static const ngx_payment_look_texts_t  ngx_payment_look_texts_expiry = {
+    .payments =
+        NGX_PAYMENT_LOOK_PAYMENT ", NULL" NGX_PAYMENT_LOOK_EXPIRY
+        " FROM payment p" NGX_PAYMENT_LOOK_OF_PAYMENTS,
+    .payments_first =
+        NGX_PAYMENT_LOOK_PAYMENT ", o.metadata" NGX_PAYMENT_LOOK_EXPIRY
+        " FROM payment p" NGX_PAYMENT_LOOK_FIRST NGX_PAYMENT_LOOK_OF_PAYMENTS,
+    .keys =
+        NGX_PAYMENT_LOOK_KEYS_COLUMNS NGX_PAYMENT_LOOK_EXPIRY
+        NGX_PAYMENT_LOOK_FROM_KEYS NGX_PAYMENT_LOOK_OF_KEYS,
+    .lookups =
+        NGX_PAYMENT_LOOK_LOOKUPS_COLUMNS("NULL") NGX_PAYMENT_LOOK_EXPIRY
+        NGX_PAYMENT_LOOK_FROM_KEYS NGX_PAYMENT_LOOK_OF_KEYS,
+    .lookups_first =
+        NGX_PAYMENT_LOOK_LOOKUPS_COLUMNS("o.metadata") NGX_PAYMENT_LOOK_EXPIRY
+        NGX_PAYMENT_LOOK_FROM_KEYS NGX_PAYMENT_LOOK_FIRST
+        NGX_PAYMENT_LOOK_OF_KEYS
+};
+
+
+const ngx_payment_look_texts_t *
+ngx_payment_look_texts(const ngx_payment_shard_t *shard)
+{
+    return shard->expiry ? &ngx_payment_look_texts_expiry
+                         : &ngx_payment_look_texts_usual;
+}
 
 
 /* SQL with a list of hex literals, so that no byte of a client's can be SQL. */
@@ -210,6 +247,7 @@ ngx_payment_look_load(ngx_payment_loaded_t *loaded, ngx_pool_t *pool,
     while ((row = mysql_fetch_row(res)) != NULL) {
         p = &loaded->payments[loaded->n];
         ngx_payment_look_row(p, row, mysql_fetch_lengths(res));
+        ngx_payment_look_expiry(p, res, row, NGX_PAYMENT_LOOK_EXPIRES);
         loaded->versions[loaded->n] = p->version;
         loaded->n++;
     }
@@ -232,6 +270,27 @@ ngx_payment_look_row(payment_t *p, MYSQL_ROW row, const unsigned long *lens)
     p->version = (uint32_t) strtoul(row[7], NULL, 10);
     p->created_ms = strtoll(row[8], NULL, 10);
     p->updated_ms = strtoll(row[9], NULL, 10);
+}
+
+
+void
+ngx_payment_look_expiry(payment_t *p, MYSQL_RES *res, MYSQL_ROW row,
+    ngx_uint_t at)
+{
+    p->expires_ms = 0;
+    p->expired_ms = 0;
+
+    if (mysql_num_fields(res) <= at) {
+        return;
+    }
+
+    if (row[at]) {
+        p->expires_ms = strtoll(row[at], NULL, 10);
+    }
+
+    if (row[at + 1]) {
+        p->expired_ms = strtoll(row[at + 1], NULL, 10);
+    }
 }
 
 
@@ -306,7 +365,7 @@ ngx_payment_look_found(ngx_payment_batch_t *b, MYSQL_RES *res)
             if (ngx_memcmp(op->request.key_hash, row[0],
                            PAYMENT_KEY_HASH_SIZE) == 0)
             {
-                ngx_payment_look_found_row(b, row, op);
+                ngx_payment_look_found_row(b, res, row, op);
                 n++;
                 break;
             }
@@ -318,8 +377,8 @@ ngx_payment_look_found(ngx_payment_batch_t *b, MYSQL_RES *res)
 
 
 static void
-ngx_payment_look_found_row(const ngx_payment_batch_t *b, MYSQL_ROW row,
-    ngx_payment_op_t *op)
+ngx_payment_look_found_row(const ngx_payment_batch_t *b, MYSQL_RES *res,
+    MYSQL_ROW row, ngx_payment_op_t *op)
 {
     payment_t          *p;
     ngx_uint_t          ours;
@@ -362,4 +421,5 @@ ngx_payment_look_found_row(const ngx_payment_batch_t *b, MYSQL_ROW row,
     p->amount = strtoll(row[8], NULL, 10);
     p->created_ms = strtoll(row[9], NULL, 10);
     p->updated_ms = p->created_ms;
+    ngx_payment_look_expiry(p, res, row, NGX_PAYMENT_LOOK_KEYS_EXPIRES);
 }

@@ -14,16 +14,17 @@
 
 #include "ngx_payment_batch.h"
 #include "ngx_payment_db.h"
+#include "ngx_payment_shard.h"
 
 
-/* milliseconds since 1970 of a DATETIME(6) in UTC */
-#define NGX_PAYMENT_LOOK_MS(column)                                           \
-    "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', " column ") DIV 1000"
-
-/* columns of ngx_payment_look_payments, which ngx_payment_look_row() reads,
- * and the first one behind them */
-#define NGX_PAYMENT_LOOK_METADATA    10
-#define NGX_PAYMENT_LOOK_KEY         11
+/* columns behind those of a payment, which ngx_payment_look_row() reads: the
+ * metadata, and then the key of a look-up; and where authorizations may expire,
+ * the first of the two about that, of payments, look-ups and keys */
+#define NGX_PAYMENT_LOOK_METADATA         10
+#define NGX_PAYMENT_LOOK_KEY              11
+#define NGX_PAYMENT_LOOK_EXPIRES          11
+#define NGX_PAYMENT_LOOK_LOOKUPS_EXPIRES  17
+#define NGX_PAYMENT_LOOK_KEYS_EXPIRES     10
 
 
 /* what a list in SQL is of */
@@ -54,11 +55,18 @@ typedef struct {
  *   lookups          of each key its payment, and what its operation came to
  *   lookups_first    the same, and the metadata of the authorizations
  */
-extern const char  ngx_payment_look_payments[];
-extern const char  ngx_payment_look_payments_first[];
-extern const char  ngx_payment_look_keys[];
-extern const char  ngx_payment_look_lookups[];
-extern const char  ngx_payment_look_lookups_first[];
+typedef struct {
+    const char  *payments;
+    const char  *payments_first;
+    const char  *keys;
+    const char  *lookups;
+    const char  *lookups_first;
+} ngx_payment_look_texts_t;
+
+
+/* Where authorizations may expire, the texts ask for that, too. */
+const ngx_payment_look_texts_t *ngx_payment_look_texts(
+    const ngx_payment_shard_t *shard);
 
 
 /* SQL with a list of hex literals, so that no byte of a client's can be SQL;
@@ -85,6 +93,10 @@ ngx_int_t ngx_payment_look_load(ngx_payment_loaded_t *loaded, ngx_pool_t *pool,
     MYSQL_RES *res);
 void ngx_payment_look_row(payment_t *p, MYSQL_ROW row,
     const unsigned long *lens);
+
+/* at: the first of the two columns, if the look has asked for them */
+void ngx_payment_look_expiry(payment_t *p, MYSQL_RES *res, MYSQL_ROW row,
+    ngx_uint_t at);
 
 /* NULL: it was not read */
 payment_t *ngx_payment_look_locate(const ngx_payment_loaded_t *loaded,

@@ -15,8 +15,8 @@ static ngx_int_t ngx_payment_read_payments(ngx_payment_batch_t *b,
     ngx_pool_t *pool, MYSQL_RES *res, ngx_uint_t metadata);
 static ngx_int_t ngx_payment_read_lookups(ngx_payment_batch_t *b,
     MYSQL_RES *res);
-static ngx_int_t ngx_payment_read_lookup(ngx_payment_op_t *op, MYSQL_ROW row,
-    const unsigned long *lens);
+static ngx_int_t ngx_payment_read_lookup(ngx_payment_op_t *op, MYSQL_RES *res,
+    MYSQL_ROW row);
 static ngx_int_t ngx_payment_read_metadata(ngx_payment_op_t *op, MYSQL_ROW row,
     const unsigned long *lens);
 static ngx_uint_t ngx_payment_read_add_pages(const ngx_payment_batch_t *b,
@@ -30,18 +30,22 @@ static ngx_uint_t ngx_payment_read_is_missed(const ngx_payment_op_t *op);
 
 static const char  ngx_payment_read_sql_pages[] =
     "version, operation + 0, status + 0, amount, "
-    NGX_PAYMENT_LOOK_MS("created_at") ", reason, reference, metadata"
+    NGX_PAYMENT_DB_MS("created_at") ", reason, reference, metadata"
     " FROM payment_operation WHERE payment_id = ";
 
 
 ngx_uint_t
 ngx_payment_read_add(const ngx_payment_batch_t *b, ngx_pool_t *pool,
-    ngx_payment_db_stmt_t *stmts, ngx_uint_t n, ngx_uint_t metadata)
+    ngx_payment_db_stmt_t *stmts, ngx_uint_t n,
+    const ngx_payment_shard_t *shard)
 {
+    const ngx_payment_look_texts_t  *texts;
+
+    texts = ngx_payment_look_texts(shard);
+
     if (b->lookups < b->n) {
-        n = ngx_payment_look_add(b, pool, stmts, n, metadata
-                                 ? ngx_payment_look_payments_first
-                                 : ngx_payment_look_payments,
+        n = ngx_payment_look_add(b, pool, stmts, n, shard->operations
+                                 ? texts->payments_first : texts->payments,
                                  ") ORDER BY p.id", NGX_PAYMENT_LOOK_PAYMENTS);
     }
 
@@ -50,9 +54,8 @@ ngx_payment_read_add(const ngx_payment_batch_t *b, ngx_pool_t *pool,
     }
 
     if (b->lookups && n) {
-        n = ngx_payment_look_add(b, pool, stmts, n, metadata
-                                 ? ngx_payment_look_lookups_first
-                                 : ngx_payment_look_lookups,
+        n = ngx_payment_look_add(b, pool, stmts, n, shard->operations
+                                 ? texts->lookups_first : texts->lookups,
                                  ")", NGX_PAYMENT_LOOK_LOOKUPS);
     }
 
@@ -150,8 +153,7 @@ ngx_payment_read_lookups(ngx_payment_batch_t *b, MYSQL_RES *res)
             if (op->request.operation == PAYMENT_LOOKUP
                 && ngx_memcmp(op->request.key_hash, row[NGX_PAYMENT_LOOK_KEY],
                               PAYMENT_KEY_HASH_SIZE) == 0
-                && ngx_payment_read_lookup(op, row, mysql_fetch_lengths(res))
-                   != NGX_OK)
+                && ngx_payment_read_lookup(op, res, row) != NGX_OK)
             {
                 return NGX_ERROR;
             }
@@ -163,10 +165,10 @@ ngx_payment_read_lookups(ngx_payment_batch_t *b, MYSQL_RES *res)
 
 
 static ngx_int_t
-ngx_payment_read_lookup(ngx_payment_op_t *op, MYSQL_ROW row,
-    const unsigned long *lens)
+ngx_payment_read_lookup(ngx_payment_op_t *op, MYSQL_RES *res, MYSQL_ROW row)
 {
-    MYSQL_ROW  kept;
+    MYSQL_ROW             kept;
+    const unsigned long  *lens;
 
     op->standing = NGX_PAYMENT_OP_FOUND;
 
@@ -177,7 +179,10 @@ ngx_payment_read_lookup(ngx_payment_op_t *op, MYSQL_ROW row,
     }
 
     op->outcome = PAYMENT_OK;
+    lens = mysql_fetch_lengths(res);
     ngx_payment_look_row(&op->payment, row, lens);
+    ngx_payment_look_expiry(&op->payment, res, row,
+                            NGX_PAYMENT_LOOK_LOOKUPS_EXPIRES);
 
     kept = &row[NGX_PAYMENT_LOOK_KEY + 1];
     op->kept.operation = atoi(kept[0]);

@@ -16,11 +16,12 @@
 
 
 /* Adds the looks of a batch of reads, each with what makes the COMMIT that
- * follows confirm what it finds.  With metadata, that of the authorizations is
- * asked for.  Returns how many statements the exchange has then; 0: no
- * memory. */
+ * follows confirm what it finds.  Where the shard keeps operations, these look
+ * for the metadata of the authorizations, too.  Returns how many statements the
+ * exchange has then; 0: no memory. */
 ngx_uint_t ngx_payment_read_add(const ngx_payment_batch_t *b, ngx_pool_t *pool,
-    ngx_payment_db_stmt_t *stmts, ngx_uint_t n, ngx_uint_t metadata);
+    ngx_payment_db_stmt_t *stmts, ngx_uint_t n,
+    const ngx_payment_shard_t *shard);
 
 /* What these looks have found; s: the first of them.  NGX_ERROR: no memory. */
 ngx_int_t ngx_payment_read_results(ngx_payment_batch_t *b, ngx_pool_t *pool,

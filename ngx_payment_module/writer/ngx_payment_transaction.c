@@ -84,6 +84,7 @@ static ngx_int_t ngx_payment_transaction_references_sql(
     ngx_payment_transaction_t *t, ngx_str_t *sql);
 static void ngx_payment_transaction_mark_referred(
     ngx_payment_transaction_t *t, MYSQL_RES *res);
+static int64_t ngx_payment_transaction_clock(MYSQL_RES *res);
 static ngx_uint_t ngx_payment_transaction_mark_missing(
     ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_look(ngx_payment_transaction_t *t);
@@ -94,6 +95,8 @@ static void ngx_payment_transaction_let_go(ngx_payment_transaction_t *t,
 static ngx_uint_t ngx_payment_transaction_is_primary(
     ngx_payment_transaction_t *t, const ngx_payment_db_stmt_t *s);
 static void ngx_payment_transaction_apply(ngx_payment_transaction_t *t);
+static payment_outcome_e ngx_payment_transaction_change(
+    ngx_payment_transaction_t *t, ngx_uint_t i, payment_t *p);
 static ngx_uint_t ngx_payment_transaction_is_referred(
     ngx_payment_transaction_t *t, ngx_uint_t i);
 static void ngx_payment_transaction_write(ngx_payment_transaction_t *t);
@@ -223,7 +226,8 @@ ngx_payment_transaction_run(ngx_payment_transaction_t *t,
 static void
 ngx_payment_transaction_repeats(ngx_payment_transaction_t *t)
 {
-    ngx_payment_transaction_ask(t, ngx_payment_look_keys, ")",
+    ngx_payment_transaction_ask(t, ngx_payment_look_texts(t->shard)->keys,
+                                ")",
                                 NGX_PAYMENT_LOOK_KEYS,
                                 ngx_payment_transaction_repeats_done);
 }
@@ -272,7 +276,7 @@ ngx_payment_transaction_read(ngx_payment_transaction_t *t)
     ngx_memzero(t->stmts, (n + 1) * sizeof(ngx_payment_db_stmt_t));
 
     if (ngx_payment_look_sql(t->batch, t->pool, &t->stmts[0].sql,
-                             ngx_payment_look_payments, tail,
+                             ngx_payment_look_texts(t->shard)->payments, tail,
                              NGX_PAYMENT_LOOK_PAYMENTS)
         != NGX_OK
         || (t->batch->forbidden
@@ -283,7 +287,7 @@ ngx_payment_transaction_read(ngx_payment_transaction_t *t)
                                     NGX_PAYMENT_LOOK_KEYS)
                != NGX_OK)
         || ngx_payment_look_sql(t->batch, t->pool, &t->stmts[n - 2].sql,
-                                ngx_payment_look_keys, ")",
+                                ngx_payment_look_texts(t->shard)->keys, ")",
                                 NGX_PAYMENT_LOOK_KEYS)
            != NGX_OK)
     {
@@ -301,6 +305,15 @@ ngx_payment_transaction_read(ngx_payment_transaction_t *t)
     {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
+    }
+
+    /* so is the clock, and so that no time is older than what was waited for */
+
+    if (t->shard->expiry) {
+        ngx_memzero(&t->stmts[n], sizeof(ngx_payment_db_stmt_t));
+        ngx_str_set(&t->stmts[n].sql,
+                    "SELECT " NGX_PAYMENT_DB_MS("UTC_TIMESTAMP(3)"));
+        n++;
     }
 
     ngx_payment_transaction_exchange(t, n, ngx_payment_transaction_read_done);
@@ -405,6 +418,10 @@ ngx_payment_transaction_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
 
     n = db->n;
 
+    if (t->shard->expiry) {
+        t->clock_ms = ngx_payment_transaction_clock(t->stmts[--n].result);
+    }
+
     if (t->shard->operations && b->references) {
         ngx_payment_transaction_mark_referred(t, t->stmts[--n].result);
     }
@@ -430,6 +447,17 @@ ngx_payment_transaction_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
 
     ngx_payment_transaction_apply(t);
     ngx_payment_transaction_write(t);
+}
+
+
+static int64_t
+ngx_payment_transaction_clock(MYSQL_RES *res)
+{
+    MYSQL_ROW  row;
+
+    row = mysql_fetch_row(res);
+
+    return row && row[0] ? strtoll(row[0], NULL, 10) : 0;
 }
 
 
@@ -590,16 +618,38 @@ ngx_payment_transaction_apply(ngx_payment_transaction_t *t)
             continue;
         }
 
-        op->outcome = ngx_payment_transaction_is_referred(t, i)
-                      ? payment_state_refer(&op->request, &op->fault)
-                      : payment_state_apply(p, &op->request,
-                                            op->now_us / 1000, &op->fault);
+        op->outcome = ngx_payment_transaction_change(t, i, p);
         op->payment = *p;
 
         if (op->outcome == PAYMENT_OK) {
             op->standing = NGX_PAYMENT_OP_APPLIED;
         }
     }
+}
+
+
+static payment_outcome_e
+ngx_payment_transaction_change(ngx_payment_transaction_t *t, ngx_uint_t i,
+    payment_t *p)
+{
+    ngx_payment_op_t   *op;
+    payment_outcome_e   outcome;
+
+    op = t->batch->ops[i];
+
+    if (t->shard->expiry) {
+        outcome = payment_state_in_time(p, &op->request, t->clock_ms,
+                                        &op->fault);
+        if (outcome != PAYMENT_OK) {
+            return outcome;
+        }
+    }
+
+    if (ngx_payment_transaction_is_referred(t, i)) {
+        return payment_state_refer(&op->request, &op->fault);
+    }
+
+    return payment_state_apply(p, &op->request, op->now_us / 1000, &op->fault);
 }
 
 
@@ -708,7 +758,7 @@ ngx_payment_transaction_write(ngx_payment_transaction_t *t)
 
     if (b->seen
         && ngx_payment_look_sql(t->batch, t->pool, &t->stmts[n++].sql,
-                                ngx_payment_look_keys, ")",
+                                ngx_payment_look_texts(t->shard)->keys, ")",
                                 NGX_PAYMENT_LOOK_SEEN)
            != NGX_OK)
     {
@@ -1110,7 +1160,7 @@ ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
 
         t->stmts[1].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
         n = ngx_payment_look_add(t->batch, t->pool, t->stmts, 2,
-                                 ngx_payment_look_keys,
+                                 ngx_payment_look_texts(t->shard)->keys,
                                  ")", NGX_PAYMENT_LOOK_KEYS);
 
         if (n == 0) {
@@ -1215,7 +1265,7 @@ ngx_payment_transaction_verdict(ngx_payment_transaction_t *t, ngx_uint_t lost)
 static void
 ngx_payment_transaction_resolve(ngx_payment_transaction_t *t)
 {
-    ngx_payment_transaction_ask(t, ngx_payment_look_keys,
+    ngx_payment_transaction_ask(t, ngx_payment_look_texts(t->shard)->keys,
                                 ") LOCK IN SHARE MODE",
                                 NGX_PAYMENT_LOOK_KEYS,
                                 ngx_payment_transaction_resolve_done);
@@ -1272,7 +1322,7 @@ ngx_payment_transaction_get(ngx_payment_transaction_t *t)
     ngx_uint_t  n;
 
     n = ngx_payment_read_add(t->batch, t->pool, t->stmts, 1,
-                             t->shard->operations);
+                             t->shard);
 
     if (n && ngx_payment_transaction_confirms_none(t)) {
         n = ngx_payment_look_barrier(t->batch, t->pool, &t->stmts[n], 0)

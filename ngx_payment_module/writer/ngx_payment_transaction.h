@@ -73,6 +73,8 @@ struct ngx_payment_transaction_s {
     ngx_pool_t                  *pool;
 
     ngx_payment_loaded_t         loaded;    /* what changes are about */
+    int64_t                      clock_ms;  /* the server's, behind their locks;
+                                               where authorizations expire */
     ngx_uint_t                   guarded;   /* its WRITE asks who has them */
 
     /* why it is rolled back: the server's error, and what that means; also for

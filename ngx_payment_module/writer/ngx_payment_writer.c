@@ -210,8 +210,8 @@ ngx_payment_writer_open_line(ngx_payment_writer_t *w, ngx_payment_line_t *line)
     t = &line->transaction;
 
     line->writer = w;
-    line->columns = ngx_payment_columns_create(w->conf->batch_size,
-                                               w->shard->operations, w->log);
+    line->columns = ngx_payment_columns_create(w->conf->batch_size, w->shard,
+                                               w->log);
     if (line->columns == NULL) {
         return NGX_ERROR;
     }
@@ -234,7 +234,7 @@ ngx_payment_writer_open_line(ngx_payment_writer_t *w, ngx_payment_line_t *line)
     line->db.ready = ngx_payment_writer_ready;
     line->db.down = ngx_payment_writer_down;
     line->db.session = ngx_payment_transaction_session;
-    line->db.prepare = ngx_payment_columns_sql(w->shard->operations);
+    line->db.prepare = ngx_payment_columns_sql(w->shard);
 
     ngx_payment_db_open(&line->db);
 

@@ -6,6 +6,9 @@ I4   one key, one payment; all its 2xx answers are equal to the byte; another
      body under the key is refused and changes nothing
 I5   each change of a payment has exactly its event; no event without a change
 I14  captured <= amount, refunded <= captured; states follow the graph
+     an operation that was kept says what its event says, and those of a
+     payment sum up to its amounts
+     nothing has expired but what says so, once, and is out of the queue
 I15  a 503 never hides a payment; after a 504 or a broken connection, the same
      request again gets the one final answer
 
@@ -30,10 +33,12 @@ GRAPH = {
     ('refunded', 'PARTIALLY_REFUNDED'): {'REFUNDED', 'PARTIALLY_REFUNDED'},
     ('voided', 'AUTHORIZED'): {'VOIDED'},
     ('voided', 'PARTIALLY_CAPTURED'): {'CAPTURED'},
+    ('expired', 'AUTHORIZED'): {'VOIDED'},
+    ('expired', 'PARTIALLY_CAPTURED'): {'CAPTURED'},
 }
 
 EVENTS = {'authorize': 'authorized', 'capture': 'captured',
-          'refund': 'refunded', 'void': 'voided'}
+          'refund': 'refunded', 'void': 'voided', 'expire': 'expired'}
 
 
 def key_hash(merchant, key):
@@ -48,6 +53,8 @@ class Dump:
         self.payments = {}
         self.keys = {}
         self.events = collections.defaultdict(dict)
+        self.operations = collections.defaultdict(dict)
+        self.waiting = set()          # to expire
         self.doubles = []
 
         for server, database in places:
@@ -55,8 +62,15 @@ class Dump:
                 self._load(db)
 
     def _load(self, db):
+        # an older schema has not all of it
+        db.execute('SHOW TABLES')
+        tables = {row[0] for row in db.fetchall()}
+        expiry = 'expires_at, expired_at' if 'payment_expiry' in tables \
+            else 'NULL, NULL'
+
         db.execute('SELECT id, merchant_id, currency, status, amount,'
-                   ' captured_amount, refunded_amount, version FROM payment')
+                   ' captured_amount, refunded_amount, version,'
+                   f' {expiry} FROM payment')
 
         for row in db.fetchall():
             ident = str(uuid.UUID(bytes=row[0]))
@@ -67,7 +81,21 @@ class Dump:
             self.payments[ident] = dict(
                 merchant=row[1], currency=row[2], status=row[3],
                 amount=row[4], captured=row[5], refunded=row[6],
-                version=row[7])
+                version=row[7], expires=row[8], expired=row[9])
+
+        if 'payment_expiry' in tables:
+            db.execute('SELECT payment_id FROM payment_expiry')
+            self.waiting |= {str(uuid.UUID(bytes=row[0]))
+                             for row in db.fetchall()}
+
+        if 'payment_operation' in tables:
+            db.execute('SELECT payment_id, version, operation, status, amount,'
+                       ' reason, reference FROM payment_operation')
+
+            for row in db.fetchall():
+                self.operations[str(uuid.UUID(bytes=row[0]))][row[1]] = dict(
+                    type=EVENTS[row[2]], status=row[3], amount=row[4],
+                    reason=row[5], reference=row[6])
 
         # what stands for what is left out: sql/V003
         db.execute(f'SELECT key_hash, {ID_OF_KEY}, operation,'
@@ -111,6 +139,8 @@ def check(journal, *places, settle=None, foreign_keys=()):
     _check_explained(journal, dump, foreign_keys)
     _check_events(dump)
     _check_money(dump)
+    _check_operations(dump)
+    _check_expiry(dump)
 
     return dump
 
@@ -239,7 +269,10 @@ def _check_events(dump):
         assert sorted(versions) == list(range(1, payment['version'] + 1)), \
             f'I5: payment {ident} at version {payment["version"]} has ' \
             f'events {sorted(versions)}'
-        assert done[ident] == set(versions), f'I5: {ident}: {done[ident]}'
+        expired = {version for version, event in versions.items()
+                   if event['type'] == 'expired'}
+        assert done[ident] == set(versions) - expired, \
+            f'I5: {ident}: {done[ident]}'
 
 
 def _check_money(dump):
@@ -263,3 +296,48 @@ def _check_money(dump):
         assert status == payment['status'], f'I14: {ident}: {payment}'
         assert payload['capturedAmount'] == payment['captured'], f'{ident}'
         assert payload['refundedAmount'] == payment['refunded'], f'{ident}'
+
+
+def _check_operations(dump):
+    for ident, operations in dump.operations.items():
+        payment = dump.payments[ident]
+        sums = collections.Counter()
+
+        for version, operation in operations.items():
+            payload = dump.events[ident][version]['payload']
+
+            assert operation == dict(
+                type=payload['eventType'], status=payload['status'],
+                amount=payload['operationAmount'],
+                reason=payload.get('reason'),
+                reference=payload.get('reference')), \
+                f'I14: {ident}: {operation}, {payload}'
+            sums[operation['type']] += operation['amount']
+
+        # those of before payment_operations was on are not there
+        if len(operations) < payment['version']:
+            continue
+
+        released = sums['voided'] + sums['expired']
+
+        assert sums['authorized'] == payment['amount'], f'I14: {ident}: {sums}'
+        assert sums['captured'] == payment['captured'], f'I14: {ident}: {sums}'
+        assert sums['refunded'] == payment['refunded'], f'I14: {ident}: {sums}'
+        assert released in (0, payment['amount'] - payment['captured']), \
+            f'I14: {ident}: {sums}'
+
+
+def _check_expiry(dump):
+    assert dump.waiting <= set(dump.payments), \
+        f'I14: nothing to expire: {list(dump.waiting)[:5]}'
+
+    for ident, payment in dump.payments.items():
+        expired = [version for version, event in dump.events[ident].items()
+                   if event['type'] == 'expired']
+
+        assert len(expired) == (payment['expired'] is not None), \
+            f'I14: {ident}: {payment}: expired with versions {expired}'
+
+        if expired:
+            assert payment['expires'] <= payment['expired'], f'I14: {payment}'
+            assert ident not in dump.waiting, f'I14: {ident} expires again'

@@ -58,7 +58,7 @@ PROBE = 1
 
 TABLES = ('payment', 'idempotency_key', 'outbox_event', 'outbox_dead',
           'outbox_lease', 'payment_identity', 'payment_barrier',
-          'payment_topology', 'payment_operation')
+          'payment_topology', 'payment_operation', 'payment_expiry')
 
 
 def wait_for(condition, seconds=10, what='a condition'):

@@ -241,8 +241,8 @@ def test_adding_a_shard(start_nginx, mariadb, database, other, journal):
         .replace('payment_2.', f'{other}.').replace('payment_1.',
                                                     f'{database}.').rstrip()
 
-    nginx = start_nginx(shard(mariadb, 'main', database),
-                        http='payment_operations on;')
+    on = 'payment_operations on; payment_authorization_lifetime 1h;'
+    nginx = start_nginx(shard(mariadb, 'main', database), http=on)
     ask = Client(nginx.port, journal)
     calls = []
 
@@ -263,7 +263,7 @@ def test_adding_a_shard(start_nginx, mariadb, database, other, journal):
             db.execute(statement)
 
     nginx = start_nginx([shard(mariadb, 'main', database, LEFT),
-                         shard(mariadb, 'second', other, RIGHT)])
+                         shard(mariadb, 'second', other, RIGHT)], http=on)
     ask = Client(nginx.port, journal)
 
     for call in calls:
@@ -279,8 +279,9 @@ def test_adding_a_shard(start_nginx, mariadb, database, other, journal):
             assert rows and {row[0] for row in rows} <= {
                 merchant(slots, number) for number in range(1, 6)}
 
-        assert mariadb.query('SELECT COUNT(*), COUNT(p.id)'
-                             ' FROM payment_operation o LEFT JOIN payment p'
-                             ' ON p.id = o.payment_id', name) == ((10, 10),)
+        for table, n in (('payment_operation', 11), ('payment_expiry', 6)):
+            assert mariadb.query('SELECT COUNT(*), COUNT(p.id)'
+                                 f' FROM {table} o LEFT JOIN payment p'
+                                 ' ON p.id = o.payment_id', name) == ((n, n),)
 
     invariants.check(journal, (mariadb, database), (mariadb, other))

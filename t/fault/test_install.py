@@ -60,7 +60,8 @@ def shop(mariadb, installed):
 
 def test_the_grants_are_enough(shop, mariadb, kafka, topic, start_nginx,
                                journal):
-    """Every operation, a purge, an archive, a dead letter and its replay."""
+    """Every operation, an expiry, a purge, an archive, a dead letter and its
+    replay."""
 
     kafka.configure(topic, max_message_bytes=10000)
     shard = servers.Shard('main', shop, f'unix:{mariadb.socket}', user=USER,
@@ -68,7 +69,9 @@ def test_the_grants_are_enough(shop, mariadb, kafka, topic, start_nginx,
     nginx = start_nginx(
         shard, http=settings(kafka, topic, archive='on', retry_interval='200ms',
                              kafka_property='compression.codec none')
-        + '\n    payment_idempotency_retention 60s;', **ADMIN)
+        + '\n    payment_idempotency_retention 60s; payment_operations on;'
+          ' map $payment_currency $lifetime { USD 1s; }'
+          ' payment_authorization_lifetime $lifetime;', **ADMIN)
     ask = Client(nginx.port, journal)
 
     paid = ask.authorize()
@@ -96,6 +99,10 @@ def test_the_grants_are_enough(shop, mariadb, kafka, topic, start_nginx,
     mariadb.query('UPDATE idempotency_key SET created_at ='
                   ' UTC_TIMESTAMP() - INTERVAL 2 HOUR', shop)
     wait_for(lambda: relay(nginx)['purged'], 30, 'a purge')
+
+    assert ask.authorize(currency='USD').ok
+    wait_for(lambda: relay(nginx)['expired'], 15, 'an expiry')
+    wait_empty(mariadb, shop)
 
     assert relay(nginx)['errors'] == 0
     assert not nginx.lines('denied')

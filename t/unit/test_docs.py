@@ -130,6 +130,7 @@ DEFAULTS_IN_WORDS = {
     "payment_kafka_brokers": "",
     "payment_kafka_property": "",
     "payment_kafka_property_file": "",
+    "payment_authorization_lifetime": "`0`",
     "payment_merchant": "none",
     "payment_currencies": "all of ISO 4217",
     "payment_api": "",
@@ -667,6 +668,8 @@ OTHER_WRITERS = {
     ("ngx_payment_outbox_stats_t", "in_flight"): "ngx_payment_module/http/",
     ("ngx_payment_outbox_stats_t", "oldest_age"): "ngx_payment_module/http/",
     ("ngx_payment_outbox_stats_t", "dead_letters"): "ngx_payment_module/http/",
+    ("ngx_payment_outbox_stats_t", "overdue"): "ngx_payment_module/http/",
+    ("ngx_payment_outbox_stats_t", "overdue_age"): "ngx_payment_module/http/",
     ("ngx_payment_helper_stats_t", "kafka_up"): "ngx_payment_module/http/",
     # an operator's words to the helper, which may not be there yet
     ("ngx_payment_helper_stats_t", "command"): "ngx_payment_module/http/",
@@ -676,7 +679,7 @@ OTHER_WRITERS = {
 # Gauges that are a sum over the lives of the helper, of those that are alive.
 
 OF_LIVES = ("lease_held", "backlog", "oldest_age", "in_flight",
-            "dead_letters", "kafka_up")
+            "dead_letters", "overdue", "overdue_age", "kafka_up")
 
 # Gauges of the helper that outlive it.
 

@@ -162,9 +162,9 @@ def test_members_of_answers():
     details = SCHEMAS["PaymentDetails"]["allOf"][1]
 
     assert set(payment["required"]) == (
-        set(payment["properties"]) - {"reference"})
+        set(payment["properties"]) - {"reference", "expiresAt"})
     assert set(details["required"]) == (
-        set(details["properties"]) - {"metadata"})
+        set(details["properties"]) - {"metadata", "expiredAt"})
     assert members("payment_render_response") == (
         set(payment["properties"]) | set(details["properties"]))
 

@@ -466,6 +466,13 @@ ngx_payment_delete_all(ngx_payment_delete_t *d)
 
 
 ngx_int_t
+ngx_payment_expiry_init(ngx_payment_expiry_t *x)
+{
+    return NGX_OK;
+}
+
+
+ngx_int_t
 ngx_payment_purge_init(ngx_payment_purge_t *p)
 {
     return NGX_OK;
@@ -488,6 +495,7 @@ test_job(lease)
 test_job(delete_look)
 test_job(delete)
 test_job(archive)
+test_job(expiry)
 test_job(purge)
 
 

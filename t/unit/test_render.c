@@ -155,6 +155,30 @@ response(void **state)
         "\"refundedAmount\":0,\"createdAt\":\"2025-11-22T18:12:46.123Z\","
         "\"reference\":\"a\\\"b\","
         "\"ledgerEntries\":[],\"message\":\"Payment voided\"}");
+
+    /* an authorization that ends; that it has ended is a GET's to tell */
+
+    payment_of(&p, PAYMENT_VOIDED, 0, 0);
+    p.expires_ms = CREATED + 86400000;
+    p.expired_ms = CREATED + 86400881;
+    memset(&r, 0, sizeof(payment_request_t));
+    r.operation = PAYMENT_AUTHORIZE;
+
+    len = payment_render_response(buf, PAYMENT_RESPONSE_SIZE, &p, &r);
+    buf[len] = '\0';
+    assert_non_null(strstr(buf, "\"createdAt\":\"2025-11-22T18:12:46.123Z\","
+                                "\"expiresAt\":\"2025-11-23T18:12:46.123Z\","
+                                "\"ledgerEntries\":[]"));
+    json_decref(loaded(len));
+
+    r.operation = PAYMENT_GET;
+
+    len = payment_render_response(buf, PAYMENT_RESPONSE_SIZE, &p, &r);
+    buf[len] = '\0';
+    assert_non_null(strstr(buf, "\"updatedAt\":\"2025-11-22T18:12:47.004Z\","
+                                "\"expiredAt\":\"2025-11-23T18:12:47.004Z\","
+                                "\"ledgerEntries\":[]"));
+    json_decref(loaded(len));
 }
 
 
@@ -253,6 +277,25 @@ event(void **state)
     assert_null(strstr(buf, "reason"));
     assert_null(strstr(buf, "metadata"));
     assert_non_null(strstr(buf, "\"eventType\":\"captured\""));
+
+    /* nobody has asked for it, and it brings nothing */
+
+    memset(&r, 0, sizeof(payment_request_t));
+    payment_of(&p, PAYMENT_PARTIALLY_CAPTURED, 700, 0);
+    p.expires_ms = UPDATED;
+    payment_state_expire(&p, UPDATED);
+    r.operation = PAYMENT_EXPIRE;
+
+    len = payment_render_event(buf, sizeof(buf), &p, &r);
+    buf[len] = '\0';
+    assert_string_equal(buf,
+        "{\"eventType\":\"expired\",\"paymentId\":\"" ID_TEXT "\","
+        "\"merchantId\":\"MERCHANT-1\",\"amount\":15000,\"currency\":\"KRW\","
+        "\"status\":\"CAPTURED\",\"version\":4,\"capturedAmount\":700,"
+        "\"refundedAmount\":0,\"operationAmount\":14300,"
+        "\"occurredAt\":\"2025-11-22T18:12:47.004Z\"}");
+
+    json_decref(loaded(len));
 }
 
 
@@ -326,6 +369,7 @@ errors(void **state)
         { PAYMENT_CAPTURE_CONFLICT, 409, "CAPTURE_CONFLICT" },
         { PAYMENT_REFUND_CONFLICT, 409, "REFUND_CONFLICT" },
         { PAYMENT_VOID_CONFLICT, 409, "VOID_CONFLICT" },
+        { PAYMENT_EXPIRED, 409, "AUTHORIZATION_EXPIRED" },
         { PAYMENT_GONE, 410, "PAYMENT_GONE" },
         { PAYMENT_TOO_LARGE, 413, "PAYLOAD_TOO_LARGE" },
         { PAYMENT_UNSUPPORTED_TYPE, 415, "UNSUPPORTED_MEDIA_TYPE" },

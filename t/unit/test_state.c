@@ -542,7 +542,8 @@ texts(void **state)
     assert_string_equal(payment_name_event(PAYMENT_GET), "");
     assert_string_equal(payment_name_event(PAYMENT_LOOKUP), "");
     assert_string_equal(payment_name_event(PAYMENT_OPERATIONS), "");
-    assert_string_equal(payment_name_event((payment_operation_e) 8), "");
+    assert_string_equal(payment_name_event(PAYMENT_EXPIRE), "expired");
+    assert_string_equal(payment_name_event((payment_operation_e) 9), "");
 }
 
 
@@ -574,6 +575,111 @@ used_references(void **state)
 }
 
 
+/* at its very time, and whatever the status is */
+
+static void
+expiring(void **state)
+{
+    size_t              i;
+    payment_t           p, before;
+    payment_fault_t     fault;
+    payment_request_t   r;
+
+    static const struct {
+        step_t    step;
+        unsigned  open;
+    } cases[] = {
+        { { AUT, 0, 0, 0, 0, PAYMENT_OK, VOI, 0, 0, 1000 }, 1 },
+        { { PCA, 300, 0, 0, 0, PAYMENT_OK, CAP, 300, 0, 700 }, 1 },
+        { { CAP, 300, 0, 0, 0, PAYMENT_OK, CAP, 300, 0, 7 }, 0 },
+        { { PRE, 300, 1, 0, 0, PAYMENT_OK, PRE, 300, 1, 7 }, 0 },
+        { { REF, 300, 300, 0, 0, PAYMENT_OK, REF, 300, 300, 7 }, 0 },
+        { { VOI, 0, 0, 0, 0, PAYMENT_OK, VOI, 0, 0, 7 }, 0 }
+    };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        payment_at(&p, &cases[i].step);
+        request_of(&r, PAYMENT_CAPTURE, 0);
+
+        /* one that has no lifetime */
+        assert_false(payment_state_is_overdue(&p, INT64_MAX));
+        assert_int_equal(payment_state_in_time(&p, &r, INT64_MAX, &fault),
+                         PAYMENT_OK);
+
+        p.expires_ms = NOW + 1000;
+        assert_false(payment_state_is_overdue(&p, NOW + 999));
+        assert_int_equal(payment_state_is_overdue(&p, NOW + 1000),
+                         cases[i].open);
+
+        assert_int_equal(payment_state_in_time(&p, &r, NOW + 999, &fault),
+                         PAYMENT_OK);
+        assert_int_equal(payment_state_in_time(&p, &r, NOW + 1000, &fault),
+                         cases[i].open ? PAYMENT_EXPIRED : PAYMENT_OK);
+
+        r.operation = PAYMENT_VOID;
+        assert_int_equal(payment_state_in_time(&p, &r, NOW + 1000, &fault),
+                         cases[i].open ? PAYMENT_EXPIRED : PAYMENT_OK);
+
+        r.operation = PAYMENT_REFUND;
+        assert_int_equal(payment_state_in_time(&p, &r, NOW + 1000, &fault),
+                         PAYMENT_OK);
+
+        if (!cases[i].open) {
+            continue;
+        }
+
+        before = p;
+        payment_state_expire(&p, NOW + 1234);
+
+        assert_int_equal(p.status, cases[i].step.after);
+        assert_int_equal(p.captured, before.captured);
+        assert_int_equal(p.operation_amount, cases[i].step.moved);
+        assert_int_equal(p.version, before.version + 1);
+        assert_int_equal(p.updated_ms, NOW + 1234);
+        assert_int_equal(p.expired_ms, NOW + 1234);
+
+        assert_false(payment_state_is_overdue(&p, NOW + 9999));
+
+        /* whatever the clock says afterwards */
+        r.operation = PAYMENT_CAPTURE;
+        assert_int_equal(payment_state_in_time(&p, &r, 0, &fault),
+                         PAYMENT_EXPIRED);
+        assert_string_equal(fault.detail, "the authorization expired at "
+                            "2025-11-22T18:12:47.123Z");
+        assert_string_equal(fault.field, "");
+    }
+
+    /* the row's own time may be ahead of the clock */
+
+    payment_at(&p, &cases[0].step);
+    p.expires_ms = NOW - 1000;
+    payment_state_expire(&p, NOW - 500);
+    assert_int_equal(p.updated_ms, NOW);
+    assert_int_equal(p.expired_ms, NOW);
+}
+
+
+static void
+lifetimes(void **state)
+{
+    payment_t          p;
+    payment_request_t  r;
+
+    (void) state;
+
+    request_of(&r, PAYMENT_AUTHORIZE, 1000);
+    payment_state_open(&p, &r, NOW);
+    assert_int_equal(p.expires_ms, 0);
+
+    r.lifetime_ms = 90000;
+    payment_state_open(&p, &r, NOW);
+    assert_int_equal(p.expires_ms, NOW + 90000);
+    assert_int_equal(p.expired_ms, 0);
+}
+
+
 int
 main(void)
 {
@@ -588,6 +694,8 @@ main(void)
         cmocka_unit_test(clock_that_goes_back),
         cmocka_unit_test(random_lives),
         cmocka_unit_test(used_references),
+        cmocka_unit_test(expiring),
+        cmocka_unit_test(lifetimes),
         cmocka_unit_test(texts)
     };
 

@@ -98,7 +98,8 @@ public class Ledger {
     }
 
     private static final List<String> TYPES =
-            List.of("authorized", "captured", "refunded", "voided");
+            List.of("authorized", "captured", "refunded", "voided",
+                    "expired");
 
     private final Connection database;
     private final PreparedStatement claim;

@@ -21,7 +21,7 @@ def moved(event):
             return event.moved, 0
         case 'refunded':
             return 0, event.moved
-        case 'authorized' | 'voided':
+        case 'authorized' | 'voided' | 'expired':
             return 0, 0
         case _:
             raise payment_events.NotAnEvent(

@@ -1,0 +1,547 @@
+/*
+ * The end of authorizations: see ngx_payment_expiry.h.
+ */
+
+#include "ngx_payment_expiry.h"
+#include "ngx_payment_row.h"
+
+
+#define NGX_PAYMENT_EXPIRY_PAUSE      1000      /* ms, with nothing to do */
+#define NGX_PAYMENT_EXPIRY_SHARE      5
+#define NGX_PAYMENT_EXPIRY_COUNT      10000     /* rows; more are shown as so
+                                                   many */
+
+/* bytes of SQL: x'..' or a text of an id, a version with it, a row of the
+ * queue, and the row of an event without its texts */
+#define NGX_PAYMENT_EXPIRY_ID         (4 + 2 * PAYMENT_ID_SIZE)
+#define NGX_PAYMENT_EXPIRY_VERSION    (NGX_PAYMENT_EXPIRY_ID + 12)
+#define NGX_PAYMENT_EXPIRY_ROW        (NGX_PAYMENT_EXPIRY_ID + 160)
+#define NGX_PAYMENT_EXPIRY_EVENT      256
+
+/* of all events: the longest has neither a reason nor a reference */
+#define NGX_PAYMENT_EXPIRY_EVENTS     (64 * 1024)
+#define NGX_PAYMENT_EXPIRY_PAYLOAD                                            \
+    (PAYMENT_FIXED_SIZE + 6 * PAYMENT_MERCHANT_SIZE)
+
+#define NGX_PAYMENT_EXPIRY_SQL                                                \
+    (NGX_PAYMENT_EXPIRY_STEP * (2 * NGX_PAYMENT_EXPIRY_ID                     \
+                                + NGX_PAYMENT_EXPIRY_VERSION                  \
+                                + NGX_PAYMENT_EXPIRY_ROW)                     \
+     + NGX_PAYMENT_EXPIRY_EVENTS)
+
+/* ids are in two of the statements */
+#if NGX_PAYMENT_EXPIRY_SQL + NGX_PAYMENT_EXPIRY_STEP * 36                     \
+    > NGX_PAYMENT_FENCE_RANGES + NGX_PAYMENT_FENCE_SINGLES                    \
+      + NGX_PAYMENT_FENCE_CONDITION
+#error "a step of the expiry does not fit into the fence's text"
+#endif
+
+/* as with the purge: rows that are deleted and still seen by a snapshot */
+#define NGX_PAYMENT_EXPIRY_BRIEFLY                                            \
+    "SET STATEMENT max_statement_time = 0.5 FOR "
+
+/* columns of the look: of the queue, and the first one of the payment, whose id
+ * is NULL where it was removed */
+#define NGX_PAYMENT_EXPIRY_COL_ID       0
+#define NGX_PAYMENT_EXPIRY_COL_TIME     1
+#define NGX_PAYMENT_EXPIRY_COL_CLOCK    2
+#define NGX_PAYMENT_EXPIRY_COL_PAYMENT  3
+
+
+static ngx_int_t ngx_payment_expiry_look(ngx_payment_expiry_t *x);
+static ngx_int_t ngx_payment_expiry_change(ngx_payment_expiry_t *x);
+static ngx_payment_db_stmt_t *ngx_payment_expiry_expect(
+    ngx_payment_expiry_t *x, ngx_payment_db_stmt_t *stmt);
+static void ngx_payment_expiry_looked(ngx_payment_expiry_t *x,
+    uint64_t now_ms);
+static ngx_int_t ngx_payment_expiry_take(ngx_payment_expiry_t *x,
+    MYSQL_ROW row, const unsigned long *lens);
+static void ngx_payment_expiry_read(payment_t *p, MYSQL_ROW row,
+    const unsigned long *lens);
+static ngx_int_t ngx_payment_expiry_take_event(ngx_payment_expiry_t *x,
+    const payment_t *p, const u_char *hex);
+static void ngx_payment_expiry_changed(ngx_payment_expiry_t *x,
+    uint64_t now_ms);
+static ngx_int_t ngx_payment_expiry_check(ngx_payment_expiry_t *x,
+    ngx_uint_t n);
+static void ngx_payment_expiry_pause(ngx_payment_expiry_t *x, uint64_t now_ms,
+    ngx_uint_t more);
+
+
+ngx_int_t
+ngx_payment_expiry_init(ngx_payment_expiry_t *x)
+{
+    u_char  *p;
+
+    if (!x->sh->shard->expiry) {
+        return NGX_OK;
+    }
+
+    p = ngx_alloc(NGX_PAYMENT_EXPIRY_SQL, x->sh->log);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    x->ids.data = p;
+    p += NGX_PAYMENT_EXPIRY_STEP * NGX_PAYMENT_EXPIRY_ID;
+
+    x->done.data = p;
+    p += NGX_PAYMENT_EXPIRY_STEP * NGX_PAYMENT_EXPIRY_ID;
+
+    x->versions.data = p;
+    p += NGX_PAYMENT_EXPIRY_STEP * NGX_PAYMENT_EXPIRY_VERSION;
+
+    x->rows.data = p;
+    p += NGX_PAYMENT_EXPIRY_STEP * NGX_PAYMENT_EXPIRY_ROW;
+
+    x->events.data = p;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_payment_expiry_step(void *part, uint64_t now_ms)
+{
+    ngx_payment_expiry_t *x = part;
+
+    if (!x->sh->shard->expiry || now_ms < x->next_ms) {
+        return NGX_DECLINED;
+    }
+
+    x->step_ms = now_ms;
+
+    if (x->epoch != x->sh->lease.epoch) {
+        /* another node may have done since what was seen */
+        x->seen = 0;
+    }
+
+    return x->seen ? ngx_payment_expiry_change(x) : ngx_payment_expiry_look(x);
+}
+
+
+static ngx_int_t
+ngx_payment_expiry_look(ngx_payment_expiry_t *x)
+{
+    x->epoch = x->sh->lease.epoch;
+
+    ngx_payment_fence_begin(x->fence);
+
+    x->head_stmt = ngx_payment_fence_add(x->fence,
+            NGX_PAYMENT_EXPIRY_BRIEFLY
+            "SELECT e.payment_id, " NGX_PAYMENT_DB_MS("e.expires_at") ", "
+            NGX_PAYMENT_DB_MS("UTC_TIMESTAMP(3)") ", "
+            "p.id, p.merchant_id, p.currency, p.status + 0, p.amount, "
+            "p.captured_amount, p.refunded_amount, p.version, "
+            NGX_PAYMENT_DB_MS("p.updated_at") ", "
+            NGX_PAYMENT_DB_MS("p.expires_at")
+            " FROM (SELECT expires_at, payment_id FROM payment_expiry "
+            "WHERE expires_at <= UTC_TIMESTAMP(3) "
+            "ORDER BY expires_at, payment_id LIMIT %d) e "
+            "LEFT JOIN payment p ON p.id = e.payment_id "
+            "ORDER BY e.expires_at, e.payment_id",
+            NGX_PAYMENT_EXPIRY_STEP);
+
+    x->count_stmt = NULL;
+
+    if (x->step_ms >= x->count_ms) {
+        x->count_ms = x->step_ms + NGX_PAYMENT_EXPIRY_PAUSE;
+        x->count_stmt = ngx_payment_fence_add(x->fence,
+            NGX_PAYMENT_EXPIRY_BRIEFLY
+            "SELECT COUNT(*) FROM (SELECT 1 FROM payment_expiry "
+            "WHERE expires_at <= UTC_TIMESTAMP(3) LIMIT %d) e",
+            NGX_PAYMENT_EXPIRY_COUNT);
+    }
+
+    ngx_payment_fence_send(x->fence);
+
+    return NGX_OK;
+}
+
+
+/*
+ * @e: the payments that are locked, and are as the look has seen them; @n: how
+ * many.  Each statement that changes rows must change as many, or @f is zero
+ * and the exchange is rolled back: MariaDB reports a statement that was killed
+ * as done.  The UPDATE names no other payment, since it would wait for the lock
+ * of each one that it names.
+ */
+
+static ngx_int_t
+ngx_payment_expiry_change(ngx_payment_expiry_t *x)
+{
+    ngx_payment_fence_t  *f;
+
+    f = x->fence;
+
+    ngx_payment_fence_begin_fenced(f, ", @e = NULL, @n = 0");
+
+    x->lock_stmt = ngx_payment_fence_add(f,
+            "SELECT @n := COUNT(*), @e := GROUP_CONCAT(HEX(id)) FROM payment "
+            "WHERE " NGX_PAYMENT_FENCED " AND id IN (%V) "
+            "AND FIND_IN_SET(CONCAT(HEX(id), '-', version), '%V') "
+            "FOR UPDATE SKIP LOCKED",
+            f->turn, &x->ids, &x->versions);
+
+    x->update_stmt = ngx_payment_expiry_expect(x,
+            ngx_payment_fence_add(f,
+            "EXECUTE IMMEDIATE CONCAT(\"UPDATE payment SET status = "
+            "IF(captured_amount = 0, 'VOIDED', 'CAPTURED'), "
+            "version = version + 1, "
+            "updated_at = GREATEST(updated_at, " NGX_PAYMENT_FENCE_TIME "), "
+            "expired_at = GREATEST(updated_at, " NGX_PAYMENT_FENCE_TIME ") "
+            "WHERE " NGX_PAYMENT_FENCED " AND id IN (x'\", "
+            "COALESCE(REPLACE(@e, ',', \"',x'\"), ''), \"')\")",
+            (uint64_t) x->clock_ms * 1000, (uint64_t) x->clock_ms * 1000,
+            f->turn));
+
+    x->event_stmt = ngx_payment_expiry_expect(x,
+            ngx_payment_fence_add(f,
+            "INSERT INTO outbox_event (aggregatetype, aggregateid, type, "
+            "merchant_id, version, created_at, payload) "
+            "SELECT 'payment', v.a, 'expired', v.m, v.v, UTC_TIMESTAMP(6), v.p "
+            "FROM (SELECT NULL h, NULL a, NULL m, NULL v, NULL p%V) v "
+            "WHERE " NGX_PAYMENT_FENCED " AND FIND_IN_SET(v.h, @e)",
+            &x->events, f->turn));
+
+    x->operation_stmt = NULL;
+
+    if (x->sh->shard->operations) {
+        x->operation_stmt = ngx_payment_expiry_expect(x,
+            ngx_payment_fence_add(f,
+            "INSERT INTO payment_operation (payment_id, version, operation, "
+            "status, amount, created_at) "
+            "SELECT id, version, 'expire', status, amount - captured_amount, "
+            "updated_at FROM payment "
+            "WHERE " NGX_PAYMENT_FENCED " AND id IN (%V) "
+            "AND FIND_IN_SET(HEX(id), @e)",
+            f->turn, &x->ids));
+    }
+
+    x->delete_stmt = ngx_payment_fence_add(f,
+            "DELETE FROM payment_expiry WHERE " NGX_PAYMENT_FENCED " AND (%V) "
+            "AND FIND_IN_SET(HEX(payment_id), CONCAT_WS(',', @e, '%V'))",
+            f->turn, &x->rows, &x->done);
+
+    (void) ngx_payment_fence_add(f,
+            "EXECUTE IMMEDIATE IF(@f = %uL AND ROW_COUNT() = @n + %ui, "
+            "'COMMIT', 'ROLLBACK')", f->turn, x->closed);
+
+    ngx_payment_fence_send(f);
+
+    return NGX_OK;
+}
+
+
+/* ROW_COUNT() is -1 after a statement that failed. */
+
+static ngx_payment_db_stmt_t *
+ngx_payment_expiry_expect(ngx_payment_expiry_t *x, ngx_payment_db_stmt_t *stmt)
+{
+    (void) ngx_payment_fence_add(x->fence,
+                                 "SET @f = IF(ROW_COUNT() = @n, @f, 0)");
+
+    return stmt;
+}
+
+
+void
+ngx_payment_expiry_done(void *part, ngx_uint_t lost)
+{
+    ngx_payment_expiry_t *x = part;
+
+    uint64_t    now;
+    ngx_int_t   rc;
+    ngx_uint_t  change;
+
+    now = ngx_payment_clock_ms();
+    change = x->seen;
+
+    rc = change ? ngx_payment_fence_check(x->fence, lost,
+                                          "expiring authorizations")
+                : ngx_payment_fence_check_plain(x->fence, lost,
+                                                "looking for expired "
+                                                "authorizations");
+    if (rc != NGX_OK) {
+        /* the step once more, later */
+        x->seen = 0;
+        x->next_ms = now + NGX_PAYMENT_EXPIRY_PAUSE;
+        return;
+    }
+
+    if (change) {
+        ngx_payment_expiry_changed(x, now);
+    } else {
+        ngx_payment_expiry_looked(x, now);
+    }
+}
+
+
+/* What is to be done is written now, while the result is there, and sent with
+ * the next step. */
+
+static void
+ngx_payment_expiry_looked(ngx_payment_expiry_t *x, uint64_t now_ms)
+{
+    MYSQL_ROW                   row;
+    MYSQL_RES                  *res;
+    ngx_payment_life_gauges_t  *gauges;
+
+    gauges = x->sh->gauges;
+    res = x->head_stmt->result;
+
+    x->n = 0;
+    x->closed = 0;
+    x->ids.len = 0;
+    x->done.len = 0;
+    x->versions.len = 0;
+    x->rows.len = 0;
+    x->events.len = 0;
+
+    gauges->overdue_us = 0;
+
+    while ((row = mysql_fetch_row(res)) != NULL) {
+
+        if (x->seen == 0) {
+            x->clock_ms = (int64_t) ngx_payment_row_number(
+                                          row[NGX_PAYMENT_EXPIRY_COL_CLOCK]);
+            gauges->overdue_us = 1000 * ngx_payment_row_number(
+                                           row[NGX_PAYMENT_EXPIRY_COL_TIME]);
+        }
+
+        if (ngx_payment_expiry_take(x, row, mysql_fetch_lengths(res))
+            != NGX_OK)
+        {
+            break;
+        }
+
+        x->seen++;
+    }
+
+    if (x->count_stmt) {
+        row = mysql_fetch_row(x->count_stmt->result);
+        gauges->overdue = row ? ngx_payment_row_number(row[0]) : 0;
+    }
+
+    if (x->seen == 0) {
+        ngx_payment_expiry_pause(x, now_ms, 0);
+        return;
+    }
+
+    if (x->n == 0) {
+        /* no list may be empty, and nothing is equal to NULL */
+        x->ids.len = ngx_sprintf(x->ids.data, "NULL") - x->ids.data;
+    }
+
+    /* at once: the fence comes back to it */
+    x->next_ms = now_ms;
+}
+
+
+/* NGX_DECLINED: the step ends before this row. */
+
+static ngx_int_t
+ngx_payment_expiry_take(ngx_payment_expiry_t *x, MYSQL_ROW row,
+    const unsigned long *lens)
+{
+    u_char      *p, *id, hex[2 * PAYMENT_ID_SIZE];
+    uint64_t     time_us;
+    payment_t    payment;
+    ngx_uint_t   i;
+
+    id = (u_char *) row[NGX_PAYMENT_EXPIRY_COL_ID];
+    time_us = 1000 * ngx_payment_row_number(row[NGX_PAYMENT_EXPIRY_COL_TIME]);
+
+    for (i = 0; i < x->seen; i++) {
+        if (ngx_memcmp(x->taken[i], id, PAYMENT_ID_SIZE) == 0) {
+            /* somebody has given it another time: one after the other */
+            return NGX_DECLINED;
+        }
+    }
+
+    /* in capital letters, as HEX() has it */
+
+    (void) ngx_hex_dump(hex, id, PAYMENT_ID_SIZE);
+
+    for (i = 0; i < sizeof(hex); i++) {
+        hex[i] = ngx_toupper(hex[i]);
+    }
+
+    ngx_payment_expiry_read(&payment, &row[NGX_PAYMENT_EXPIRY_COL_PAYMENT],
+                            &lens[NGX_PAYMENT_EXPIRY_COL_PAYMENT]);
+
+    if (payment_state_is_overdue(&payment, x->clock_ms)) {
+
+        if (ngx_payment_expiry_take_event(x, &payment, hex) != NGX_OK) {
+            return NGX_DECLINED;
+        }
+
+        p = x->ids.data + x->ids.len;
+        p = ngx_sprintf(p, "%sx'%*s'", x->n ? "," : "", sizeof(hex), hex);
+        x->ids.len = p - x->ids.data;
+
+        p = x->versions.data + x->versions.len;
+        p = ngx_sprintf(p, "%s%*s-%uD", x->n ? "," : "", sizeof(hex), hex,
+                        payment.version);
+        x->versions.len = p - x->versions.data;
+
+        x->n++;
+
+    } else {
+        p = x->done.data + x->done.len;
+        p = ngx_sprintf(p, "%s%*s", x->closed ? "," : "", sizeof(hex), hex);
+        x->done.len = p - x->done.data;
+
+        x->closed++;
+    }
+
+    p = x->rows.data + x->rows.len;
+    p = ngx_sprintf(p, "%s(expires_at = " NGX_PAYMENT_FENCE_TIME
+                       " AND payment_id = x'%*s')",
+                    x->seen ? " OR " : "", time_us, sizeof(hex), hex);
+    x->rows.len = p - x->rows.data;
+
+    ngx_memcpy(x->taken[x->seen], id, PAYMENT_ID_SIZE);
+
+    return NGX_OK;
+}
+
+
+/* A payment that was removed has no lifetime. */
+
+static void
+ngx_payment_expiry_read(payment_t *p, MYSQL_ROW row, const unsigned long *lens)
+{
+    ngx_memzero(p, sizeof(payment_t));
+
+    if (row[0] == NULL || row[9] == NULL) {
+        return;
+    }
+
+    ngx_memcpy(p->id, row[0], PAYMENT_ID_SIZE);
+    p->merchant_len = ngx_min(lens[1], PAYMENT_MERCHANT_SIZE);
+    ngx_memcpy(p->merchant, row[1], p->merchant_len);
+    (void) ngx_cpystrn((u_char *) p->currency, (u_char *) row[2],
+                       sizeof(p->currency));
+    p->status = (payment_status_e) ngx_payment_row_number(row[3]);
+    p->amount = (int64_t) ngx_payment_row_number(row[4]);
+    p->captured = (int64_t) ngx_payment_row_number(row[5]);
+    p->refunded = (int64_t) ngx_payment_row_number(row[6]);
+    p->version = (uint32_t) ngx_payment_row_number(row[7]);
+    p->updated_ms = (int64_t) ngx_payment_row_number(row[8]);
+    p->expires_ms = (int64_t) ngx_payment_row_number(row[9]);
+}
+
+
+/* The event of the payment as it will be. */
+
+static ngx_int_t
+ngx_payment_expiry_take_event(ngx_payment_expiry_t *x, const payment_t *p,
+    const u_char *hex)
+{
+    size_t                     len;
+    u_char                    *end, *last;
+    payment_t                  after;
+    u_char                     id[PAYMENT_ID_TEXT_LEN];
+    char                       payload[NGX_PAYMENT_EXPIRY_PAYLOAD];
+    static payment_request_t   request = { .operation = PAYMENT_EXPIRE };
+
+    after = *p;
+    payment_state_expire(&after, x->clock_ms);
+    payment_id_format((char *) id, after.id);
+
+    len = payment_render_event(payload, sizeof(payload), &after, &request);
+
+    ngx_payment_assert(len > 0);
+
+    last = x->events.data + NGX_PAYMENT_EXPIRY_EVENTS;
+    end = x->events.data + x->events.len;
+
+    if ((size_t) (last - end) < NGX_PAYMENT_EXPIRY_EVENT
+                                + 2 * (len + after.merchant_len))
+    {
+        return NGX_DECLINED;
+    }
+
+    end = ngx_sprintf(end, " UNION ALL SELECT '%*s', '%*s', ",
+                      (size_t) 2 * PAYMENT_ID_SIZE, hex, sizeof(id), id);
+    end = ngx_payment_db_hex(end, (u_char *) after.merchant,
+                             after.merchant_len);
+    end = ngx_sprintf(end, ", %uD, ", after.version);
+    end = ngx_payment_db_hex(end, (u_char *) payload, len);
+
+    x->events.len = end - x->events.data;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_payment_expiry_changed(ngx_payment_expiry_t *x, uint64_t now_ms)
+{
+    MYSQL_ROW   row;
+    ngx_uint_t  n, more;
+
+    row = mysql_fetch_row(x->lock_stmt->result);
+    n = row ? (ngx_uint_t) ngx_payment_row_number(row[0]) : 0;
+    more = (x->seen == NGX_PAYMENT_EXPIRY_STEP || n + x->closed < x->seen)
+           && n + x->closed;
+
+    x->seen = 0;
+
+    if (ngx_payment_expiry_check(x, n) != NGX_OK) {
+        x->next_ms = now_ms + NGX_PAYMENT_EXPIRY_PAUSE;
+        return;
+    }
+
+    (void) ngx_atomic_fetch_add(&x->sh->stats->expired, (ngx_atomic_int_t) n);
+
+    ngx_payment_expiry_pause(x, now_ms, more);
+}
+
+
+/* Has each statement changed its rows?  If not, all was rolled back. */
+
+static ngx_int_t
+ngx_payment_expiry_check(ngx_payment_expiry_t *x, ngx_uint_t n)
+{
+    ngx_payment_db_stmt_t  *failed;
+
+    failed = NULL;
+
+    if (x->update_stmt->affected != n) {
+        failed = x->update_stmt;
+
+    } else if (x->event_stmt->affected != n) {
+        failed = x->event_stmt;
+
+    } else if (x->operation_stmt && x->operation_stmt->affected != n) {
+        failed = x->operation_stmt;
+
+    } else if (x->delete_stmt->affected != n + x->closed) {
+        failed = x->delete_stmt;
+        n += x->closed;
+    }
+
+    if (failed == NULL) {
+        return NGX_OK;
+    }
+
+    ngx_payment_db_interrupted(failed, n);
+
+    return ngx_payment_fence_check_plain(x->fence, 0,
+                                         "expiring authorizations");
+}
+
+
+/* more: the queue has others, perhaps; the pause keeps the share of the
+ * connection small. */
+
+static void
+ngx_payment_expiry_pause(ngx_payment_expiry_t *x, uint64_t now_ms,
+    ngx_uint_t more)
+{
+    x->next_ms = now_ms + (more ? NGX_PAYMENT_EXPIRY_SHARE
+                                  * ngx_max(now_ms - x->step_ms, 1)
+                                : NGX_PAYMENT_EXPIRY_PAUSE);
+}

@@ -1,0 +1,72 @@
+/*
+ * Ends authorizations whose lifetime is over: what was not captured is
+ * released.  Done by the holder of the lease, on the fenced connection while
+ * that has nothing better to do.
+ *
+ * payment_expiry is a queue in order of time, with a row for each authorization
+ * that has a lifetime.  A look takes the first NGX_PAYMENT_EXPIRY_STEP rows
+ * whose time has come by the database's clock, and waits for nobody.  Those
+ * whose payments are still open become a change of state, an event and, where
+ * operations are kept, an operation, in one fenced exchange: it locks the
+ * payments and leaves out those that somebody else holds or has changed since,
+ * which the next step looks at again.  A capture that has the lock first is
+ * done, and then there is nothing, or less, to release; one that comes later
+ * finds the payment expired.
+ *
+ * Owner: the helper process.
+ * Limits: one step in flight; a fifth of the connection's time at most.
+ */
+
+#ifndef NGX_PAYMENT_EXPIRY_H
+#define NGX_PAYMENT_EXPIRY_H
+
+#include "ngx_payment_fence.h"
+#include "payment.h"
+
+
+#define NGX_PAYMENT_EXPIRY_STEP       64        /* rows of the queue */
+
+
+typedef struct {
+    ngx_payment_outbox_shard_t  *sh;
+    ngx_payment_fence_t         *fence;
+
+    /* a look: the head of the queue, and how long that is; NULL: not asked */
+    ngx_payment_db_stmt_t       *head_stmt;
+    ngx_payment_db_stmt_t       *count_stmt;
+
+    /* a change: which payments are locked, and what became of them; NULL where
+     * operations are not kept */
+    ngx_payment_db_stmt_t       *lock_stmt;
+    ngx_payment_db_stmt_t       *update_stmt;
+    ngx_payment_db_stmt_t       *event_stmt;
+    ngx_payment_db_stmt_t       *operation_stmt;
+    ngx_payment_db_stmt_t       *delete_stmt;
+
+    /* the step under way, as pieces of SQL */
+    ngx_uint_t                   seen;          /* rows; 0: look */
+    uint64_t                     epoch;         /* of the lease, at the look */
+    ngx_uint_t                   n;             /* that are to expire */
+    ngx_uint_t                   closed;        /* that need not */
+    int64_t                      clock_ms;      /* the database's */
+    uint8_t                      taken[NGX_PAYMENT_EXPIRY_STEP]
+                                      [PAYMENT_ID_SIZE];
+    ngx_str_t                    ids;
+    ngx_str_t                    versions;
+    ngx_str_t                    events;
+    ngx_str_t                    rows;          /* of the queue */
+    ngx_str_t                    done;          /* those that are closed */
+
+    uint64_t                     step_ms;       /* when the step began */
+    uint64_t                     next_ms;
+    uint64_t                     count_ms;      /* when to count next */
+} ngx_payment_expiry_t;
+
+
+ngx_int_t ngx_payment_expiry_init(ngx_payment_expiry_t *x);
+
+/* a job of the fence */
+ngx_int_t ngx_payment_expiry_step(void *part, uint64_t now_ms);
+void ngx_payment_expiry_done(void *part, ngx_uint_t lost);
+
+#endif /* NGX_PAYMENT_EXPIRY_H */

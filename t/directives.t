@@ -68,6 +68,7 @@ main::shard('durability local', 'connections 3', 'connect_timeout 1500ms', 'read
     payment_outbox on;
     payment_outbox_path outbox_temp;
     payment_outbox_poll_interval 20ms;
+    payment_outbox_max_delay 5ms;
     payment_outbox_batch_size 500;
     payment_outbox_max_in_flight 10000;
     payment_outbox_initial_delay 100ms;

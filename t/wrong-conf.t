@@ -354,6 +354,8 @@ push @errors, (
         ['payment_outbox_path /', qr/"payment_outbox_path" directive is duplicate/],
         ['payment_outbox_initial_delay x', qr/"payment_outbox_initial_delay" directive inv/],
         ['payment_outbox_poll_interval 0', qr/"payment_outbox_poll_interval" directive must/],
+        ['payment_outbox_max_delay x', qr/"payment_outbox_max_delay" directive invalid/],
+        ['payment_outbox_max_delay 1001ms', qr/"payment_outbox_max_delay" must be 1s at most/],
         ['payment_outbox_batch_size 0', qr/"payment_outbox_batch_size" must be between/],
         ['payment_outbox_max_in_flight 0', qr/"payment_outbox_max_in_flight" must be bet/],
         ['payment_outbox_lock_at_most_for 1ms',

@@ -38,6 +38,7 @@ typedef struct {
 
     ngx_msec_t                 initial_delay;
     ngx_msec_t                 poll_interval;
+    ngx_msec_t                 max_delay;       /* of a read, under load */
     ngx_uint_t                 batch_size;
     ngx_uint_t                 max_in_flight;
     ngx_msec_t                 lock_at_most_for;

@@ -15,7 +15,6 @@
  * purged, some millions a second */
 #define NGX_PAYMENT_READER_TIMEOUT_NO_FLOOR  300000
 
-#define NGX_PAYMENT_READER_BUSY_NS    (20 * 1000000ULL)
 #define NGX_PAYMENT_READER_LOOK_NS    (1000 * 1000000ULL)
 
 /* Looking at the head may take one in so many parts of the time. */
@@ -115,6 +114,8 @@ ngx_payment_reader_init(ngx_payment_reader_t *rd)
 
     rd->limit = sh->conf->batch_size;
     rd->density = 1024;
+
+    payment_pace_init(&rd->pace, sh->conf->max_delay * 1000000ULL);
 
     rd->timer.handler = ngx_payment_reader_timer;
     rd->timer.data = rd;
@@ -1099,54 +1100,44 @@ ngx_payment_reader_adapt(ngx_payment_reader_t *rd, ngx_uint_t rows,
     conf = rd->sh->conf;
     size = conf->batch_size;
 
-    if (rows < rd->asked_rows) {
-        rd->full = 0;
-        rd->beyond = 0;
-        rd->limit = size;
-        return;
-    }
+    rd->full = (rows >= rd->asked_rows);
 
-    rd->full = 1;
-    rd->density = rows * 1024 / (rd->cursor - first + 1);
-    rd->beyond -= ngx_min(rd->beyond, rows);
+    if (rd->full) {
+        rd->density = rows * 1024 / (rd->cursor - first + 1);
+        rd->beyond -= ngx_min(rd->beyond, rows);
+
+    } else {
+        rd->beyond = 0;
+    }
 
     max = ngx_min(NGX_PAYMENT_READER_GROWTH * size, conf->max_in_flight / 4);
     max = ngx_min(max, NGX_PAYMENT_READER_BYTES / (rd->row_size + 1));
 
-    rd->limit = ngx_max(ngx_min(2 * rd->limit, max), size);
+    rd->limit = ngx_max(ngx_min(2 * rows, max), size);
 }
 
 
-/*
- * Under load a short pause lets more rows gather, and saves both sides most of
- * their work; when events come one at a time there is nothing to wait for.
- */
+/* What is known to be there is read at once; and else after a pause, which ends
+ * at once in a quiet moment. */
 
 static void
 ngx_payment_reader_pause(ngx_payment_reader_t *rd, ngx_uint_t rows,
     uint64_t now_ns)
 {
-    ngx_msec_t  pause;
+    uint64_t  pause;
+
+    if (rd->asked[NGX_PAYMENT_READ_NEXT]) {
+        pause = payment_pace_read(&rd->pace, rd->started_ns, now_ns,
+                                  (uint32_t) rows);
+        rd->not_before = ngx_current_msec + (ngx_msec_t) (pause / 1000000);
+    }
 
     if (rd->full
         || payment_inflight_count(&rd->sh->table, PAYMENT_EVENT_WANTED))
     {
-        /* there is more */
         ngx_payment_reader_next(rd);
         return;
     }
-
-    pause = 0;
-
-    if (rows && now_ns - rd->last_rows_ns < NGX_PAYMENT_READER_BUSY_NS) {
-        pause = (rows >= 96) ? 12 : (rows >= 32) ? 5 : (rows >= 5) ? 3 : 2;
-    }
-
-    if (rows) {
-        rd->last_rows_ns = now_ns;
-    }
-
-    rd->not_before = ngx_current_msec + pause;
 
     if (rd->again) {
         ngx_payment_reader_wake(rd);

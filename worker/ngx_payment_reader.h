@@ -34,13 +34,15 @@
  * gate waits for it.
  *
  * No busy loop and no delay: the doorbell, the poll interval, or the end of a
- * short pause starts a read, and the pause is made only under load.
+ * pause starts a read; how long the pause is, under load alone, is for
+ * payment_pace.h.
  */
 
 #ifndef NGX_PAYMENT_READER_H
 #define NGX_PAYMENT_READER_H
 
 #include "ngx_payment_outbox_shard.h"
+#include "payment_pace.h"
 
 
 /* bytes of rows that are read and can't be handed out yet: stop reading */
@@ -107,7 +109,6 @@ typedef struct {
     uint64_t                     heads;       /* looks at the head, started */
     uint64_t                     heads_done;  /* the latest that ended */
     uint64_t                     started_ns;
-    uint64_t                     last_rows_ns;  /* when a read found some */
     uint64_t                     head_at_ns;  /* the next look at the head */
     uint64_t                     max_at_ns;   /* the next look at the end */
     uint64_t                     dead_at_ns;  /* the next look at the dead */
@@ -115,6 +116,7 @@ typedef struct {
     uint64_t                     lowest_at_ns;  /* the next for the lowest */
     ngx_uint_t                   doubts;      /* that the floor is from */
 
+    payment_pace_t               pace;
     ngx_event_t                  timer;       /* the end of a pause */
     ngx_event_t                  kick;
     ngx_msec_t                   not_before;  /* the end of the pause */

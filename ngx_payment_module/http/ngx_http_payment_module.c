@@ -277,6 +277,9 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         ngx_conf_set_msec_slot, outbox.poll_interval,
         &ngx_http_payment_positive),
 
+    NGX_HTTP_PAYMENT_MAIN("payment_outbox_max_delay", NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot, outbox.max_delay, NULL),
+
     NGX_HTTP_PAYMENT_MAIN("payment_outbox_batch_size", NGX_CONF_TAKE1,
         ngx_conf_set_num_slot, outbox.batch_size,
         &ngx_http_payment_read_bounds),
@@ -559,6 +562,7 @@ ngx_http_payment_create_main_conf(ngx_conf_t *cf)
     outbox->doorbell = NGX_INVALID_FILE;
     outbox->initial_delay = NGX_CONF_UNSET_MSEC;
     outbox->poll_interval = NGX_CONF_UNSET_MSEC;
+    outbox->max_delay = NGX_CONF_UNSET_MSEC;
     outbox->batch_size = NGX_CONF_UNSET_UINT;
     outbox->max_in_flight = NGX_CONF_UNSET_UINT;
     outbox->lock_at_most_for = NGX_CONF_UNSET_MSEC;
@@ -749,6 +753,7 @@ ngx_http_payment_init_outbox(ngx_conf_t *cf,
 
     ngx_conf_init_msec_value(outbox->initial_delay, 1000);
     ngx_conf_init_msec_value(outbox->poll_interval, 50);
+    ngx_conf_init_msec_value(outbox->max_delay, 20);
     ngx_conf_init_uint_value(outbox->batch_size, 300);
     ngx_conf_init_uint_value(outbox->max_in_flight, 15000);
     ngx_conf_init_msec_value(outbox->lock_at_most_for, 30000);
@@ -777,6 +782,12 @@ ngx_http_payment_init_outbox(ngx_conf_t *cf,
     if (outbox->brokers.len == 0) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                       "\"payment_outbox on\" needs \"payment_kafka_brokers\"");
+        return NGX_CONF_ERROR;
+    }
+
+    if (outbox->max_delay > 1000) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"payment_outbox_max_delay\" must be 1s at most");
         return NGX_CONF_ERROR;
     }
 

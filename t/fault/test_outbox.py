@@ -67,6 +67,49 @@ def test_under_load(start_outbox, mariadb, database, kafka, topic, journal):
     assert relay(nginx)['failed'] == 0
 
 
+def test_max_delay(start_outbox, mariadb, database, kafka, topic, journal):
+    """Under load events are read in groups, and none waits for longer than it
+    may; and one that comes alone is read at once."""
+
+    reads = []
+
+    def found():
+        """Reads that found events: each wrote the helper's own row once."""
+        return mariadb.query("SELECT SUM(epoch) FROM outbox_lease WHERE name"
+                             " LIKE 'reader/%'", database)[0][0] or 0
+
+    for delay in '0', '1s':
+        nginx = start_outbox(max_delay=delay)
+        wait_leased(nginx)
+        ask = Client(nginx.port, journal)
+
+        took = []
+
+        for published in 1, 2, 3, 4, 5:
+            began = time.monotonic()
+            ask.authorize()
+            wait_for(lambda: relay(nginx)['published'] == published, 10,
+                     'the event')
+            took.append(time.monotonic() - began)
+
+        # a broker that was just started takes its time for the first ones
+        assert min(took) < 0.5, took
+        before = found()
+
+        with Load(nginx.port, journal, clients=16) as load:
+            load.wait(3000, 60)
+
+        wait_empty(mariadb, database, 5)
+        state = relay(nginx)
+        reads.append((found() - before) / (state['published'] - 5))
+        assert nginx.status()['times']['commit_to_ack']['p99_us'] < 3000000
+        assert state['failed'] == 0
+        nginx.stop()
+
+    assert reads[1] < reads[0] / 3, reads
+    judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
+
+
 def test_traceparent(start_outbox, mariadb, database, kafka, topic):
     trace = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
     start_outbox()

@@ -79,6 +79,7 @@ static unsigned long  test_lengths[16];
 #include "payment_aside.c"
 #include "payment_floor.c"
 #include "payment_inflight.c"
+#include "payment_pace.c"
 #include "payment_window.c"
 
 #include "ngx_payment_breaker.c"

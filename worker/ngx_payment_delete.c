@@ -36,7 +36,7 @@ void
 ngx_payment_delete_acked(ngx_payment_delete_t *d)
 {
     if (payment_inflight_count(&d->sh->table, PAYMENT_EVENT_ACKED)
-        >= NGX_PAYMENT_FENCE_IDS_MAX / 2)
+        >= NGX_PAYMENT_DELETE_ENOUGH)
     {
         d->due = 1;
         ngx_payment_fence_soon(d->fence);

@@ -11,8 +11,12 @@
  *
  * Owner: the helper process.
  * Limits: NGX_PAYMENT_FENCE_IDS_MAX rows at a time, half as many after each
- * failure, so that one row that can't be deleted keeps few others; a row waits
- * NGX_PAYMENT_DELETE_DELAY for others, unless half of that many wait.
+ * failure, so that one row that can't be deleted keeps few others.
+ *
+ * A deletion has a price of its own, whatever its size: a transaction under the
+ * lease, and a flush of the log.  So a row waits NGX_PAYMENT_DELETE_DELAY for
+ * others, unless NGX_PAYMENT_DELETE_ENOUGH wait: were this helper killed, all
+ * of them would be published again.
  */
 
 #ifndef NGX_PAYMENT_DELETE_H
@@ -21,7 +25,8 @@
 #include "ngx_payment_fence.h"
 
 
-#define NGX_PAYMENT_DELETE_DELAY      20       /* ms */
+#define NGX_PAYMENT_DELETE_DELAY      100      /* ms */
+#define NGX_PAYMENT_DELETE_ENOUGH     500      /* rows */
 
 
 typedef struct {

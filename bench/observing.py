@@ -178,7 +178,7 @@ def main():
     bare = functools.partial(pair.measure, ROOT, one)
     rounds = pair.take_turns(
         {'observed': functools.partial(bare, **observed(*parts)),
-         'bare': bare}, options)
+         'bare': bare}, options, pair.FULL)
 
     print(pair.table(rounds, names))
     kept = {'parts': parts, 'rounds': rounds, 'seconds': options.seconds}

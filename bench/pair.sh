@@ -1,6 +1,6 @@
 #!/bin/bash
 # `make bench-pair BASE=COMMIT`: what is checked out here beside an older
-# commit, in turns, on servers of its own in build/pair. Seven minutes.
+# commit, in turns, on servers of its own in build/pair. Ten minutes.
 #
 #   bench/pair.sh BASE [--rounds N] [--seconds N]
 

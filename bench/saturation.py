@@ -218,11 +218,19 @@ def wrk(clients, seconds, script='authorize', seed=None, **environment):
             for name, value in re.findall(r'(\w+)=([\d.]+)', line)}
 
 
-def ours(clients, seconds, database=OURS):
+def flushes():
+    """So far: of the log at each commit, and a few of other files."""
+
+    return int(sql("SHOW GLOBAL STATUS LIKE 'Innodb_data_fsyncs'",
+                   'mysql')[0][1])
+
+
+def ours(clients, seconds, database=OURS, **environment):
     """One run of wrk, with what the servers did meanwhile."""
 
     before = status()['shards']
     last = sql('SELECT HEX(MAX(id)) FROM payment', database)[0][0] or '00'
+    flushed = flushes()
     cpu = Cpu()
     samples, over = [], threading.Event()
 
@@ -233,7 +241,7 @@ def ours(clients, seconds, database=OURS):
     sampler = threading.Thread(target=sample)
     sampler.start()
 
-    run = wrk(clients, seconds)
+    run = wrk(clients, seconds, **environment)
     ended = time.monotonic()
     over.set()
     sampler.join()
@@ -241,6 +249,8 @@ def ours(clients, seconds, database=OURS):
     wait_for('the outbox coming empty', lambda: outbox_empty(database))
     empty_ms = (time.monotonic() - ended) * 1000
 
+    flushed = flushes() - flushed
+    times = status()['times'].get('commit_to_ack', {})
     after = status()['shards']
     batches = after[0]['batches'] - before[0]['batches']
     committed = after[0]['rows'] - before[0]['rows']
@@ -256,6 +266,9 @@ def ours(clients, seconds, database=OURS):
         backlog_max=max(samples, default=0),
         backlog_half=samples[len(samples) // 2] if samples else 0,
         backlog_end=samples[-1] if samples else 0,
+        flushes=round(flushed / committed, 3),
+        acked_p50_ms=times.get('p50_us', 0) / 1000,
+        acked_p99_ms=times.get('p99_us', 0) / 1000,
         cpu_us=cpu_us, resident_mib=cpu.resident_mib())
 
     # every answer is a row; wrk does not count the answers of its last moment

@@ -369,11 +369,12 @@ def test_two_shards_two_nodes(start_outbox, start_nginx, mariadb, database,
         mariadb.drop_database(other)
 
 
-def said(mariadb, database, text):
-    """How many statements of a database's connections hold a text."""
+def said(mariadb, database, text, what='COUNT(*)'):
+    """How many statements of a database's connections hold a text; or what else
+    is to be known of these."""
 
     return mariadb.query(
-        'SELECT COUNT(*) FROM mysql.general_log WHERE thread_id IN'
+        f'SELECT {what} FROM mysql.general_log WHERE thread_id IN'
         f" (SELECT id FROM information_schema.processlist WHERE db ="
         f" '{database}') AND CONVERT(argument USING utf8) LIKE"
         f" '%{text}%'")[0][0]
@@ -425,6 +426,29 @@ def test_a_standby_locks_nothing(two_nodes, mariadb, database, general_log):
              20, 'a node that waits')
     assert said(mariadb, database, 'LAST_INSERT_ID(epoch + 1)') <= 2
     assert holders(first, second) == [first]
+
+
+def test_a_standby_reads_nothing(two_nodes, mariadb, database, general_log,
+                                 journal):
+    """Only the holder looks for events: once each poll interval while nobody
+    commits any here, whatever the other node commits."""
+
+    read = 'FROM outbox_event WHERE id > % ORDER BY'
+    first, second = two_nodes(poll_interval='200ms')
+    assert holders(first, second) == [first]
+
+    began = time.monotonic()
+    before = said(mariadb, database, read)
+
+    with Load(second.port, journal, clients=2, pause=0.02) as load:
+        wait_for(lambda: said(mariadb, database, read) >= before + 20, 30,
+                 'twenty reads')
+
+    reads = said(mariadb, database, read) - before
+    assert reads <= (time.monotonic() - began) / 0.2 + 1
+    assert load.good() > 20
+
+    assert said(mariadb, database, read, 'COUNT(DISTINCT thread_id)') == 1
 
 
 def test_ingest_only(mariadb, database, kafka, topic, start_nginx, journal):

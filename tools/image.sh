@@ -137,7 +137,11 @@ until_true() {
 inside() {
     local root=$1 environment=() nginx servers=$dir/servers
 
+    # a host with 127.0.0.1 alone is one without an address, to those who look a
+    # name up for the kinds of addresses that the host has (AI_ADDRCONFIG)
     ip link set lo up
+    ip address add 127.0.0.2/8 dev lo
+
     mkdir -p "$dir/secrets"
     printf 'not a secret\n' | tee "$dir/secrets/admin-password" \
         >"$dir/secrets/db-password"
@@ -177,7 +181,9 @@ SQL
 
     until_true published
 
-    kill -s "$(sed -n 's/^STOPSIGNAL //p' "$ROOT/deploy/Dockerfile")" "$nginx"
+    # to nginx itself: what runs behind a shell's back ignores QUIT
+    kill -s "$(sed -n 's/^STOPSIGNAL //p' "$ROOT/deploy/Dockerfile")" \
+        "$(<"$root/run/nginx/nginx.pid")"
     wait "$nginx" || die "nginx ended with $?"
 
     if grep -E '\[(alert|emerg|crit|error)\]' "$dir/log"; then

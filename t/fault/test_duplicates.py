@@ -334,8 +334,10 @@ def test_keys_of_an_older_schema(start_nginx, mariadb, database, journal,
 
     try:
         Checkout(tmp_path / 'old').keep(1).run(mariadb, 'up', old)
-        mariadb.query(f'INSERT INTO payment SELECT * FROM {database}.payment',
-                      old)
+        columns = ', '.join(row[0] for row in mariadb.query(
+            'SHOW COLUMNS FROM payment', old))
+        mariadb.query(f'INSERT INTO payment SELECT {columns}'
+                      f' FROM {database}.payment', old)
         mariadb.query(
             f'INSERT INTO idempotency_key SELECT key_hash, {ID_OF_KEY},'
             " fingerprint, operation, COALESCE(status, 'AUTHORIZED'),"

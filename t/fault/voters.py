@@ -194,8 +194,13 @@ class Voters(list):
         new.query('STOP SLAVE')
         new.query('RESET SLAVE ALL')
         self.primary = new
-        self.open(new)
+        self.claim(new)
+
+        # a primary that none confirms for a second is refused at once
         other.follow(new)
+        wait_for(lambda: other.slave('Slave_IO_Running') == 'Yes', 20,
+                 'a voter that follows')
+        new.set(rpl_semi_sync_master_enabled=1, read_only=0)
 
         old.set(rpl_semi_sync_master_enabled=0)
         old.follow(new, demoted=True)

@@ -3,6 +3,7 @@ MariaDB that the whole session shares and that any test may kill; nginx and
 proxies are the test's own and are stopped, and judged, when it ends.
 """
 
+import contextlib
 import fcntl
 import os
 import pathlib
@@ -188,8 +189,10 @@ def start_nginx(work, start_proxy):
 
     yield start
 
-    for nginx in started:
-        nginx.stop()
+    # in their order, and each, whatever is found of another
+    with contextlib.ExitStack() as ends:
+        for nginx in reversed(started):
+            ends.callback(nginx.stop)
 
 
 @pytest.fixture

@@ -12,11 +12,6 @@
 #include "payment_lease_rules.h"
 
 
-/* A poorer node that has died, but whose row still vouches for it, must not
- * keep others from the lease for long. */
-
-#define PAYMENT_LEASE_RANK_MAX       4
-
 /* One view may have seen the poorer node between giving up one lease and
  * taking the next, so two views in a row must agree. */
 

@@ -116,6 +116,10 @@
 #define PAYMENT_LEASE_NEVER           UINT64_MAX
 #define PAYMENT_LEASE_UNABLE          1000000
 
+/* Of poorer nodes, how many are waited for: one that has died, but whose row
+ * still vouches for it, must not keep others from the lease for long. */
+#define PAYMENT_LEASE_RANK_MAX        4
+
 
 typedef struct {
     uint64_t                  at_most_ms;

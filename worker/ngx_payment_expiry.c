@@ -161,9 +161,10 @@ ngx_payment_expiry_look(ngx_payment_expiry_t *x)
 
 /*
  * @e: the payments that are locked, and are as the look has seen them; @n: how
- * many.  Each statement that changes rows must change as many, or @f is zero
- * and the exchange is rolled back: MariaDB reports a statement that was killed
- * as done.  The UPDATE names no other payment, since it would wait for the lock
+ * many; @s: how many statements have changed as many rows.  All of them must
+ * have, or the exchange is rolled back: MariaDB reports a statement that was
+ * killed as done.  If what sets these variables is killed, too, @s has another
+ * value than the one it must have in the end.  The UPDATE names no other payment, since it would wait for the lock
  * of each one that it names.
  */
 
@@ -174,7 +175,7 @@ ngx_payment_expiry_change(ngx_payment_expiry_t *x)
 
     f = x->fence;
 
-    ngx_payment_fence_begin_fenced(f, ", @e = NULL, @n = 0");
+    ngx_payment_fence_begin_fenced(f, ", @e = NULL, @n = 0, @s = 0");
 
     x->lock_stmt = ngx_payment_fence_add(f,
             "SELECT @n := COUNT(*), @e := GROUP_CONCAT(HEX(id)) FROM payment "
@@ -224,8 +225,9 @@ ngx_payment_expiry_change(ngx_payment_expiry_t *x)
             f->turn, &x->rows, &x->done);
 
     (void) ngx_payment_fence_add(f,
-            "EXECUTE IMMEDIATE IF(@f = %uL AND ROW_COUNT() = @n + %ui, "
-            "'COMMIT', 'ROLLBACK')", f->turn, x->closed);
+            "EXECUTE IMMEDIATE IF(@f = %uL AND @s = %d "
+            "AND ROW_COUNT() = @n + %ui, 'COMMIT', 'ROLLBACK')",
+            f->turn, x->operation_stmt ? 3 : 2, x->closed);
 
     ngx_payment_fence_send(f);
 
@@ -239,7 +241,7 @@ static ngx_payment_db_stmt_t *
 ngx_payment_expiry_expect(ngx_payment_expiry_t *x, ngx_payment_db_stmt_t *stmt)
 {
     (void) ngx_payment_fence_add(x->fence,
-                                 "SET @f = IF(ROW_COUNT() = @n, @f, 0)");
+                                 "SET @s = IF(ROW_COUNT() = @n, @s + 1, 0)");
 
     return stmt;
 }

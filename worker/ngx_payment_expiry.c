@@ -164,8 +164,8 @@ ngx_payment_expiry_look(ngx_payment_expiry_t *x)
  * many; @s: how many statements have changed as many rows.  All of them must
  * have, or the exchange is rolled back: MariaDB reports a statement that was
  * killed as done.  If what sets these variables is killed, too, @s has another
- * value than the one it must have in the end.  The UPDATE names no other payment, since it would wait for the lock
- * of each one that it names.
+ * value than the one it must have in the end.  The UPDATE names no other
+ * payment, since it would wait for the lock of each one that it names.
  */
 
 static ngx_int_t

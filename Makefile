@@ -7,14 +7,14 @@
         clean test tidy test-unit test-fuzz test-nginx test-asan test-api \
         test-fault test-fault-binlog test-browser test-upgrade test-matrix \
         test-deploy test-image test-deb bench bench-pair bench-replays \
-        bench-observing bench-k6 bench-k6-flow
+        bench-observing bench-k6 bench-k6-flow bench-k6-pair
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
 RATE     ?= 1000
 FLOWS    ?= 300
 
-# the commit that bench-pair compares with
+# the commit that bench-pair and bench-k6-pair compare with
 BASE ?= HEAD~1
 
 # what prove and pytest are given, e.g. PROVE="-v t/authorize.t"
@@ -126,6 +126,9 @@ bench-replays:          ## what repeats and reads cost; OLDER=COMMIT beside it
 
 bench-k6:               ## 1000 authorisations a second; DURATION=60s RATE=1000
 	@bench/k6/run.sh authorize '$(DURATION)' '$(RATE)'
+
+bench-k6-pair:          ## the same beside an older build; BASE=COMMIT
+	@bench/k6/pair.sh '$(BASE)'
 
 bench-k6-flow:          ## 300 flows a second: authorize, capture, refund
 	@bench/k6/run.sh full-flow '$(DURATION)' '$(FLOWS)'

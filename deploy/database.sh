@@ -36,12 +36,27 @@ doc=${PAYMENT_DOC:-/usr/share/doc/libnginx-mod-http-payment}
     exit 1
 }
 
-MYSQL_PWD=$(<"$PAYMENT_DB_ADMIN_PASSWORD")
-export MYSQL_PWD
+options=(--host="$PAYMENT_DB_HOST" --port="${PAYMENT_DB_PORT:-3306}"
+         --user="${PAYMENT_DB_ADMIN:-root}" "$@")
 
-options=(--no-defaults --host="$PAYMENT_DB_HOST"
-         --port="${PAYMENT_DB_PORT:-3306}" --user="${PAYMENT_DB_ADMIN:-root}"
-         "$@")
+
+# MariaDB's client checks whom it sends a password to, unless it has the password
+# from the environment. A file has it here, one that is a pipe: nothing need be
+# writable. See https://mariadb.com/docs/server/security/encryption/ on zero-configuration.
+
+login() {
+    local password
+
+    password=$(<"$PAYMENT_DB_ADMIN_PASSWORD")
+    password=${password//\\/\\\\}
+    password=${password//\"/\\\"}
+    printf '[client]\npassword="%s"\n' "$password"
+}
+
+
+client() {
+    mariadb --defaults-file=<(login) "${options[@]}" "$@"
+}
 
 
 if [[ -n ${PAYMENT_DB_PASSWORD:-} ]]; then
@@ -51,14 +66,14 @@ if [[ -n ${PAYMENT_DB_PASSWORD:-} ]]; then
     password=${password//\\/\\\\}
     password=${password//\'/\\\'}
 
-    mariadb "${options[@]}" <<SQL
+    client <<SQL
 SET SESSION sql_mode = '';
 CREATE DATABASE IF NOT EXISTS $name CHARACTER SET utf8mb4;
 CREATE USER IF NOT EXISTS '$user'@'$host' IDENTIFIED BY '$password';
 SQL
 fi
 
-ngx-payment-migrate "$verb" "$name" "${options[@]}"
+ngx-payment-migrate "$verb" "$name" --defaults-file=<(login) "${options[@]}"
 
 sed "s|'payment'@'10.0.0.%'|'$user'@'$host'|" "$doc/conf/grants.sql" \
-    | mariadb "${options[@]}" "$name"
+    | client "$name"

@@ -143,8 +143,8 @@ inside() {
     ip address add 127.0.0.2/8 dev lo
 
     mkdir -p "$dir/secrets"
-    printf 'not a secret\n' | tee "$dir/secrets/admin-password" \
-        >"$dir/secrets/db-password"
+    printf '%s\n' 'not a "secret" \n' >"$dir/secrets/admin-password"
+    printf 'not a secret\n' >"$dir/secrets/db-password"
     mount_all "$root"
     mount --bind "$dir/hosts" /etc/hosts
 
@@ -154,6 +154,7 @@ inside() {
     "$ROOT/tools/server.sh" kafka start "$servers" 9092
 
     mariadb --no-defaults --socket="$servers/mariadb.sock" --user=root <<SQL
+SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES';
 CREATE USER admin@'%' IDENTIFIED BY '$(<"$dir/secrets/admin-password")';
 GRANT ALL ON *.* TO admin@'%' WITH GRANT OPTION;
 SQL
@@ -162,8 +163,19 @@ SQL
     environment=(PAYMENT_DB_HOST=mariadb PAYMENT_DB_ADMIN=admin
                  PAYMENT_DB_ADMIN_PASSWORD=/run/secrets/admin-password
                  PAYMENT_DB_PASSWORD=/run/secrets/db-password)
-    in_image ngx-payment-database up
-    in_image ngx-payment-database up
+    in_image ngx-payment-database up --skip-ssl
+    in_image ngx-payment-database up --skip-ssl
+
+    # without being told so, the password goes to no server that has no TLS
+    if in_image ngx-payment-database up 2>"$dir/log"; then
+        die "ngx-payment-database logged in without TLS"
+    fi
+
+    grep -q 'SSL is required' "$dir/log" || {
+        last_lines "$dir/log"
+        die "ngx-payment-database was refused for another reason"
+    }
+
     environment=()
 
     # engines give what a container writes to the user of the container

@@ -17,8 +17,8 @@
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-# t/*.t mostly wait
-readonly files_at_once=2
+# t/*.t and the fault tests mostly wait
+readonly files_at_once=2 faults_at_once=2
 
 cd "$ROOT"
 failed=()
@@ -97,7 +97,7 @@ run_asan() (
     fi
 
     if [[ -n ${PYTEST:-} || -z ${PROVE:-} ]]; then
-        run_pytest "t/fault -m asan" || status=1
+        run_pytest "$faults -m asan" || status=1
     fi
 
     for report in "$report".*; do
@@ -110,6 +110,10 @@ run_asan() (
     exit $status
 )
 
+
+# worksteal: whichever process has nothing more to do takes tests of the other
+
+faults="t/fault -n $faults_at_once --dist worksteal"
 
 run_pytest() {
     local arguments
@@ -126,7 +130,7 @@ run_api() {
 
 
 run_fault() {
-    run_pytest t/fault
+    run_pytest "$faults"
 }
 
 

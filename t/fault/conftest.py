@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope='session')
 def work():
-    """The directory of this session; one session at a time has it."""
+    """The directory of this process; one session at a time has it."""
 
     servers.WORK.mkdir(parents=True, exist_ok=True)
     lock = open(servers.WORK / 'lock', 'w')

@@ -1,5 +1,5 @@
 """The servers that a fault test may kill: MariaDB and nginx, on loopback ports
-of their own, in directories under build/test/fault.
+of their own, in directories under build/test/fault*.
 
 MariaDB is started by tools/server.sh, as everywhere; nginx runs in the
 foreground as a child, so that its end is seen. What a test leaves running is
@@ -26,7 +26,10 @@ from freeport import free_port
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TEST_DIR = pathlib.Path(os.environ.get('PAYMENT_TEST_DIR',
                                        ROOT / 'build' / 'test'))
-WORK = TEST_DIR / 'fault'
+
+# pytest-xdist runs several tests at once, in processes with servers of their own
+PROCESS = os.environ.get('PYTEST_XDIST_WORKER', '')
+WORK = TEST_DIR / f'fault{PROCESS}'
 
 NGINX = os.environ.get('TEST_NGINX_BINARY') or shutil.which(
     'nginx', path=os.environ['PATH'] + ':/usr/sbin:/sbin')

@@ -75,6 +75,7 @@ install_module() {
 
 install_data() {
     put 644 "$data/sql" "$ROOT"/sql/*.sql
+    put 644 "$data/sql/optional" "$ROOT"/sql/optional/*.sql
     install -d -m 755 -- "$destdir$prefix/bin"
     install -m 755 -- "$ROOT/tools/migrate.sh" \
         "$destdir$prefix/bin/ngx-payment-migrate"

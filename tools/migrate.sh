@@ -4,6 +4,7 @@
 #   ngx-payment-migrate [up] DATABASE [options of the mariadb client ..]
 #   ngx-payment-migrate finish DATABASE [..]
 #   ngx-payment-migrate status DATABASE [..]
+#   ngx-payment-migrate add NAME DATABASE [..]
 #
 #   ngx-payment-migrate up payment --socket=/run/mysqld/mysqld.sock --user=root
 #
@@ -11,6 +12,10 @@
 # as the first that older modules could not live with; finish applies those.
 # Which kind a migration has is said by its first line: expand or contract. A
 # database without tables has no older modules, so that up applies everything.
+#
+# add applies the file of sql/optional/ that has this name: an index, which
+# costs something and which up makes for nobody. Its second line says which.
+# Whether it is there is asked of the server, and recorded nowhere.
 #
 # One session of the client does it all, from the lock to the last statement.
 # So it has the lock for as long as it can change anything, also when this
@@ -168,6 +173,29 @@ read_files() {
 }
 
 
+# --- the optional ones: by name, file, description, table and index
+
+read_optional() {
+    local path name text
+    local head=$'^-- optional: ([A-Za-z0-9_, -]+)\n-- index: ([a-z_]+)\\.([a-z_]+)$'
+
+    for path in "$sql"/optional/*.sql; do
+        name=${path##*/}
+        name=${name%.sql}
+        text=$(head -n 2 -- "$path")
+
+        [[ $text =~ $head ]] \
+            || die "the first lines of ${path##*/} must be" \
+                   "'-- optional: TEXT' and '-- index: TABLE.INDEX'"
+
+        optional_file[$name]=$path
+        optional_text[$name]=${BASH_REMATCH[1]}
+        optional_table[$name]=${BASH_REMATCH[2]}
+        optional_index[$name]=${BASH_REMATCH[3]}
+    done
+}
+
+
 # --- what the database knows: by number, when, kind and checksum of what was
 # applied. Tables that an older ngx-payment-migrate made have no checksums.
 
@@ -212,6 +240,17 @@ read_applied() {
             finished=$number
         fi
     done <<<"$answer"
+}
+
+
+# Is the optional NAME there?
+
+has_optional() {
+    ask "SELECT COUNT(DISTINCT index_name) FROM information_schema.statistics
+         WHERE table_schema = DATABASE()
+           AND table_name = '${optional_table[$1]}'
+           AND index_name = '${optional_index[$1]}'" || return 1
+    found=$answer
 }
 
 
@@ -305,6 +344,34 @@ apply() {
 }
 
 
+# add NAME: what is optional. The server puts all of it back when it is
+# interrupted.
+
+add() {
+    local name=$1
+
+    has_optional "$name" || return 1
+
+    if (( found )); then
+        say "database $database: $name is there, nothing to add"
+        return 0
+    fi
+
+    (( version > 0 )) \
+        || die "the database '$database' has no tables: run" \
+               "'ngx-payment-migrate up' first"
+
+    say "database $database: adding $name; a table of many million rows takes" \
+        "minutes, in which payments go on"
+
+    ask "DO 0" "${optional_file[$name]}" \
+        || die "$name failed in the database '$database', and changed" \
+               "nothing there: when the cause is gone, run this again"
+
+    say "database $database: added $name"
+}
+
+
 # migrate KIND: what is pending, as far as all of it is of that kind; of any
 # kind if none is given.
 
@@ -353,7 +420,7 @@ tell_pending() {
 
 
 status() {
-    local number at state fault wrong=0
+    local number name at state fault wrong=0
 
     for (( number = 1; number <= newest || number <= version; number++ )); do
         if (( number > newest )); then
@@ -378,21 +445,37 @@ status() {
             "$at" "$state" "${description[number]}"
     done
 
+    for name in "${!optional_file[@]}"; do
+        has_optional "$name" || die "$cannot"
+
+        at=$( (( found )) && printf there || printf 'not there')
+        printf '%s  optional  %s  %s\n' "$name" "$at" \
+            "${optional_text[$name]}"
+    done
+
     return $wrong
 }
 
 
 verb=up
+name=
 
 case ${1:-} in
     up | finish | status)
         verb=$1
         shift
         ;;
+
+    add)
+        verb=$1
+        name=${2:-}
+        shift $(( $# > 1 ? 2 : 1 ))
+        ;;
 esac
 
 (( $# >= 1 )) && [[ $1 != -* ]] \
-    || die "usage: ${0##*/} [up | finish | status] DATABASE [client option ..]"
+    || die "usage: ${0##*/} [up | finish | status | add NAME] DATABASE" \
+           "[client option ..]"
 
 command -v mariadb >/dev/null 2>&1 \
     || die "mariadb is missing: install the Debian package mariadb-client-core"
@@ -404,6 +487,13 @@ options=("$@")
 file=() kind=() description=() checksum=()
 read_files
 
+declare -A optional_file optional_text optional_table optional_index
+read_optional
+
+[[ $verb != add || -n ${optional_file[${name:--}]:-} ]] \
+    || die "there is nothing optional of the name '$name': there are" \
+           "${!optional_file[*]}"
+
 cannot="cannot read the schema version of the database '$database'"
 
 connect || die "$cannot"
@@ -411,6 +501,12 @@ connect || die "$cannot"
 if [[ $verb == status ]]; then
     read_applied || die "$cannot"
     status
+    exit
+fi
+
+if [[ $verb == add ]]; then
+    lock && read_applied || die "$cannot"
+    add "$name" || die "$cannot"
     exit
 fi
 

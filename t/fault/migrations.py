@@ -17,7 +17,7 @@ class Checkout:
 
     @property
     def files(self):
-        return sorted((self.path / 'sql').iterdir())
+        return sorted((self.path / 'sql').glob('V*.sql'))
 
     @property
     def newest(self):
@@ -40,7 +40,7 @@ class Checkout:
         return file.name
 
     def command(self, server, verb, database, *options):
-        return [self.path / 'tools' / 'migrate.sh', verb, database,
+        return [self.path / 'tools' / 'migrate.sh', *verb.split(), database,
                 *server.login(), *options]
 
     def start(self, *arguments):

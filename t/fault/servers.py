@@ -259,7 +259,7 @@ class MariaDB:
                 f'--socket={self.socket}', f'--user={_me()}')
 
     def migrate(self, database, verb='up'):
-        subprocess.run([ROOT / 'tools' / 'migrate.sh', verb, database,
+        subprocess.run([ROOT / 'tools' / 'migrate.sh', *verb.split(), database,
                         *self.login()], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

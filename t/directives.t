@@ -103,6 +103,7 @@ main::shard('durability local', 'connections 3', 'connect_timeout 1500ms', 'read
     payment_idempotency_replay replay;
     payment_unknown_members ignore;
     payment_void_remainder off;
+    payment_list off;
     payment_authorization_lifetime 7d;
     payment_currencies KRW USD EUR;
     payment_max_amount 100000;
@@ -120,6 +121,7 @@ main::shard('durability local', 'connections 3', 'connect_timeout 1500ms', 'read
         payment_idempotency_replay conflict;
         payment_unknown_members refuse;
         payment_void_remainder on;
+        payment_list on;
         payment_authorization_lifetime $arg_lifetime;
         payment_currencies EUR;
         payment_max_amount 50000;

@@ -32,6 +32,7 @@ static payment_operation_e ngx_http_payment_api_verb(u_char *word,
     size_t len);
 static ngx_uint_t ngx_http_payment_api_is_operations(u_char *word,
     u_char *last);
+static ngx_uint_t ngx_http_payment_api_lists(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_payment_api_takes_id(payment_operation_e operation);
 static ngx_int_t ngx_http_payment_api_not_allowed(ngx_http_request_t *r,
     const char *allow);
@@ -45,6 +46,8 @@ static ngx_int_t ngx_http_payment_api_parse(ngx_http_request_t *r,
     ngx_payment_op_t *op, ngx_str_t *body, payment_fault_t *fault);
 static ngx_int_t ngx_http_payment_api_query(ngx_http_request_t *r,
     payment_request_t *request, ngx_str_t *text, payment_fault_t *fault);
+static ngx_int_t ngx_http_payment_api_list(ngx_http_request_t *r,
+    ngx_payment_op_t *op, payment_fault_t *fault);
 static ngx_int_t ngx_http_payment_api_random(u_char *p, size_t len);
 static void ngx_http_payment_api_submit(ngx_http_request_t *r,
     ngx_payment_op_t *op);
@@ -59,6 +62,8 @@ static ngx_int_t ngx_http_payment_api_send_fault(ngx_http_request_t *r,
     payment_fault_t *fault, const uint8_t *id);
 static ngx_int_t ngx_http_payment_api_send_payment(ngx_http_request_t *r,
     const ngx_payment_op_t *op, ngx_uint_t replayed);
+static ngx_int_t ngx_http_payment_api_send_list(ngx_http_request_t *r,
+    const ngx_payment_op_t *op);
 static ngx_int_t ngx_http_payment_api_lifetime(ngx_http_request_t *r,
     payment_request_t *request);
 
@@ -313,8 +318,8 @@ ngx_http_payment_api_last_words(ngx_str_t *path)
 
 
 /* The path is "authorize", "capture/{id}" or the like, "{id}" alone or with
- * "/operations", or empty: a key in the query stands for the id then.
- * NGX_DECLINED: it is none of these. */
+ * "/operations", or empty: a key in the query stands for the id then, or the
+ * merchant's payments are listed.  NGX_DECLINED: it is none of these. */
 
 static ngx_int_t
 ngx_http_payment_api_route(ngx_http_payment_ctx_t *ctx, ngx_str_t *path,
@@ -332,7 +337,8 @@ ngx_http_payment_api_route(ngx_http_payment_ctx_t *ctx, ngx_str_t *path,
     if (slash == NULL) {
 
         if (path->len == 0) {
-            ctx->operation = PAYMENT_LOOKUP;
+            ctx->operation = ngx_http_payment_api_lists(ctx->request)
+                             ? PAYMENT_LIST : PAYMENT_LOOKUP;
             return NGX_OK;
         }
 
@@ -394,10 +400,33 @@ ngx_http_payment_api_is_operations(u_char *word, u_char *last)
 }
 
 
+/* A key that is given, however badly, is one to be looked up. */
+
+static ngx_uint_t
+ngx_http_payment_api_lists(ngx_http_request_t *r)
+{
+    ngx_str_t                     key;
+    payment_fault_t               fault;
+    ngx_http_payment_loc_conf_t  *plcf;
+
+    plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
+
+    return plcf->list
+           && ngx_http_payment_request_header(r, "idempotency-key", &key)
+              == NGX_OK
+           && key.data == NULL
+           && ngx_http_payment_request_argument(r, "idempotencyKey", &key,
+                                                &fault)
+              == NGX_OK
+           && key.data == NULL;
+}
+
+
 static ngx_uint_t
 ngx_http_payment_api_takes_id(payment_operation_e operation)
 {
-    return operation != PAYMENT_AUTHORIZE && operation != PAYMENT_LOOKUP;
+    return operation != PAYMENT_AUTHORIZE && operation != PAYMENT_LOOKUP
+           && operation != PAYMENT_LIST;
 }
 
 
@@ -629,7 +658,8 @@ ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
         op->bytes += PAYMENT_PAGE_SIZE;
     }
 
-    return NGX_OK;
+    return request->operation == PAYMENT_LIST
+           ? ngx_http_payment_api_list(r, op, fault) : NGX_OK;
 }
 
 
@@ -722,6 +752,49 @@ ngx_http_payment_api_query(ngx_http_request_t *r, payment_request_t *request,
 
     request->merchant_len = value.len;
     ngx_memcpy(request->merchant, value.data, value.len);
+
+    return NGX_OK;
+}
+
+
+/* Which payments of the merchant are to be listed. */
+
+static ngx_int_t
+ngx_http_payment_api_list(ngx_http_request_t *r, ngx_payment_op_t *op,
+    payment_fault_t *fault)
+{
+    ngx_str_t            value;
+    ngx_uint_t           i;
+    payment_argument_t   args[PAYMENT_LIST_ARGUMENTS];
+
+    for (i = 0; i < PAYMENT_LIST_ARGUMENTS; i++) {
+
+        if (ngx_http_payment_request_argument(r, payment_list_name(i), &value,
+                                              fault)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        args[i].text = (char *) value.data;
+        args[i].len = value.len;
+    }
+
+    op->list = ngx_alloc(sizeof(payment_list_t), r->connection->log);
+
+    if (op->list == NULL) {
+        fault->outcome = PAYMENT_UNAVAILABLE;
+        return NGX_ERROR;
+    }
+
+    if (payment_list_parse(op->list, args, op->request.merchant,
+                           op->request.merchant_len, fault)
+        != PAYMENT_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    op->bytes += op->list->limit * (1 + PAYMENT_LISTED_SIZE);
 
     return NGX_OK;
 }
@@ -882,7 +955,8 @@ ngx_http_payment_api_settled(ngx_payment_op_t *op)
     switch (op->outcome) {
 
     case PAYMENT_OK:
-        rc = ngx_http_payment_api_send_payment(r, op, 0);
+        rc = op->list ? ngx_http_payment_api_send_list(r, op)
+                      : ngx_http_payment_api_send_payment(r, op, 0);
         break;
 
     case PAYMENT_REPLAYED:
@@ -1114,6 +1188,36 @@ ngx_http_payment_api_send_payment(ngx_http_request_t *r,
     default:
         len = payment_render_response(body, size, p, request);
     }
+
+    return ngx_http_payment_answer_bytes(r, NGX_HTTP_OK,
+                                         &ngx_http_payment_answer_json,
+                                         (u_char *) body, len);
+}
+
+
+static ngx_int_t
+ngx_http_payment_api_send_list(ngx_http_request_t *r,
+    const ngx_payment_op_t *op)
+{
+    char                    *body;
+    size_t                   len, size;
+    ngx_http_payment_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
+
+    ngx_http_payment_api_count(ctx, PAYMENT_OK);
+
+    size = PAYMENT_FIXED_SIZE + op->done.len + 6 * op->request.merchant_len;
+
+    body = ngx_pnalloc(r->pool, size);
+
+    if (body == NULL || ngx_http_payment_answer_no_store(r) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    len = payment_render_list(body, size, &op->request, op->list,
+                              (char *) op->done.data, op->done.len,
+                              op->done_more ? op->payment.id : NULL);
 
     return ngx_http_payment_answer_bytes(r, NGX_HTTP_OK,
                                          &ngx_http_payment_answer_json,

@@ -73,6 +73,8 @@ static char *ngx_http_payment_amount(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_lifetime(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_payment_note_list(ngx_conf_t *cf, void *post,
+    void *data);
 static char *ngx_http_payment_percent(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_property(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -158,6 +160,10 @@ static ngx_conf_post_t  ngx_http_payment_positive = {
 
 static ngx_conf_post_t  ngx_http_payment_body_post = {
     ngx_http_payment_check_body
+};
+
+static ngx_conf_post_t  ngx_http_payment_list_post = {
+    ngx_http_payment_note_list
 };
 
 static ngx_conf_post_t  ngx_http_payment_challenge_post = {
@@ -402,6 +408,9 @@ static ngx_command_t  ngx_http_payment_commands[] = {
 
     NGX_HTTP_PAYMENT_LOC("payment_void_remainder", NGX_CONF_FLAG,
         ngx_conf_set_flag_slot, void_remainder, NULL),
+
+    NGX_HTTP_PAYMENT_LOC("payment_list", NGX_CONF_FLAG,
+        ngx_conf_set_flag_slot, list, &ngx_http_payment_list_post),
 
     NGX_HTTP_PAYMENT_LOC("payment_currencies", NGX_CONF_1MORE,
         ngx_http_payment_currencies, currencies, NULL),
@@ -654,10 +663,23 @@ ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf)
 static char *
 ngx_http_payment_check_queue(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
 {
-    size_t  size;
+    size_t       size;
+    const char  *what;
 
-    size = sizeof(ngx_payment_op_t)
-           + (pmcf->operations ? PAYMENT_PAGE_SIZE : PAYMENT_METADATA_SIZE);
+    size = PAYMENT_METADATA_SIZE;
+    what = ", for one request with metadata";
+
+    if (pmcf->list) {
+        size = PAYMENT_LIST_SIZE;
+        what = " with \"payment_list\", for one page of payments";
+    }
+
+    if (pmcf->operations) {
+        size = PAYMENT_PAGE_SIZE;
+        what = " with \"payment_operations\", for one page of them";
+    }
+
+    size += sizeof(ngx_payment_op_t);
 
     if (pmcf->writer.queue_bytes >= size) {
         return NGX_CONF_OK;
@@ -665,9 +687,7 @@ ngx_http_payment_check_queue(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
 
     ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                   "\"payment_queue_bytes\" must be at least %uz%s", size,
-                  pmcf->operations
-                  ? " with \"payment_operations\", for one page of them"
-                  : ", for one request with metadata");
+                  what);
 
     return NGX_CONF_ERROR;
 }
@@ -988,6 +1008,7 @@ ngx_http_payment_create_loc_conf(ngx_conf_t *cf)
     plcf->replay = NGX_CONF_UNSET_UINT;
     plcf->unknown_members = NGX_CONF_UNSET_UINT;
     plcf->void_remainder = NGX_CONF_UNSET;
+    plcf->list = NGX_CONF_UNSET;
     plcf->max_amount = NGX_CONF_UNSET;
     plcf->max_body_size = NGX_CONF_UNSET_SIZE;
     plcf->timeout = NGX_CONF_UNSET_MSEC;
@@ -1034,6 +1055,7 @@ ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                               NGX_HTTP_PAYMENT_REPLAY);
     ngx_conf_merge_uint_value(conf->unknown_members, prev->unknown_members, 0);
     ngx_conf_merge_value(conf->void_remainder, prev->void_remainder, 0);
+    ngx_conf_merge_value(conf->list, prev->list, 0);
     ngx_conf_merge_str_value(conf->currencies, prev->currencies, "");
     ngx_conf_merge_value(conf->max_amount, prev->max_amount,
                          PAYMENT_AMOUNT_MAX);
@@ -1582,6 +1604,24 @@ ngx_http_payment_currencies(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     plcf->currencies.len = p - plcf->currencies.data;
+
+    return NGX_CONF_OK;
+}
+
+
+/* For what is the same for all locations: the queue has room for a page. */
+
+static char *
+ngx_http_payment_note_list(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_flag_t *on = data;
+
+    ngx_http_payment_main_conf_t  *pmcf;
+
+    if (*on) {
+        pmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_payment_module);
+        pmcf->list = 1;
+    }
 
     return NGX_CONF_OK;
 }

@@ -55,6 +55,7 @@ typedef struct {
     ngx_uint_t                  api;        /* some location has payment_api */
     ngx_flag_t                  operations; /* they are kept */
     ngx_uint_t                  expiry;     /* some authorizations may end */
+    ngx_uint_t                  list;       /* some location lists payments */
     ngx_uint_t                  generation; /* rises with each configuration */
 
     /* of this process, by shard->index; NULL in the helper */
@@ -75,6 +76,7 @@ typedef struct {
     ngx_uint_t                  replay;     /* NGX_HTTP_PAYMENT_REPLAY etc. */
     ngx_uint_t                  unknown_members;
     ngx_flag_t                  void_remainder;
+    ngx_flag_t                  list;       /* a merchant's payments */
     ngx_str_t                   currencies; /* "KRWUSD"; empty: all */
     int64_t                     max_amount;
     size_t                      max_body_size;

@@ -44,6 +44,12 @@
 
 #define PAYMENT_PAGE_OPERATIONS    20    /* of one answer to OPERATIONS */
 
+/* payments of one answer to LIST */
+#define PAYMENT_LIST_LIMIT_USUAL   20
+#define PAYMENT_LIST_LIMIT_MAX     100
+#define PAYMENT_LIST_DIGEST_SIZE   8
+#define PAYMENT_LIST_CURSOR_LEN    32    /* bytes of text */
+
 /* 2^53 - 1: what every JSON reader can hold exactly */
 #define PAYMENT_AMOUNT_MAX         INT64_C(9007199254740991)
 
@@ -72,6 +78,10 @@
                                     + PAYMENT_METADATA_SIZE)
 #define PAYMENT_PAGE_SIZE          (PAYMENT_PAGE_OPERATIONS                   \
                                     * (1 + PAYMENT_DONE_SIZE))
+/* one payment among those of its merchant: it has no text of a client's */
+#define PAYMENT_LISTED_SIZE        PAYMENT_FIXED_SIZE
+#define PAYMENT_LIST_SIZE          (PAYMENT_LIST_LIMIT_MAX                    \
+                                    * (1 + PAYMENT_LISTED_SIZE))
 #define PAYMENT_PROBLEM_BASE_LEN   256
 #define PAYMENT_PROBLEM_SIZE       (PAYMENT_FIXED_SIZE                        \
                                     + PAYMENT_PROBLEM_BASE_LEN                \
@@ -89,7 +99,8 @@ typedef enum {
     PAYMENT_EXPIRE,                  /* nobody asks for it: its time has come */
     PAYMENT_GET,
     PAYMENT_LOOKUP,                  /* by idempotency key */
-    PAYMENT_OPERATIONS               /* of a payment: a page of them */
+    PAYMENT_OPERATIONS,              /* of a payment: a page of them */
+    PAYMENT_LIST                     /* a merchant's payments: a page of them */
 } payment_operation_e;
 
 /* the database's ENUM has none of these: they change nothing */
@@ -257,6 +268,25 @@ typedef struct {
 } payment_done_t;
 
 
+/* Which payments of its merchant a LIST wants: all of these hold. */
+
+typedef struct {
+    unsigned  limit;                 /* payments, 1 .. PAYMENT_LIST_LIMIT_MAX */
+    unsigned  statuses;              /* 1 << each payment_status_e; 0: any */
+    char      currency[4];           /* terminated; "": any */
+    int64_t   amount_min;            /* of amount, both included */
+    int64_t   amount_max;
+    uint8_t   first[PAYMENT_ID_SIZE];   /* ids from this one on */
+    uint8_t   end[PAYMENT_ID_SIZE];     /* and below this one */
+    uint8_t   digest[PAYMENT_LIST_DIGEST_SIZE]; /* of all this but limit, as the
+                                        first page has it, and the merchant */
+} payment_list_t;
+
+/* 1 if a payment's row has to be looked at, and not its id alone */
+#define payment_list_filters(list)                                            \
+    ((list)->statuses != 0 || (list)->currency[0] != '\0')
+
+
 /* payment_hash.c: SHA-256 of some parts, one after the other; 1, or 0 without
  * memory. */
 
@@ -281,7 +311,8 @@ int payment_hash(uint8_t digest[PAYMENT_HASH_SIZE],
  * GET neither body nor header_key is read: the caller sets r->merchant and
  * r->merchant_len (0 if the client named none; then identity must be there).
  * The same for LOOKUP, where body is the key that the query names, or NULL, and
- * for OPERATIONS, where body is the query's cursor.
+ * for OPERATIONS, where body is the query's cursor; and for LIST, whose other
+ * arguments payment_list_parse() reads afterwards.
  *
  * An empty body is an empty object where identity is given.
  *
@@ -304,6 +335,43 @@ void payment_request_free(payment_request_t *r);
 /* 1 if text has 1 to PAYMENT_MERCHANT_CHARS characters, not all blank, and no
    control characters */
 int payment_request_merchant_valid(const char *text, size_t len);
+
+
+/*
+ * payment_list.c: the arguments of a LIST, and its cursor.
+ *
+ * payment_list_parse() reads the arguments, by payment_list_argument_e; one
+ * that is not given has the text NULL.  It returns PAYMENT_OK, or fills in
+ * *fault and returns its outcome: INVALID, or UNAVAILABLE without memory.  The
+ * merchant is the one whose payments are listed.
+ *
+ * payment_list_cursor() writes the cursor of what is below an id in the list.
+ */
+
+typedef enum {
+    PAYMENT_LIST_STATUS = 0,
+    PAYMENT_LIST_CURRENCY,
+    PAYMENT_LIST_AMOUNT_MIN,
+    PAYMENT_LIST_AMOUNT_MAX,
+    PAYMENT_LIST_CREATED_FROM,
+    PAYMENT_LIST_CREATED_TO,
+    PAYMENT_LIST_LIMIT,
+    PAYMENT_LIST_CURSOR,
+    PAYMENT_LIST_ARGUMENTS
+} payment_list_argument_e;
+
+typedef struct {
+    const char  *text;               /* not terminated; NULL: not given */
+    size_t       len;
+} payment_argument_t;
+
+/* what an argument is called in the query */
+const char *payment_list_name(payment_list_argument_e i);
+payment_outcome_e payment_list_parse(payment_list_t *list,
+    const payment_argument_t *args, const char *merchant, size_t merchant_len,
+    payment_fault_t *fault);
+void payment_list_cursor(char text[PAYMENT_LIST_CURSOR_LEN],
+    const payment_list_t *list, const uint8_t id[PAYMENT_ID_SIZE]);
 
 
 /*
@@ -440,6 +508,14 @@ size_t payment_render_done(char *buf, size_t size, const payment_done_t *done);
    + done_len. */
 size_t payment_render_operations(char *buf, size_t size, const payment_t *p,
     const char *done, size_t done_len, uint32_t next);
+/* an element of the answer to LIST; needs PAYMENT_LISTED_SIZE */
+size_t payment_render_listed(char *buf, size_t size, const payment_t *p);
+/* that answer; listed: its elements with commas between them; below: the id
+   that the next page is below, or NULL.  Needs PAYMENT_FIXED_SIZE + listed_len
+   + 6 * r->merchant_len. */
+size_t payment_render_list(char *buf, size_t size, const payment_request_t *r,
+    const payment_list_t *list, const char *listed, size_t listed_len,
+    const uint8_t *below);
 /* needs PAYMENT_PAYLOAD_SIZE + r->metadata_len; p as the operation left it */
 size_t payment_render_event(char *buf, size_t size, const payment_t *p,
     const payment_request_t *r);

@@ -60,6 +60,9 @@ payment_name_operation(payment_operation_e operation)
 
     case PAYMENT_OPERATIONS:
         return "operations";
+
+    case PAYMENT_LIST:
+        return "list";
     }
 
     return "";
@@ -89,6 +92,7 @@ payment_name_event(payment_operation_e operation)
     case PAYMENT_GET:
     case PAYMENT_LOOKUP:
     case PAYMENT_OPERATIONS:
+    case PAYMENT_LIST:
         break;
     }
 

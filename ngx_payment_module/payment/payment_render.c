@@ -14,6 +14,8 @@
 #define PAYMENT_TIME_MAX_MS  INT64_C(253402300799999)   /* the end of 9999 */
 
 
+static char *payment_render_payment(char *p, const payment_t *payment);
+static char *payment_render_changes(char *p, const payment_t *payment);
 static size_t payment_render_len(const char *text, size_t size);
 static char *payment_render_text(char *p, const char *text);
 static char *payment_render_int(char *p, int64_t n);
@@ -42,26 +44,7 @@ payment_render_response(char *buf, size_t size, const payment_t *payment,
         return 0;
     }
 
-    p = payment_render_literal(buf, "{\"paymentId\":");
-    p = payment_render_id(p, payment->id);
-    p = payment_render_literal(p, ",\"status\":\"");
-    p = payment_render_text(p, payment_name_status(payment->status));
-    p = payment_render_literal(p, "\",\"amount\":");
-    p = payment_render_int(p, payment->amount);
-    p = payment_render_literal(p, ",\"currency\":");
-    p = payment_text_json(p, payment->currency,
-                          payment_render_len(payment->currency, 3));
-    p = payment_render_literal(p, ",\"capturedAmount\":");
-    p = payment_render_int(p, payment->captured);
-    p = payment_render_literal(p, ",\"refundedAmount\":");
-    p = payment_render_int(p, payment->refunded);
-    p = payment_render_literal(p, ",\"createdAt\":");
-    p = payment_render_quoted_time(p, payment->created_ms);
-
-    if (payment->expires_ms != 0) {
-        p = payment_render_literal(p, ",\"expiresAt\":");
-        p = payment_render_quoted_time(p, payment->expires_ms);
-    }
+    p = payment_render_payment(buf, payment);
 
     if (r->reference_len != 0) {
         p = payment_render_literal(p, ",\"reference\":");
@@ -71,15 +54,7 @@ payment_render_response(char *buf, size_t size, const payment_t *payment,
     if (payment_operation_reads(r->operation)) {
         p = payment_render_literal(p, ",\"merchantId\":");
         p = payment_text_json(p, payment->merchant, payment->merchant_len);
-        p = payment_render_literal(p, ",\"version\":");
-        p = payment_render_int(p, payment->version);
-        p = payment_render_literal(p, ",\"updatedAt\":");
-        p = payment_render_quoted_time(p, payment->updated_ms);
-
-        if (payment->expired_ms != 0) {
-            p = payment_render_literal(p, ",\"expiredAt\":");
-            p = payment_render_quoted_time(p, payment->expired_ms);
-        }
+        p = payment_render_changes(p, payment);
 
         if (r->metadata_len != 0) {
             p = payment_render_literal(p, ",\"metadata\":");
@@ -258,6 +233,106 @@ payment_render_event(char *buf, size_t size, const payment_t *payment,
 }
 
 
+size_t
+payment_render_listed(char *buf, size_t size, const payment_t *payment)
+{
+    char  *p;
+
+    if (size < PAYMENT_LISTED_SIZE) {
+        return 0;
+    }
+
+    p = payment_render_payment(buf, payment);
+    p = payment_render_changes(p, payment);
+    *p++ = '}';
+
+    return (size_t) (p - buf);
+}
+
+
+size_t
+payment_render_list(char *buf, size_t size, const payment_request_t *r,
+    const payment_list_t *list, const char *listed, size_t listed_len,
+    const uint8_t *below)
+{
+    char  *p;
+
+    if (size < PAYMENT_FIXED_SIZE + listed_len + 6 * r->merchant_len) {
+        return 0;
+    }
+
+    p = payment_render_literal(buf, "{\"merchantId\":");
+    p = payment_text_json(p, r->merchant, r->merchant_len);
+    p = payment_render_literal(p, ",\"payments\":[");
+
+    if (listed_len != 0) {
+        p = payment_render_json(p, listed, listed_len);
+    }
+
+    *p++ = ']';
+
+    if (below != NULL) {
+        p = payment_render_literal(p, ",\"nextCursor\":\"");
+        payment_list_cursor(p, list, below);
+        p += PAYMENT_LIST_CURSOR_LEN;
+        *p++ = '"';
+    }
+
+    *p++ = '}';
+
+    return (size_t) (p - buf);
+}
+
+
+/* The beginning of a payment, without its end. */
+
+static char *
+payment_render_payment(char *p, const payment_t *payment)
+{
+    p = payment_render_literal(p, "{\"paymentId\":");
+    p = payment_render_id(p, payment->id);
+    p = payment_render_literal(p, ",\"status\":\"");
+    p = payment_render_text(p, payment_name_status(payment->status));
+    p = payment_render_literal(p, "\",\"amount\":");
+    p = payment_render_int(p, payment->amount);
+    p = payment_render_literal(p, ",\"currency\":");
+    p = payment_text_json(p, payment->currency,
+                          payment_render_len(payment->currency, 3));
+    p = payment_render_literal(p, ",\"capturedAmount\":");
+    p = payment_render_int(p, payment->captured);
+    p = payment_render_literal(p, ",\"refundedAmount\":");
+    p = payment_render_int(p, payment->refunded);
+    p = payment_render_literal(p, ",\"createdAt\":");
+    p = payment_render_quoted_time(p, payment->created_ms);
+
+    if (payment->expires_ms != 0) {
+        p = payment_render_literal(p, ",\"expiresAt\":");
+        p = payment_render_quoted_time(p, payment->expires_ms);
+    }
+
+    return p;
+}
+
+
+/* Which of its versions this is. */
+
+static char *
+payment_render_changes(char *p, const payment_t *payment)
+{
+    p = payment_render_literal(p, ",\"version\":");
+    p = payment_render_int(p, payment->version);
+    p = payment_render_literal(p, ",\"updatedAt\":");
+    p = payment_render_quoted_time(p, payment->updated_ms);
+
+    if (payment->expired_ms != 0) {
+        p = payment_render_literal(p, ",\"expiredAt\":");
+        p = payment_render_quoted_time(p, payment->expired_ms);
+    }
+
+    return p;
+}
+
+
 /*
  * RFC 9457, with the members of the service that this one takes over from:
  * code, message, paymentId.  code is what tells one problem from another, and
@@ -408,6 +483,7 @@ payment_render_message(const payment_t *p, payment_operation_e operation)
     case PAYMENT_GET:
     case PAYMENT_LOOKUP:
     case PAYMENT_OPERATIONS:
+    case PAYMENT_LIST:
         break;
     }
 

@@ -18,7 +18,7 @@
 #define NGX_PAYMENT_SHARDS_MAX      64
 #define NGX_PAYMENT_PROCESSES       128     /* slots of nginx's, modulo */
 #define NGX_PAYMENT_OUTCOMES        32      /* > every payment_outcome_e */
-#define NGX_PAYMENT_OPERATIONS      9
+#define NGX_PAYMENT_OPERATIONS      10
 #define NGX_PAYMENT_OWNER_LEN       64
 #define NGX_PAYMENT_LIVES           8
 #define NGX_PAYMENT_BROKERS_MAX     16      /* of Kafka, that are shown */

@@ -147,7 +147,7 @@ ngx_payment_batch_split(ngx_payment_batch_t *b, ngx_uint_t n)
     ngx_uint_t            i;
     ngx_payment_batch_t  *part;
 
-    ngx_payment_assert(b->kind != NGX_PAYMENT_BATCH_READS && !b->unknown);
+    ngx_payment_assert(!ngx_payment_batch_reads(b) && !b->unknown);
     ngx_payment_assert(n > 0 && n < b->n);
 
     part = ngx_payment_batch_create(n, b->timer.log);

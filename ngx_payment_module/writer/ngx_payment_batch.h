@@ -25,7 +25,8 @@
 
 typedef enum {
     NGX_PAYMENT_BATCH_WRITES = 0,  /* authorizations and changes */
-    NGX_PAYMENT_BATCH_READS,       /* GETs and LOOKUPs */
+    NGX_PAYMENT_BATCH_READS,       /* of single payments */
+    NGX_PAYMENT_BATCH_LISTS,       /* of many, which takes longer */
     NGX_PAYMENT_BATCH_WAITER       /* changes that wait for a payment's lock */
 } ngx_payment_batch_kind_e;
 
@@ -67,6 +68,12 @@ struct ngx_payment_batch_s {
     unsigned                   unknown:1;   /* COMMIT was sent, and its answer
                                                not seen */
 };
+
+
+/* it changes nothing */
+#define ngx_payment_batch_reads(b)                                            \
+    ((b)->kind == NGX_PAYMENT_BATCH_READS                                     \
+     || (b)->kind == NGX_PAYMENT_BATCH_LISTS)
 
 
 /* NULL: no memory.  The writer sets timer.handler and data. */

@@ -65,6 +65,10 @@ static void ngx_payment_look_found_row(const ngx_payment_batch_t *b,
     NGX_PAYMENT_LOOK_PAYMENT ", " metadata ", i.key_hash, i.operation + 0, "  \
     NGX_PAYMENT_LOOK_KEPT
 
+#define NGX_PAYMENT_LOOK_LISTED_END                                           \
+    "SELECT MIN(k.id), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,"  \
+    " %ui"
+
 static const ngx_payment_look_texts_t  ngx_payment_look_texts_usual = {
     .payments =
         NGX_PAYMENT_LOOK_PAYMENT " FROM payment p"
@@ -81,7 +85,9 @@ static const ngx_payment_look_texts_t  ngx_payment_look_texts_usual = {
     .lookups_first =
         NGX_PAYMENT_LOOK_LOOKUPS_COLUMNS("o.metadata")
         NGX_PAYMENT_LOOK_FROM_KEYS NGX_PAYMENT_LOOK_FIRST
-        NGX_PAYMENT_LOOK_OF_KEYS
+        NGX_PAYMENT_LOOK_OF_KEYS,
+    .listed = NGX_PAYMENT_LOOK_PAYMENT ", %ui",
+    .listed_end = NGX_PAYMENT_LOOK_LISTED_END
 };
 
 static const ngx_payment_look_texts_t  ngx_payment_look_texts_expiry = {
@@ -100,7 +106,9 @@ static const ngx_payment_look_texts_t  ngx_payment_look_texts_expiry = {
     .lookups_first =
         NGX_PAYMENT_LOOK_LOOKUPS_COLUMNS("o.metadata") NGX_PAYMENT_LOOK_EXPIRY
         NGX_PAYMENT_LOOK_FROM_KEYS NGX_PAYMENT_LOOK_FIRST
-        NGX_PAYMENT_LOOK_OF_KEYS
+        NGX_PAYMENT_LOOK_OF_KEYS,
+    .listed = NGX_PAYMENT_LOOK_PAYMENT ", %ui" NGX_PAYMENT_LOOK_EXPIRY,
+    .listed_end = NGX_PAYMENT_LOOK_LISTED_END ", NULL, NULL"
 };
 
 

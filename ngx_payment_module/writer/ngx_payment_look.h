@@ -18,9 +18,11 @@
 
 
 /* columns behind those of a payment, which ngx_payment_look_row() reads: the
- * metadata, and then the key of a look-up; and where authorizations may expire,
+ * metadata, and then the key of a look-up; or the place in the batch of the
+ * operation that lists it; and where authorizations may expire,
  * the first of the two about that, of payments, look-ups and keys */
 #define NGX_PAYMENT_LOOK_METADATA         10
+#define NGX_PAYMENT_LOOK_PLACE            10
 #define NGX_PAYMENT_LOOK_KEY              11
 #define NGX_PAYMENT_LOOK_EXPIRES          11
 #define NGX_PAYMENT_LOOK_LOOKUPS_EXPIRES  17
@@ -54,6 +56,11 @@ typedef struct {
  *   keys             what ngx_payment_look_found() reads
  *   lookups          of each key its payment, and what its operation came to
  *   lookups_first    the same, and the metadata of the authorizations
+ *
+ * And of lists, formats that want the operation's place in the batch:
+ *
+ *   listed           the columns of a payment
+ *   listed_end       as many: an id, of some, and NULLs
  */
 typedef struct {
     const char  *payments;
@@ -61,6 +68,8 @@ typedef struct {
     const char  *keys;
     const char  *lookups;
     const char  *lookups_first;
+    const char  *listed;
+    const char  *listed_end;
 } ngx_payment_look_texts_t;
 
 

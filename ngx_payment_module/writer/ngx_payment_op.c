@@ -52,6 +52,10 @@ ngx_payment_op_free(ngx_payment_op_t *op)
         ngx_free(op->done.data);
     }
 
+    if (op->list) {
+        ngx_free(op->list);
+    }
+
     if (ngx_payment_op_cached >= NGX_PAYMENT_OP_CACHE) {
         ngx_free(op);
         return;

@@ -72,10 +72,14 @@ struct ngx_payment_op_s {
     payment_request_t           request;
     payment_outcome_e           outcome;
     payment_fault_t             fault;
-    payment_t                   payment;    /* as the answer shows it */
+    payment_t                   payment;    /* as the answer shows it; of LIST:
+                                               the next page is below its id */
     payment_kept_t              kept;       /* of LOOKUP: under its key */
-    ngx_str_t                   done;       /* of OPERATIONS: rendered, with
-                                               commas between; from the heap */
+    payment_list_t             *list;       /* of LIST: which payments; from
+                                               the heap */
+    ngx_str_t                   done;       /* of OPERATIONS and LIST: rendered,
+                                               with commas between; from the
+                                               heap */
     ngx_uint_t                  done_rows;
     uint32_t                    done_last;  /* the version of the last one */
 

@@ -41,6 +41,7 @@
 
 #include "ngx_payment_assert.h"
 #include "ngx_payment_doorbell.h"
+#include "ngx_payment_list.h"
 #include "ngx_payment_look.h"
 #include "ngx_payment_read.h"
 #include "ngx_payment_storm.h"
@@ -139,6 +140,13 @@ static void ngx_payment_transaction_get_done(ngx_payment_db_t *db,
 static void ngx_payment_transaction_doubt(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_doubt_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
+static void ngx_payment_transaction_list(ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_list_done(ngx_payment_db_t *db,
+    ngx_uint_t lost);
+static void ngx_payment_transaction_list_refused(
+    ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_ask_reads(ngx_payment_transaction_t *t,
+    ngx_uint_t n, ngx_payment_db_done_pt done);
 static void ngx_payment_transaction_ask_looks(ngx_payment_transaction_t *t,
     ngx_uint_t n, ngx_payment_db_done_pt done);
 static void ngx_payment_transaction_ask(ngx_payment_transaction_t *t,
@@ -208,6 +216,9 @@ ngx_payment_transaction_run(ngx_payment_transaction_t *t,
 
     if (b->kind == NGX_PAYMENT_BATCH_READS) {
         ngx_payment_transaction_get(t);
+
+    } else if (b->kind == NGX_PAYMENT_BATCH_LISTS) {
+        ngx_payment_transaction_list(t);
 
     } else if (b->seen == b->n) {
         ngx_payment_transaction_repeats(t);
@@ -1324,12 +1335,7 @@ ngx_payment_transaction_get(ngx_payment_transaction_t *t)
     n = ngx_payment_read_add(t->batch, t->pool, t->stmts, 1,
                              t->shard);
 
-    if (n && ngx_payment_transaction_confirms_none(t)) {
-        n = ngx_payment_look_barrier(t->batch, t->pool, &t->stmts[n], 0)
-            == NGX_OK ? n + 1 : 0;
-    }
-
-    ngx_payment_transaction_ask_looks(t, n, ngx_payment_transaction_get_done);
+    ngx_payment_transaction_ask_reads(t, n, ngx_payment_transaction_get_done);
 }
 
 
@@ -1403,6 +1409,88 @@ ngx_payment_transaction_doubt_done(ngx_payment_db_t *db, ngx_uint_t lost)
 
     ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_BLOCKED);
     ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
+}
+
+
+/* LIST: pages of merchants' payments. */
+
+static void
+ngx_payment_transaction_list(ngx_payment_transaction_t *t)
+{
+    ngx_uint_t  n;
+
+    n = ngx_payment_list_add(t->batch, t->pool, t->stmts, 1, t->shard);
+
+    ngx_payment_transaction_ask_reads(t, n, ngx_payment_transaction_list_done);
+}
+
+
+static void
+ngx_payment_transaction_list_done(ngx_payment_db_t *db, ngx_uint_t lost)
+{
+    ngx_payment_transaction_t  *t;
+
+    t = db->data;
+
+    if (!lost && ngx_payment_list_lacks_index(&t->stmts[1])) {
+        ngx_payment_transaction_list_refused(t);
+        return;
+    }
+
+    if (ngx_payment_transaction_asked(t, "listing", lost) != NGX_OK
+        || ngx_payment_list_results(t->batch, &t->stmts[1]) != NGX_OK)
+    {
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
+        return;
+    }
+
+    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
+}
+
+
+/* The index that lists need is an operator's to make, and may be made while
+ * nginx runs.  The connection is as good as before. */
+
+static void
+ngx_payment_transaction_list_refused(ngx_payment_transaction_t *t)
+{
+    ngx_uint_t                   i;
+    const char                  *note;
+    static ngx_payment_storm_t   storm;
+
+    for (i = 0; i < t->batch->n; i++) {
+        ngx_payment_op_fail(t->batch->ops[i], PAYMENT_UNAVAILABLE,
+                            "payments cannot be listed: the database has no "
+                            "index for it");
+    }
+
+    note = ngx_payment_storm_note(&storm, 1 + t->shard->index);
+
+    if (note) {
+        ngx_log_error(NGX_LOG_ERR, t->log, 0,
+                      "payment: shard \"%V\": payments cannot be listed, "
+                      "there is no index payment_merchant: run "
+                      "\"ngx-payment-migrate add merchant_index %V\"%s",
+                      &t->shard->name, &t->shard->database, note);
+    }
+
+    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
+}
+
+
+/* The same as ngx_payment_transaction_ask_looks() for reads, whose looks may
+ * have found nothing. */
+
+static void
+ngx_payment_transaction_ask_reads(ngx_payment_transaction_t *t, ngx_uint_t n,
+    ngx_payment_db_done_pt done)
+{
+    if (n && ngx_payment_transaction_confirms_none(t)) {
+        n = ngx_payment_look_barrier(t->batch, t->pool, &t->stmts[n], 0)
+            == NGX_OK ? n + 1 : 0;
+    }
+
+    ngx_payment_transaction_ask_looks(t, n, done);
 }
 
 

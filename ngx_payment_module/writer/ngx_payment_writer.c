@@ -1,12 +1,13 @@
 /*
  * Queue, lines and dispatch of one shard: see ngx_payment_writer.h.
  *
- * An operation is in one of four queues: writes and reads, which a free line
- * takes; blocked, which are put back to writes by a timer; and waiting, which
- * one batch at a time takes.  Or it follows another one with its key, which
- * alone takes room in a queue and in a batch, so that a crowd at one key is in
- * nobody's way.  All of these are counted against the bounds, and those that
- * follow one operation have a bound of their own.
+ * An operation is in one of five queues: writes and reads, which a free line
+ * takes; lists, which one batch at a time takes, so that there is a line for
+ * everybody else; blocked, which are put back to writes by a timer; and
+ * waiting, which one batch at a time takes.  Or it follows another one with its
+ * key, which alone takes room in a queue and in a batch, so that a crowd at one
+ * key is in nobody's way.  All of these are counted against the bounds, and
+ * those that follow one operation have a bound of their own.
  *
  * What the writer does with a batch when its transaction has ended is one
  * switch, in ngx_payment_writer_ended().  A batch that the database rolled back
@@ -17,6 +18,7 @@
 
 #include "ngx_payment_assert.h"
 #include "ngx_payment_leaders.h"
+#include "ngx_payment_list.h"
 #include "ngx_payment_transaction.h"
 #include "ngx_payment_writer.h"
 
@@ -51,6 +53,7 @@ struct ngx_payment_writer_s {
 
     ngx_queue_t               writes;           /* of ngx_payment_op_t */
     ngx_queue_t               reads;
+    ngx_queue_t               lists;
     ngx_queue_t               blocked;          /* until blocked_timer */
     ngx_queue_t               waiting;          /* for one payment's lock */
     ngx_uint_t                queued;           /* in these, or following */
@@ -61,6 +64,7 @@ struct ngx_payment_writer_s {
     ngx_queue_t               ready;            /* batches that want a line */
     ngx_uint_t                batches;          /* alive, in any state */
     ngx_payment_batch_t      *waiter;           /* the one of that kind */
+    ngx_payment_batch_t      *lister;           /* the one of LISTS */
 
     ngx_payment_line_t       *lines;
     ngx_uint_t                nlines;
@@ -168,6 +172,7 @@ ngx_payment_writer_create(ngx_cycle_t *cycle, ngx_payment_shard_t *shard,
 
     ngx_queue_init(&w->writes);
     ngx_queue_init(&w->reads);
+    ngx_queue_init(&w->lists);
     ngx_queue_init(&w->blocked);
     ngx_queue_init(&w->waiting);
     ngx_queue_init(&w->ready);
@@ -281,7 +286,7 @@ ngx_payment_writer_submit(ngx_payment_writer_t *w, ngx_payment_op_t *op)
         ngx_payment_op_follow(op, leader);
 
     } else if (payment_operation_reads(op->request.operation)) {
-        ngx_payment_writer_enqueue(w, &w->reads, op);
+        ngx_payment_writer_enqueue(w, op->list ? &w->lists : &w->reads, op);
 
     } else {
         op->seen = op->request.has_key
@@ -753,6 +758,7 @@ ngx_payment_writer_dispatch(ngx_payment_writer_t *w)
         ngx_payment_writer_shed_ready(w);
         ngx_payment_writer_shed_queue(w, &w->writes);
         ngx_payment_writer_shed_queue(w, &w->reads);
+        ngx_payment_writer_shed_queue(w, &w->lists);
         ngx_payment_writer_shed_queue(w, &w->blocked);
         ngx_payment_writer_shed_queue(w, &w->waiting);
     }
@@ -801,7 +807,7 @@ ngx_payment_writer_free_line(ngx_payment_writer_t *w)
 static ngx_payment_batch_t *
 ngx_payment_writer_next(ngx_payment_writer_t *w)
 {
-    uint64_t      writes, reads;
+    uint64_t      writes, reads, lists;
     ngx_queue_t  *q;
 
     if (!ngx_queue_empty(&w->ready)) {
@@ -813,15 +819,23 @@ ngx_payment_writer_next(ngx_payment_writer_t *w)
         return NULL;
     }
 
-    /* the queue whose first operation has waited longer, so that neither of
-     * them starves where there is one line for both */
+    /* the queue whose first operation has waited longest, so that none of them
+     * starves where there is one line for all */
 
     writes = ngx_payment_writer_may_write(w)
              ? ngx_payment_writer_oldest(&w->writes) : NGX_PAYMENT_NEVER;
     reads = ngx_payment_writer_oldest(&w->reads);
+    lists = w->lister ? NGX_PAYMENT_NEVER
+                      : ngx_payment_writer_oldest(&w->lists);
 
-    if (writes != NGX_PAYMENT_NEVER && writes <= reads) {
+    if (writes != NGX_PAYMENT_NEVER && writes <= ngx_min(reads, lists)) {
         return ngx_payment_writer_form(w, &w->writes, NGX_PAYMENT_BATCH_WRITES);
+    }
+
+    if (lists < reads) {
+        w->lister = ngx_payment_writer_form(w, &w->lists,
+                                            NGX_PAYMENT_BATCH_LISTS);
+        return w->lister;
     }
 
     if (reads != NGX_PAYMENT_NEVER) {
@@ -886,11 +900,18 @@ ngx_payment_writer_form(ngx_payment_writer_t *w, ngx_queue_t *queue,
     ngx_payment_batch_kind_e kind)
 {
     size_t                bytes;
+    ngx_uint_t            rows;
     ngx_queue_t          *q;
     ngx_payment_op_t     *op;
     ngx_payment_batch_t  *b;
 
-    b = ngx_payment_batch_create(w->conf->batch_size, w->log);
+    rows = w->conf->batch_size;
+
+    if (kind == NGX_PAYMENT_BATCH_LISTS) {
+        rows = ngx_min(rows, NGX_PAYMENT_LIST_PAGES);
+    }
+
+    b = ngx_payment_batch_create(rows, w->log);
     if (b == NULL) {
         return NULL;
     }
@@ -901,7 +922,7 @@ ngx_payment_writer_form(ngx_payment_writer_t *w, ngx_queue_t *queue,
     b->data = w;
     bytes = 0;
 
-    while (!ngx_queue_empty(queue) && b->n < w->conf->batch_size) {
+    while (!ngx_queue_empty(queue) && b->n < rows) {
 
         q = ngx_queue_head(queue);
         op = ngx_queue_data(q, ngx_payment_op_t, queue);
@@ -1069,7 +1090,7 @@ ngx_payment_writer_again(ngx_payment_writer_t *w, ngx_payment_batch_t *b,
         /* One operation may be to blame for an error, also for a connection
          * that is lost each time, and none for what the server lacks. */
 
-        if (b->n > 1 && b->kind != NGX_PAYMENT_BATCH_READS
+        if (b->n > 1 && !ngx_payment_batch_reads(b)
             && reason != NGX_PAYMENT_DB_UNFIT)
         {
             ngx_payment_writer_divide(w, b, 2);
@@ -1237,6 +1258,10 @@ ngx_payment_writer_discard(ngx_payment_writer_t *w, ngx_payment_batch_t *b)
         w->waiter = NULL;
     }
 
+    if (w->lister == b) {
+        w->lister = NULL;
+    }
+
     w->batches--;
     ngx_payment_batch_destroy(b);
 }
@@ -1300,7 +1325,9 @@ ngx_payment_writer_set_timer(ngx_payment_writer_t *w)
 {
     ngx_msec_t  delay;
 
-    if (ngx_queue_empty(&w->writes) && ngx_queue_empty(&w->reads)) {
+    if (ngx_queue_empty(&w->writes) && ngx_queue_empty(&w->reads)
+        && ngx_queue_empty(&w->lists))
+    {
         if (w->timer.timer_set) {
             ngx_del_timer(&w->timer);
         }
@@ -1322,7 +1349,7 @@ ngx_payment_writer_timer(ngx_event_t *ev)
 {
     uint64_t               now, limit;
     ngx_uint_t             i;
-    ngx_queue_t           *q, *queues[2];
+    ngx_queue_t           *q, *queues[3];
     ngx_payment_op_t      *op;
     ngx_payment_writer_t  *w;
 
@@ -1332,8 +1359,9 @@ ngx_payment_writer_timer(ngx_event_t *ev)
 
     queues[0] = &w->writes;
     queues[1] = &w->reads;
+    queues[2] = &w->lists;
 
-    for (i = 0; i < 2; i++) {
+    for (i = 0; i < 3; i++) {
         while (!ngx_queue_empty(queues[i])) {
             q = ngx_queue_head(queues[i]);
             op = ngx_queue_data(q, ngx_payment_op_t, queue);

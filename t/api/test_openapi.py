@@ -29,6 +29,7 @@ SEED = os.environ.get('PAYMENT_TEST_SEED', '1')
 SECONDS = 3000 if LONG else 120
 
 FILE = os.path.join(ROOT, 'ngx_payment_module', 'http', 'openapi.json')
+INDEX = os.path.join(ROOT, 'sql', 'optional', 'merchant_index.sql')
 HOOKS = os.path.join(ROOT, 't', 'schemathesis')
 
 CONFIG = """
@@ -37,6 +38,7 @@ CONFIG = """
     payment_queue_timeout 10s;
     payment_timeout 12s;
     payment_operations on;
+    payment_list on;
 
     limit_req_zone $http_x_merchant zone=slow:1m rate=1r/m;
     limit_req_status 429;
@@ -86,6 +88,7 @@ numbers = itertools.count()
 
 @pytest.fixture(scope='module')
 def nginx(database):
+    database.execute(read(INDEX))
     made = Nginx('openapi', database.shard() + CONFIG)
     yield made
     made.close()
@@ -297,6 +300,28 @@ def test_every_answer_that_is_described(nginx, database, description):
                 tried += 1
 
     assert tried >= 40
+
+
+def test_a_page_is_as_described(nginx, description):
+    [path, method, operation] = next(
+        one for one in operations(description) if one[:2] == ('/', 'GET'))
+    answer = operation['responses']['200']
+
+    with nginx.connection() as c:
+        for merchant in ('L1', 'L1', 'L2'):
+            made = c.request('POST', '/api/payments/authorize', {
+                **Provoke.authorize(), 'merchantId': merchant})
+            assert made.status == 200, made
+
+        for query, n, more in (('L1', 2, False), ('L1&limit=1', 1, True),
+                               ('L1&status=VOIDED', 0, False)):
+            page = c.request('GET', f'/api/payments/?merchantId={query}')
+            where = f'{query}: {page}'
+
+            assert page.status == 200, where
+            check_described(description, answer, page, where)
+            assert len(page.json()['payments']) == n, where
+            assert ('nextCursor' in page.json()) == more, where
 
 
 def check_described(description, answer, response, where):

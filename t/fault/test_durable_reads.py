@@ -1,7 +1,7 @@
 """What is only read is told when it cannot be lost any more: InnoDB shows a
 transaction to others before its log is on disk, and, where MariaDB waits for a
 replica by default, before one has it. A lost COMMIT that is found, a replay, a
-GET, a look-up and a page of operations wait for a COMMIT of their own that began
+GET, a look-up, a page of operations and a list wait for a COMMIT of their own that began
 after the look.
 """
 
@@ -14,7 +14,7 @@ import invariants
 import loop
 from client import Client, Load
 from proxy import is_commit
-from servers import Shard, wait_for
+from servers import ROOT, Shard, wait_for
 from test_lookup import ask_for
 from test_rigs import SEMI_SYNC
 from test_server import get
@@ -22,6 +22,7 @@ from test_server import get
 SETTINGS = dict(read_timeout='500ms')
 LOCATION = 'payment_timeout 3s;'
 ON = 'payment_operations on;'
+INDEX = ROOT / 'sql' / 'optional' / 'merchant_index.sql'
 
 
 @pytest.fixture
@@ -126,7 +127,9 @@ class Replica:
 @pytest.fixture(params=[Disk, Replica], ids=['disk', 'replica'])
 def rig(request, start_mariadb):
     """What is seen and may be lost."""
-    return request.param(start_mariadb)
+    made = request.param(start_mariadb)
+    made.first.run_script(INDEX, made.database)
+    return made
 
 
 @pytest.fixture
@@ -135,7 +138,8 @@ def start_node(start_nginx, rig):
 
     return lambda: start_nginx(Shard('main', rig.database, rig.servers,
                                      **SETTINGS), http=ON,
-                               location='payment_timeout 2s;')
+                               location='payment_timeout 2s;'
+                                        ' payment_list on;')
 
 
 ASK_ABOUT = {
@@ -146,6 +150,8 @@ ASK_ABOUT = {
         loop.run(ask_for(asks.port, call.merchant, call.key))[0],
     'operations': lambda asks, call, payment:
         loop.run(get(asks.port, f'{payment}/operations', call.merchant))[0],
+    'list': lambda asks, call, payment:
+        loop.run(get(asks.port, '', call.merchant))[0],
     'capture': lambda asks, call, payment:
         asks.change('capture', payment, amount=None).status
 }
@@ -264,8 +270,14 @@ def test_a_replay_of_a_change(nginx, mariadb, database, ask):
                                 key=first.key).replayed, 10, 'the replay')
 
 
-def test_a_look_in_vain_writes_nothing(nginx, mariadb, database, ask):
+def test_a_look_in_vain_writes_nothing(start_nginx, mariadb, database,
+                                       journal):
     """Nobody waits for a disk because of a payment that is not there."""
+
+    mariadb.run_script(INDEX, database)
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}',
+                              **SETTINGS), location='payment_list on;')
+    ask = Client(nginx.port, journal)
 
     def turns():
         return mariadb.query('SELECT COALESCE(SUM(turns), 0)'
@@ -281,6 +293,9 @@ def test_a_look_in_vain_writes_nothing(nginx, mariadb, database, ask):
     assert loop.run(ask_for(nginx.port, call.merchant, 'nobodys'))[0] == 404
     assert turns() == before
 
+    assert loop.run(get(nginx.port, '', 'nobody'))[0] == 200
+    assert turns() == before
+
     status, body = loop.run(get(nginx.port, call.id, call.merchant))
     assert status == 200 and json.loads(body)['paymentId'] == call.id
     assert turns() == before + 1
@@ -290,6 +305,9 @@ def test_a_look_in_vain_writes_nothing(nginx, mariadb, database, ask):
 
     assert loop.run(ask_for(nginx.port, call.merchant, call.key))[0] == 200
     assert turns() == before + 3
+
+    assert loop.run(get(nginx.port, '', call.merchant))[0] == 200
+    assert turns() == before + 4
 
 
 def test_one_barrier_for_all_looks(start_nginx, mariadb, database,

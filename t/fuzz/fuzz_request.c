@@ -50,6 +50,8 @@ static payment_outcome_e fuzz_parse(payment_request_t *r,
     const fuzz_setting_t *s, const char *body, size_t len,
     payment_fault_t *fault);
 static void fuzz_lookup(const fuzz_setting_t *s, const char *key, size_t len);
+static void fuzz_list(const char *query, size_t len);
+static void fuzz_listed(const payment_list_t *list, payment_argument_t *args);
 static void fuzz_refused(const payment_request_t *r,
     const fuzz_setting_t *s, const payment_fault_t *fault);
 static void fuzz_problem(const payment_fault_t *fault);
@@ -92,6 +94,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     fuzz_setting(&setting, line, line_len);
     fuzz_lookup(&setting, body, body_len);
+    fuzz_list(body, body_len);
 
     if (fuzz_parse(&r, &setting, body, body_len, &fault) == PAYMENT_OK) {
 
@@ -229,6 +232,96 @@ fuzz_lookup(const fuzz_setting_t *s, const char *key, size_t len)
     } else {
         fuzz_refused(&r, &setting, &fault);
     }
+}
+
+
+/* the body is a query, without escapes; and the merchant's name is right */
+
+static void
+fuzz_list(const char *query, size_t len)
+{
+    int                 name_len;
+    unsigned            i;
+    const char         *p, *end, *last, *name;
+    payment_list_t      list;
+    payment_fault_t     fault;
+    payment_argument_t  args[PAYMENT_LIST_ARGUMENTS];
+
+    memset(args, 0, sizeof(args));
+    last = query + len;
+
+    for (p = query; p < last; p = end + 1) {
+
+        end = memchr(p, '&', (size_t) (last - p));
+        if (end == NULL) {
+            end = last;
+        }
+
+        for (i = 0; i < PAYMENT_LIST_ARGUMENTS; i++) {
+            name = payment_list_name((payment_list_argument_e) i);
+            name_len = (int) strlen(name);
+
+            if (end - p > name_len && memcmp(p, name, strlen(name)) == 0
+                && p[name_len] == '=')
+            {
+                args[i].text = p + name_len + 1;
+                args[i].len = (size_t) (end - args[i].text);
+            }
+        }
+    }
+
+    memset(&list, 0xa5, sizeof(payment_list_t));
+    memset(&fault, 0xa5, sizeof(payment_fault_t));
+
+    if (payment_list_parse(&list, args, "MERCHANT-1", 10, &fault)
+        == PAYMENT_OK)
+    {
+        fuzz_listed(&list, args);
+        return;
+    }
+
+    check(fault.outcome == PAYMENT_INVALID && fault.field[0] != '\0');
+    fuzz_problem(&fault);
+}
+
+
+/* what was accepted is within its bounds; its cursor is good for it, at any
+ * number of payments a page, and for no other merchant */
+
+static void
+fuzz_listed(const payment_list_t *list, payment_argument_t *args)
+{
+    char             cursor[PAYMENT_LIST_CURSOR_LEN];
+    uint8_t          id[PAYMENT_ID_SIZE];
+    payment_list_t   next;
+    payment_fault_t  fault;
+
+    check(list->limit >= 1 && list->limit <= PAYMENT_LIST_LIMIT_MAX);
+    check(list->statuses < 1U << (PAYMENT_VOIDED + 1)
+          && (list->statuses & 1) == 0);
+    check(list->currency[0] == '\0' || payment_money_exponent(list->currency, 3)
+          >= 0);
+    check(list->amount_min >= 1 && list->amount_min <= list->amount_max
+          && list->amount_max <= PAYMENT_AMOUNT_MAX);
+    check(list->currency[0] != '\0'
+          || (list->amount_min == 1 && list->amount_max == PAYMENT_AMOUNT_MAX));
+
+    memcpy(id, list->end, PAYMENT_ID_SIZE);
+    id[PAYMENT_ID_SIZE - 1] ^= 1;
+
+    payment_list_cursor(cursor, list, id);
+    args[PAYMENT_LIST_CURSOR].text = cursor;
+    args[PAYMENT_LIST_CURSOR].len = sizeof(cursor);
+    args[PAYMENT_LIST_LIMIT].text = NULL;
+
+    check(payment_list_parse(&next, args, "MERCHANT-1", 10, &fault)
+          == PAYMENT_OK);
+    check(memcmp(next.first, list->first, PAYMENT_ID_SIZE) == 0);
+    check(memcmp(next.digest, list->digest, PAYMENT_LIST_DIGEST_SIZE) == 0);
+    check(memcmp(next.end, id, PAYMENT_ID_SIZE) <= 0);
+
+    check(payment_list_parse(&next, args, "MERCHANT-2", 10, &fault)
+          == PAYMENT_INVALID);
 }
 
 

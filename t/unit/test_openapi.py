@@ -150,13 +150,35 @@ def test_members_of_requests():
         assert SCHEMAS[schema]["additionalProperties"] is False
 
 
+def test_arguments_of_a_list():
+    table = re.search(r"payment_list_names\[PAYMENT_LIST_ARGUMENTS\] = \{"
+                      r"(.*?)\n\};", source("payment_list.c"), re.DOTALL)
+    names = re.findall(r'"(\w+)"', table.group(1))
+
+    for method in ("get", "head"):
+        told = [resolve(parameter) for parameter
+                in DOCUMENT["paths"]["/"][method]["parameters"]]
+        assert [parameter["name"] for parameter in told] == [
+            "merchantId", "idempotencyKey", "Idempotency-Key", *names]
+
+    most = told[names.index("limit") + 3]["schema"]
+    assert most["maximum"] == limit("PAYMENT_LIST_LIMIT_MAX")
+    assert most["default"] == limit("PAYMENT_LIST_LIMIT_USUAL")
+
+
 def test_members_of_answers():
     text = source("payment_render.c")
 
     def members(function):
         code = re.search(rf"^{function}\(.*?^}}", text,
                          re.DOTALL | re.MULTILINE).group(0)
-        return set(re.findall(r'\\"(\w+)\\":', code))
+        own = set(re.findall(r'\\"(\w+)\\":', code))
+
+        # and those that it leaves to another one
+        return own.union(*map(members, re.findall(
+            r"(payment_render_(?:payment|changes))\(", code)[
+                :0 if function in ("payment_render_payment",
+                                   "payment_render_changes") else None]))
 
     payment = SCHEMAS["Payment"]
     details = SCHEMAS["PaymentDetails"]["allOf"][1]
@@ -177,6 +199,16 @@ def test_members_of_answers():
         SCHEMAS["Operations"]["properties"])
     assert SCHEMAS["Operations"]["properties"]["operations"]["maxItems"] \
         == limit("PAYMENT_PAGE_OPERATIONS")
+
+    listed = SCHEMAS["ListedPayment"]
+    page = SCHEMAS["Payments"]["properties"]
+
+    assert members("payment_render_listed") == set(listed["properties"])
+    assert set(listed["properties"]) - set(listed["required"]) == {
+        "expiresAt", "expiredAt"}
+    assert members("payment_render_list") == set(page)
+    assert page["payments"]["maxItems"] == limit("PAYMENT_LIST_LIMIT_MAX")
+    assert page["nextCursor"]["maxLength"] == limit("PAYMENT_LIST_CURSOR_LEN")
 
     found = SCHEMAS["FoundPayment"]["allOf"][1]["properties"]
     operation = found["operation"]

@@ -20,7 +20,7 @@ use JSON::PP;
 
 use PaymentTest::World;
 
-our @EXPORT = qw( told told_and_kept kept same given given_at
+our @EXPORT = qw( told told_and_kept kept same given given_at remember
                   forget_payments id_of with_nothing_kept tally );
 
 my %id;                 # by label
@@ -67,6 +67,21 @@ sub given_at {
         do_for_given("$prefix/$operation/$id{$label}", \%n);
     }
 
+    substitute_all();
+}
+
+
+# A label may stand for any text, too: {next} for a cursor, say.
+
+sub remember {
+    my ($label, $text) = @_;
+
+    $id{$label} = $text;
+    substitute_all();
+}
+
+
+sub substitute_all {
     substitute($_) for qw( request raw_request pipelined_requests more_headers
                            response_body );
 }

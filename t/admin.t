@@ -74,7 +74,9 @@ sub dead {
         my $reason = $letter{reason} // 'too large';
 
         PaymentTest::sql(<<"END");
-INSERT INTO outbox_dead VALUES ($id, 'payment', '$payment', 'captured', 'M1',
+INSERT INTO outbox_dead (id, aggregatetype, aggregateid, type, merchant_id,
+    version, created_at, traceparent, payload, reason, attempts, dead_at)
+VALUES ($id, 'payment', '$payment', 'captured', 'M1',
     $version, '2026-01-02 03:04:05.678901', NULL,
     '{"paymentId":"$payment","eventType":"captured","version":$version}',
     '$reason', 5, '2026-01-02 03:04:06.789')

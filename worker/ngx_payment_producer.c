@@ -28,7 +28,7 @@
 #define NGX_PAYMENT_PRODUCER_THROTTLE_LONG  100   /* ms */
 #define NGX_PAYMENT_PRODUCER_THROTTLE_LANES 2     /* in flight meanwhile */
 #define NGX_PAYMENT_PRODUCER_EVENTS     64       /* in one go of the loop */
-#define NGX_PAYMENT_PRODUCER_HEADERS_MAX   12
+#define NGX_PAYMENT_PRODUCER_HEADERS_MAX   15
 #define NGX_PAYMENT_PRODUCER_STACK         (256 * 1024)   /* bytes */
 
 
@@ -755,6 +755,15 @@ ngx_payment_producer_headers(ngx_payment_row_t *row, uint64_t epoch)
     if (row->traceparent.len) {
         ngx_payment_header("traceparent", row->traceparent.data,
                            row->traceparent.len);
+        ngx_payment_header("ce_traceparent", row->traceparent.data,
+                           row->traceparent.len);
+    }
+
+    if (row->tracestate.len) {
+        ngx_payment_header("tracestate", row->tracestate.data,
+                           row->tracestate.len);
+        ngx_payment_header("ce_tracestate", row->tracestate.data,
+                           row->tracestate.len);
     }
 
 #undef ngx_payment_header

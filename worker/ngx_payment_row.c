@@ -31,6 +31,7 @@ ngx_payment_row_create(MYSQL_ROW columns, unsigned long *lengths,
         { NGX_PAYMENT_ROW_MERCHANT, offsetof(ngx_payment_row_t, merchant) },
         { NGX_PAYMENT_ROW_TRACEPARENT,
           offsetof(ngx_payment_row_t, traceparent) },
+        { NGX_PAYMENT_ROW_TRACESTATE, offsetof(ngx_payment_row_t, tracestate) },
         { NGX_PAYMENT_ROW_PAYLOAD, offsetof(ngx_payment_row_t, payload) }
     };
 

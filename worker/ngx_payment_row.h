@@ -20,7 +20,7 @@
 /* What a SELECT must name, in this order, for ngx_payment_row_create(). */
 #define NGX_PAYMENT_ROW_COLUMNS                                               \
     "id, version, aggregateid, type, merchant_id, created_at, traceparent, "  \
-    "payload"
+    "tracestate, payload"
 
 typedef enum {
     NGX_PAYMENT_ROW_ID = 0,
@@ -30,6 +30,7 @@ typedef enum {
     NGX_PAYMENT_ROW_MERCHANT,
     NGX_PAYMENT_ROW_CREATED_AT,
     NGX_PAYMENT_ROW_TRACEPARENT,
+    NGX_PAYMENT_ROW_TRACESTATE,
     NGX_PAYMENT_ROW_PAYLOAD,
     NGX_PAYMENT_ROW_COLUMNS_N
 } ngx_payment_row_column_e;
@@ -38,7 +39,7 @@ typedef enum {
  * table */
 #define NGX_PAYMENT_ROW_ALL                                                   \
     "aggregatetype, aggregateid, type, merchant_id, version, created_at, " \
-    "traceparent, payload"
+    "traceparent, tracestate, payload"
 
 /* "2026-11-22T18:00:00.123456Z" */
 #define NGX_PAYMENT_ROW_TIME_LEN      27
@@ -56,6 +57,7 @@ typedef struct {
     ngx_str_t    type;
     ngx_str_t    merchant;
     ngx_str_t    traceparent;       /* empty: none */
+    ngx_str_t    tracestate;        /* empty: none */
     ngx_str_t    payload;
 } ngx_payment_row_t;
 

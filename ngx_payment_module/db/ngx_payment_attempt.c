@@ -21,13 +21,8 @@
  * A database may have later ones, as long as they only expand it: those that
  * take something away have the kind "contract".
  */
-#define NGX_PAYMENT_SCHEMA_VERSION_LOWEST  6
-#define NGX_PAYMENT_SCHEMA_VERSION_NEWEST  8
-
-/* the lowest with payment_operations on, and with a lifetime for
- * authorizations */
-#define NGX_PAYMENT_SCHEMA_OPERATIONS      7
-#define NGX_PAYMENT_SCHEMA_EXPIRY          8
+#define NGX_PAYMENT_SCHEMA_VERSION_LOWEST  9
+#define NGX_PAYMENT_SCHEMA_VERSION_NEWEST  9
 
 /* the requirements' expressions, and what else is asked with them */
 #define NGX_PAYMENT_ATTEMPT_QUESTION     2048
@@ -437,8 +432,6 @@ ngx_payment_attempt_make(ngx_payment_shard_t *shard, ngx_uint_t n,
     a->durability = shard->durability;
     ngx_payment_gtid_last(shard, &a->last);
     a->archive = shard->archive ? 1 : 0;
-    a->operations = shard->operations ? 1 : 0;
-    a->expiry = shard->expiry ? 1 : 0;
     a->ssl = shard->ssl ? 1 : 0;
     a->ssl_verify = shard->ssl_verify ? 1 : 0;
 
@@ -857,30 +850,17 @@ ngx_payment_attempt_check(ngx_payment_attempt_t *a, MYSQL_ROW row)
 static ngx_uint_t
 ngx_payment_attempt_schema(ngx_payment_attempt_t *a, MYSQL_ROW row)
 {
-    char         message[NGX_PAYMENT_DB_MESSAGE_LEN];
-    unsigned     version, contract, lowest;
-    const char  *why;
-
-    if (a->expiry) {
-        lowest = NGX_PAYMENT_SCHEMA_EXPIRY;
-        why = " for payment_authorization_lifetime";
-
-    } else if (a->operations) {
-        lowest = NGX_PAYMENT_SCHEMA_OPERATIONS;
-        why = " for payment_operations";
-
-    } else {
-        lowest = NGX_PAYMENT_SCHEMA_VERSION_LOWEST;
-        why = "";
-    }
+    char      message[NGX_PAYMENT_DB_MESSAGE_LEN];
+    unsigned  version, contract;
 
     version = ngx_payment_attempt_number(row[NGX_PAYMENT_ATTEMPT_VERSION]);
     contract = ngx_payment_attempt_number(row[NGX_PAYMENT_ATTEMPT_CONTRACT]);
 
-    if (version < lowest) {
+    if (version < NGX_PAYMENT_SCHEMA_VERSION_LOWEST) {
         (void) snprintf(message, sizeof(message), "the schema has version %u, "
-                        "this module needs version %u%s: run "
-                        "ngx-payment-migrate", version, lowest, why);
+                        "this module needs version %u: run "
+                        "ngx-payment-migrate",
+                        version, NGX_PAYMENT_SCHEMA_VERSION_LOWEST);
 
     } else if (contract > NGX_PAYMENT_SCHEMA_VERSION_NEWEST) {
         (void) snprintf(message, sizeof(message), "the schema was finished for "

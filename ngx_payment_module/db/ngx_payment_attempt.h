@@ -98,8 +98,6 @@ struct ngx_payment_attempt_s {
     ngx_uint_t                   durability;
     ngx_payment_gtid_t           last;      /* that was confirmed */
     unsigned                     archive:1;
-    unsigned                     operations:1;
-    unsigned                     expiry:1;
     unsigned                     ssl:1;
     unsigned                     ssl_verify:1;
     unsigned                     look:1;    /* see ngx_payment_attempt_look() */

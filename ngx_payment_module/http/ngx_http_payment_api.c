@@ -48,6 +48,10 @@ static ngx_int_t ngx_http_payment_api_query(ngx_http_request_t *r,
     payment_request_t *request, ngx_str_t *text, payment_fault_t *fault);
 static ngx_int_t ngx_http_payment_api_list(ngx_http_request_t *r,
     ngx_payment_op_t *op, payment_fault_t *fault);
+static ngx_int_t ngx_http_payment_api_take_trace(ngx_http_request_t *r,
+    ngx_payment_op_t *op);
+static ngx_int_t ngx_http_payment_api_tracestate(ngx_http_request_t *r,
+    ngx_payment_op_t *op);
 static ngx_int_t ngx_http_payment_api_random(u_char *p, size_t len);
 static void ngx_http_payment_api_submit(ngx_http_request_t *r,
     ngx_payment_op_t *op);
@@ -577,7 +581,6 @@ ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
 {
     ngx_str_t                     key, identity, text;
     payment_request_t            *request;
-    ngx_http_payment_ctx_t       *ctx;
     ngx_http_payment_loc_conf_t  *plcf;
 
     plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
@@ -639,20 +642,15 @@ ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
          && ngx_http_payment_api_random(request->key_hash,
                                         PAYMENT_KEY_HASH_SIZE)
             != NGX_OK)
-        || ngx_http_payment_api_lifetime(r, request) != NGX_OK)
+        || ngx_http_payment_api_lifetime(r, request) != NGX_OK
+        || ngx_http_payment_api_take_trace(r, op) != NGX_OK)
     {
         fault->outcome = PAYMENT_UNAVAILABLE;
         return NGX_ERROR;
     }
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
-
-    if (ngx_http_payment_api_trace(ctx, plcf->trace_make) == NGX_OK) {
-        ngx_memcpy(op->traceparent, ctx->trace, PAYMENT_TRACEPARENT_LEN);
-        op->traceparent_len = PAYMENT_TRACEPARENT_LEN;
-    }
-
-    op->bytes = sizeof(ngx_payment_op_t) + request->metadata_len;
+    op->bytes = sizeof(ngx_payment_op_t) + request->metadata_len
+                + op->tracestate.len;
 
     if (request->operation == PAYMENT_OPERATIONS) {
         op->bytes += PAYMENT_PAGE_SIZE;
@@ -821,6 +819,7 @@ ngx_http_payment_api_trace(ngx_http_payment_ctx_t *ctx, ngx_uint_t make)
                                value.len))
     {
         ctx->traced = 1;
+        ctx->trace_given = 1;
         return NGX_OK;
     }
 
@@ -842,6 +841,63 @@ ngx_http_payment_api_trace(ngx_http_payment_ctx_t *ctx, ngx_uint_t make)
     ngx_memcpy(p, "-00", 3);
 
     ctx->traced = 1;
+
+    return NGX_OK;
+}
+
+
+/* What the event is to have of the request's trace. */
+
+static ngx_int_t
+ngx_http_payment_api_take_trace(ngx_http_request_t *r, ngx_payment_op_t *op)
+{
+    ngx_http_payment_ctx_t       *ctx;
+    ngx_http_payment_loc_conf_t  *plcf;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
+    plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
+
+    if (payment_operation_reads(op->request.operation)
+        || ngx_http_payment_api_trace(ctx, plcf->trace_make) != NGX_OK)
+    {
+        return NGX_OK;
+    }
+
+    ngx_memcpy(op->traceparent, ctx->trace, PAYMENT_TRACEPARENT_LEN);
+    op->traceparent_len = PAYMENT_TRACEPARENT_LEN;
+
+    /* a tracestate is nothing without the traceparent that it came with */
+
+    return ctx->trace_given ? ngx_http_payment_api_tracestate(r, op) : NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_payment_api_tracestate(ngx_http_request_t *r, ngx_payment_op_t *op)
+{
+    size_t      len;
+    ngx_str_t   lines;
+    char        state[PAYMENT_TRACESTATE_LEN];
+
+    if (ngx_http_payment_request_lines(r, "tracestate", &lines) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    len = lines.len ? payment_trace_state(state, (char *) lines.data,
+                                          lines.len)
+                    : 0;
+
+    if (len == 0) {
+        return NGX_OK;
+    }
+
+    op->tracestate.data = ngx_alloc(len, r->connection->log);
+    if (op->tracestate.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    op->tracestate.len = len;
+    ngx_memcpy(op->tracestate.data, state, len);
 
     return NGX_OK;
 }

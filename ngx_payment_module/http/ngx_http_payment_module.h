@@ -122,6 +122,7 @@ typedef struct {
     unsigned                    has_id:1;
     unsigned                    done:1;
     unsigned                    traced:1;   /* trace is set */
+    unsigned                    trace_given:1;  /* by the client */
 } ngx_http_payment_ctx_t;
 
 

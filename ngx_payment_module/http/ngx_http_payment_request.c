@@ -4,6 +4,8 @@
 #include "ngx_http_payment_request.h"
 
 
+static ngx_str_t *ngx_http_payment_request_line(ngx_list_part_t **part,
+    ngx_uint_t *i, const char *name);
 static ngx_uint_t ngx_http_payment_request_is(u_char *first, u_char *last,
     const char *name);
 static ngx_int_t ngx_http_payment_request_unescape(ngx_str_t *value,
@@ -218,30 +220,95 @@ ngx_int_t
 ngx_http_payment_request_header(ngx_http_request_t *r, const char *name,
     ngx_str_t *value)
 {
-    size_t            len;
     ngx_uint_t        i, n;
+    ngx_str_t        *line;
     ngx_list_part_t  *part;
-    ngx_table_elt_t  *header;
 
     ngx_str_null(value);
-    len = ngx_strlen(name);
+
+    part = &r->headers_in.headers.part;
+    i = 0;
     n = 0;
 
-    for (part = &r->headers_in.headers.part; part; part = part->next) {
-        header = part->elts;
+    while ((line = ngx_http_payment_request_line(&part, &i, name)) != NULL) {
+        *value = *line;
+        n++;
+    }
 
-        for (i = 0; i < part->nelts; i++) {
-            if (header[i].key.len == len
-                && ngx_strncasecmp(header[i].key.data, (u_char *) name, len)
+    return n > 1 ? NGX_DECLINED : NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_payment_request_lines(ngx_http_request_t *r, const char *name,
+    ngx_str_t *value)
+{
+    size_t            size;
+    u_char           *p;
+    ngx_uint_t        i;
+    ngx_str_t        *line;
+    ngx_list_part_t  *part;
+
+    if (ngx_http_payment_request_header(r, name, value) == NGX_OK) {
+        return NGX_OK;
+    }
+
+    part = &r->headers_in.headers.part;
+    i = 0;
+    size = 0;
+
+    while ((line = ngx_http_payment_request_line(&part, &i, name)) != NULL) {
+        size += line->len + 1;
+    }
+
+    p = ngx_pnalloc(r->pool, size);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    value->data = p;
+
+    part = &r->headers_in.headers.part;
+    i = 0;
+
+    while ((line = ngx_http_payment_request_line(&part, &i, name)) != NULL) {
+        p = ngx_cpymem(p, line->data, line->len);
+        *p++ = ',';
+    }
+
+    value->len = size - 1;
+
+    return NGX_OK;
+}
+
+
+/* The next line of a header, from the place on that part and i say, which are
+ * moved behind it; NULL: there is none. */
+
+static ngx_str_t *
+ngx_http_payment_request_line(ngx_list_part_t **part, ngx_uint_t *i,
+    const char *name)
+{
+    size_t            len;
+    ngx_table_elt_t  *header;
+
+    len = ngx_strlen(name);
+
+    for ( /* void */ ; *part; *part = (*part)->next, *i = 0) {
+
+        while (*i < (*part)->nelts) {
+            header = (ngx_table_elt_t *) (*part)->elts + (*i)++;
+
+            if (header->key.len == len
+                && ngx_strncasecmp(header->key.data, (u_char *) name, len)
                    == 0)
             {
-                *value = header[i].value;
-                n++;
+                return &header->value;
             }
         }
     }
 
-    return n > 1 ? NGX_DECLINED : NGX_OK;
+    return NULL;
 }
 
 

@@ -44,9 +44,15 @@ ngx_int_t ngx_http_payment_request_body(ngx_http_request_t *r, size_t max,
 ngx_int_t ngx_http_payment_request_header(ngx_http_request_t *r,
     const char *name, ngx_str_t *value);
 
+/* The value of a header that may be given repeatedly: its lines, in their
+ * order, with commas between them.  NGX_ERROR: there is no memory left. */
+ngx_int_t ngx_http_payment_request_lines(ngx_http_request_t *r,
+    const char *name, ngx_str_t *value);
+
 /*
- * The same for an argument of the query, which is form-encoded.  NGX_DECLINED,
- * with a sentence in *fault, also if its encoding is broken.
+ * The value of an argument of the query, which is form-encoded, or a null
+ * string.  NGX_DECLINED, with a sentence in *fault: it is given repeatedly, or
+ * its encoding is broken.
  */
 ngx_int_t ngx_http_payment_request_argument(ngx_http_request_t *r,
     const char *name, ngx_str_t *value, payment_fault_t *fault);

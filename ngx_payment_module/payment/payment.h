@@ -40,6 +40,7 @@
                                     * (2 * (PAYMENT_METADATA_NAME_LEN         \
                                             + PAYMENT_METADATA_VALUE_LEN) + 6))
 #define PAYMENT_TRACEPARENT_LEN    55
+#define PAYMENT_TRACESTATE_LEN     512   /* what W3C asks to be passed on */
 #define PAYMENT_TIME_LEN           24
 
 #define PAYMENT_PAGE_OPERATIONS    20    /* of one answer to OPERATIONS */
@@ -481,6 +482,17 @@ char *payment_text_json(char *buf, const char *text, size_t len);
  */
 
 int payment_trace_parse(char out[PAYMENT_TRACEPARENT_LEN], const char *text,
+    size_t len);
+
+/*
+ * The same file: the length of what is to be passed on of a tracestate header,
+ * whose lines are joined by commas in text; 0: nothing, as it is empty or is
+ * none.  What fits into out is passed on as it is, but for the white space
+ * around it.  Of a longer one, whole members are left out: first those of more
+ * than 128 characters, then any, from the end until the rest fits.
+ */
+
+size_t payment_trace_state(char out[PAYMENT_TRACESTATE_LEN], const char *text,
     size_t len);
 
 

@@ -59,8 +59,8 @@ static const char  ngx_payment_columns_sql_expiring_payments[] =
 
 static const char  ngx_payment_columns_sql_events[] =
     "INSERT INTO outbox_event (aggregatetype, aggregateid, type, merchant_id,"
-    " version, created_at, traceparent, payload)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    " version, created_at, traceparent, tracestate, payload)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 static const char  ngx_payment_columns_sql_operations[] =
     "INSERT INTO payment_operation (payment_id, version, operation, status,"
@@ -126,7 +126,7 @@ static const enum enum_field_types
     { SMALL, NUMBER, NUMBER, NUMBER, TIME, BYTES, NUMBER },
     { BYTES, BYTES, BYTES, SMALL, SMALL, NUMBER, NUMBER, NUMBER, TIME },
     { BYTES, BYTES, BYTES, SMALL, NUMBER, TIME, TIME, TIME },
-    { BYTES, BYTES, BYTES, BYTES, NUMBER, TIME, BYTES, BYTES },
+    { BYTES, BYTES, BYTES, BYTES, NUMBER, TIME, BYTES, BYTES, BYTES },
     { BYTES, NUMBER, SMALL, SMALL, NUMBER, TIME, BYTES, BYTES, BYTES },
     { TIME, BYTES }
 };
@@ -510,7 +510,9 @@ ngx_payment_columns_add_event(ngx_payment_columns_t *columns,
     ngx_payment_columns_bytes(&col[6], row,
                               op->traceparent_len ? op->traceparent : NULL,
                               op->traceparent_len);
-    ngx_payment_columns_bytes(&col[7], row, payload, len);
+    ngx_payment_columns_bytes(&col[7], row, op->tracestate.data,
+                              op->tracestate.len);
+    ngx_payment_columns_bytes(&col[8], row, payload, len);
 }
 
 

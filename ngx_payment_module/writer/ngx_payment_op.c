@@ -56,6 +56,10 @@ ngx_payment_op_free(ngx_payment_op_t *op)
         ngx_free(op->list);
     }
 
+    if (op->tracestate.data) {
+        ngx_free(op->tracestate.data);
+    }
+
     if (ngx_payment_op_cached >= NGX_PAYMENT_OP_CACHE) {
         ngx_free(op);
         return;

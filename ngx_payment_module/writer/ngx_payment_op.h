@@ -86,6 +86,7 @@ struct ngx_payment_op_s {
     u_char                      id_text[PAYMENT_ID_TEXT_LEN];
     u_char                      traceparent[PAYMENT_TRACEPARENT_LEN];
     size_t                      traceparent_len;
+    ngx_str_t                   tracestate; /* empty: none; from the heap */
 
     size_t                      bytes;      /* counted against the bounds */
     int64_t                     now_us;     /* wall clock, of what it does */

@@ -12,7 +12,9 @@ from outbox import (_kafka, committed, judge, kafka, start_outbox,  # noqa: F401
                     topic, wait_empty)
 from servers import ROOT
 
-TRACE = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+TRACE = {'traceparent':
+         '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'}
+STATE = {'tracestate': 'rojo=00f067aa0ba902b7, congo@tenant=t61 "r%20cWk"'}
 
 
 def call(nginx, operation, headers=None, **members):
@@ -30,7 +32,7 @@ def payments(nginx):
     """An event of each type, for merchants that are not ASCII, too."""
 
     for merchant in ('m', 'Müller & Söhne', '支払い'):
-        for headers in ({}, {'traceparent': TRACE}):
+        for headers in ({}, TRACE, TRACE | STATE):
             ident = call(nginx, 'authorize', headers, merchantId=merchant,
                          amount=1000, currency='EUR')
             call(nginx, f'capture/{ident}', headers, merchantId=merchant,
@@ -68,7 +70,7 @@ def test_events_in_javascript(start_outbox, mariadb, database,    # noqa: F811
         'authorized', 'captured', 'refunded', 'voided'}
 
     found = read_in_javascript(messages)
-    assert len(found) == len(messages) == 30
+    assert len(found) == len(messages) == 45
 
     for message, (first, again) in zip(messages, found):
         expected = {name.removeprefix('ce_'): value

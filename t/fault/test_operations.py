@@ -4,7 +4,6 @@ dies, and a database that has no place for it yet is told of.
 
 import json
 
-import pytest
 
 import loop
 from client import Client, Connection, Load
@@ -56,37 +55,6 @@ def test_whatever_dies(start_nginx, mariadb, database, proxy, journal, check):
     assert operations == events
     assert len(operations) == sum(payment['version'] for payment
                                   in dump.payments.values())
-
-
-@pytest.mark.parametrize('on', [False, True])
-def test_a_schema_without_them(start_nginx, mariadb, database, journal, check,
-                               on):
-    """It is served with payment_operations off; with it on, a line says what
-    is to be done, and when it is done we go on."""
-
-    mariadb.query('DELETE FROM payment_schema_version WHERE version > 6',
-                  database)
-    mariadb.query('DROP TABLE payment_operation', database)
-
-    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'),
-                        http=ON if on else '', ready=not on)
-    ask = Client(nginx.port, journal)
-
-    if on:
-        wait_for(lambda: nginx.lines('the schema has version 6, this module'
-                                     ' needs version 7 for payment_operations:'
-                                     ' run ngx-payment-migrate'), 5, 'a line')
-        assert ask.authorize().status == 503
-        mariadb.migrate(database)
-        nginx.wait_connected(20)
-
-    call = ask.authorize()
-    assert call.ok and ask.change('capture', call.id, amount=1).ok
-    check(ask)
-
-    if on:
-        operations, events = kept(mariadb, database)
-        assert operations == events and len(operations) == 2
 
 
 def test_a_table_that_refuses(start_nginx, mariadb, database, journal, check):

@@ -110,18 +110,6 @@ def test_max_delay(start_outbox, mariadb, database, kafka, topic, journal):
     judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
 
 
-def test_traceparent(start_outbox, mariadb, database, kafka, topic):
-    trace = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
-    start_outbox()
-
-    mariadb.query(f"INSERT INTO outbox_event ({COLUMNS}) VALUES ('payment',"
-                  f" '{uuid.uuid4()}', 'authorized', 'm', 1,"
-                  f" UTC_TIMESTAMP(6), '{trace}', '{{}}')", database)
-
-    wait_for(lambda: kafka.count(topic) == 1, 10, 'the event')
-    assert kafka.messages(topic)[0].headers['traceparent'] == trace
-
-
 def test_topic_for_each_type(start_outbox, mariadb, database, kafka, topic):
     for kind in ('authorized', 'captured'):
         kafka.create(f'{topic}.{kind}')
@@ -363,11 +351,14 @@ def test_purge_over_reloads(start_outbox, mariadb, database):
     assert not mariadb.query(old, database)[0][0], 'never reached'
 
 
-def add_archive(mariadb, database):
+ARCHIVE = ('V002__outbox_archive.sql', 'V005__archive_upkeep_in_steps.sql',
+           'V009__tracestate.sql')
+
+
+def add_archive(mariadb, database, scripts=ARCHIVE):
     """The archive's tables and procedure, in a database of one test."""
 
-    for script in ('V002__outbox_archive.sql',
-                   'V005__archive_upkeep_in_steps.sql'):
+    for script in scripts:
         mariadb.run_script(servers.ROOT / 'sql' / script, database)
 
     for host in ('localhost', '127.0.0.1'):

@@ -7,10 +7,11 @@ import time
 
 import pytest
 
-from outbox import (_kafka, fill, judge, kafka, pending, relay,   # noqa: F401
-                    start_outbox, topic, wait_empty, wait_leased)
+from outbox import (COLUMNS, _kafka, fill, judge, kafka,          # noqa: F401
+                    pending, relay, start_outbox, topic, wait_empty,
+                    wait_leased)
 from servers import wait_for
-from test_outbox import add_archive, partitions
+from test_outbox import ARCHIVE, add_archive, partitions
 
 ROWS = 100000
 
@@ -51,14 +52,27 @@ def overflow(mariadb, database):
                          database)[0][0]
 
 
-def fill_archive(mariadb, database, rows):
+def fill_archive(mariadb, database, rows, after=0):
     """Rows of yesterday and today, under ids that no event will have."""
 
     mariadb.query(
-        'INSERT INTO outbox_archive SELECT 1000000000 + seq,'
+        f'INSERT INTO outbox_archive (id, {COLUMNS}, archived_at)'
+        f' SELECT 1000000000 + {after} + seq,'
         " 'payment', UUID(), 'authorized', 'm', 1, UTC_TIMESTAMP(6), NULL,"
         " REPEAT('x', 200), UTC_TIMESTAMP(3) - INTERVAL (seq & 1) DAY"
         f' FROM seq_1_to_{rows}', database)
+
+
+def keep_up(mariadb, database):
+    """All the way without the helper's pauses."""
+
+    with mariadb.admin(database) as db:
+        more = 1
+
+        while more:
+            db.execute('CALL outbox_archive_upkeep()')
+            db.execute('SELECT @outbox_archive_more')
+            more = db.fetchone()[0]
 
 
 @pytest.mark.timeout(400)
@@ -89,19 +103,35 @@ def test_missed_days(start_outbox, mariadb, database, kafka, topic):
 
     nginx.stop()
     judge(kafka.messages(topic), expected, 0, 8)
-
-    # the rest of the way without the pauses
-    with mariadb.admin(database) as db:
-        more = 1
-
-        while more:
-            db.execute('CALL outbox_archive_upkeep()')
-            db.execute('SELECT @outbox_archive_more')
-            more = db.fetchone()[0]
+    keep_up(mariadb, database)
 
     assert overflow(mariadb, database) == 0
     assert archived(mariadb, database) == ROWS + len(expected)
     assert archived(mariadb, database, 'p_later') == 0
+
+
+def test_rows_of_an_older_schema(mariadb, database):
+    """The archive has rows when its tables get another column: they are moved
+    as others are, from a partition of before and from one of afterwards, and
+    none of their columns is lost."""
+
+    add_archive(mariadb, database, ARCHIVE[:2])
+
+    for before, scripts in (0, ARCHIVE[2:]), (3000, ()):
+        miss_days(mariadb, database, -3)
+        fill_archive(mariadb, database, 3000, before)
+        add_archive(mariadb, database, scripts)
+        mariadb.query("UPDATE outbox_archive SET tracestate = CONCAT('n=', id)"
+                      ' WHERE id % 3 = 0', database)
+        keep_up(mariadb, database)
+
+        assert overflow(mariadb, database) == 0
+        assert archived(mariadb, database, 'p_later') == 0
+        assert mariadb.query(
+            'SELECT COUNT(*) FROM outbox_archive'
+            " WHERE tracestate <=> IF(id % 3, NULL, CONCAT('n=', id))"
+            " AND traceparent IS NULL AND payload LIKE 'xx%'"
+            ' AND version = 1', database)[0][0] == before + 3000
 
 
 def test_days_kept(start_outbox, mariadb, database):

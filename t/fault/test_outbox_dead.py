@@ -198,7 +198,8 @@ def test_deletion_that_fails_holds_no_replay_up(start_outbox, mariadb,
 
 
 def letter(mariadb, database, number, payment, version):
-    mariadb.query('INSERT INTO outbox_dead VALUES'
+    mariadb.query(f'INSERT INTO outbox_dead (id, {COLUMNS}, reason, attempts,'
+                  ' dead_at) VALUES'
                   f" ({number}, 'payment', '{payment}', 'authorized', 'M-2',"
                   f" {version}, UTC_TIMESTAMP(6), NULL, '{{}}', 'test', 5,"
                   ' UTC_TIMESTAMP(3))', database)

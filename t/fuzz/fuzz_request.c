@@ -52,6 +52,7 @@ static payment_outcome_e fuzz_parse(payment_request_t *r,
 static void fuzz_lookup(const fuzz_setting_t *s, const char *key, size_t len);
 static void fuzz_list(const char *query, size_t len);
 static void fuzz_listed(const payment_list_t *list, payment_argument_t *args);
+static void fuzz_trace(const char *text, size_t len);
 static void fuzz_refused(const payment_request_t *r,
     const fuzz_setting_t *s, const payment_fault_t *fault);
 static void fuzz_problem(const payment_fault_t *fault);
@@ -95,6 +96,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_setting(&setting, line, line_len);
     fuzz_lookup(&setting, body, body_len);
     fuzz_list(body, body_len);
+    fuzz_trace(body, body_len);
 
     if (fuzz_parse(&r, &setting, body, body_len, &fault) == PAYMENT_OK) {
 
@@ -322,6 +324,52 @@ fuzz_listed(const payment_list_t *list, payment_argument_t *args)
 
     check(payment_list_parse(&next, args, "MERCHANT-2", 10, &fault)
           == PAYMENT_INVALID);
+}
+
+
+/* the body is a header of a trace: what goes on of it goes on from there as it
+ * is, and has whole members of it in their order */
+
+static void
+fuzz_trace(const char *text, size_t len)
+{
+    char         parent[PAYMENT_TRACEPARENT_LEN], same[PAYMENT_TRACEPARENT_LEN];
+    char         state[PAYMENT_TRACESTATE_LEN], again[PAYMENT_TRACESTATE_LEN];
+    size_t       n, member;
+    const char  *p, *end, *comma, *from, *last;
+
+    if (payment_trace_parse(parent, text, len)) {
+        check(payment_trace_parse(same, parent, sizeof(parent)));
+        check(memcmp(same, parent, sizeof(parent)) == 0);
+    }
+
+    n = payment_trace_state(state, text, len);
+    check(n <= PAYMENT_TRACESTATE_LEN);
+
+    if (n == 0) {
+        return;
+    }
+
+    check(payment_trace_state(again, state, n) == n);
+    check(memcmp(again, state, n) == 0);
+
+    from = text;
+    last = text + len;
+
+    for (p = state, end = state + n; p < end; p = comma + 1) {
+        comma = memchr(p, ',', (size_t) (end - p));
+        comma = comma ? comma : end;
+        member = (size_t) (comma - p);
+
+        while ((size_t) (last - from) >= member
+               && memcmp(from, p, member) != 0)
+        {
+            from++;
+        }
+
+        check((size_t) (last - from) >= member);
+        from += member;
+    }
 }
 
 

@@ -80,6 +80,10 @@ def test_limits_are_those_of_the_sources():
     assert properties["metadata"]["maxProperties"] == limit(
         "PAYMENT_METADATA_MEMBERS")
 
+    for name in ("tracestate", "ce_tracestate"):
+        assert MESSAGE["headers"]["properties"][name]["maxLength"] == limit(
+            "PAYMENT_TRACESTATE_LEN")
+
     for name in ("amount", "capturedAmount", "refundedAmount",
                  "operationAmount"):
         assert properties[name]["maximum"] == limit("PAYMENT_AMOUNT_MAX")
@@ -89,7 +93,11 @@ def test_headers_are_those_that_are_sent():
     sent = re.findall(r'ngx_payment_header\("([\w-]+)"', PRODUCER)
 
     assert list(MESSAGE["headers"]["properties"]) == sent
-    assert set(MESSAGE["headers"]["required"]) == set(sent) - {"traceparent"}
+    assert set(MESSAGE["headers"]["required"]) == {
+        name for name in sent if not name.removeprefix("ce_").startswith("trace")}
+    assert len(sent) == int(re.search(
+        r"^#define NGX_PAYMENT_PRODUCER_HEADERS_MAX\s+(\d+)", PRODUCER,
+        re.M).group(1))
 
 
 def test_nothing_that_was_promised_is_gone():

@@ -7,7 +7,7 @@
         clean test tidy test-unit test-fuzz test-nginx test-asan test-api \
         test-fault test-fault-binlog test-browser test-upgrade test-matrix \
         test-deploy test-image test-deb bench bench-pair bench-replays \
-        bench-observing bench-k6 bench-k6-flow bench-k6-pair
+        bench-observing bench-lists bench-k6 bench-k6-flow bench-k6-pair
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
@@ -123,6 +123,9 @@ bench-observing:        ## what metrics, health, log and traces cost; a scrape
 
 bench-replays:          ## what repeats and reads cost; OLDER=COMMIT beside it
 	@bench/replays.sh $(OLDER)
+
+bench-lists:            ## what payment_list's index costs; pages beside payments
+	@bench/lists.sh
 
 bench-k6:               ## 1000 authorisations a second; DURATION=60s RATE=1000
 	@bench/k6/run.sh authorize '$(DURATION)' '$(RATE)'

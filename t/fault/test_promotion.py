@@ -12,7 +12,7 @@ import loop
 from client import Load
 from conftest import LONG
 from outbox import ADMIN, admin
-from servers import PROBE, wait_for
+from servers import PROBE, ROOT, wait_for
 from test_lookup import ask_for
 from test_server import get
 from voters import payments
@@ -100,8 +100,10 @@ def test_nothing_there_says_one_that_is_cut_off(voters, start_node):
     pay again."""
 
     old, *others = voters
+    old.run_script(ROOT / 'sql' / 'optional' / 'merchant_index.sql', 'payment')
     near = start_node(http='payment_operations on;',
-                      location='payment_timeout 2s; payment_max_amount 5000;',
+                      location='payment_timeout 2s; payment_max_amount 5000;'
+                               ' payment_list on;',
                       **REPLICA)
     far = start_node(http='payment_operations on;',
                      location='payment_timeout 2s;', **REPLICA)
@@ -112,6 +114,7 @@ def test_nothing_there_says_one_that_is_cut_off(voters, start_node):
     nobodys = str(uuid.uuid4())
     assert loop.run(get(port, nobodys, 'MERCHANT-1'))[0] == 404
     assert loop.run(ask_for(port, 'MERCHANT-1', 'nobodys'))[0] == 404
+    assert loop.run(get(port, '', 'nobody'))[0] == 200
     assert near.ask.change('capture', nobodys, amount=None).status == 404
     assert near.ask.authorize(amount=10000).code == 'INVALID_REQUEST'
 
@@ -129,6 +132,7 @@ def test_nothing_there_says_one_that_is_cut_off(voters, start_node):
         'operations': loop.run(get(port, f'{made.id}/operations',
                                    made.merchant))[0],
         'lookup': loop.run(ask_for(port, made.merchant, made.key))[0],
+        'list': loop.run(get(port, '', made.merchant))[0],
         'capture': near.ask.change('capture', made.id, amount=None).status,
         'repeat': near.ask.authorize(key=made.key, amount=10000).status
     }

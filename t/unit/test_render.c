@@ -21,6 +21,7 @@
 #define UPDATED  INT64_C(1763835167004)
 
 #define ID_TEXT  "019aacb5-2c6b-7000-8010-00000000abcd"
+#define CURSOR_TEXT  "AZqstSxrcACAEAAAAACrzQAAAAAAAAAA"
 
 
 static char  buf[PAYMENT_PAYLOAD_SIZE + PAYMENT_METADATA_SIZE];
@@ -217,6 +218,47 @@ found(void **state)
 
 
 static void
+listed(void **state)
+{
+    size_t             len, all;
+    payment_t          p;
+    payment_list_t     list;
+    payment_request_t  r;
+    char               one[PAYMENT_LISTED_SIZE];
+
+    (void) state;
+
+    memset(&list, 0, sizeof(payment_list_t));
+    memset(&r, 0, sizeof(payment_request_t));
+    memcpy(r.merchant, "M\"1", 3);
+    r.merchant_len = 3;
+
+    payment_of(&p, PAYMENT_CAPTURED, 700, 0);
+    p.expires_ms = CREATED;
+    p.expired_ms = CREATED + 1;
+
+    len = payment_render_listed(one, sizeof(one), &p);
+    all = payment_render_list(buf, sizeof(buf), &r, &list, one, len, p.id);
+    buf[all] = '\0';
+    assert_string_equal(buf,
+        "{\"merchantId\":\"M\\\"1\",\"payments\":["
+        "{\"paymentId\":\"" ID_TEXT "\",\"status\":\"CAPTURED\","
+        "\"amount\":15000,\"currency\":\"KRW\",\"capturedAmount\":700,"
+        "\"refundedAmount\":0,\"createdAt\":\"2025-11-22T18:12:46.123Z\","
+        "\"expiresAt\":\"2025-11-22T18:12:46.123Z\",\"version\":3,"
+        "\"updatedAt\":\"2025-11-22T18:12:47.004Z\","
+        "\"expiredAt\":\"2025-11-22T18:12:46.124Z\"}],"
+        "\"nextCursor\":\"" CURSOR_TEXT "\"}");
+
+    json_decref(loaded(all));
+
+    all = payment_render_list(buf, sizeof(buf), &r, &list, NULL, 0, NULL);
+    buf[all] = '\0';
+    assert_string_equal(buf, "{\"merchantId\":\"M\\\"1\",\"payments\":[]}");
+}
+
+
+static void
 event(void **state)
 {
     size_t             len;
@@ -403,8 +445,10 @@ longest(void **state)
     json_t            *json;
     payment_t          p;
     payment_done_t     done;
+    payment_list_t     list;
     payment_fault_t    fault;
     payment_request_t  r;
+    char               one[PAYMENT_LISTED_SIZE];
     char               base[PAYMENT_PROBLEM_BASE_LEN + 1];
     static char        metadata[PAYMENT_METADATA_SIZE];
 
@@ -421,7 +465,10 @@ longest(void **state)
     p.version = UINT32_MAX;
     p.created_ms = INT64_MAX;
     p.updated_ms = INT64_MIN;
+    p.expires_ms = INT64_MAX;
+    p.expired_ms = INT64_MAX;
 
+    memset(&list, 0, sizeof(payment_list_t));
     memset(&r, 0, sizeof(payment_request_t));
     memset(metadata, ' ', sizeof(metadata));
     metadata[0] = '{';
@@ -475,6 +522,15 @@ longest(void **state)
         len = payment_render_done(buf, PAYMENT_DONE_SIZE, &done);
         assert_in_range(len, 1, PAYMENT_DONE_SIZE);
         json_decref(loaded(len));
+
+        memcpy(r.merchant, p.merchant, sizeof(r.merchant));
+        r.merchant_len = p.merchant_len;
+        len = payment_render_listed(one, sizeof(one), &p);
+        assert_in_range(len, 1, sizeof(one));
+        size = PAYMENT_FIXED_SIZE + len + 6 * r.merchant_len;
+        len = payment_render_list(buf, size, &r, &list, one, len, p.id);
+        assert_in_range(len, 1, size);
+        json_decref(loaded(len));
         r.operation = PAYMENT_REFUND;
 
         len = payment_render_event(buf, sizeof(buf), &p, &r);
@@ -511,6 +567,7 @@ no_room(void **state)
 {
     size_t             size;
     payment_t          p;
+    payment_list_t     list;
     payment_fault_t    fault;
     payment_request_t  r;
 
@@ -524,6 +581,7 @@ no_room(void **state)
     memset(&r, 0, sizeof(payment_request_t));
     r.operation = PAYMENT_AUTHORIZE;
 
+    memset(&list, 0, sizeof(payment_list_t));
     memset(&fault, 0, sizeof(payment_fault_t));
     fault.outcome = PAYMENT_NOT_FOUND;
     strcpy(fault.detail, "there is no such payment");
@@ -534,6 +592,10 @@ no_room(void **state)
         assert_int_equal(payment_render_response(buf, size, &p, &r), 0);
         assert_int_equal(payment_render_found(buf, size, &p, &r, &kept), 0);
         assert_int_equal(payment_render_event(buf, size, &p, &r), 0);
+        assert_int_equal(payment_render_listed(buf, size, &p), 0);
+        assert_int_equal(payment_render_list(buf, size, &r, &list, NULL, 0,
+                                             NULL),
+                         0);
         assert_int_equal(payment_render_problem(buf, size, &fault, p.id,
                                                 NULL),
                          0);
@@ -719,6 +781,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(response),
         cmocka_unit_test(found),
+        cmocka_unit_test(listed),
         cmocka_unit_test(event),
         cmocka_unit_test(problem),
         cmocka_unit_test(errors),

@@ -6,8 +6,10 @@
 #include "ngx_payment_list.h"
 #include "ngx_payment_look.h"
 
-#include <mysqld_error.h>
 
+/* an index that a statement names is not there: the header of the library calls
+ * it ER_KEY_DOES_NOT_EXITS or ER_KEY_DOES_NOT_EXISTS */
+#define NGX_PAYMENT_LIST_NO_INDEX  1176
 
 /* of SQL for one page: the ids are asked for twice, each with the merchant */
 #define NGX_PAYMENT_LIST_LEN                                                  \
@@ -164,7 +166,7 @@ ngx_payment_list_filters(u_char *p, const payment_list_t *list)
 ngx_uint_t
 ngx_payment_list_lacks_index(const ngx_payment_db_stmt_t *s)
 {
-    return s->error == ER_KEY_DOES_NOT_EXISTS;
+    return s->error == NGX_PAYMENT_LIST_NO_INDEX;
 }
 
 

@@ -320,6 +320,8 @@ ngx_payment_expiry_looked(ngx_payment_expiry_t *x, uint64_t now_ms)
         x->seen++;
     }
 
+    x->more = (row != NULL || x->seen == NGX_PAYMENT_EXPIRY_STEP);
+
     if (x->count_stmt) {
         row = mysql_fetch_row(x->count_stmt->result);
         gauges->overdue = row ? ngx_payment_row_number(row[0]) : 0;
@@ -486,8 +488,7 @@ ngx_payment_expiry_changed(ngx_payment_expiry_t *x, uint64_t now_ms)
 
     row = mysql_fetch_row(x->lock_stmt->result);
     n = row ? (ngx_uint_t) ngx_payment_row_number(row[0]) : 0;
-    more = (x->seen == NGX_PAYMENT_EXPIRY_STEP || n + x->closed < x->seen)
-           && n + x->closed;
+    more = (x->more || n + x->closed < x->seen) && n + x->closed;
 
     x->seen = 0;
 

@@ -48,6 +48,7 @@ typedef struct {
     uint64_t                     epoch;         /* of the lease, at the look */
     ngx_uint_t                   n;             /* that are to expire */
     ngx_uint_t                   closed;        /* that need not */
+    ngx_uint_t                   more;          /* the queue may have others */
     int64_t                      clock_ms;      /* the database's */
     uint8_t                      taken[NGX_PAYMENT_EXPIRY_STEP]
                                       [PAYMENT_ID_SIZE];

@@ -15,6 +15,7 @@ from servers import Shard, wait_for
 from test_outbox_helper import kill_helper
 
 STEP = 64        # NGX_PAYMENT_EXPIRY_STEP
+PAUSE = datetime.timedelta(seconds=1)   # NGX_PAYMENT_EXPIRY_PAUSE
 
 
 class Nowhere:
@@ -114,6 +115,27 @@ def test_sweep(start_node, mariadb, database, journal, check):
     wait_for(lambda: relay(nginx)['expired'] == n - 3, 5, 'the counter')
     wait_for(lambda: relay(nginx)['overdue'] == 0, 5, 'the gauge')
     assert relay(nginx)['errors'] == 0
+    check(ask)
+
+
+def test_steps_that_end_early(start_node, mariadb, database, journal, check):
+    """The events of long names fill a step before its rows do: the next step
+    follows at once, and not after the pause of a queue that is empty."""
+
+    nginx = start_node(lifetime='1h')
+    ask = Client(nginx.port, journal)
+    wait_leased(nginx)
+    ask.at_once([ask.call(merchant='\N{CREDIT CARD}' * 32)
+                 for _ in range(2 * STEP)])
+
+    make_overdue(mariadb, database)
+    wait_swept(mariadb, database)
+
+    times = [row[0] for row in mariadb.query(
+        'SELECT DISTINCT expired_at FROM payment ORDER BY 1', database)]
+    assert len(times) > 2, 'no step ended early'
+    assert min(after - before for before, after in zip(times, times[1:])) \
+        < PAUSE, times
     check(ask)
 
 

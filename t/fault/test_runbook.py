@@ -508,10 +508,25 @@ def test_a_promotion_that_lost_payments(prometheus, voters, start_node):
 
 
 @pytest.mark.timeout(240)
-def test_dead_letter(rig, narrow):                                # noqa: F811
-    rig.start(**PLAIN, retry_interval='200ms', max_retries='2')
+def test_rows_that_stay(rig, narrow):                             # noqa: F811
+    """An event that Kafka refuses, and an authorization that somebody holds
+    beyond its time: both wait for an operator."""
+
+    rig.start(**PLAIN, retry_interval='200ms', max_retries='2',
+              nginx=dict(location='payment_authorization_lifetime 1h;'
+                                  + LOCATIONS['location']))
     poison(rig.mariadb, rig.database)
     rig.prometheus.wait_firing({'PaymentDeadLetters'})
+
+    with rig.mariadb.admin(rig.database) as db:
+        assert Client(rig.nginx.port, rig.journal).authorize().ok
+        overdue = 'SET expires_at = expires_at - INTERVAL 2 HOUR'
+        db.execute(f'UPDATE payment {overdue}')
+        db.execute('START TRANSACTION')
+        db.execute('SELECT 1 FROM payment FOR UPDATE')
+        rig.mariadb.query(f'UPDATE payment_expiry {overdue}', rig.database)
+        rig.prometheus.wait_firing({'PaymentDeadLetters',
+                                    'PaymentExpiryLate'})
 
 
 @pytest.mark.timeout(240)

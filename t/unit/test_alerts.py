@@ -127,6 +127,12 @@ FIRES = {
     "PaymentDeadLetters": (
         gauge("payment_outbox_dead_letters", "0x4 1x1400", SHARD), "5h",
         set()),
+
+    # nothing is swept from 1 min on
+    "PaymentExpiryLate": (
+        {**gauge("payment_outbox_overdue_age_seconds", "0x4 0+15x40", SHARD),
+         **gauge("payment_outbox_overdue_age_seconds", "0x50",
+                 SHARD.replace('"a"', '"b"'))}, "5m", set()),
 }
 
 # alert: what comes near to it, and when it is not to fire for that
@@ -192,6 +198,11 @@ SILENT = {
     "PaymentPaused": (gauge("payment_outbox_paused", "1x40 0x40"), "16m"),
     "PaymentDeadLetters": (
         gauge("payment_outbox_dead_letters", "1x20 0x40", SHARD), "8m"),
+
+    # some seconds all the time, and once a minute and a half too many at once
+    "PaymentExpiryLate": (
+        gauge("payment_outbox_overdue_age_seconds",
+              "2x20 15+15x7 2x40", SHARD), "9m"),
 }
 
 

@@ -9,9 +9,15 @@ concurrent operations: some order of them must be acceptable.
     State.accept(request, response)
                             what changes by it, or Wrong with the reason
     explain(state, lanes)   finds an order of concurrent calls, or raises Wrong
+
+An authorization may expire at any time, unseen, once its lifetime is over. So
+the state has for each payment all that it possibly is, and an answer says
+which of these it can still be.
 """
 
 import collections
+import datetime
+import email.utils
 import hashlib
 import json
 import re
@@ -41,7 +47,8 @@ READS = ('get', 'lookup', 'operations')
 PAGE = 20
 
 EVENTS = {'authorize': 'authorized', 'capture': 'captured',
-          'refund': 'refunded', 'void': 'voided'}
+          'refund': 'refunded', 'void': 'voided', 'expire': 'expired'}
+OPEN = ('AUTHORIZED', 'PARTIALLY_CAPTURED')
 
 TITLES = {400: 'Bad Request', 401: 'Unauthorized', 403: 'Forbidden',
           404: 'Not Found', 405: 'Method Not Allowed', 409: 'Conflict',
@@ -52,7 +59,7 @@ CODES = {400: {'INVALID_REQUEST'}, 401: {'UNAUTHORIZED'},
          403: {'MERCHANT_MISMATCH'}, 404: {'NOT_FOUND'},
          405: {'METHOD_NOT_ALLOWED'},
          409: {'DUPLICATE_REQUEST', 'CAPTURE_CONFLICT', 'REFUND_CONFLICT',
-               'VOID_CONFLICT'},
+               'VOID_CONFLICT', 'AUTHORIZATION_EXPIRED'},
          410: {'PAYMENT_GONE'},
          413: {'PAYLOAD_TOO_LARGE'}, 415: {'UNSUPPORTED_MEDIA_TYPE'},
          422: {'IDEMPOTENCY_KEY_REUSED'}}
@@ -62,11 +69,12 @@ class Wrong(Exception):
     """The answer cannot be right."""
 
 
-# What a location's directives say.
+# What a location's directives say; lifetimes: seconds, by currency.
 
 Rules = collections.namedtuple(
     'Rules', 'replay refuse_unknown max_amount currencies identity '
-    'void_remainder', defaults=(True, False, AMOUNT_MAX, None, False, False))
+    'void_remainder lifetimes',
+    defaults=(True, False, AMOUNT_MAX, None, False, False, {}))
 
 # A call as it goes over the wire. do: authorize, capture, refund, void, get,
 # lookup, operations, or another word; id: the payment's as text; merchant: of
@@ -90,11 +98,17 @@ Event = collections.namedtuple(
     'Event', 'type version status captured refunded moved reason reference '
              'metadata')
 
+# expires: expiresAt, or None; late: a capture or void was told that this time
+# has come
+
 Payment = collections.namedtuple(
     'Payment', 'id merchant currency amount status captured refunded version '
-               'created updated events')
+               'created updated events expires late')
 
-Key = collections.namedtuple('Key', 'meaning do id version body')
+# number: the event of the key's request, counted without that of the expiry,
+# which may have come before it or not
+
+Key = collections.namedtuple('Key', 'meaning do id number body')
 
 
 # --- from a call to a request
@@ -475,7 +489,7 @@ class State:
     """All payments and keys that the answers so far are evidence of."""
 
     def __init__(self):
-        self.payments = {}          # id -> Payment
+        self.payments = {}          # id -> (Payment, ..): one of them it is
         self.keys = {}              # (merchant, key) -> Key
         self.operations = collections.Counter()     # keyless, by payment
 
@@ -487,17 +501,13 @@ class State:
             return []
 
         if response.status == 409 \
-                and self.problem_code(response) == 'DUPLICATE_REQUEST':
+                and problem_code(response) == 'DUPLICATE_REQUEST':
             return self.accept_duplicate(request, response)
 
-        if request.do == 'get':
-            return self.accept_get(request, response)
-
-        if request.do == 'lookup':
-            return self.accept_lookup(request, response)
-
-        if request.do == 'operations':
-            return self.accept_operations(request, response)
+        if request.do in READS:
+            accept = {'get': self.accept_get, 'lookup': self.accept_lookup,
+                      'operations': self.accept_operations}[request.do]
+            return accept(request, response)
 
         known = (request.key is not None
                  and self.keys.get((request.merchant, request.key)))
@@ -514,12 +524,38 @@ class State:
 
         return self.accept_change(request, response)
 
-    @staticmethod
-    def problem_code(response):
-        try:
-            return response.json().get('code')
-        except (ValueError, AttributeError):
-            return None
+    def possible(self, id, merchant):
+        """All that this merchant's payment may be by now: none, if there is
+        no such payment."""
+
+        known = self.payments.get(id, ())
+
+        if not known or known[0].merchant != merchant:
+            return ()
+
+        if any(has_expired(payment) for payment in known):
+            return known
+
+        return known + tuple(expired(payment) for payment in known
+                             if payment.expires is not None
+                             and payment.status in OPEN)
+
+    def among(self, possible, judge):
+        """Those that judge(payment), the payment after the answer, does not
+        find Wrong; as a change."""
+
+        left, wrong = [], None
+
+        for payment in possible:
+            try:
+                left.append(judge(payment))
+            except Wrong as e:
+                wrong = wrong or e
+
+        if not left:
+            raise wrong
+
+        return [(self.payments, left[0].id, tuple(left))]
 
     # --- idempotency
 
@@ -556,114 +592,84 @@ class State:
     def accept_authorize(self, request, response):
         need(response.status == 200, f'{response} to a good authorize')
         id = response.json().get('paymentId')
+        created = response.json().get('createdAt') or ''
 
         need(isinstance(id, str) and UUID7.match(id), f'id {id!r}')
         need(id not in self.payments, f'{id} is not new')
+        need(TIME.match(created), 'createdAt is no time')
 
         event = Event('authorized', 1, 'AUTHORIZED', 0, 0, request.amount,
                       None, None, request.metadata)
         payment = Payment(id, request.merchant, request.currency,
-                          request.amount, 'AUTHORIZED', 0, 0, 1,
-                          response.json().get('createdAt'), None, (event,))
+                          request.amount, 'AUTHORIZED', 0, 0, 1, created,
+                          None, (event,),
+                          later(created,
+                                request.rules.lifetimes.get(request.currency)),
+                          False)
 
         check_payment(payment, 'authorize', response)
-        return self.changed(request, response, payment)
+        return [(self.payments, id, (payment,)),
+                self.kept(request, response, payment)]
 
     def accept_change(self, request, response):
-        payment = self.payments.get(request.id)
+        possible = self.possible(request.id, request.merchant)
 
-        if payment is None or payment.merchant != request.merchant:
+        if not possible:
             need(response.status == 404, f'{response} to nobody\'s payment')
             need('paymentId' not in check_problem(response), 'told an id')
             return []
 
-        after = moved(payment, request)
+        changes = self.among(possible, lambda payment: judge_change(
+            payment, request, response))
 
-        if request.reference is not None and request.reference in (
-                event.reference for event in payment.events):
-            after = None
-
-        if after is None:
-            need(response.status == 409, f'{response} where {payment.status} '
-                 f'{payment.captured} {payment.refunded} is in the way')
-            body = check_problem(response)
-            need(body['code'] == f'{request.do.upper()}_CONFLICT',
-                 f"{body['code']} to {request.do}")
-            need(body.get('paymentId') == payment.id, 'of another payment')
-            return []
-
-        check_payment(after, request.do, response,
-                      reference=request.reference)
-        return self.changed(request, response, after)
-
-    def changed(self, request, response, payment):
-        changes = [(self.payments, payment.id, payment)]
-
-        if request.key is not None:
-            changes.append((self.keys, (request.merchant, request.key),
-                            Key(meaning(request), request.do, payment.id,
-                                payment.version, response.body)))
-        else:
-            changes.append((self.operations, payment.id,
-                            self.operations[payment.id] + 1))
+        if response.status == 200:
+            changes.append(self.kept(request, response, changes[0][2][0]))
 
         return changes
 
+    def kept(self, request, response, payment):
+        """What remembers that the request was done, as a change."""
+
+        if request.key is None:
+            return (self.operations, payment.id,
+                    self.operations[payment.id] + 1)
+
+        return (self.keys, (request.merchant, request.key),
+                Key(meaning(request), request.do, payment.id,
+                    len(asked_for(payment)), response.body))
+
+    # --- what is shown of them
+
     def accept_get(self, request, response):
-        payment = self.payments.get(request.id)
-
-        if payment is not None and payment.merchant != request.merchant:
-            payment = None
-
-        return self.accept_shown(payment, None, response)
+        return self.accept_shown(
+            self.possible(request.id, request.merchant), None, response)
 
     def accept_lookup(self, request, response):
         known = self.keys.get((request.merchant, request.key))
 
-        if known is None:
-            return self.accept_shown(None, None, response)
-
-        payment = self.payments[known.id]
-        event = payment.events[known.version - 1]
-
-        return self.accept_shown(payment, {
-            'type': known.do, 'status': event.status,
-            'version': event.version, 'capturedAmount': event.captured,
-            'refundedAmount': event.refunded}, response)
+        return self.accept_shown(
+            known and self.possible(known.id, request.merchant), known,
+            response)
 
     def accept_operations(self, request, response):
-        """amount: the version after which the page begins."""
+        possible = self.possible(request.id, request.merchant)
 
-        payment = self.payments.get(request.id)
-
-        if payment is None or payment.merchant != request.merchant:
-            return self.accept_shown(None, None, response)
+        if not possible:
+            return self.accept_shown((), None, response)
 
         need(response.status == 200, f'{response} to good operations')
 
         if response.method == 'HEAD':
             return []
 
-        body = response.json()
-        page = payment.events[request.amount:][:PAGE]
-        last = request.amount + len(page)
-        listed = [done_event(one, payment) for one in body['operations']]
+        return self.among(possible, lambda payment: judge_operations(
+            payment, request, response))
 
-        need(body['paymentId'] == payment.id, 'of another payment')
-        need(listed == [event._replace(captured=None, refunded=None)
-                        for event in page],
-             f'{body} instead of {page}')
-        need(body.get('nextCursor') == (
-            str(last) if last < payment.version else None), 'another cursor')
-        need(set(body) <= {'paymentId', 'operations', 'nextCursor'},
-             f'members {sorted(body)}')
-        return []
-
-    def accept_shown(self, payment, operation, response):
+    def accept_shown(self, possible, key, response):
         """The payment as it is now, and of a look-up what was done; or
         nothing, if there is none."""
 
-        if payment is None:
+        if not possible:
             need(response.status == 404, f'{response} to what is not there')
             if response.method != 'HEAD':
                 check_problem(response)
@@ -674,14 +680,166 @@ class State:
         if response.method == 'HEAD':
             return []
 
-        body = check_payment(payment, 'get', response, operation=operation)
-        updated = body['updatedAt']
+        return self.among(possible, lambda payment: judge_shown(
+            payment, key, response))
 
-        need(updated >= payment.created
-             and payment.updated in (None, updated), 'another updatedAt')
 
-        return [(self.payments, payment.id,
-                 payment._replace(updated=updated))]
+def judge_change(payment, request, response):
+    """The payment after this answer to a capture, refund or void."""
+
+    binding = request.do in ('capture', 'void')
+
+    if response.status == 409 \
+            and problem_code(response) == 'AUTHORIZATION_EXPIRED':
+        body = check_problem(response)
+
+        need(binding and payment.expires is not None
+             and (payment.status in OPEN or has_expired(payment)),
+             f'{response} where nothing can expire')
+        need(payment.expires in body['detail'], 'expired at another time')
+        need(clock(response) >= payment.expires[:19], 'expired too early')
+        need(body.get('paymentId') == payment.id, 'of another payment')
+        return payment._replace(late=True)
+
+    need(not binding or not has_expired(payment)
+         and not (payment.late and payment.status in OPEN),
+         f'{response} to what has expired')
+    after = moved(payment, request)
+
+    if request.reference is not None and request.reference in (
+            event.reference for event in payment.events):
+        after = None
+
+    if after is None:
+        need(response.status == 409, f'{response} where {payment.status} '
+             f'{payment.captured} {payment.refunded} is in the way')
+        body = check_problem(response)
+        need(body['code'] == f'{request.do.upper()}_CONFLICT',
+             f"{body['code']} to {request.do}")
+        need(body.get('paymentId') == payment.id, 'of another payment')
+        return payment
+
+    check_payment(after, request.do, response, reference=request.reference)
+    return after
+
+
+def judge_operations(payment, request, response):
+    """amount: the version after which the page begins."""
+
+    body = response.json()
+    page = payment.events[request.amount:][:PAGE]
+    last = request.amount + len(page)
+    listed = [done_event(one, payment) for one in body['operations']]
+
+    need(body['paymentId'] == payment.id, 'of another payment')
+    need(listed == [event._replace(captured=None, refunded=None)
+                    for event in page],
+         f'{body} instead of {page}')
+    need(body.get('nextCursor') == (
+        str(last) if last < payment.version else None), 'another cursor')
+    need(set(body) <= {'paymentId', 'operations', 'nextCursor'},
+         f'members {sorted(body)}')
+    return payment
+
+
+def judge_shown(payment, key, response):
+    operation, expired_at = None, None
+
+    if key is not None:
+        event = asked_for(payment)[key.number - 1]
+        operation = {
+            'type': key.do, 'status': event.status, 'version': event.version,
+            'capturedAmount': event.captured,
+            'refundedAmount': event.refunded}
+
+    if has_expired(payment):
+        expired_at = response.json().get('expiredAt', '')
+        need(TIME.match(expired_at), f'expiredAt is {expired_at!r}')
+        need(expired_at >= payment.expires, 'expired too early')
+
+    body = check_payment(payment, 'get', response, operation=operation,
+                         expiredAt=expired_at)
+    updated = body['updatedAt']
+
+    need(updated >= max(payment.created, expired_at or '')
+         and payment.updated in (None, updated), 'another updatedAt')
+
+    return payment._replace(updated=updated)
+
+
+def problem_code(response):
+    try:
+        return response.json().get('code')
+    except (ValueError, AttributeError):
+        return None
+
+
+def clock(response):
+    """The second in which the answer was made, as times are written here."""
+
+    date = email.utils.parsedate_to_datetime(response.header('date'))
+    return date.strftime('%Y-%m-%dT%H:%M:%S')
+
+
+def later(time, seconds):
+    """The time so many seconds later; None, if they are."""
+
+    if seconds is None:
+        return None
+
+    moment = datetime.datetime.fromisoformat(time)
+    moment += datetime.timedelta(seconds=seconds)
+
+    return moment.strftime('%Y-%m-%dT%H:%M:%S.') + time[20:]
+
+
+def asked_for(payment):
+    """The events of what somebody asked for: all but that of the expiry."""
+
+    return [event for event in payment.events if event.type != 'expired']
+
+
+def has_expired(payment):
+    return len(asked_for(payment)) < len(payment.events)
+
+
+def expired(payment):
+    """The payment, still open, after its expiry."""
+
+    return done(payment, 'expire', payment.captured, payment.refunded,
+                payment.amount - payment.captured,
+                'CAPTURED' if payment.captured else 'VOIDED')
+
+
+def check_in_time(payment, type, time):
+    """What ends with the lifetime was done before, and the expiry not."""
+
+    if payment.expires is None:
+        need(type != 'expired', 'expired, and had no lifetime')
+
+    elif type == 'expired':
+        need(time >= payment.expires, f'expired at {time}, too early')
+
+    elif type in ('captured', 'voided'):
+        need(time < payment.expires, f'{type} at {time}, too late')
+
+
+def check_sums(payment):
+    """What the payment came to is what was done with it."""
+
+    sums, versions = collections.Counter(), []
+
+    for event in payment.events:
+        sums[event.type] += event.moved
+        versions.append(event.version)
+
+    need(versions == list(range(1, payment.version + 1)), 'a version is lacking')
+    need(sums['authorized'] == payment.amount
+         and sums['captured'] == payment.captured
+         and sums['refunded'] == payment.refunded, f'sums are {sums}')
+    need(0 <= payment.refunded <= payment.captured
+         <= payment.amount - sums['voided'] - sums['expired'],
+         'money from nowhere')
 
 
 def done_event(one, payment):
@@ -689,6 +847,7 @@ def done_event(one, payment):
 
     need(TIME.match(one['createdAt']) and one['createdAt'] >= payment.created,
          f"createdAt is {one['createdAt']!r}")
+    check_in_time(payment, EVENTS[one['type']], one['createdAt'])
     need(set(one) <= {'type', 'version', 'status', 'amount', 'createdAt',
                       'reason', 'reference', 'metadata'},
          f'members {sorted(one)}')
@@ -750,13 +909,23 @@ def moved(payment, request):
         status = ('REFUNDED' if refunded == captured
                   else 'PARTIALLY_REFUNDED')
 
-    version = payment.version + 1
-    event = Event(EVENTS[request.do], version, status, captured, refunded,
-                  amount, request.reason, request.reference, request.metadata)
+    return done(payment, request.do, captured, refunded, amount, status,
+                request.reason, request.reference, request.metadata)
 
-    return payment._replace(status=status, captured=captured,
-                            refunded=refunded, version=version, updated=None,
-                            events=payment.events + (event,))
+
+def done(payment, do, captured, refunded, amount, status, reason=None,
+         reference=None, metadata=None):
+    """The payment with one event more."""
+
+    version = payment.version + 1
+    event = Event(EVENTS[do], version, status, captured, refunded, amount,
+                  reason, reference, metadata)
+    after = payment._replace(status=status, captured=captured,
+                             refunded=refunded, version=version, updated=None,
+                             events=payment.events + (event,))
+
+    check_sums(after)
+    return after
 
 
 def check_payment(payment, do, response, **more):
@@ -778,6 +947,9 @@ def check_payment(payment, do, response, **more):
         'ledgerEntries': [],
     }
 
+    if payment.expires is not None:
+        expected['expiresAt'] = payment.expires
+
     if do == 'get':
         expected |= {'merchantId': payment.merchant,
                      'version': payment.version}
@@ -794,9 +966,6 @@ def check_payment(payment, do, response, **more):
     need(set(body) == set(expected) | extra, f'members {sorted(body)}')
     need(body['message'], 'no message')
     need(TIME.match(body['createdAt'] or ''), 'createdAt is no time')
-    need(0 <= payment.refunded <= payment.captured <= payment.amount,
-         'money from nowhere')
-
     return body
 
 
@@ -812,9 +981,22 @@ def explain(state, lanes):
 
     best = [-1, 'nothing was tried']
     seen = set()
+    ids = {request.id for lane in lanes for request, _ in lane
+           if isinstance(request, Request)}
+
+    def reached(places):
+        """An answer fixes the sums before and after it, so that the calls that
+        are done say what state they lead to, but for what may have expired
+        before or after one of them."""
+
+        return places, tuple(
+            tuple((payment.version, payment.late)
+                  for payment in state.payments.get(id, ())) for id in ids)
 
     def search(places, done):
-        if places in seen:
+        here = reached(places)
+
+        if here in seen:
             return False
 
         open_lanes = [i for i, lane in enumerate(lanes)
@@ -849,9 +1031,7 @@ def explain(state, lanes):
                 else:
                     where[key] = value
 
-        # which calls are done says what state they lead to: an answer fixes
-        # the sums before and after it
-        seen.add(places)
+        seen.add(here)
         return False
 
     if not search((0,) * len(lanes), 0):

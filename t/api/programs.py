@@ -2,7 +2,8 @@
 
 A program is plain data: a list of steps, a step a list of lanes, a lane a list
 of calls that one connection sends at once, without waiting for answers. One
-lane with one call is the quiet case, several are a race. What is only known
+lane with one call is the quiet case, several are a race. The call `wait` waits
+until a payment's lifetime is over, or nearly. What is only known
 when it runs is written symbolically: `@@` in a text is the run's own tag (so
 that a program can run again beside its own past), `pay` is the number of a
 payment that an earlier step made.
@@ -13,8 +14,10 @@ payment that an earlier step made.
 """
 
 import collections
+import datetime
 import json
 import random
+import time
 import urllib.parse
 
 from . import model
@@ -24,23 +27,35 @@ from .service import NOBODY
 STEPS = 40              # in a program
 CONNECTIONS = 3         # to each worker of each node
 KEPT_ANSWERS = 6        # steps before a failure that its report shows
+RACES_AT_THE_END = 4    # on a payment whose lifetime is about to end
+
+# seconds of an authorization's lifetime, by currency; see CONFIG
+LIFETIMES = {'USD': 1, 'JPY': 3, 'BHD': 3600}
 
 # location -> what its directives say; see CONFIG
 LOCATIONS = {
-    '/api/payments': model.Rules(),
-    '/conflict': model.Rules(replay=False),
+    '/api/payments': model.Rules(lifetimes=LIFETIMES),
+    '/conflict': model.Rules(replay=False, lifetimes=LIFETIMES),
     '/strict': model.Rules(refuse_unknown=True, max_amount=5000,
                            currencies=('KRW', 'USD')),
-    '/known': model.Rules(identity=True, void_remainder=True),
+    '/known': model.Rules(identity=True, void_remainder=True,
+                          lifetimes=LIFETIMES),
 }
 
 # A disk that stands still for a second is no failure here, as it would be to a
 # client: what is slow is waited for.
 
 CONFIG = """
+    map $payment_currency $lifetime {
+        USD  1s;
+        JPY  3s;
+        BHD  1h;
+    }
+
     payment_queue_timeout 10s;
     payment_timeout 12s;
     payment_operations on;
+    payment_authorization_lifetime $lifetime;
 
     server {
         listen 127.0.0.1:$PORT reuseport;
@@ -60,6 +75,7 @@ CONFIG = """
             payment_unknown_members refuse;
             payment_max_amount 5000;
             payment_currencies KRW USD;
+            payment_authorization_lifetime 0;
         }
 
         location /known {
@@ -139,13 +155,43 @@ class Generator:
         return self.random.choice(values)
 
     def program(self):
-        return [self.step() for _ in range(STEPS)]
+        steps = [self.step() for _ in range(STEPS)]
+
+        if self.chance(0.5):
+            place = self.random.randrange(STEPS)
+            steps[place:place] = self.end_of_lifetime()
+
+        return steps
+
+    def end_of_lifetime(self):
+        """Calls about a payment that expires now, just before, just after, or
+        has been swept, perhaps."""
+
+        pay = self.payments
+        at = '/known' if self.chance(0.3) else '/api/payments'
+        authorize = self.call(do='authorize', plain=True)
+        authorize['at'] = at
+        authorize['members'] = [m for m in authorize['members'] if m[0] not in
+                                ('merchantId', 'currency', 'amount')] + [
+            ['merchantId', json.dumps(authorize['merchant'])],
+            ['currency', '"USD"'], ['amount', '20']]
+        wait = {'do': 'wait', 'pay': pay,
+                'ms': self.pick([-20, -5, 0, 0, 20, 300, 1200])}
+        steps = [[[authorize]]]
+
+        if self.chance(0.5):
+            steps.append([[self.call(do='capture', pay=pay, plain=True)]])
+
+        return [*steps, [[wait]], *(self.lanes(self.on_one(pay))
+                                    for _ in range(RACES_AT_THE_END))]
 
     def step(self):
         if self.payments == 0 or self.chance(0.6):
             return [[self.call()]]
 
-        calls = self.race()
+        return self.lanes(self.race())
+
+    def lanes(self, calls):
         self.random.shuffle(calls)
         lanes = [[] for _ in range(self.random.randint(2, 8))]
 
@@ -177,16 +223,19 @@ class Generator:
                     for _ in range(n)]
 
         if shape == 3:                              # everything on one payment
-            words = ['capture', 'capture', 'refund', 'refund', 'get',
-                     'operations']
-            return [self.call(do='void' if self.chance(0.05)
-                              else self.pick(words), pay=pay, plain=True)
-                    for _ in range(n)]
+            return self.on_one(pay)
 
         if shape == 4:                              # many new payments
             return [self.call(do='authorize') for _ in range(n)]
 
         return [self.call() for _ in range(n)]
+
+    def on_one(self, pay):
+        words = ['capture', 'capture', 'refund', 'refund', 'get',
+                 'operations']
+        return [self.call(do='void' if self.chance(0.05)
+                          else self.pick(words), pay=pay, plain=True)
+                for _ in range(self.random.randint(2, 8))]
 
     def payment(self):
         """The number of a payment, most likely of the last ones."""
@@ -227,7 +276,7 @@ class Generator:
                         if do == 'authorize' or not plain and self.chance(0.05)
                         else self.merchant_of(pay))
 
-        call = {'do': do, 'method': 'GET' if do == 'get' else 'POST',
+        call = {'do': do, 'method': 'GET' if do in model.READS else 'POST',
                 'at': self.random.choices(list(LOCATIONS), [70, 10, 10, 10])[0],
                 'pay': pay, 'merchant': merchant, 'headers': []}
 
@@ -532,6 +581,10 @@ class Runner:
         recent = collections.deque(maxlen=KEPT_ANSWERS)
 
         for number, step in enumerate(program):
+            if step[0][0]['do'] == 'wait':
+                self.wait(step[0][0], ids)
+                continue
+
             lanes = self.send(step, tag, ids, number)
             recent.append(lanes)
 
@@ -544,6 +597,17 @@ class Runner:
             self.learn(step, lanes, ids)
 
         return tag
+
+    def wait(self, call, ids):
+        """Until so long after the end of a payment's lifetime, if it has one
+        that a test can wait for."""
+
+        for payment in self.state.payments.get(ids.get(call['pay']), ())[:1]:
+            if payment.expires is not None \
+                    and payment.currency != 'BHD':
+                end = datetime.datetime.fromisoformat(payment.expires)
+                time.sleep(max(0, end.timestamp() + call['ms'] / 1000
+                               - time.time()))
 
     def send(self, step, tag, ids, number):
         """All lanes at once; then the answers."""

@@ -143,7 +143,8 @@ def connect(database, **options):
 class Nginx:
     """An nginx with the module; http is the text of its http{} block.
 
-    $PORT in the text is a free port, the first that the server listens on.
+    $PORT in the text is a free port, the first that the server listens on, and
+    $PREFIX the server's directory.
     With whole=True the text is a complete nginx.conf of conf/, in which what
     it expects of a machine is replaced by what is here: see whole_text().
     """
@@ -194,7 +195,8 @@ class Nginx:
             events {{ worker_connections 1024; }}
             http {{
                 {self.http_lines()}
-                {http.replace('$PORT', str(self.port))}
+                {http.replace('$PORT', str(self.port))
+                     .replace('$PREFIX', self.prefix)}
             }}
         """)
 

@@ -5,9 +5,10 @@
 
 .PHONY: help build static asan install deb install-deps run run-two-nodes stop \
         clean test tidy test-unit test-fuzz test-nginx test-asan test-api \
-        test-fault test-fault-binlog test-browser test-upgrade test-matrix \
-        test-deploy test-image test-deb bench bench-pair bench-replays \
-        bench-observing bench-lists bench-k6 bench-k6-flow bench-k6-pair
+        test-fault test-fault-binlog test-ha test-browser test-upgrade \
+        test-matrix test-deploy test-image test-deb bench bench-pair \
+        bench-guards bench-replays bench-lists bench-observing bench-k6 \
+        bench-k6-flow bench-k6-pair
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
@@ -24,6 +25,9 @@ export PROVE PYTEST
 
 # where `make install` puts what it installs; see tools/install.sh
 export DESTDIR PREFIX MODULES_DIR
+
+# what test-ha runs
+HA = t/fault/test_ha.py t/fault/test_outbox_three_brokers.py
 
 # Debian releases that test-matrix is for; without it, all that are supported
 SUITES ?=
@@ -92,6 +96,11 @@ test-fault:             ## faults on purpose; PYTEST="t/fault -k name" for some
 test-fault-binlog:      ## the same, with servers that write a binary log
 	@PAYMENT_TEST_MARIADB='log-bin=db-bin;sync-binlog=1' tools/test.sh fault
 
+test-ha:                ## promotions, 50 times each, and blind (3 hours)
+	@rm -f build/test/ha.md
+	@PAYMENT_TEST_LONG=1 PYTEST='$(or $(PYTEST),$(HA))' \
+	    tools/test.sh fault; status=$$?; cat build/test/ha.md; exit $$status
+
 test-browser:           ## the dashboard in Chromium; makes docs/dashboard-*.png
 	@tools/test.sh browser
 
@@ -120,6 +129,10 @@ bench-pair:             ## this build beside an older one; BASE=COMMIT
 
 bench-observing:        ## what metrics, health, log and traces cost; a scrape
 	@bench/observing.sh
+
+bench-guards:           ## what the guards against lost servers cost
+	@bench/guards.sh claim
+	@bench/guards.sh voters
 
 bench-replays:          ## what repeats and reads cost; OLDER=COMMIT beside it
 	@bench/replays.sh $(OLDER)

@@ -12,7 +12,8 @@ I14  captured <= amount, refunded <= captured; states follow the graph
 I15  a 503 never hides a payment; after a 504 or a broken connection, the same
      request again gets the one final answer
 
-The publisher is off in these tests, so all events are still in the outbox.
+Where the publisher is off, all events are still in the outbox; where it is on,
+those that it has published are given, too.
 """
 
 import collections
@@ -120,11 +121,21 @@ class Dump:
             self.events[ident][version] = dict(
                 type=kind, merchant=merchant, payload=json.loads(payload))
 
+    def publish(self, messages):
+        """Events that are in Kafka, and so in the outbox no more."""
 
-def check(journal, *places, settle=None, foreign_keys=()):
+        for message in messages:
+            payload = json.loads(message.value)
+            self.events[message.payment][message.version] = dict(
+                type=payload['eventType'], merchant=message.key,
+                payload=payload)
+
+
+def check(journal, *places, settle=None, foreign_keys=(), published=list):
     """Everything above. settle, a Client, repeats what is not settled yet:
     each of the repeats must get its final answer, and that one is checked
-    with the rest. places are (MariaDB, database) pairs."""
+    with the rest. places are (MariaDB, database) pairs; published() returns
+    the messages that are in Kafka, where events go there."""
 
     before = Dump(*places)
     _check_honest(journal, before)
@@ -132,7 +143,9 @@ def check(journal, *places, settle=None, foreign_keys=()):
     if settle is not None:
         _settle(journal, settle)
 
+    messages = published()
     dump = Dump(*places)
+    dump.publish(messages)
     assert not dump.doubles, f'I4: there twice: {dump.doubles[:5]}'
 
     _check_answers(journal, dump)

@@ -6,6 +6,7 @@ of a manager, in the order of docs/high-availability.md: Voters.promote().
 """
 
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pymysql
@@ -60,6 +61,14 @@ class Voter(MariaDB):
 
         self.kill()
 
+    def rebuild(self, template, primary):
+        """Whatever it has is thrown away: all comes from the primary, whose
+        binary log has everything."""
+
+        self.crash()
+        self.first_start(template)
+        self.follow(primary)
+
     def follow(self, primary, demoted=False):
         """A replica of that one from now on, from where it is itself; demoted:
         it was a primary."""
@@ -104,6 +113,7 @@ class Voters(list):
         super().__init__()
         self.template = template
         self.start_proxy = start_proxy
+        self.claimed = 0             # when the last claim was made
 
         self.primary = self.add(3)[0]
 
@@ -142,9 +152,9 @@ class Voters(list):
         self.claim(voter)
         voter.set(rpl_semi_sync_master_enabled=1, read_only=0)
 
-    @staticmethod
-    def claim(voter):
+    def claim(self, voter):
         voter.query("CALL payment_claim('the test')", 'payment')
+        self.claimed = time.monotonic()
 
     def wait_voters(self, n, seconds=20):
         """Until so many replicas of the primary confirm its commits."""
@@ -181,14 +191,18 @@ class Voters(list):
         voter.start(options='init_rpl_role = SLAVE')
         voter.follow(self.primary, demoted=True)
 
-    def switch(self):
-        """Another one becomes the primary while all three are well."""
+    def switch(self, read_only=True):
+        """Another one becomes the primary while all three are well. Without
+        read_only the manager forgets to say it."""
 
         old = self.primary
         new, other = (voter for voter in self if voter is not old)
 
         old.query("CALL payment_freeze('the test')", 'payment')
-        old.set(read_only=1)
+
+        if read_only:
+            old.set(read_only=1)
+
         position = old.query('SELECT @@global.gtid_binlog_pos')[0][0]
         new.query(f"DO MASTER_GTID_WAIT('{position}', 20)")
         new.query('STOP SLAVE')
@@ -202,19 +216,26 @@ class Voters(list):
                  'a voter that follows')
         new.set(rpl_semi_sync_master_enabled=1, read_only=0)
 
-        old.set(rpl_semi_sync_master_enabled=0)
+        old.set(rpl_semi_sync_master_enabled=0, read_only=1)
         old.follow(new, demoted=True)
         self.wait_voters(2)
 
 
 class Node:
-    """An nginx, and its own way to each of the servers."""
+    """An nginx, and its own way to each of the servers. It is blind to what the
+    pairs of texts are about: where it asks the one, its servers are asked the
+    other."""
 
     def __init__(self, voters, start_nginx, start_proxy, journal, order=None,
-                 http='', location='', **settings):
+                 http='', location='', blind=(), **settings):
         self.voters = voters
         self.ways = {voter: start_proxy(('127.0.0.1', voter.port))
                      for voter in order or voters}
+
+        for way in self.ways.values():
+            for asked, instead in blind:
+                way.rewrite(asked, instead)
+
         self.nginx = start_nginx(
             Shard('main', 'payment',
                   [way.address for way in self.ways.values()], **settings),

@@ -87,6 +87,7 @@ SHARD = """
         slots {first}-{last};
         server unix:{dir}/mariadb.sock;
         database {database}; user {db_user}; password {db_password};
+        {lines}
     }}
 """
 
@@ -287,10 +288,10 @@ def start_servers():
 
 
 def start_nginx(workers, root=ROOT, *databases, http='access_log off;',
-                server='', api=''):
+                server='', api='', shard=''):
     """nginx with the module that was built in root, and its helper at work:
-    a shard for each database. http, server and api are lines for the blocks of
-    the configuration."""
+    a shard for each database. http, server, api and shard are lines for the
+    blocks of the configuration."""
 
     databases = databases or (OURS,)
     slots = 1024 // len(databases)
@@ -302,7 +303,7 @@ def start_nginx(workers, root=ROOT, *databases, http='access_log off;',
             shards=''.join(SHARD.format(
                 name=f's{number}', first=number * slots,
                 last=(number + 1) * slots - 1, dir=DIR, database=database,
-                db_user=USER, db_password=PASSWORD)
+                db_user=USER, db_password=PASSWORD, lines=shard)
                 for number, database in enumerate(databases)),
             user='user root;' if os.geteuid() == 0 else ''))
 

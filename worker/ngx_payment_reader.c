@@ -44,6 +44,7 @@ static void ngx_payment_reader_ask_wanted(ngx_payment_reader_t *rd);
 static const char *ngx_payment_reader_blocked(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_ask_next(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_ask_barrier(ngx_payment_reader_t *rd);
+static ngx_uint_t ngx_payment_reader_confirmed(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_ask_head(ngx_payment_reader_t *rd,
     uint64_t now_ns);
 static void ngx_payment_reader_ask_max(ngx_payment_reader_t *rd,
@@ -543,6 +544,9 @@ ngx_payment_reader_ask_next(ngx_payment_reader_t *rd)
  * A row of this helper's own is written, in a transaction of its own, right
  * after rows were read: FOUND_ROWS() is of the statement before.  When no row
  * was found there is nothing that must be on disk, and nothing is written.
+ *
+ * With durability replica its COMMIT waits for a replica, unless somebody ends
+ * or forbids that: so that is asked behind it, as behind each of the workers'.
  */
 
 static void
@@ -559,6 +563,21 @@ ngx_payment_reader_ask_barrier(ngx_payment_reader_t *rd)
             node->rules.uuid, node->host, node->rules.uuid,
             rd->asked[NGX_PAYMENT_READ_WANTED] ? ""
                                                : " WHERE FOUND_ROWS() > 0");
+
+    if (rd->sh->shard->durability == NGX_PAYMENT_DURABILITY_REPLICA) {
+        ngx_payment_reader_ask(rd, NGX_PAYMENT_READ_CONFIRMED, "%V",
+                               ngx_payment_topology_unconfirmed_sql());
+    }
+}
+
+
+static ngx_uint_t
+ngx_payment_reader_confirmed(ngx_payment_reader_t *rd)
+{
+    return rd->asked[NGX_PAYMENT_READ_CONFIRMED] == NULL
+           || ngx_payment_topology_sum(
+                  rd->asked[NGX_PAYMENT_READ_CONFIRMED]->result)
+              == rd->db.unconfirmed;
 }
 
 
@@ -703,6 +722,19 @@ ngx_payment_reader_done(ngx_payment_db_t *db, ngx_uint_t lost)
 
     rd->failures = 0;
     rd->read_at_ms = now / 1000000;
+
+    if (!ngx_payment_reader_confirmed(rd)) {
+        ngx_log_error(NGX_LOG_WARN, sh->log, 0,
+                      "payment outbox: shard \"%V\": the server has answered "
+                      "commits that no replica has confirmed: events are read "
+                      "again", &sh->shard->name);
+
+        /* whether it waits for replicas is asked of it at each connect */
+
+        ngx_payment_reader_forget_gone(rd);
+        ngx_payment_db_reset(&rd->db);
+        return;
+    }
 
     if (stale || sh->state != NGX_PAYMENT_RELAY_RUNNING) {
         ngx_payment_reader_forget_gone(rd);

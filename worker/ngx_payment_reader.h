@@ -78,6 +78,7 @@ typedef enum {
     NGX_PAYMENT_READ_WANTED = 0,   /* rows by their ids */
     NGX_PAYMENT_READ_NEXT,         /* rows after the cursor */
     NGX_PAYMENT_READ_BARRIER,
+    NGX_PAYMENT_READ_CONFIRMED,    /* has a replica the barrier? */
     NGX_PAYMENT_READ_HEAD,         /* ids from the floor to the cursor */
     NGX_PAYMENT_READ_MAX,          /* how far the table goes */
     NGX_PAYMENT_READ_DEAD,         /* are there dead letters? */

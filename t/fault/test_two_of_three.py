@@ -7,6 +7,7 @@ import pytest
 
 from client import Load
 from conftest import LONG
+from outbox import _kafka, kafka, settings, topic               # noqa: F401
 from servers import wait_for
 from voters import payments
 
@@ -75,6 +76,35 @@ def test_a_wait_that_somebody_ends(voters, node):
 
     assert node.nginx.status()['shards'][0]['unconfirmed'] >= 2
     node.check()
+
+
+def test_no_event_of_what_no_replica_has(voters, start_node, kafka, topic):
+    """The helper sees the payment, whose COMMIT the server has answered, and
+    does not publish it until a replica has it."""
+
+    node = start_node(http=settings(kafka, topic), location=LOCATION,
+                      **REPLICA)
+    node.first()
+    wait_for(lambda: kafka.count(topic) == 1, 20, 'the first event')
+
+    for voter in voters[1:]:
+        voter.query('STOP SLAVE IO_THREAD')
+
+    answer = node.ask.later([node.ask.call()])
+    wait_for(lambda: waits(voters.primary), 10, 'a COMMIT that waits')
+    switch_off(voters.primary, None)
+    wait_for(lambda: node.nginx.lines('events are read again'), 20, 'a line')
+    [call] = answer.result(20)
+    assert call.status in (503, 504), call
+    assert payments(voters.primary) == 2 and kafka.count(topic) == 1
+
+    voters.primary.set(rpl_semi_sync_master_enabled=1)
+
+    for voter in voters[1:]:
+        voter.query('START SLAVE IO_THREAD')
+
+    wait_for(lambda: kafka.count(topic) == 2, 20, 'the other event')
+    assert node.first(key=call.key).replayed
 
 
 VARIABLES = (('rpl_semi_sync_master_enabled', 0, 1),

@@ -39,6 +39,14 @@ typedef struct {
 } ngx_payment_producer_endings_t;
 
 
+/* What such a thread is to destroy. */
+
+typedef struct {
+    rd_kafka_t                     *rk;
+    ngx_payment_producer_copies_t  *copies;     /* NULL: nobody uses rk */
+} ngx_payment_producer_remains_t;
+
+
 static void ngx_payment_producer_start(ngx_payment_producer_t *p);
 static rd_kafka_t *ngx_payment_producer_new(ngx_payment_producer_t *p);
 static void ngx_payment_producer_set_partitioner(ngx_payment_producer_t *p,
@@ -73,6 +81,9 @@ static void ngx_payment_producer_remember(ngx_payment_producer_t *p,
     rd_kafka_resp_err_t err);
 static void ngx_payment_producer_stats(ngx_payment_producer_t *p,
     rd_kafka_event_t *event);
+static void ngx_payment_producer_ask_copies(ngx_payment_producer_t *p);
+static void ngx_payment_producer_copies(ngx_payment_producer_t *p,
+    rd_kafka_event_t *event);
 static void ngx_payment_producer_throttled(rd_kafka_t *rk, const char *name,
     int32_t id, int ms, void *data);
 static void ngx_payment_producer_resume(ngx_event_t *ev);
@@ -83,7 +94,7 @@ static void ngx_payment_producer_end(ngx_payment_producer_t *p);
 static ngx_uint_t ngx_payment_producer_endings(void);
 static void *ngx_payment_producer_end_thread(void *data);
 static int ngx_payment_producer_thread(pthread_t *tid, void *(*start)(void *),
-    void *data);
+    void *data, int detached);
 
 
 static ngx_payment_producer_endings_t  ngx_payment_producer_ending = {
@@ -142,6 +153,7 @@ ngx_payment_producer_start(ngx_payment_producer_t *p)
     p->state = NGX_PAYMENT_PRODUCER_UP;
     ngx_payment_producer_empty(p);
     p->down_since_ns = 0;
+    p->copied = 0;
 
     payment_window_restart(&p->window, ngx_payment_clock_ns());
 
@@ -865,6 +877,10 @@ ngx_payment_producer_serve(ngx_payment_producer_t *p)
             ngx_payment_producer_stats(p, event);
             break;
 
+        case RD_KAFKA_EVENT_DESCRIBECONFIGS_RESULT:
+            ngx_payment_producer_copies(p, event);
+            break;
+
         default:
             break;
         }
@@ -1137,7 +1153,57 @@ ngx_payment_producer_stats(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 
     if (text && ngx_payment_producer_brokers_read(p->brokers, text)) {
         ngx_payment_producer_up(p);
+
+        /* no sooner, so that a topic that is not there is asked about at the
+         * statistics' pace */
+
+        ngx_payment_producer_ask_copies(p);
     }
+}
+
+
+static void
+ngx_payment_producer_ask_copies(ngx_payment_producer_t *p)
+{
+    int  err;
+
+    if (p->state != NGX_PAYMENT_PRODUCER_UP || p->copies
+        || p->copied == p->ntopics)
+    {
+        return;
+    }
+
+    p->copies = ngx_payment_producer_copies_create(p->rk, p->topics,
+                                                   p->ntopics, p->log);
+    if (p->copies == NULL) {
+        return;
+    }
+
+    err = ngx_payment_producer_thread(&p->copies->tid,
+                                      ngx_payment_producer_copies_thread,
+                                      p->copies, PTHREAD_CREATE_JOINABLE);
+    if (err) {
+        ngx_log_error(NGX_LOG_ALERT, p->log, err,
+                      "payment outbox: pthread_create() failed");
+        ngx_payment_producer_copies_free(p->copies);
+        p->copies = NULL;
+    }
+}
+
+
+/* The last thing that its thread has done was to ask for this. */
+
+static void
+ngx_payment_producer_copies(ngx_payment_producer_t *p, rd_kafka_event_t *event)
+{
+    ngx_uint_t  known;
+
+    known = ngx_payment_producer_copies_told(p->copies, event, p->topics,
+                                             p->log);
+    p->copied = (known == p->copies->n) ? known : 0;
+
+    ngx_payment_producer_copies_end(p->copies);
+    p->copies = NULL;
 }
 
 
@@ -1278,9 +1344,10 @@ ngx_payment_producer_close(ngx_payment_producer_t *p, ngx_msec_t timeout)
 static void
 ngx_payment_producer_end(ngx_payment_producer_t *p)
 {
-    int         err;
-    pthread_t   tid;
-    ngx_uint_t  i;
+    int                              err;
+    pthread_t                        tid;
+    ngx_uint_t                       i;
+    ngx_payment_producer_remains_t  *remains;
 
     if (p->queue) {
         rd_kafka_queue_io_event_enable(p->queue, -1, NULL, 0);
@@ -1309,12 +1376,24 @@ ngx_payment_producer_end(ngx_payment_producer_t *p)
         return;
     }
 
+    remains = ngx_alloc(sizeof(ngx_payment_producer_remains_t), p->log);
+
+    if (remains) {
+        remains->rk = p->rk;
+        remains->copies = p->copies;
+    }
+
+    p->copies = NULL;
+
     (void) pthread_mutex_lock(&ngx_payment_producer_ending.mutex);
     ngx_payment_producer_ending.n++;
     (void) pthread_mutex_unlock(&ngx_payment_producer_ending.mutex);
 
-    err = ngx_payment_producer_thread(&tid, ngx_payment_producer_end_thread,
-                                      p->rk);
+    err = remains ? ngx_payment_producer_thread(&tid,
+                                                ngx_payment_producer_end_thread,
+                                                remains,
+                                                PTHREAD_CREATE_DETACHED)
+                  : NGX_ENOMEM;
 
     if (err) {
         ngx_log_error(NGX_LOG_ALERT, p->log, err,
@@ -1346,7 +1425,14 @@ ngx_payment_producer_endings(void)
 static void *
 ngx_payment_producer_end_thread(void *data)
 {
-    rd_kafka_destroy(data);
+    ngx_payment_producer_remains_t *remains = data;
+
+    if (remains->copies) {
+        ngx_payment_producer_copies_end(remains->copies);
+    }
+
+    rd_kafka_destroy(remains->rk);
+    ngx_free(remains);
 
     (void) pthread_mutex_lock(&ngx_payment_producer_ending.mutex);
     ngx_payment_producer_ending.n--;
@@ -1358,7 +1444,8 @@ ngx_payment_producer_end_thread(void *data)
 
 
 static int
-ngx_payment_producer_thread(pthread_t *tid, void *(*start)(void *), void *data)
+ngx_payment_producer_thread(pthread_t *tid, void *(*start)(void *), void *data,
+    int detached)
 {
     int             err;
     sigset_t        all, old;
@@ -1370,7 +1457,7 @@ ngx_payment_producer_thread(pthread_t *tid, void *(*start)(void *), void *data)
     }
 
     (void) pthread_attr_setstacksize(&attr, NGX_PAYMENT_PRODUCER_STACK);
-    (void) pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    (void) pthread_attr_setdetachstate(&attr, detached);
 
     (void) sigfillset(&all);
     (void) pthread_sigmask(SIG_SETMASK, &all, &old);

@@ -21,6 +21,7 @@
 #include <ngx_event.h>
 
 #include "ngx_payment_outbox_conf.h"
+#include "ngx_payment_producer_copies.h"
 #include "ngx_payment_producer_topic.h"
 #include "ngx_payment_row.h"
 #include "payment_inflight.h"
@@ -92,6 +93,10 @@ typedef struct {
 
     ngx_payment_producer_topic_t       topics[NGX_PAYMENT_PRODUCER_TOPICS_MAX];
     ngx_uint_t                         ntopics;
+    ngx_payment_producer_copies_t     *copies;       /* being asked for */
+    ngx_uint_t                         copied;       /* topics that this
+                                                        producer has asked
+                                                        about */
 
     payment_window_t                   window;       /* of outstanding */
     uint64_t                           throttled_ns;   /* all in all */

@@ -60,6 +60,9 @@ typedef struct {
     uint64_t                   refused;     /* a payment, since a delivery */
     uint64_t                   scout_at_ns; /* SHUT: when one may be sent */
 
+    ngx_uint_t                 replicas;    /* 0: not known yet */
+    ngx_uint_t                 insync;      /* min.insync.replicas; the same */
+
     ngx_atomic_t               partitions;  /* 0: not known yet */
     ngx_payment_producer_lane_t          lanes[NGX_PAYMENT_PRODUCER_LANES];
 

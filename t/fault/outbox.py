@@ -18,10 +18,12 @@ import random
 import shutil
 import signal
 import subprocess
+import textwrap
 import threading
 import time
 import urllib.request
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import confluent_kafka
 import jsonschema_rs
@@ -43,21 +45,21 @@ COLUMNS = ('aggregatetype, aggregateid, type, merchant_id, version,'
            ' created_at, traceparent, payload')
 
 
-class Kafka:
-    """A private broker; its port stays the same over restarts."""
+class Broker:
+    """A private one; its port stays the same over restarts."""
 
-    def __init__(self, name='kafka', options=''):
+    def __init__(self, name, options='', heap_mb=320):
         self.dir = WORK / name
         self.options = options
+        self.heap_mb = heap_mb
         self.port = free_port(2)       # and the controller's
-        self.watcher = None
 
     @property
     def address(self):
         return f'127.0.0.1:{self.port}'
 
     def _tool(self, verb, *arguments):
-        environment = dict(os.environ, KAFKA_HEAP_MB='320',
+        environment = dict(os.environ, KAFKA_HEAP_MB=str(self.heap_mb),
                            KAFKA_OPTIONS=self.options.replace('\n', '\\n'))
         subprocess.run([ROOT / 'tools' / 'server.sh', 'kafka', verb,
                         self.dir, *arguments], env=environment, check=True,
@@ -72,14 +74,13 @@ class Kafka:
         self._tool('start', str(self.port))
 
     def stop(self):
-        if self.watcher:
-            self.watcher.close()
-            self.watcher = None
-
         self._tool('stop')
 
     def kill(self):
         self._tool('kill')
+
+    def runs(self):
+        return (self.dir / 'kafka.pid').exists()
 
     def pid(self):
         return int((self.dir / 'kafka.pid').read_text())
@@ -91,32 +92,49 @@ class Kafka:
     def thaw(self):
         os.kill(self.pid(), signal.SIGCONT)
 
-    def create(self, topic, partitions=8, **config):
-        from confluent_kafka.admin import AdminClient, NewTopic
 
-        admin = AdminClient({'bootstrap.servers': self.address})
-        admin.create_topics([NewTopic(topic, partitions, 1, config=config)]
-                            )[topic].result(20)
+class Topics:
+    """What clients do with a Kafka at some address."""
 
-    def delete(self, *topics):
+    watcher = None
+    replicas = 1
+
+    def close(self):
+        if self.watcher:
+            self.watcher.close()
+            self.watcher = None
+
+    def admin(self):
         from confluent_kafka.admin import AdminClient
 
-        admin = AdminClient({'bootstrap.servers': self.address})
+        return AdminClient({'bootstrap.servers': self.address})
+
+    def create(self, topic, partitions=8, replicas=None, **config):
+        from confluent_kafka.admin import NewTopic
+
+        config = {name.replace('_', '.'): str(value)
+                  for name, value in config.items()}
+        admin = self.admin()         # lives until the answer has come
+        admin.create_topics([NewTopic(
+            topic, partitions, replicas or self.replicas, config=config)]
+            )[topic].result(20)
+
+    def delete(self, *topics):
+        admin = self.admin()
 
         for deletion in admin.delete_topics(list(topics)).values():
             deletion.result(20)
 
     def configure(self, topic, **config):
         from confluent_kafka.admin import (
-            AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource,
-            ResourceType)
+            AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType)
 
         resource = ConfigResource(
             ResourceType.TOPIC, topic, incremental_configs=[
                 ConfigEntry(name.replace('_', '.'), str(value),
                             incremental_operation=AlterConfigOpType.SET)
                 for name, value in config.items()])
-        admin = AdminClient({'bootstrap.servers': self.address})
+        admin = self.admin()
         admin.incremental_alter_configs([resource])[resource].result(20)
 
         # the broker follows its controller
@@ -194,6 +212,64 @@ class Kafka:
             return found
         finally:
             consumer.close()
+
+
+class Kafka(Broker, Topics):
+    """One broker, which is all of the cluster."""
+
+    def __init__(self, name='kafka', options=''):
+        super().__init__(name, options)
+
+    def stop(self):
+        self.close()
+        super().stop()
+
+
+class Cluster(list, Topics):
+    """Three brokers, each a controller, too; whatever is acknowledged is on two
+    of them."""
+
+    replicas = 3
+
+    # what is written for one broker, and this for all of several
+    OPTIONS = """
+        controller.quorum.voters={voters}
+        default.replication.factor=3
+        min.insync.replicas=2
+        offsets.topic.replication.factor=3
+        unclean.leader.election.enable=false
+        controller.quorum.election.timeout.ms=500
+        controller.quorum.fetch.timeout.ms=1000
+        node.id={number}"""
+
+    def __init__(self):
+        super().__init__(Broker(f'kafka-{number}', heap_mb=192)
+                         for number in (1, 2, 3))
+        voters = ','.join(f'{number}@127.0.0.1:{broker.port + 1}'
+                          for number, broker in enumerate(self, 1))
+
+        for number, broker in enumerate(self, 1):
+            broker.options = textwrap.dedent(self.OPTIONS.format(
+                voters=voters, number=number)).strip()
+
+    @property
+    def address(self):
+        return ','.join(broker.address for broker in self)
+
+    def first_start(self):
+        self._each(Broker.first_start)
+
+    def start(self):
+        """All that do not run: one alone is no quorum, and does not answer."""
+        self._each(Broker.start)
+
+    def stop(self):
+        self.close()
+        self._each(Broker.stop)
+
+    def _each(self, what):
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(what, self))
 
 
 def keeps_contract(message):
@@ -572,10 +648,33 @@ def kafka(_kafka):
     _kafka.start()
     yield _kafka
 
-    if (_kafka.dir / 'kafka.pid').exists():
+    if _kafka.runs():
         _kafka.thaw()
 
     _kafka.start()
+
+
+@pytest.fixture(scope='session')
+def _three_brokers(work):
+    cluster = Cluster()
+    cluster.stop()
+    cluster.first_start()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def three_brokers(_three_brokers):
+    """All of them, running."""
+
+    _three_brokers.start()
+    yield _three_brokers
+
+    for broker in _three_brokers:
+        if broker.runs():
+            broker.thaw()
+
+    _three_brokers.start()
 
 
 @pytest.fixture

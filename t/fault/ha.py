@@ -122,6 +122,12 @@ class Rig:
     def paid_since(self, since, load=None):
         return [call for call in self.answers(since, load) if call.ok]
 
+    def refusals(self):
+        """How often each node has begun to refuse all payments."""
+
+        return [len(node.nginx.lines('no payments are taken'))
+                for node in self.nodes]
+
     def promote(self, *voters):
         """Returns when there is a payment again."""
 

@@ -90,7 +90,9 @@ static MYSQL_RES *ngx_payment_attempt_query(ngx_payment_attempt_t *a,
     const ngx_str_t *sql);
 static ngx_uint_t ngx_payment_attempt_rights(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_identity(ngx_payment_attempt_t *a);
-static ngx_uint_t ngx_payment_attempt_session(ngx_payment_attempt_t *a);
+static ngx_uint_t ngx_payment_attempt_say(ngx_payment_attempt_t *a,
+    const char *const *session);
+static ngx_uint_t ngx_payment_attempt_prepare(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_fail_by_library(
     ngx_payment_attempt_t *a);
 static void ngx_payment_attempt_pipe_handler(ngx_event_t *rev);
@@ -99,14 +101,20 @@ static void ngx_payment_attempt_pipe_handler(ngx_event_t *rev);
 /*
  * Every session says itself what its server could have other defaults for (or
  * an init_connect): what texts and times mean, that a value which does not fit
- * is an error, that a result has all its rows, and that COMMIT is nothing else.
+ * is an error, that a result has all its rows and a text all its bytes, that a
+ * look is not a part of a transaction, and that COMMIT is nothing else.
  */
 
-static const char  ngx_payment_attempt_defaults[] =
-    "SET NAMES utf8mb4, SESSION time_zone = '+00:00',"
+static const char *const  ngx_payment_attempt_defaults[] = {
+    "SET NAMES utf8mb4, SESSION autocommit = 1,"
+    " SESSION time_zone = '+00:00',"
     " SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',"
     " SESSION sql_select_limit = 18446744073709551615,"
-    " SESSION sql_safe_updates = 0, SESSION completion_type = 0";
+    " SESSION sql_big_selects = 1, SESSION group_concat_max_len = 1048576,"
+    " SESSION sql_safe_updates = 0, SESSION completion_type = 0",
+    "SET SESSION TRANSACTION READ WRITE",
+    NULL
+};
 
 
 /*
@@ -594,6 +602,10 @@ ngx_payment_attempt_try(ngx_payment_attempt_t *a)
                                         "the connection has no TLS");
     }
 
+    if (ngx_payment_attempt_say(a, ngx_payment_attempt_defaults) != 0) {
+        return a->error;
+    }
+
     if (a->look) {
 
         /* one that was never used is nobody else's */
@@ -610,12 +622,13 @@ ngx_payment_attempt_try(ngx_payment_attempt_t *a)
     if (ngx_payment_attempt_ask(a) != 0
         || ngx_payment_attempt_rights(a) != 0
         || ngx_payment_attempt_identity(a) != 0
-        || ngx_payment_attempt_topology(a) != 0)
+        || ngx_payment_attempt_topology(a) != 0
+        || ngx_payment_attempt_say(a, a->session) != 0)
     {
         return a->error;
     }
 
-    return ngx_payment_attempt_session(a);
+    return ngx_payment_attempt_prepare(a);
 }
 
 
@@ -1032,21 +1045,26 @@ ngx_payment_attempt_identity(ngx_payment_attempt_t *a)
 
 
 static ngx_uint_t
-ngx_payment_attempt_session(ngx_payment_attempt_t *a)
+ngx_payment_attempt_say(ngx_payment_attempt_t *a, const char *const *session)
+{
+    a->phase = "setting the session up";
+
+    for ( /* void */ ; *session; session++) {
+        if (mysql_real_query(a->mysql, *session, strlen(*session))) {
+            return ngx_payment_attempt_fail_by_library(a);
+        }
+    }
+
+    return 0;
+}
+
+
+static ngx_uint_t
+ngx_payment_attempt_prepare(ngx_payment_attempt_t *a)
 {
     ngx_uint_t    i;
     const char   *sql;
     MYSQL_STMT   *stmt;
-
-    a->phase = "setting the session up";
-
-    sql = ngx_payment_attempt_defaults;
-
-    for (i = 0; sql; sql = a->session[i++]) {
-        if (mysql_real_query(a->mysql, sql, strlen(sql))) {
-            return ngx_payment_attempt_fail_by_library(a);
-        }
-    }
 
     a->phase = "preparing statements";
 

@@ -2,6 +2,7 @@
 wants for other clients must not change what a payment is."""
 
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -9,7 +10,9 @@ import urllib.request
 import pytest
 
 from client import Client
+from outbox import free_lease
 from servers import Shard, wait_for
+from test_expiry import STEP, make_overdue, on, wait_swept
 
 SHOP = '쇼핑몰'
 
@@ -114,3 +117,49 @@ def test_what_commit_begins(start_nginx, mariadb, database, journal, check,
         nginx.stop()
 
     check()
+
+
+def test_how_long_a_joined_text_is(start_nginx, mariadb, database, journal,
+                                   check, defaults):
+    """group_concat_max_len is 1024 where a configuration of MySQL's is used:
+    that is half of what a step of the expiry joins."""
+
+    defaults('group_concat_max_len', 1024)
+    free_lease(mariadb, database)
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'),
+                        http=on('1h'))
+    ask = Client(nginx.port, journal)
+
+    ask.at_once([ask.call() for _ in range(STEP)])
+    make_overdue(mariadb, database)
+    wait_swept(mariadb, database)
+    check(ask)
+
+
+def test_who_must_say_commit(start_nginx, mariadb, second_mariadb, database,
+                             journal, check, defaults):
+    """Without autocommit, a look at a new database would hold its row, and one
+    at the topology would see for ever what it saw first."""
+
+    defaults('autocommit', 0)
+    second_mariadb.new_database(database)
+    mariadb.identify(database)
+    second_mariadb.identify(database)
+    nginx = start_nginx(Shard('main', database,
+                              [f'unix:{mariadb.socket}',
+                               f'unix:{second_mariadb.socket}']), workers=1)
+    ask = Client(nginx.port, journal)
+
+    # the server ends a transaction that says nothing for two seconds
+    time.sleep(3)
+    assert not nginx.status()['shards'][0]['connections_lost']
+    assert ask.authorize().ok
+
+    second_mariadb.query('SET GLOBAL server_id = 2')
+    second_mariadb.query('UPDATE payment_topology SET epoch = 1, server_id = 2',
+                         database)
+    wait_for(lambda: ask.authorize().ok and second_mariadb.query(
+        'SELECT 1 FROM payment', database), 10, 'a payment at the other one')
+
+    second_mariadb.query('SET GLOBAL server_id = 1')
+    second_mariadb.drop_database(database)

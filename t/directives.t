@@ -565,16 +565,6 @@ qr/\[emerg\] .*payment_outbox_dead_letter/
 
 
 
-=== payment_operations on, and a queue that is too small for a page
---- http_config
-    payment_operations on;
-    payment_queue_bytes 256k;
---- must_die
---- error_log eval
-qr/\[emerg\] .*"payment_queue_bytes" must be at least \d{6} with "payment_operations"/
-
-
-
 === payment_operations maybe
 --- http_config
     payment_operations maybe;

@@ -653,7 +653,7 @@ ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
                 + op->tracestate.len;
 
     if (request->operation == PAYMENT_OPERATIONS) {
-        op->bytes += PAYMENT_PAGE_SIZE;
+        op->answer_bytes = PAYMENT_PAGE_SIZE;
     }
 
     return request->operation == PAYMENT_LIST
@@ -792,7 +792,7 @@ ngx_http_payment_api_list(ngx_http_request_t *r, ngx_payment_op_t *op,
         return NGX_ERROR;
     }
 
-    op->bytes += op->list->limit * (1 + PAYMENT_LISTED_SIZE);
+    op->answer_bytes = op->list->limit * (1 + PAYMENT_LISTED_SIZE);
 
     return NGX_OK;
 }

@@ -663,31 +663,17 @@ ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf)
 static char *
 ngx_http_payment_check_queue(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
 {
-    size_t       size;
-    const char  *what;
+    size_t  size;
 
-    size = PAYMENT_METADATA_SIZE;
-    what = ", for one request with metadata";
-
-    if (pmcf->list) {
-        size = PAYMENT_LIST_SIZE;
-        what = " with \"payment_list\", for one page of payments";
-    }
-
-    if (pmcf->operations) {
-        size = PAYMENT_PAGE_SIZE;
-        what = " with \"payment_operations\", for one page of them";
-    }
-
-    size += sizeof(ngx_payment_op_t);
+    size = sizeof(ngx_payment_op_t) + PAYMENT_METADATA_SIZE;
 
     if (pmcf->writer.queue_bytes >= size) {
         return NGX_CONF_OK;
     }
 
     ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                  "\"payment_queue_bytes\" must be at least %uz%s", size,
-                  what);
+                  "\"payment_queue_bytes\" must be at least %uz, for one "
+                  "request with metadata", size);
 
     return NGX_CONF_ERROR;
 }

@@ -81,8 +81,6 @@
                                     * (1 + PAYMENT_DONE_SIZE))
 /* one payment among those of its merchant: it has no text of a client's */
 #define PAYMENT_LISTED_SIZE        PAYMENT_FIXED_SIZE
-#define PAYMENT_LIST_SIZE          (PAYMENT_LIST_LIMIT_MAX                    \
-                                    * (1 + PAYMENT_LISTED_SIZE))
 #define PAYMENT_PROBLEM_BASE_LEN   256
 #define PAYMENT_PROBLEM_SIZE       (PAYMENT_FIXED_SIZE                        \
                                     + PAYMENT_PROBLEM_BASE_LEN                \

@@ -88,7 +88,9 @@ struct ngx_payment_op_s {
     size_t                      traceparent_len;
     ngx_str_t                   tracestate; /* empty: none; from the heap */
 
-    size_t                      bytes;      /* counted against the bounds */
+    size_t                      bytes;      /* of memory, while it waits */
+    size_t                      answer_bytes;   /* and from its batch on: of
+                                               a page, at most */
     int64_t                     now_us;     /* wall clock, of what it does */
     unsigned                    slot;       /* of its merchant */
     ngx_msec_t                  deadline;   /* of the whole operation, and of

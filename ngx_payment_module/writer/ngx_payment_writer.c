@@ -927,14 +927,15 @@ ngx_payment_writer_form(ngx_payment_writer_t *w, ngx_queue_t *queue,
         q = ngx_queue_head(queue);
         op = ngx_queue_data(q, ngx_payment_op_t, queue);
 
-        if (b->n && bytes + op->bytes > w->conf->batch_bytes) {
+        bytes += op->bytes + op->answer_bytes;
+
+        if (b->n && bytes > w->conf->batch_bytes) {
             break;
         }
 
         ngx_queue_remove(q);
         ngx_payment_writer_uncount(w, op);
         ngx_payment_batch_add(b, op);
-        bytes += op->bytes;
     }
 
     return b;

@@ -17,6 +17,18 @@ def shard(nginx):
     return nginx.status()['shards'][0]
 
 
+async def get(port, url):
+    """The answer's status, on a connection of its own."""
+
+    connection = Connection(port)
+    await connection.open()
+    connection.writer.write(f'GET {url} HTTP/1.1\r\nHost: t\r\n'
+                            'Connection: close\r\n\r\n'.encode())
+    answer = await connection.reader.read()
+    connection.close()
+    return int(answer.split(b' ')[1])
+
+
 def test_the_queue_is_full(start_nginx, database, proxy, journal, check):
     """Both connections are stuck and 20 wait already: the next is told at
     once to come again, and those who waited get their answer."""
@@ -79,6 +91,34 @@ def test_reads_beside_writes(start_nginx, database, proxy, journal, check):
     writes = sorted(call.seconds for call in load.calls)
     assert sorted(seconds)[5] < 2 * writes[len(writes) // 2], seconds
     check()
+
+
+def test_pages_beside_payments(start_nginx, database, proxy, journal, check):
+    """Many who ask for a page of operations wait in nobody's room: what an
+    answer may hold at most is not what a question takes."""
+
+    nginx = start_nginx(Shard('main', database, proxy.address), workers=1,
+                        http='payment_operations on;'
+                             'payment_queue_timeout 10s;')
+    ask = Client(nginx.port, journal)
+    url = (f'/api/payments/{ask.authorize().id}/operations'
+           '?merchantId=MERCHANT-1')
+    strike = proxy.strike(is_commit, 'hold', times=2)
+    stuck = []
+
+    for hits in (1, 2):
+        stuck.append(ask.later([ask.call()]))
+        wait_for(lambda: strike.hits == hits, 5, 'a held COMMIT')
+
+    pages = [loop.spawn(get(nginx.port, url)) for _ in range(300)]
+    wait_for(lambda: shard(nginx)['queued'] == len(pages), 5, 'the pages')
+    payment = ask.later([ask.call()])
+    wait_for(lambda: shard(nginx)['queued'] == len(pages) + 1, 5, 'a payment')
+    strike.release()
+
+    assert {page.result(10) for page in pages} == {200}
+    assert all(answer.result(10)[0].ok for answer in [*stuck, payment])
+    check(ask)
 
 
 def test_too_many_bytes_wait(start_nginx, database, proxy, journal, check):

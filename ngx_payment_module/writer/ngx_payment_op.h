@@ -105,6 +105,7 @@ struct ngx_payment_op_s {
     ngx_payment_op_standing_e   standing;
 
     unsigned                    leads:1;
+    unsigned                    stalled:1;  /* it was BLOCKED, once or more */
     unsigned                    has_id:1;   /* of AUTHORIZE: it was made */
     unsigned                    seen:1;     /* its key was used, probably: it is
                                                still to be looked up */

@@ -26,8 +26,10 @@
 /* Batches alive at once, for each line: beyond, the queue fills and sheds. */
 #define NGX_PAYMENT_BATCHES_PER_LINE  8
 
-/* What part of the queue's size one key may have. */
+/* What part of the queue's size one key may have, and so may all operations
+ * that wait for a lock, or to learn what becomes of a key. */
 #define NGX_PAYMENT_FOLLOWERS_PART    4
+#define NGX_PAYMENT_STALLED_PART      4
 
 /* a time in microseconds */
 #define NGX_PAYMENT_NEVER             UINT64_MAX
@@ -58,6 +60,7 @@ struct ngx_payment_writer_s {
     ngx_queue_t               waiting;          /* for one payment's lock */
     ngx_uint_t                queued;           /* in these, or following */
     size_t                    queued_bytes;
+    ngx_uint_t                stalled;          /* alive, wherever they are */
     ngx_payment_leaders_t     leaders;          /* of writes, blocked, waiting,
                                                    and of their batches */
 
@@ -93,13 +96,18 @@ static void ngx_payment_writer_left_batch(ngx_payment_transaction_t *t,
     ngx_queue_t *ops);
 static void ngx_payment_writer_block(ngx_payment_writer_t *w,
     ngx_payment_op_t *op);
+static ngx_int_t ngx_payment_writer_stall(ngx_payment_writer_t *w,
+    ngx_payment_op_t *op);
+static void ngx_payment_writer_unstall(ngx_payment_writer_t *w,
+    ngx_payment_op_t *op);
 static void ngx_payment_writer_blocked_timer(ngx_event_t *ev);
 static ngx_uint_t ngx_payment_writer_begun(ngx_payment_op_t *op);
 static void ngx_payment_writer_settle(ngx_payment_writer_t *w,
     ngx_payment_op_t *op);
 static void ngx_payment_writer_settle_follower(ngx_payment_writer_t *w,
     ngx_payment_op_t *follower, ngx_payment_op_t *op);
-static void ngx_payment_writer_tell(ngx_payment_op_t *op);
+static void ngx_payment_writer_tell(ngx_payment_writer_t *w,
+    ngx_payment_op_t *op);
 static ngx_payment_op_t *ngx_payment_writer_succeed(ngx_payment_writer_t *w,
     ngx_payment_op_t *op);
 
@@ -392,14 +400,17 @@ ngx_payment_writer_left_batch(ngx_payment_transaction_t *t, ngx_queue_t *ops)
 }
 
 
-/* One whose time is over is told, and the next with its key takes its place. */
+/* One whose time is over, or that has no room, is told, and the next with its
+ * key takes its place. */
 
 static void
 ngx_payment_writer_block(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 {
     ngx_payment_op_t  *next;
 
-    if ((ngx_msec_int_t) (op->deadline - ngx_current_msec) > 0) {
+    if ((ngx_msec_int_t) (op->deadline - ngx_current_msec) > 0
+        && ngx_payment_writer_stall(w, op) == NGX_OK)
+    {
         ngx_payment_writer_count(w, op);
         next = op;
 
@@ -420,6 +431,38 @@ ngx_payment_writer_block(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 
     if (!w->blocked_timer.timer_set) {
         ngx_add_timer(&w->blocked_timer, w->conf->retry_max_interval);
+    }
+}
+
+
+/* A payment that somebody holds, or a key that is under way for long, would
+ * otherwise fill the queue with those who ask for it, and nobody could pay. */
+
+static ngx_int_t
+ngx_payment_writer_stall(ngx_payment_writer_t *w, ngx_payment_op_t *op)
+{
+    if (op->stalled) {
+        return NGX_OK;
+    }
+
+    if (w->stalled * NGX_PAYMENT_STALLED_PART >= w->conf->queue_size) {
+        (void) ngx_atomic_fetch_add(&w->stats->shed, 1);
+        return NGX_BUSY;
+    }
+
+    op->stalled = 1;
+    w->stalled++;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_payment_writer_unstall(ngx_payment_writer_t *w, ngx_payment_op_t *op)
+{
+    if (op->stalled) {
+        op->stalled = 0;
+        w->stalled--;
     }
 }
 
@@ -513,6 +556,7 @@ ngx_payment_writer_cancel(ngx_payment_writer_t *w, ngx_payment_op_t *op)
         ngx_payment_writer_enqueue(w, &w->writes, next);
     }
 
+    ngx_payment_writer_unstall(w, op);
     ngx_payment_op_free(op);
 
     return NGX_OK;
@@ -597,7 +641,7 @@ ngx_payment_writer_settle(ngx_payment_writer_t *w, ngx_payment_op_t *op)
         ngx_payment_writer_enqueue(w, &w->writes, follower);
     }
 
-    ngx_payment_writer_tell(op);
+    ngx_payment_writer_tell(w, op);
 }
 
 
@@ -608,13 +652,15 @@ ngx_payment_writer_settle_follower(ngx_payment_writer_t *w,
     follower->batch_size = op->batch_size;
 
     ngx_payment_writer_uncount(w, follower);
-    ngx_payment_writer_tell(follower);
+    ngx_payment_writer_tell(w, follower);
 }
 
 
 static void
-ngx_payment_writer_tell(ngx_payment_op_t *op)
+ngx_payment_writer_tell(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 {
+    ngx_payment_writer_unstall(w, op);
+
     op->batch = NULL;
     op->state = NGX_PAYMENT_OP_SETTLED;
     op->settled_us = ngx_payment_now_us();

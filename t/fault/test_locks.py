@@ -62,6 +62,30 @@ def test_one_row_is_held(nginx, mariadb, database, journal, check, ask):
     check(ask)
 
 
+def test_many_who_want_one_row(start_nginx, mariadb, database, journal, check):
+    """They wait for it in a part of the queue; the rest is everybody else's."""
+
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'),
+                        workers=1, http='payment_queue_size 100;',
+                        location='payment_timeout 20s;')
+    ask = Client(nginx.port, journal)
+    payment = ask.authorize(amount=1000).id
+    holder = hold(mariadb, database, payment)
+
+    waits = [ask.later([ask.call('capture', payment=payment, amount=1)])
+             for _ in range(150)]
+    wait_for(lambda: sum(wait.done() for wait in waits) == 125, 10,
+             'those who have no room')
+
+    assert all(ask.authorize().ok for _ in range(20))
+    holder.close()
+
+    calls = [call for wait in waits for call in wait.result(10)]
+    assert sum(call.ok for call in calls) == 25
+    assert {call.status for call in calls} == {200, 503}
+    check(ask)
+
+
 def test_one_row_is_held_for_a_moment(nginx, mariadb, database, journal,
                                       check, ask):
     """Who waits gets it as soon as it is free."""

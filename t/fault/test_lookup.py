@@ -136,6 +136,39 @@ def test_beside_a_look_up_that_waits(start_nginx, mariadb, database, journal):
     assert {wait.result(5)[0] for wait in waits} == {404}
 
 
+def test_many_who_look_up_one_key(start_nginx, mariadb, database, journal):
+    """What becomes of it is long in coming: those who wait for that leave room
+    in the queue for all others, who would be shed beside them."""
+
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'),
+                        workers=1, http='payment_queue_size 100;',
+                        location='payment_timeout 20s;')
+    ask = Client(nginx.port, journal)
+    held = ask.call()
+    session = mariadb.session(database)
+
+    session.cursor().execute(
+        'INSERT INTO idempotency_key (key_hash, payment_id, fingerprint,'
+        " operation) VALUES (%s, %s, REPEAT('f', 8), 'authorize')",
+        [key_hash(held.merchant, held.key), b'p' * 10])
+
+    def waits():
+        return [loop.spawn(ask_for(nginx.port, held.merchant, held.key))
+                for _ in range(50)]
+
+    first, second, third = waits(), waits(), waits()
+    wait_for(lambda: sum(wait.done() for wait in first + second + third)
+             == 125, 5, 'those who have no room')
+
+    assert all(ask.authorize().ok for _ in range(20))
+    wait_for(lambda: nginx.status()['shards'][0]['queued'] == 25, 5,
+             'those who have')
+
+    session.rollback()
+    answers = [wait.result(5)[0] for wait in first + second + third]
+    assert sorted(set(answers)) == [404, 503] and answers.count(404) == 25
+
+
 def test_a_request_that_waits_in_another_worker(start_nginx, database, proxy,
                                                 journal, check):
     """Its key has not come to the database yet."""

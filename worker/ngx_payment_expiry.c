@@ -4,6 +4,9 @@
 
 #include "ngx_payment_expiry.h"
 #include "ngx_payment_row.h"
+#include "ngx_payment_storm.h"
+
+#include <mysqld_error.h>
 
 
 #define NGX_PAYMENT_EXPIRY_PAUSE      1000      /* ms, with nothing to do */
@@ -17,6 +20,7 @@
 #define NGX_PAYMENT_EXPIRY_VERSION    (NGX_PAYMENT_EXPIRY_ID + 12)
 #define NGX_PAYMENT_EXPIRY_ROW        (NGX_PAYMENT_EXPIRY_ID + 160)
 #define NGX_PAYMENT_EXPIRY_EVENT      256
+#define NGX_PAYMENT_EXPIRY_BEHIND     (NGX_PAYMENT_EXPIRY_ID + 240)
 
 /* of all events: the longest has neither a reason nor a reference */
 #define NGX_PAYMENT_EXPIRY_EVENTS     (64 * 1024)
@@ -27,7 +31,7 @@
     (NGX_PAYMENT_EXPIRY_STEP * (2 * NGX_PAYMENT_EXPIRY_ID                     \
                                 + NGX_PAYMENT_EXPIRY_VERSION                  \
                                 + NGX_PAYMENT_EXPIRY_ROW)                     \
-     + NGX_PAYMENT_EXPIRY_EVENTS)
+     + NGX_PAYMENT_EXPIRY_BEHIND + NGX_PAYMENT_EXPIRY_EVENTS)
 
 /* ids are in two of the statements */
 #if NGX_PAYMENT_EXPIRY_SQL + NGX_PAYMENT_EXPIRY_STEP * 36                     \
@@ -64,6 +68,7 @@ static void ngx_payment_expiry_changed(ngx_payment_expiry_t *x,
     uint64_t now_ms);
 static ngx_int_t ngx_payment_expiry_check(ngx_payment_expiry_t *x,
     ngx_uint_t n);
+static void ngx_payment_expiry_refused(ngx_payment_expiry_t *x);
 static void ngx_payment_expiry_pause(ngx_payment_expiry_t *x, uint64_t now_ms,
     ngx_uint_t more);
 
@@ -94,7 +99,12 @@ ngx_payment_expiry_init(ngx_payment_expiry_t *x)
     x->rows.data = p;
     p += NGX_PAYMENT_EXPIRY_STEP * NGX_PAYMENT_EXPIRY_ROW;
 
+    x->behind.data = p;
+    p += NGX_PAYMENT_EXPIRY_BEHIND;
+
     x->events.data = p;
+
+    x->max = NGX_PAYMENT_EXPIRY_STEP;
 
     return NGX_OK;
 }
@@ -136,11 +146,11 @@ ngx_payment_expiry_look(ngx_payment_expiry_t *x)
             NGX_PAYMENT_DB_MS("p.updated_at") ", "
             NGX_PAYMENT_DB_MS("p.expires_at")
             " FROM (SELECT expires_at, payment_id FROM payment_expiry "
-            "WHERE expires_at <= UTC_TIMESTAMP(3) "
-            "ORDER BY expires_at, payment_id LIMIT %d) e "
+            "WHERE expires_at <= UTC_TIMESTAMP(3)%V "
+            "ORDER BY expires_at, payment_id LIMIT %ui) e "
             "LEFT JOIN payment p ON p.id = e.payment_id "
             "ORDER BY e.expires_at, e.payment_id",
-            NGX_PAYMENT_EXPIRY_STEP);
+            &x->behind, x->max);
 
     x->count_stmt = NULL;
 
@@ -266,6 +276,11 @@ ngx_payment_expiry_done(void *part, ngx_uint_t lost)
                                                 "authorizations");
     if (rc != NGX_OK) {
         /* the step once more, later */
+
+        if (change && !lost) {
+            ngx_payment_expiry_refused(x);
+        }
+
         x->seen = 0;
         x->next_ms = now + NGX_PAYMENT_EXPIRY_PAUSE;
         return;
@@ -300,13 +315,18 @@ ngx_payment_expiry_looked(ngx_payment_expiry_t *x, uint64_t now_ms)
     x->rows.len = 0;
     x->events.len = 0;
 
-    gauges->overdue_us = 0;
+    if (x->behind.len == 0) {
+        gauges->overdue_us = 0;
+    }
 
     while ((row = mysql_fetch_row(res)) != NULL) {
 
         if (x->seen == 0) {
             x->clock_ms = (int64_t) ngx_payment_row_number(
                                           row[NGX_PAYMENT_EXPIRY_COL_CLOCK]);
+        }
+
+        if (x->seen == 0 && x->behind.len == 0) {
             gauges->overdue_us = 1000 * ngx_payment_row_number(
                                            row[NGX_PAYMENT_EXPIRY_COL_TIME]);
         }
@@ -320,7 +340,7 @@ ngx_payment_expiry_looked(ngx_payment_expiry_t *x, uint64_t now_ms)
         x->seen++;
     }
 
-    x->more = (row != NULL || x->seen == NGX_PAYMENT_EXPIRY_STEP);
+    x->more = (row != NULL || x->seen == x->max);
 
     if (x->count_stmt) {
         row = mysql_fetch_row(x->count_stmt->result);
@@ -328,6 +348,7 @@ ngx_payment_expiry_looked(ngx_payment_expiry_t *x, uint64_t now_ms)
     }
 
     if (x->seen == 0) {
+        x->behind.len = 0;
         ngx_payment_expiry_pause(x, now_ms, 0);
         return;
     }
@@ -406,6 +427,7 @@ ngx_payment_expiry_take(ngx_payment_expiry_t *x, MYSQL_ROW row,
     x->rows.len = p - x->rows.data;
 
     ngx_memcpy(x->taken[x->seen], id, PAYMENT_ID_SIZE);
+    x->last_us = time_us;
 
     return NGX_OK;
 }
@@ -490,12 +512,15 @@ ngx_payment_expiry_changed(ngx_payment_expiry_t *x, uint64_t now_ms)
     n = row ? (ngx_uint_t) ngx_payment_row_number(row[0]) : 0;
     more = (x->more || n + x->closed < x->seen) && n + x->closed;
 
-    x->seen = 0;
-
     if (ngx_payment_expiry_check(x, n) != NGX_OK) {
+        ngx_payment_expiry_refused(x);
+        x->seen = 0;
         x->next_ms = now_ms + NGX_PAYMENT_EXPIRY_PAUSE;
         return;
     }
+
+    x->seen = 0;
+    x->max = NGX_PAYMENT_EXPIRY_STEP;
 
     (void) ngx_atomic_fetch_add(&x->sh->stats->expired, (ngx_atomic_int_t) n);
 
@@ -534,6 +559,64 @@ ngx_payment_expiry_check(ngx_payment_expiry_t *x, ngx_uint_t n)
 
     return ngx_payment_fence_check_plain(x->fence, 0,
                                          "expiring authorizations");
+}
+
+
+/* Is it a row's fault?  Then the step is halved, or it is the row's. */
+
+static void
+ngx_payment_expiry_refused(ngx_payment_expiry_t *x)
+{
+    u_char                       id[PAYMENT_ID_TEXT_LEN], hex[40], *p;
+    const char                  *note;
+    ngx_payment_db_stmt_t       *failed;
+    static ngx_payment_storm_t   storm;
+
+    failed = ngx_payment_db_error_of(x->fence->stmts, x->fence->n);
+
+    if (failed == NULL) {
+        return;
+    }
+
+    switch (ngx_payment_db_classify(failed->error)) {
+
+    case NGX_PAYMENT_DB_REFUSED:
+    case NGX_PAYMENT_DB_DUPLICATE:
+        break;
+
+    default:
+        if (failed->error != ER_QUERY_INTERRUPTED) {
+            return;
+        }
+
+        /* fewer rows than there should be */
+    }
+
+    if (x->seen > 1) {
+        x->max = x->seen / 2;
+        return;
+    }
+
+    p = ngx_payment_db_hex(hex, x->taken[0], PAYMENT_ID_SIZE);
+
+    x->behind.len = ngx_sprintf(x->behind.data,
+                                " AND expires_at >= " NGX_PAYMENT_FENCE_TIME
+                                " AND (expires_at > " NGX_PAYMENT_FENCE_TIME
+                                " OR payment_id > %*s)",
+                                x->last_us, x->last_us, p - hex, hex)
+                    - x->behind.data;
+
+    note = ngx_payment_storm_note(&storm, failed->error);
+
+    if (note) {
+        payment_id_format((char *) id, x->taken[0]);
+
+        ngx_log_error(NGX_LOG_ERR, x->sh->log, 0,
+                      "payment outbox: shard \"%V\": payment %*s cannot "
+                      "expire, those after it go on: (%ui) %s%s",
+                      &x->sh->shard->name, sizeof(id), id, failed->error,
+                      failed->message, note);
+    }
 }
 
 

@@ -13,6 +13,11 @@
  * done, and then there is nothing, or less, to release; one that comes later
  * finds the payment expired.
  *
+ * A step that the database refuses is tried again with half of its rows, and in
+ * the end with one: if that is refused, too, the next looks begin behind it,
+ * until the end of the queue is reached.  So one row that cannot be changed does
+ * not keep all others.
+ *
  * Owner: the helper process.
  * Limits: one step in flight; a fifth of the connection's time at most.
  */
@@ -44,6 +49,7 @@ typedef struct {
     ngx_payment_db_stmt_t       *delete_stmt;
 
     /* the step under way, as pieces of SQL */
+    ngx_uint_t                   max;           /* rows */
     ngx_uint_t                   seen;          /* rows; 0: look */
     uint64_t                     epoch;         /* of the lease, at the look */
     ngx_uint_t                   n;             /* that are to expire */
@@ -57,6 +63,11 @@ typedef struct {
     ngx_str_t                    events;
     ngx_str_t                    rows;          /* of the queue */
     ngx_str_t                    done;          /* those that are closed */
+    uint64_t                     last_us;       /* when the last row's time
+                                                   came */
+
+    /* behind which row to look, as a condition; empty: from the head */
+    ngx_str_t                    behind;
 
     uint64_t                     step_ms;       /* when the step began */
     uint64_t                     next_ms;

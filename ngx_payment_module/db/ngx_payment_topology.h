@@ -25,8 +25,10 @@
 
 
 /* What a statement of somebody who holds no result in his hands may add to its
- * condition; takes the highest epoch that is known. */
+ * condition; takes the highest epoch that is known.  A user who may write in
+ * spite of read_only is not refused by the server. */
 #define NGX_PAYMENT_TOPOLOGY_OURS                                             \
+    " AND CONCAT(@@global.read_only) IN ('0', 'OFF')"                         \
     " AND EXISTS (SELECT 1 FROM payment_topology WHERE only_row = 1"          \
     " AND epoch >= %uL"                                                       \
     " AND (server_id IS NULL OR server_id = @@global.server_id))"

@@ -10,8 +10,10 @@ import pytest
 
 from client import Client
 from conftest import _server
+from outbox import free_lease, relay, wait_leased
 from proxy import is_bulk
 from servers import PROBE, Shard, wait_for
+from test_expiry import expiries, make_overdue, on, wait_swept
 
 
 @pytest.fixture
@@ -264,6 +266,40 @@ def test_who_may_write_in_spite_of_read_only(start_nginx, mariadb, standby,
                          " 'mighty'@'127.0.0.1'")
 
         mariadb.query("DROP ROLE IF EXISTS 'mightier'")
+
+
+def test_a_helper_that_may_write_in_spite_of_read_only(
+        start_nginx, mariadb, database, journal, check):
+    """No authorization expires at a demoted primary, be there payments by which
+    somebody would find out or not."""
+
+    with mariadb.admin() as db:
+        db.execute("CREATE USER 'mighty'@'localhost' IDENTIFIED BY 'mighty'")
+        db.execute('GRANT SELECT, INSERT, UPDATE, DELETE, SUPER,'
+                   " READ_ONLY ADMIN ON *.* TO 'mighty'@'localhost'")
+
+    try:
+        free_lease(mariadb, database)
+        nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}',
+                                  user='mighty', password='mighty'),
+                            http=on('1h'))
+        ask = Client(nginx.port, journal)
+        call = ask.authorize()
+        wait_leased(nginx)
+
+        mariadb.query('SET GLOBAL read_only = 1')
+        make_overdue(mariadb, database)
+        wait_for(lambda: relay(nginx)['leases_lost'], 20, 'the end of a lease')
+        assert expiries(mariadb, database) == 1
+
+        mariadb.query('SET GLOBAL read_only = 0')
+        wait_swept(mariadb, database)
+        assert check(ask).payments[call.id]['version'] == 2
+        nginx.stop()
+
+    finally:
+        mariadb.query('SET GLOBAL read_only = 0')
+        mariadb.query("DROP USER IF EXISTS 'mighty'@'localhost'")
 
 
 def test_the_errors_are_in_the_docs():

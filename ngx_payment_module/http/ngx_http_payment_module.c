@@ -1140,6 +1140,17 @@ ngx_http_payment_check_timeouts(ngx_conf_t *cf,
         }
     }
 
+    if (conf->lifetime_seconds
+        && (ngx_msec_t) conf->lifetime_seconds <= conf->timeout / 1000)
+    {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"payment_authorization_lifetime\" (%is) is not "
+                           "longer than \"payment_timeout\" (%Mms) of location "
+                           "\"%V\": an authorization may expire before it is "
+                           "answered", conf->lifetime_seconds, conf->timeout,
+                           &clcf->name);
+    }
+
     return NGX_CONF_OK;
 }
 

@@ -1624,9 +1624,7 @@ ngx_http_payment_note_list(ngx_conf_t *cf, void *post, void *data)
 }
 
 
-/* An amount has 64 bits everywhere; nginx's number has 32 on some machines. */
-
-/* A lifetime that a variable decides on may be one. */
+/* Also where no new authorization gets a lifetime, those that have one end. */
 
 static char *
 ngx_http_payment_lifetime(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
@@ -1651,10 +1649,6 @@ ngx_http_payment_lifetime(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         if (plcf->lifetime_seconds == NGX_ERROR) {
             return "must be a time, of ten years at most";
         }
-
-        if (plcf->lifetime_seconds == 0) {
-            return NGX_CONF_OK;
-        }
     }
 
     pmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_payment_module);
@@ -1675,6 +1669,8 @@ ngx_http_payment_module_lifetime(ngx_str_t *value)
            ? NGX_ERROR : seconds;
 }
 
+
+/* An amount has 64 bits everywhere; nginx's number has 32 on some machines. */
 
 static char *
 ngx_http_payment_amount(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)

@@ -376,3 +376,36 @@ def test_whatever_dies(start_node, mariadb, database, proxy, journal, check):
     wait_swept(mariadb, database, 60)
     dump = check(ask)
     assert any(payment['expired'] for payment in dump.payments.values())
+
+
+def test_no_lifetime_any_more(start_node, mariadb, database, journal, check):
+    """What was authorized before ends when it was said to, and a repeat of its
+    requests has the first answers; what is authorized now does not end."""
+
+    nginx = start_node(lifetime='1h')
+    ask = Client(nginx.port, journal)
+    whole, part = ask.authorize(), ask.authorize()
+    capture = ask.change('capture', part.id, amount=300)
+    nginx.quit()
+
+    nginx = start_node(lifetime='0')
+    ask = Client(nginx.port, journal)
+
+    for call in whole, part, capture:
+        again = ask.send(ask.call(call.operation, payment=call.payment,
+                                  amount=call.amount, key=call.key))
+        assert again.replayed and again.body == call.body
+
+    later = ask.authorize()
+    assert 'expiresAt' not in later.json
+
+    make_overdue(mariadb, database)
+    wait_swept(mariadb, database)
+
+    call = ask.change('capture', whole.id)
+    assert (call.status, call.code) == (409, 'AUTHORIZATION_EXPIRED')
+
+    payments = check(ask).payments
+    assert payments[whole.id]['status'] == 'VOIDED'
+    assert payments[part.id]['status'] == 'CAPTURED'
+    assert payments[later.id]['status'] == 'AUTHORIZED'

@@ -1,4 +1,4 @@
-# Where the module's five kinds of location may stand, and what nginx's own
+# Where the module's kinds of location may stand, and what nginx's own
 # directives may do with them: limit_except, if, internal, mirror, rewrite,
 # error_page. A location answers there as it does alone.
 
@@ -8,12 +8,16 @@ use Test::Nginx::Socket 'no_plan';
 
 our $json = 'Content-Type: application/json';
 
+# all kinds but that of the API
+our @others = map { "GET /$_" } qw( status metrics openapi admin health dashboard
+                                   asyncapi schema );
+
 # the log of conf/production.conf
 our ($production) = PaymentTest::read_file('conf/production.conf')
     =~ /\n(    map  \$payment_queue_time.*?)\n    access_log /s
     or die "conf/production.conf has no log_format as this test knows it\n";
 
-# the five kinds; the words of the first argument stand inside each of them
+# all kinds; the words of the first argument stand inside each of them
 sub locations {
     my ($inside) = @_;
 
@@ -23,6 +27,10 @@ sub locations {
     location = /metrics { payment_status prometheus; $inside }
     location = /openapi { payment_openapi; $inside }
     location = /admin { payment_outbox_admin; $inside }
+    location = /health { payment_health live; $inside }
+    location = /dashboard { payment_dashboard; $inside }
+    location = /asyncapi { payment_asyncapi; $inside }
+    location = /schema { payment_event_schema; $inside }
 END
 }
 
@@ -54,15 +62,18 @@ main::locations('limit_except PATCH { allow all; }')
 --- request eval
 ["POST /api/payments/authorize\n" . main::body('l1'),
  'GET /api/payments/01890000-0000-7000-8000-000000000000?merchantId=M1',
- 'GET /status', 'GET /metrics', 'GET /openapi', 'GET /admin']
+ @main::others]
 --- more_headers eval
-[$main::json, ('X: y') x 5]
+[$main::json, ('X: y') x 9]
 --- error_code eval
-[200, 404, (200) x 4]
+[200, 404, (200) x 8]
 --- response_headers_like eval
 ["Content-Type: application/json", "Content-Type: application/problem\\+json",
  "Content-Type: application/json", "Content-Type: text/plain.*",
- "Content-Type: application/openapi\\+json", "Content-Type: application/json"]
+ "Content-Type: application/openapi\\+json", "Content-Type: application/json",
+ "Content-Type: application/json", "Content-Type: text/html.*",
+ "Content-Type: application/vnd.aai.asyncapi\\+json.*",
+ "Content-Type: application/schema\\+json"]
 
 
 
@@ -72,13 +83,13 @@ main::locations('limit_except POST { deny all; }')
 --- request eval
 ["POST /api/payments/authorize\n" . main::body('l2'),
  'GET /api/payments/01890000-0000-7000-8000-000000000000?merchantId=M1',
- 'GET /status', 'GET /metrics', 'GET /openapi', 'GET /admin']
+ @main::others]
 --- more_headers eval
-[$main::json, ('X: y') x 5]
+[$main::json, ('X: y') x 9]
 --- error_code eval
-[200, (403) x 5]
+[200, (403) x 9]
 --- response_headers_like eval
-[("Content-Type: .*") x 6]
+[("Content-Type: .*") x 10]
 
 
 
@@ -105,13 +116,13 @@ PaymentTest::given(A => {});
 --- request eval
 ["POST /api/payments/authorize\n" . main::body('l4'),
  'GET /api/payments/{A}?merchantId=M1',
- 'GET /status', 'GET /metrics', 'GET /openapi', 'GET /admin']
+ @main::others]
 --- more_headers eval
-[$main::json, ('X: y') x 5]
+[$main::json, ('X: y') x 9]
 --- error_code eval
-[(200) x 6]
+[(200) x 10]
 --- response_headers_like eval
-[("Content-Type: .*") x 6]
+[("Content-Type: .*") x 10]
 
 
 
@@ -208,6 +219,30 @@ PaymentTest::given(A => {});
 P1 AUTHORIZED 1000 KRW, captured 0, refunded 0
 row: M1 AUTHORIZED 1000 KRW, captured 0, refunded 0, version 1
 events: authorized
+
+
+
+=== nor does it change what is only read
+--- http_config
+    payment_operations on;
+--- config
+    location /api/payments {
+        mirror /copy;
+        payment_api;
+    }
+    location = /copy { internal; return 204; }
+--- init
+PaymentTest::given(A => { idempotencyKey => 'l10' });
+--- request eval
+["GET /api/payments/{A}?merchantId=M1",
+ "GET /api/payments/{A}/operations?merchantId=M1",
+ "GET /api/payments?merchantId=M1&idempotencyKey=l10"]
+--- more_headers eval
+[('Content-Encoding: gzip') x 3]
+--- error_code eval
+[(200) x 3]
+--- response_headers_like eval
+[("Content-Type: application/json") x 3]
 
 
 
@@ -387,6 +422,42 @@ main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
 --- raw_request eval
 main::malformed('GET /api/payments/01890000-0000-7000-8000-000000000000',
                 'application/json')
+--- error_code: 400
+--- response_headers
+Connection: close
+Content-Type: application/problem+json
+--- response_body_unlike eval
+qr/AFTER/
+--- error_log
+client sent invalid chunked body
+
+
+
+=== with a look-up
+--- config eval
+main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
+--- raw_request eval
+main::malformed('GET /api/payments?merchantId=M1&idempotencyKey=k',
+                'application/json')
+--- error_code: 400
+--- response_headers
+Connection: close
+Content-Type: application/problem+json
+--- response_body_unlike eval
+qr/AFTER/
+--- error_log
+client sent invalid chunked body
+
+
+
+=== with a page of operations
+--- http_config
+    payment_operations on;
+--- config eval
+main::locations('') . 'location = /after { return 200 "AFTER\n"; }'
+--- raw_request eval
+main::malformed('GET /api/payments/01890000-0000-7000-8000-000000000000'
+                . '/operations?merchantId=M1', 'application/json')
 --- error_code: 400
 --- response_headers
 Connection: close

@@ -233,6 +233,21 @@ PaymentTest::given(B => {});
 
 
 
+=== references are the same to the letter, and not otherwise
+--- http_config
+    payment_operations on;
+--- init
+PaymentTest::given(A => { amount => 100 });
+--- request eval
+my @all = ('r', 'r ', ' r', 'R', '\\uff52', '\\u00e9', 'e\\u0301',
+           '\\ud83d\\ude00', '\\ud83d\\ude01');
+[map { "POST /api/payments/capture/{A}\n"
+       . qq({"merchantId":"M1","amount":1,"reference":"$_"}) } @all, @all]
+--- error_code eval
+[(200) x 9, (409) x 9]
+
+
+
 === the repeat of a request with a reference is a replay, and no second use
 --- http_config
     payment_operations on;

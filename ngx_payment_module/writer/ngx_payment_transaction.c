@@ -83,6 +83,10 @@ static void ngx_payment_transaction_read_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
 static ngx_int_t ngx_payment_transaction_references_sql(
     ngx_payment_transaction_t *t, ngx_str_t *sql);
+static u_char *ngx_payment_transaction_references(u_char *p,
+    const ngx_payment_batch_t *b, ngx_uint_t first);
+static ngx_uint_t ngx_payment_transaction_refers(const ngx_payment_batch_t *b,
+    ngx_uint_t i, const ngx_payment_op_t *other);
 static void ngx_payment_transaction_mark_referred(
     ngx_payment_transaction_t *t, MYSQL_RES *res);
 static int64_t ngx_payment_transaction_clock(MYSQL_RES *res);
@@ -331,8 +335,8 @@ ngx_payment_transaction_read(ngx_payment_transaction_t *t)
 }
 
 
-/* One row for each operation whose payment has another one with its reference:
- * its place in the batch. */
+/* A row for each reference that an operation brings and its payment has.  The
+ * operations of a payment may be many, and are looked through once. */
 
 static ngx_int_t
 ngx_payment_transaction_references_sql(ngx_payment_transaction_t *t,
@@ -354,21 +358,23 @@ ngx_payment_transaction_references_sql(ngx_payment_transaction_t *t,
     p = sql->data;
 
     for (i = 0; i < b->n; i++) {
-        op = b->ops[i];
-        op->referred = 0;
+        b->ops[i]->referred = 0;
+    }
 
-        if (op->request.reference_len == 0) {
+    for (i = 0; i < b->n; i++) {
+        op = b->ops[i];
+
+        if (op->request.reference_len == 0
+            || ngx_payment_transaction_refers(b, 0, op) < i)
+        {
             continue;
         }
 
-        p = ngx_sprintf(p, "%s(SELECT %ui FROM payment_operation"
-                           " WHERE payment_id = ",
-                        p == sql->data ? "" : " UNION ALL ", i);
+        p = ngx_sprintf(p, "%s(SELECT payment_id, reference"
+                           " FROM payment_operation WHERE payment_id = ",
+                        p == sql->data ? "" : " UNION ALL ");
         p = ngx_payment_db_hex(p, op->request.payment_id, PAYMENT_ID_SIZE);
-        p = ngx_sprintf(p, " AND reference = CONVERT(");
-        p = ngx_payment_db_hex(p, (u_char *) op->request.reference,
-                               op->request.reference_len);
-        p = ngx_sprintf(p, " USING utf8mb4) LIMIT 1)");
+        p = ngx_payment_transaction_references(p, b, i);
     }
 
     sql->len = p - sql->data;
@@ -380,14 +386,84 @@ ngx_payment_transaction_references_sql(ngx_payment_transaction_t *t,
 }
 
 
+/* The list of references that are brought for the payment of an operation, from
+ * that operation on. */
+
+static u_char *
+ngx_payment_transaction_references(u_char *p, const ngx_payment_batch_t *b,
+    ngx_uint_t first)
+{
+    ngx_uint_t         i;
+    ngx_payment_op_t  *op;
+
+    for (i = first;
+         i < b->n;
+         i = ngx_payment_transaction_refers(b, i + 1, b->ops[first]))
+    {
+        op = b->ops[i];
+
+        p = ngx_sprintf(p, "%sCONVERT(",
+                        i == first ? " AND reference IN (" : ",");
+        p = ngx_payment_db_hex(p, (u_char *) op->request.reference,
+                               op->request.reference_len);
+        p = ngx_sprintf(p, " USING utf8mb4)");
+    }
+
+    return ngx_sprintf(p, "))");
+}
+
+
+/* The place of the first operation, from this one on, that brings a reference
+ * for the payment of another one; b->n: there is none. */
+
+static ngx_uint_t
+ngx_payment_transaction_refers(const ngx_payment_batch_t *b, ngx_uint_t i,
+    const ngx_payment_op_t *other)
+{
+    const payment_request_t  *r;
+
+    for ( /* void */ ; i < b->n; i++) {
+        r = &b->ops[i]->request;
+
+        if (r->reference_len
+            && ngx_memcmp(r->payment_id, other->request.payment_id,
+                          PAYMENT_ID_SIZE) == 0)
+        {
+            break;
+        }
+    }
+
+    return i;
+}
+
+
 static void
 ngx_payment_transaction_mark_referred(ngx_payment_transaction_t *t,
     MYSQL_RES *res)
 {
-    MYSQL_ROW  row;
+    MYSQL_ROW                 row;
+    ngx_uint_t                i;
+    ngx_payment_op_t         *op;
+    ngx_payment_batch_t      *b;
+    const unsigned long      *lens;
+    const payment_request_t  *r;
+
+    b = t->batch;
 
     while ((row = mysql_fetch_row(res)) != NULL) {
-        t->batch->ops[atoi(row[0])]->referred = 1;
+        lens = mysql_fetch_lengths(res);
+
+        for (i = 0; i < b->n; i++) {
+            op = b->ops[i];
+            r = &op->request;
+
+            if (r->reference_len && r->reference_len == lens[1]
+                && ngx_memcmp(r->reference, row[1], lens[1]) == 0
+                && ngx_memcmp(r->payment_id, row[0], PAYMENT_ID_SIZE) == 0)
+            {
+                op->referred = 1;
+            }
+        }
     }
 }
 

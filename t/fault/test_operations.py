@@ -3,6 +3,7 @@ dies, and a database that has no place for it yet is told of.
 """
 
 import json
+import uuid
 
 
 import loop
@@ -29,6 +30,23 @@ def kept(mariadb, database):
         ' FROM outbox_event ORDER BY id, version', database)
 
     return list(map(tuple, operations)), list(map(tuple, events))
+
+
+async def capture(port, payment, reference):
+    """The answer's status, on a connection of its own."""
+
+    connection = Connection(port)
+    await connection.open()
+    body = json.dumps({'merchantId': 'MERCHANT-1', 'amount': 1,
+                       'reference': reference,
+                       'idempotencyKey': str(uuid.uuid4())})
+    connection.writer.write(
+        f'POST /api/payments/capture/{payment} HTTP/1.1\r\nHost: t\r\n'
+        'Content-Type: application/json\r\nConnection: close\r\n'
+        f'Content-Length: {len(body)}\r\n\r\n{body}'.encode())
+    answer = await connection.reader.read()
+    connection.close()
+    return int(answer.split(b' ')[1])
 
 
 def test_whatever_dies(start_nginx, mariadb, database, proxy, journal, check):
@@ -86,23 +104,48 @@ def test_one_reference_many_requests(start_nginx, mariadb, database, journal,
     ask = Client(nodes[0].port, journal)
     payment = ask.authorize(amount=1000).id
 
-    async def capture(port, n):
-        connection = Connection(port)
-        await connection.open()
-        body = json.dumps({'merchantId': 'MERCHANT-1', 'amount': 1,
-                           'reference': f'r-{n % 4}',
-                           'idempotencyKey': f'capture-{n}'})
-        connection.writer.write(
-            f'POST /api/payments/capture/{payment} HTTP/1.1\r\nHost: t\r\n'
-            'Content-Type: application/json\r\nConnection: close\r\n'
-            f'Content-Length: {len(body)}\r\n\r\n{body}'.encode())
-        answer = await connection.reader.read()
-        connection.close()
-        return int(answer.split(b' ')[1])
-
-    answers = [loop.spawn(capture(nodes[n % 2].port, n)) for n in range(80)]
+    answers = [loop.spawn(capture(nodes[n % 2].port, payment, f'r-{n % 4}'))
+               for n in range(80)]
     statuses = sorted(answer.result(20) for answer in answers)
 
     assert statuses == [200] * 4 + [409] * 76
     assert mariadb.query('SELECT captured_amount FROM payment',
                          database)[0][0] == 4
+
+
+def test_references_of_a_payment_with_many_operations(
+        start_nginx, mariadb, database, proxy, journal):
+    """They are looked through once for all that a batch brings."""
+
+    nginx = start_nginx(Shard('main', database, proxy.address, connections=1),
+                        http=ON, workers=1)
+    ask = Client(nginx.port, journal)
+    payment = ask.authorize(amount=100000).id
+    ident = f"x'{payment.replace('-', '')}'"
+    many, n = 5000, 50
+
+    mariadb.query(
+        'INSERT INTO payment_operation (payment_id, version, operation, status,'
+        f" amount, created_at, reference) SELECT {ident}, 1 + seq, 'capture',"
+        " 'PARTIALLY_CAPTURED', 1, UTC_TIMESTAMP(), CONCAT('r-', seq)"
+        f' FROM seq_1_to_{many}', database)
+    mariadb.query(f'UPDATE payment SET captured_amount = {many}, version ='
+                  f" {many} + 1, status = 'PARTIALLY_CAPTURED'", database)
+
+    def read():
+        return int(mariadb.status('Handler_read_next'))
+
+    # they wait for the one line together
+    strike = proxy.strike(is_commit, 'hold')
+    stuck = ask.later([ask.call()])
+    strike.wait()
+    answers = [loop.spawn(capture(nginx.port, payment, f'r-{many // 2 + i}'))
+               for i in range(2 * n)]
+    wait_for(lambda: nginx.status()['shards'][0]['queued'] == 2 * n, 10,
+             'captures')
+    before = read()
+    strike.release()
+
+    assert stuck.result(10)[0].ok
+    assert {answer.result(10) for answer in answers} == {409}
+    assert read() - before < 10 * many

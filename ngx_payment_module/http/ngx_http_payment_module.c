@@ -73,8 +73,6 @@ static char *ngx_http_payment_amount(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_lifetime(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_http_payment_note_list(ngx_conf_t *cf, void *post,
-    void *data);
 static char *ngx_http_payment_percent(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_property(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -160,10 +158,6 @@ static ngx_conf_post_t  ngx_http_payment_positive = {
 
 static ngx_conf_post_t  ngx_http_payment_body_post = {
     ngx_http_payment_check_body
-};
-
-static ngx_conf_post_t  ngx_http_payment_list_post = {
-    ngx_http_payment_note_list
 };
 
 static ngx_conf_post_t  ngx_http_payment_challenge_post = {
@@ -410,7 +404,7 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         ngx_conf_set_flag_slot, void_remainder, NULL),
 
     NGX_HTTP_PAYMENT_LOC("payment_list", NGX_CONF_FLAG,
-        ngx_conf_set_flag_slot, list, &ngx_http_payment_list_post),
+        ngx_conf_set_flag_slot, list, NULL),
 
     NGX_HTTP_PAYMENT_LOC("payment_currencies", NGX_CONF_1MORE,
         ngx_http_payment_currencies, currencies, NULL),
@@ -1601,24 +1595,6 @@ ngx_http_payment_currencies(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     plcf->currencies.len = p - plcf->currencies.data;
-
-    return NGX_CONF_OK;
-}
-
-
-/* For what is the same for all locations: the queue has room for a page. */
-
-static char *
-ngx_http_payment_note_list(ngx_conf_t *cf, void *post, void *data)
-{
-    ngx_flag_t *on = data;
-
-    ngx_http_payment_main_conf_t  *pmcf;
-
-    if (*on) {
-        pmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_payment_module);
-        pmcf->list = 1;
-    }
 
     return NGX_CONF_OK;
 }

@@ -55,7 +55,6 @@ typedef struct {
     ngx_uint_t                  api;        /* some location has payment_api */
     ngx_flag_t                  operations; /* they are kept */
     ngx_uint_t                  expiry;     /* some authorizations may end */
-    ngx_uint_t                  list;       /* some location lists payments */
     ngx_uint_t                  generation; /* rises with each configuration */
 
     /* of this process, by shard->index; NULL in the helper */

@@ -15,8 +15,8 @@
  *
  * A step that the database refuses is tried again with half of its rows, and in
  * the end with one: if that is refused, too, the next looks begin behind it,
- * until the end of the queue is reached.  So one row that cannot be changed does
- * not keep all others.
+ * until the end of the queue is reached.  So one row that cannot be changed
+ * does not keep all others.
  *
  * Owner: the helper process.
  * Limits: one step in flight; a fifth of the connection's time at most.

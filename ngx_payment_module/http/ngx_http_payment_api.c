@@ -792,6 +792,7 @@ ngx_http_payment_api_list(ngx_http_request_t *r, ngx_payment_op_t *op,
         return NGX_ERROR;
     }
 
+    op->bytes += sizeof(payment_list_t);
     op->answer_bytes = op->list->limit * (1 + PAYMENT_LISTED_SIZE);
 
     return NGX_OK;

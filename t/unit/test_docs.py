@@ -130,7 +130,7 @@ DEFAULTS_IN_WORDS = {
     "payment_kafka_brokers": "",
     "payment_kafka_property": "",
     "payment_kafka_property_file": "",
-    "payment_authorization_lifetime": "`0`",
+    "payment_authorization_lifetime": "none",
     "payment_merchant": "none",
     "payment_currencies": "all of ISO 4217",
     "payment_api": "",

@@ -37,12 +37,12 @@ def fill(rows):
         last = min(first + MILLION - 1, rows)
         id = "UNHEX(CONCAT(LPAD(HEX(1700000000000 + seq), 12, '0')," \
              " '70008000', SUBSTR(MD5(seq), 21)))"
-        end = "'2026-01-01' + INTERVAL seq * 1000 MICROSECOND"
+        end = "'2020-01-01' + INTERVAL seq * 1000 MICROSECOND"
 
         sql(f"""INSERT INTO payment (id, merchant_id, currency, status, amount,
                                      created_at, updated_at, expires_at)
                 SELECT {id}, CONCAT('MERCHANT-', seq % 1000 + 1), 'KRW',
-                       'AUTHORIZED', 1000, '2025-01-01', '2025-01-01', {end}
+                       'AUTHORIZED', 1000, '2019-01-01', '2019-01-01', {end}
                 FROM seq_{first}_to_{last}""", DATABASE)
         sql(f"""INSERT INTO overdue (expires_at, payment_id)
                 SELECT {end}, {id} FROM seq_{first}_to_{last}""", DATABASE)
@@ -126,7 +126,7 @@ def sweep_all(limit):
         while left and time.monotonic() < began + limit:
             runs.append(load(STEP))
             left = sql("""SELECT COUNT(*) FROM payment_expiry
-                          WHERE expires_at < '2026-02-01'""", DATABASE)[0][0]
+                          WHERE expires_at < '2021-01-01'""", DATABASE)[0][0]
 
         took = time.monotonic() - began
 

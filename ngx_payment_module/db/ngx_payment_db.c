@@ -44,6 +44,10 @@
 #define NGX_PAYMENT_DB_CLAIM_RETRY      200         /* ms */
 #define NGX_PAYMENT_DB_CLAIM_POLL       20          /* ms */
 
+/* for how long no server may have the payments, and the node be ready for them
+ * all the same: a planned switch is shorter */
+#define NGX_PAYMENT_DB_SWITCH           500         /* ms */
+
 
 typedef enum {
     STEP_SEND = 0,
@@ -64,6 +68,7 @@ static ngx_int_t ngx_payment_db_accept(ngx_payment_db_t *db,
     ngx_payment_attempt_t *a);
 static ngx_int_t ngx_payment_db_claimed(ngx_payment_db_t *db,
     ngx_payment_attempt_t *a);
+static void ngx_payment_db_objected(ngx_payment_common_shard_t *common);
 static ngx_uint_t ngx_payment_db_doubt(ngx_payment_db_t *db,
     ngx_payment_attempt_t *a);
 static ngx_msec_t ngx_payment_db_since(ngx_payment_db_t *db);
@@ -260,6 +265,7 @@ ngx_payment_db_connected(ngx_payment_attempt_t *a)
     ngx_payment_db_advise(db, a);
 
     shard->common->refused = 0;
+    shard->common->objected = 0;
 
     db->choice = a->choice;
     db->mighty = a->mighty ? 1 : 0;
@@ -363,6 +369,10 @@ ngx_payment_db_claimed(ngx_payment_db_t *db, ngx_payment_attempt_t *a)
     shard = db->shard;
     objection = ngx_payment_topology_objection(shard, &a->topology);
 
+    if (objection && !ngx_exiting) {
+        ngx_payment_db_objected(shard->common);
+    }
+
     if (objection == NULL && a->topology.claims && shard->servers.nelts > 1
         && !ngx_payment_common_seen(shard))
     {
@@ -407,6 +417,29 @@ ngx_payment_db_claimed(ngx_payment_db_t *db, ngx_payment_attempt_t *a)
     (void) ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_TOPOLOGY, message);
 
     return NGX_DECLINED;
+}
+
+
+/*
+ * A server has not the payments.  That is told to who asks for health when it
+ * has lasted: through a planned switch, payments wait.  It counts as no failure
+ * while they are frozen, and has to be told all the same.
+ */
+
+static void
+ngx_payment_db_objected(ngx_payment_common_shard_t *common)
+{
+    if (common->objected == 0) {
+        common->objected = ngx_current_msec ? ngx_current_msec : 1;
+    }
+
+    if (ngx_current_msec - common->objected < NGX_PAYMENT_DB_SWITCH) {
+        return;
+    }
+
+    common->refused = ngx_current_msec;
+    common->last_error = ngx_payment_stats_error(NGX_PAYMENT_DB_E_TOPOLOGY,
+                                                 ngx_payment_unix_us() / 1000);
 }
 
 

@@ -226,8 +226,8 @@ ngx_http_payment_health_service(const ngx_http_payment_main_conf_t *pmcf)
 
 
 /*
- * A server that says to one process that it takes no writes says so to all,
- * also to those whose connections are open and idle.
+ * A server that says to one process that it takes no writes, or has not the
+ * payments, says so to all, also to those whose connections are open and idle.
  */
 
 static ngx_uint_t

@@ -1249,6 +1249,10 @@ ngx_http_payment_init_process(ngx_cycle_t *cycle)
             if (pmcf->writers[i] == NULL) {
                 return NGX_ERROR;
             }
+
+            if (ngx_worker == 0) {
+                ngx_payment_writer_watch(pmcf->writers[i]);
+            }
         }
 
         /* the gauges are this worker's from here on */

@@ -45,8 +45,12 @@ struct ngx_payment_common_shard_s {
     ngx_atomic_t               answered;    /* ngx_current_msec: the primary
                                                answered one of us */
     ngx_atomic_t               refused;     /* ngx_current_msec: a server said
-                                               that it takes no writes; 0: not
-                                               since one was connected to */
+                                               that it takes no writes, or has
+                                               not the payments; 0: not since
+                                               one was connected to */
+    ngx_atomic_t               objected;    /* ngx_current_msec: the first that
+                                               has not the payments said so; 0:
+                                               none since, as above */
     ngx_atomic_t               last_error;  /* of connecting, or of a batch:
                                                ngx_payment_stats_error() */
     ngx_atomic_t               told[NGX_PAYMENT_SERVERS_MAX];

@@ -31,6 +31,9 @@
 #define NGX_PAYMENT_FOLLOWERS_PART    4
 #define NGX_PAYMENT_STALLED_PART      4
 
+/* Between two looks of an idle connection. */
+#define NGX_PAYMENT_WATCH_INTERVAL    1000      /* ms */
+
 /* a time in microseconds */
 #define NGX_PAYMENT_NEVER             UINT64_MAX
 
@@ -75,14 +78,21 @@ struct ngx_payment_writer_s {
     ngx_event_t               dispatch;         /* posted */
     ngx_event_t               timer;            /* spare, or queue timeout */
     ngx_event_t               blocked_timer;    /* set if any are blocked */
+    ngx_event_t               watch_timer;      /* set in one worker */
+    ngx_payment_db_stmt_t     watch[2];         /* of the look under way */
 
     unsigned                  down:1;           /* no server can be reached */
     unsigned                  dispatching:1;
+    unsigned                  watching:1;       /* a look is under way */
 };
 
 
 static ngx_int_t ngx_payment_writer_open_line(ngx_payment_writer_t *w,
     ngx_payment_line_t *line);
+
+static void ngx_payment_writer_watch_timer(ngx_event_t *ev);
+static void ngx_payment_writer_watch_done(ngx_payment_db_t *db,
+    ngx_uint_t lost);
 
 static ngx_int_t ngx_payment_writer_admit(ngx_payment_writer_t *w,
     ngx_payment_op_t *op, const ngx_payment_op_t *leader);
@@ -260,10 +270,89 @@ ngx_payment_writer_close(ngx_payment_writer_t *w)
 {
     ngx_uint_t  i;
 
+    if (w->watch_timer.timer_set) {
+        ngx_del_timer(&w->watch_timer);
+    }
+
     for (i = 0; i < w->nlines; i++) {
         ngx_payment_db_close(&w->lines[i].db);
         ngx_payment_columns_destroy(w->lines[i].columns);
     }
+}
+
+
+/* looks of an idle connection */
+
+void
+ngx_payment_writer_watch(ngx_payment_writer_t *w)
+{
+    w->watch_timer.handler = ngx_payment_writer_watch_timer;
+    w->watch_timer.data = w;
+    w->watch_timer.log = w->log;
+    w->watch_timer.cancelable = 1;
+
+    ngx_add_timer(&w->watch_timer, NGX_PAYMENT_WATCH_INTERVAL);
+}
+
+
+/* Where no connection is idle, the transactions ask. */
+
+static void
+ngx_payment_writer_watch_timer(ngx_event_t *ev)
+{
+    ngx_payment_line_t    *line;
+    ngx_payment_writer_t  *w;
+
+    w = ev->data;
+
+    if (ngx_exiting) {
+        return;
+    }
+
+    ngx_add_timer(ev, NGX_PAYMENT_WATCH_INTERVAL);
+
+    line = w->watching ? NULL : ngx_payment_writer_free_line(w);
+
+    if (line == NULL) {
+        return;
+    }
+
+    w->watching = 1;
+
+    ngx_memzero(w->watch, sizeof(w->watch));
+    w->watch[0].sql = *ngx_payment_topology_sql(w->shard->durability, 0);
+    ngx_str_set(&w->watch[1].sql, "ROLLBACK");
+
+    ngx_payment_db_exchange(&line->db, w->watch, 2, w->shard->read_timeout,
+                            ngx_payment_writer_watch_done);
+}
+
+
+static void
+ngx_payment_writer_watch_done(ngx_payment_db_t *db, ngx_uint_t lost)
+{
+    ngx_payment_line_t         *line;
+    ngx_payment_writer_t       *w;
+    ngx_payment_transaction_t  *t;
+
+    t = db->data;
+    line = t->data;
+    w = line->writer;
+
+    w->watching = 0;
+
+    if (!lost) {
+
+        if (ngx_payment_db_error_of(w->watch, 2)) {
+            /* the next connection says what is wrong */
+            ngx_payment_db_reset(db);
+
+        } else if (!ngx_payment_topology_fit(w->shard, w->watch[0].result)) {
+            ngx_payment_db_leave(db);
+        }
+    }
+
+    ngx_payment_writer_wake(w);
 }
 
 

@@ -54,6 +54,11 @@ ngx_payment_writer_t *ngx_payment_writer_create(ngx_cycle_t *cycle,
     ngx_payment_shard_t *shard, const ngx_payment_writer_conf_t *conf);
 void ngx_payment_writer_close(ngx_payment_writer_t *w);
 
+/* Of one worker: an idle connection asks once a second what each transaction
+ * asks, whether its server may be written to, so that health and metrics tell
+ * of it also where no payments come. */
+void ngx_payment_writer_watch(ngx_payment_writer_t *w);
+
 /*
  * Takes an operation over.  NGX_OK: op->settled will be called, later.
  * NGX_BUSY: the queue is full; NGX_DECLINED: the shard is down; both leave the

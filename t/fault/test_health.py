@@ -16,6 +16,7 @@ from outbox import (_kafka, kafka, start_outbox, topic,           # noqa: F401
                     wait_leased)
 from servers import Shard, merchant, wait_for
 from test_outbox_kafka import QUICK
+from test_primary import standby                                  # noqa: F401
 
 WITHIN = 2                              # seconds
 
@@ -98,14 +99,16 @@ def test_database_away(ailing, proxy, away):
     assert abs(shard['last_error']['at_ms'] / 1000 - time.time()) < away + 5
 
 
-def test_read_only_everywhere(ailing, mariadb, journal):
-    """The first payment notices, and so does one worker for all."""
+@pytest.mark.parametrize('payments', [True, False])
+def test_read_only_everywhere(ailing, mariadb, journal, payments):
+    """The first payment notices, and where none comes, an idle connection; and
+    so does one worker for all."""
 
     ask = Client(ailing.port, journal)
 
     try:
         mariadb.query('SET GLOBAL read_only = 1')
-        assert ask.authorize().status == 503
+        assert not payments or ask.authorize().status == 503
         becomes(ailing, 503)
         wait_for(lambda: details_of_main(ailing)['reason']
                  == 'the server takes no writes', WITHIN, 'the reason')
@@ -114,6 +117,37 @@ def test_read_only_everywhere(ailing, mariadb, journal):
 
     becomes(ailing, 200)
     wait_for(lambda: ask.authorize().ok, WITHIN, 'a payment')
+
+
+@pytest.mark.parametrize('servers', [1, 2])
+def test_frozen(start_nginx, mariadb, standby, database, proxy, servers):
+    """No server has the payments, for a switch that was not finished, and no
+    payment comes that would notice."""
+
+    def change(server, status):
+        mariadb.query('UPDATE payment_topology SET epoch = epoch + 1,'
+                      f' server_id = {server}', database)
+        state = becomes(nginx, status)
+        wait_for(lambda: nginx.status()['shards'][0]['primary_known']
+                 == (status == 200), WITHIN, 'the gauge')
+        return state
+
+    nginx = start_nginx(Shard('main', database,
+                              [proxy.address,
+                               f'unix:{standby.socket}'][:servers]),
+                        location=LOCATIONS)
+    becomes(nginx, 200)
+
+    # the first claim, and one after a claim
+    for _ in range(2):
+        state = change('0', 503)
+        assert state['reason'] == 'no shard can be used'
+        wait_for(lambda: details_of_main(nginx)['reason']
+                 == 'no server has the payments', WITHIN, 'the reason')
+        change('@@global.server_id', 200)
+
+    nginx.wait_connected()
+    assert Client(nginx.port).authorize().ok
 
 
 def test_wrong_schema(ailing, mariadb, database):

@@ -542,6 +542,66 @@ ngx_payment_db_error_of(ngx_payment_db_stmt_t *stmts, ngx_uint_t n)
 }
 
 
+/* of a shard with durability replica, which this one is not */
+
+const ngx_str_t *
+ngx_payment_topology_unconfirmed_sql(void)
+{
+    fail();
+    return NULL;
+}
+
+
+uint64_t
+ngx_payment_topology_sum(MYSQL_RES *result)
+{
+    fail();
+    return 0;
+}
+
+
+/* how many copies Kafka keeps: nobody asks */
+
+ngx_payment_producer_copies_t *
+ngx_payment_producer_copies_create(rd_kafka_t *rk,
+    ngx_payment_producer_topic_t *topics, ngx_uint_t n, ngx_log_t *log)
+{
+    return NULL;
+}
+
+
+void *
+ngx_payment_producer_copies_thread(void *data)
+{
+    fail();
+    return NULL;
+}
+
+
+ngx_uint_t
+ngx_payment_producer_copies_told(ngx_payment_producer_copies_t *c,
+    rd_kafka_event_t *event, ngx_payment_producer_topic_t *topics,
+    ngx_log_t *log)
+{
+    fail();
+    return 0;
+}
+
+
+void
+ngx_payment_producer_copies_end(ngx_payment_producer_copies_t *c)
+{
+    fail();
+}
+
+
+void
+ngx_payment_producer_copies_free(ngx_payment_producer_copies_t *c)
+{
+    fail();
+}
+
+
 static uint64_t
 test_hash(unsigned payment)
 {

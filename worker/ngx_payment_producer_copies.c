@@ -261,7 +261,7 @@ ngx_payment_producer_copies_judge(ngx_payment_producer_topic_t *t,
     ngx_sprintf(said, "%ui%Z", insync);
 
     ngx_log_error(NGX_LOG_WARN, log, 0,
-                  "payment outbox: topic \"%s\" has %ui replicas and "
+                  "payment outbox: topic \"%s\" has replication factor %ui and "
                   NGX_PAYMENT_PRODUCER_COPIES_PROPERTY " %s: events that Kafka "
                   "has acknowledged can be lost with one broker, unless there "
                   "are at least %d replicas, and %d in sync",

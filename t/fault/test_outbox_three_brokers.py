@@ -162,8 +162,8 @@ def test_without_copies_a_broker_that_loses_its_disk(
 
 
 @pytest.mark.parametrize('replicas, insync, told', [
-    (3, 2, None), (3, 1, 'has 3 replicas and min.insync.replicas 1'),
-    (1, 1, 'has 1 replicas and min.insync.replicas 1')])
+    (3, 2, None), (3, 1, 'has replication factor 3 and min.insync.replicas 1'),
+    (1, 1, 'has replication factor 1 and min.insync.replicas 1')])
 def test_too_few_copies_are_told(start_outbox, kafka, topic, replicas, insync,
                                  told):
     """Of the topic, once."""

@@ -25,6 +25,9 @@ static ngx_int_t ngx_payment_read_pages(const ngx_payment_batch_t *b,
     MYSQL_RES *res);
 static ngx_int_t ngx_payment_read_page_row(ngx_payment_op_t *op, MYSQL_ROW row,
     const unsigned long *lens);
+static ngx_int_t ngx_payment_read_page_begin(ngx_payment_op_t *op);
+static ngx_int_t ngx_payment_read_page_add(ngx_payment_op_t *op,
+    const payment_done_t *done);
 static ngx_uint_t ngx_payment_read_is_missed(const ngx_payment_op_t *op);
 
 
@@ -286,6 +289,7 @@ static ngx_int_t
 ngx_payment_read_pages(const ngx_payment_batch_t *b, MYSQL_RES *res)
 {
     MYSQL_ROW          row;
+    ngx_uint_t         i;
     ngx_payment_op_t  *op;
 
     while ((row = mysql_fetch_row(res)) != NULL) {
@@ -303,19 +307,26 @@ ngx_payment_read_pages(const ngx_payment_batch_t *b, MYSQL_RES *res)
         }
     }
 
+    for (i = 0; i < b->n; i++) {
+        op = b->ops[i];
+
+        if (op->request.operation == PAYMENT_OPERATIONS
+            && op->outcome == PAYMENT_OK
+            && ngx_payment_read_page_begin(op) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
     return NGX_OK;
 }
 
-
-/* Appends an element to the answer. */
 
 static ngx_int_t
 ngx_payment_read_page_row(ngx_payment_op_t *op, MYSQL_ROW row,
     const unsigned long *lens)
 {
-    size_t           size;
-    u_char          *p, *data;
-    payment_done_t   done;
+    payment_done_t  done;
 
     done.version = (uint32_t) strtoul(row[1], NULL, 10);
     done.operation = atoi(row[2]);
@@ -329,8 +340,50 @@ ngx_payment_read_page_row(ngx_payment_op_t *op, MYSQL_ROW row,
     done.metadata = row[8];
     done.metadata_len = lens[8];
 
-    size = ngx_min(PAYMENT_DONE_SIZE, PAYMENT_FIXED_SIZE + 6 * lens[6]
-                                      + 6 * lens[7] + lens[8]);
+    if (done.version > 1 && ngx_payment_read_page_begin(op) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_payment_read_page_add(op, &done);
+}
+
+
+/* The authorization, where it has no row: see
+ * ngx_payment_columns_add_operation(). */
+
+static ngx_int_t
+ngx_payment_read_page_begin(ngx_payment_op_t *op)
+{
+    payment_done_t  done;
+
+    if (op->request.after || op->done_rows) {
+        return NGX_OK;
+    }
+
+    ngx_memzero(&done, sizeof(payment_done_t));
+
+    done.version = 1;
+    done.operation = PAYMENT_AUTHORIZE;
+    done.status = PAYMENT_AUTHORIZED;
+    done.amount = op->payment.amount;
+    done.created_ms = op->payment.created_ms;
+
+    return ngx_payment_read_page_add(op, &done);
+}
+
+
+/* Appends an element to the answer. */
+
+static ngx_int_t
+ngx_payment_read_page_add(ngx_payment_op_t *op, const payment_done_t *done)
+{
+    size_t   size;
+    u_char  *p, *data;
+
+    size = ngx_min(PAYMENT_DONE_SIZE, PAYMENT_FIXED_SIZE
+                                      + 6 * done->reason_len
+                                      + 6 * done->reference_len
+                                      + done->metadata_len);
 
     data = ngx_alloc(op->done.len + 1 + size, ngx_cycle->log);
     if (data == NULL) {
@@ -344,7 +397,7 @@ ngx_payment_read_page_row(ngx_payment_op_t *op, MYSQL_ROW row,
         *p++ = ',';
     }
 
-    p += payment_render_done((char *) p, size, &done);
+    p += payment_render_done((char *) p, size, done);
 
     if (op->done.data) {
         ngx_free(op->done.data);
@@ -353,7 +406,7 @@ ngx_payment_read_page_row(ngx_payment_op_t *op, MYSQL_ROW row,
     op->done.data = data;
     op->done.len = p - data;
     op->done_rows++;
-    op->done_last = done.version;
+    op->done_last = done->version;
 
     return NGX_OK;
 }

@@ -23,7 +23,7 @@ import time
 import uuid
 
 from client import Call
-from payment_id import ID_OF_KEY
+from tables import ID_OF_KEY, OPERATIONS
 
 GRAPH = {
     ('authorized', None): {'AUTHORIZED'},
@@ -91,7 +91,7 @@ class Dump:
 
         if 'payment_operation' in tables:
             db.execute('SELECT payment_id, version, operation, status, amount,'
-                       ' reason, reference FROM payment_operation')
+                       f' reason, reference FROM {OPERATIONS}')
 
             for row in db.fetchall():
                 self.operations[str(uuid.UUID(bytes=row[0]))][row[1]] = dict(

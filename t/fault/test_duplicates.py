@@ -11,7 +11,7 @@ from client import Call, Client, Connection, Load
 from conftest import LONG
 from invariants import key_hash
 from migrations import Checkout
-from payment_id import ID_OF_KEY
+from tables import ID_OF_KEY
 from proxy import is_bulk_of, is_commit
 from servers import Shard, wait_for
 

@@ -10,6 +10,7 @@ import loop
 from client import Client, Connection, Load
 from proxy import is_commit
 from servers import Shard, wait_for
+from tables import OPERATIONS
 
 ON = 'payment_operations on;'
 
@@ -18,8 +19,9 @@ def kept(mariadb, database):
     """Each change of each payment, by its operation and by its event."""
 
     operations = mariadb.query(
-        'SELECT payment_id, version, operation + 0, status, amount,'
-        " COALESCE(reason, '') FROM payment_operation"
+        'SELECT payment_id, version,'
+        " FIELD(operation, 'authorize', 'capture', 'refund', 'void'), status,"
+        f" amount, COALESCE(reason, '') FROM {OPERATIONS}"
         ' ORDER BY payment_id, version', database)
     events = mariadb.query(
         "SELECT UNHEX(REPLACE(aggregateid, '-', '')) id, version,"
@@ -81,14 +83,15 @@ def test_a_table_that_refuses(start_nginx, mariadb, database, journal, check):
     nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'),
                         http=ON)
     ask = Client(nginx.port, journal)
-    assert ask.authorize().ok
+    payment = ask.authorize().id
 
     mariadb.query('ALTER TABLE payment_operation ADD COLUMN more INT NOT NULL'
                   ' CHECK (more > 0)', database)
-    assert ask.authorize().status == 503
+    assert ask.change('capture', payment, amount=1).status == 503
 
     mariadb.query('ALTER TABLE payment_operation DROP COLUMN more', database)
-    wait_for(lambda: ask.authorize().ok, 10, 'a payment')
+    wait_for(lambda: ask.change('capture', payment, amount=1).ok, 10,
+             'a capture')
 
     check(ask)
     operations, events = kept(mariadb, database)

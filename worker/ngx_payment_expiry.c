@@ -69,6 +69,8 @@ static void ngx_payment_expiry_changed(ngx_payment_expiry_t *x,
 static ngx_int_t ngx_payment_expiry_check(ngx_payment_expiry_t *x,
     ngx_uint_t n);
 static void ngx_payment_expiry_refused(ngx_payment_expiry_t *x);
+static void ngx_payment_expiry_keep_up(ngx_payment_expiry_t *x, uint64_t now_ms,
+    ngx_uint_t due);
 static void ngx_payment_expiry_pause(ngx_payment_expiry_t *x, uint64_t now_ms,
     ngx_uint_t more);
 
@@ -104,7 +106,8 @@ ngx_payment_expiry_init(ngx_payment_expiry_t *x)
 
     x->events.data = p;
 
-    x->max = NGX_PAYMENT_EXPIRY_STEP;
+    x->max = NGX_PAYMENT_EXPIRY_CALM;
+    x->pace = NGX_PAYMENT_EXPIRY_CALM;
 
     return NGX_OK;
 }
@@ -158,9 +161,12 @@ ngx_payment_expiry_look(ngx_payment_expiry_t *x)
         x->count_ms = x->step_ms + NGX_PAYMENT_EXPIRY_PAUSE;
         x->count_stmt = ngx_payment_fence_add(x->fence,
             NGX_PAYMENT_EXPIRY_BRIEFLY
-            "SELECT COUNT(*) FROM (SELECT 1 FROM payment_expiry "
-            "WHERE expires_at <= UTC_TIMESTAMP(3) LIMIT %d) e",
-            NGX_PAYMENT_EXPIRY_COUNT);
+            "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM payment_expiry "
+            "WHERE expires_at <= UTC_TIMESTAMP(3) LIMIT %d) e), "
+            "(SELECT COUNT(*) FROM (SELECT 1 FROM payment_expiry "
+            "WHERE expires_at <= UTC_TIMESTAMP(3) "
+            "AND expires_at > UTC_TIMESTAMP(3) - INTERVAL 1 SECOND LIMIT %d) e)",
+            NGX_PAYMENT_EXPIRY_COUNT, NGX_PAYMENT_EXPIRY_COUNT);
     }
 
     ngx_payment_fence_send(x->fence);
@@ -342,9 +348,10 @@ ngx_payment_expiry_looked(ngx_payment_expiry_t *x, uint64_t now_ms)
 
     x->more = (row != NULL || x->seen == x->max);
 
-    if (x->count_stmt) {
-        row = mysql_fetch_row(x->count_stmt->result);
-        gauges->overdue = row ? ngx_payment_row_number(row[0]) : 0;
+    if (x->count_stmt && (row = mysql_fetch_row(x->count_stmt->result))) {
+        gauges->overdue = ngx_payment_row_number(row[0]);
+        ngx_payment_expiry_keep_up(x, now_ms,
+                                   (ngx_uint_t) ngx_payment_row_number(row[1]));
     }
 
     if (x->seen == 0) {
@@ -360,6 +367,32 @@ ngx_payment_expiry_looked(ngx_payment_expiry_t *x, uint64_t now_ms)
 
     /* at once: the fence comes back to it */
     x->next_ms = now_ms;
+}
+
+
+/*
+ * due: how many came due in the last second and are still there.  These are all
+ * that did if the sweep is later than a second; if it is not, it keeps up.  It
+ * is to be twice as fast as they come, so that it catches up, too.
+ */
+
+static void
+ngx_payment_expiry_keep_up(ngx_payment_expiry_t *x, uint64_t now_ms,
+    ngx_uint_t due)
+{
+    uint64_t  swept;
+
+    swept = 1000 * (uint64_t) x->swept / ngx_max(now_ms - x->counted_ms, 1);
+
+    if (2 * due > swept) {
+        x->pace = ngx_min(2 * x->pace, NGX_PAYMENT_EXPIRY_STEP);
+
+    } else if (due < swept / 5) {
+        x->pace = ngx_max(x->pace / 2, NGX_PAYMENT_EXPIRY_CALM);
+    }
+
+    x->counted_ms = now_ms;
+    x->swept = 0;
 }
 
 
@@ -520,7 +553,8 @@ ngx_payment_expiry_changed(ngx_payment_expiry_t *x, uint64_t now_ms)
     }
 
     x->seen = 0;
-    x->max = NGX_PAYMENT_EXPIRY_STEP;
+    x->max = x->pace;
+    x->swept += n + x->closed;
 
     (void) ngx_atomic_fetch_add(&x->sh->stats->expired, (ngx_atomic_int_t) n);
 

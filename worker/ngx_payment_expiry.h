@@ -4,14 +4,19 @@
  * that has nothing better to do.
  *
  * payment_expiry is a queue in order of time, with a row for each authorization
- * that has a lifetime.  A look takes the first NGX_PAYMENT_EXPIRY_STEP rows
- * whose time has come by the database's clock, and waits for nobody.  Those
+ * that has a lifetime.  A look takes the first rows whose time has come by the
+ * database's clock, and waits for nobody.  Those
  * whose payments are still open become a change of state, an event and, where
  * operations are kept, an operation, in one fenced exchange: it locks the
  * payments and leaves out those that somebody else holds or has changed since,
  * which the next step looks at again.  A capture that has the lock first is
  * done, and then there is nothing, or less, to release; one that comes later
  * finds the payment expired.
+ *
+ * A step has NGX_PAYMENT_EXPIRY_CALM rows, however many are overdue: payments
+ * that are made meanwhile do not feel it.  Only while more authorizations expire
+ * in a second than such steps can end, steps double, up to
+ * NGX_PAYMENT_EXPIRY_STEP rows.
  *
  * A step that the database refuses is tried again with half of its rows, and in
  * the end with one: if that is refused, too, the next looks begin behind it,
@@ -29,7 +34,9 @@
 #include "payment.h"
 
 
-#define NGX_PAYMENT_EXPIRY_STEP       64        /* rows of the queue */
+/* rows of the queue, of one step */
+#define NGX_PAYMENT_EXPIRY_CALM       8
+#define NGX_PAYMENT_EXPIRY_STEP       64
 
 
 typedef struct {
@@ -50,6 +57,8 @@ typedef struct {
 
     /* the step under way, as pieces of SQL */
     ngx_uint_t                   max;           /* rows */
+    ngx_uint_t                   pace;          /* rows of the next one, unless
+                                                   the database refuses it */
     ngx_uint_t                   seen;          /* rows; 0: look */
     uint64_t                     epoch;         /* of the lease, at the look */
     ngx_uint_t                   n;             /* that are to expire */
@@ -72,6 +81,8 @@ typedef struct {
     uint64_t                     step_ms;       /* when the step began */
     uint64_t                     next_ms;
     uint64_t                     count_ms;      /* when to count next */
+    uint64_t                     counted_ms;    /* when it was, */
+    ngx_uint_t                   swept;         /* and rows since then */
 } ngx_payment_expiry_t;
 
 

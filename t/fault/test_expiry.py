@@ -14,6 +14,7 @@ from proxy import is_query
 from servers import Shard, wait_for
 from test_outbox_helper import kill_helper
 
+CALM = 8         # NGX_PAYMENT_EXPIRY_CALM
 STEP = 64        # NGX_PAYMENT_EXPIRY_STEP
 PAUSE = datetime.timedelta(seconds=1)   # NGX_PAYMENT_EXPIRY_PAUSE
 
@@ -59,6 +60,29 @@ def make_overdue(mariadb, database):
         for table in ('payment', 'payment_expiry'):
             db.execute(f'UPDATE {table} SET expires_at = expires_at'
                        ' - INTERVAL 2 HOUR WHERE expires_at IS NOT NULL')
+
+
+def make_due(mariadb, database, ms):
+    """From now on, one after the other, so many milliseconds apart."""
+
+    with mariadb.admin(database) as db:
+        db.execute(f"""
+            UPDATE payment_expiry e
+            JOIN (SELECT id, ROW_NUMBER() OVER (ORDER BY id) n FROM payment) r
+            ON r.id = e.payment_id
+            SET e.expires_at = UTC_TIMESTAMP(3) + INTERVAL n * {ms * 1000}
+                                                  MICROSECOND""")
+        db.execute("""
+            UPDATE payment p JOIN payment_expiry e ON e.payment_id = p.id
+            SET p.expires_at = e.expires_at""")
+
+
+def steps(mariadb, database):
+    """When each step was, and how many expired in it."""
+
+    return mariadb.query(
+        'SELECT expired_at, COUNT(*) FROM payment'
+        ' WHERE expired_at IS NOT NULL GROUP BY 1 ORDER BY 1', database)
 
 
 def end_of(call):
@@ -118,24 +142,45 @@ def test_sweep(start_node, mariadb, database, journal, check):
     check(ask)
 
 
-def test_steps_that_end_early(start_node, mariadb, database, journal, check):
-    """The events of long names fill a step before its rows do: the next step
-    follows at once, and not after the pause of a queue that is empty."""
+def test_many_that_are_late(start_node, mariadb, database, journal, check):
+    """Those who pay meanwhile do not feel it: steps are small, for all these
+    have waited for an hour, and no more come."""
 
     nginx = start_node(lifetime='1h')
     ask = Client(nginx.port, journal)
     wait_leased(nginx)
-    ask.at_once([ask.call(merchant='\N{CREDIT CARD}' * 32)
-                 for _ in range(2 * STEP)])
+    ask.at_once([ask.call() for _ in range(4 * STEP)])
 
     make_overdue(mariadb, database)
     wait_swept(mariadb, database)
 
-    times = [row[0] for row in mariadb.query(
-        'SELECT DISTINCT expired_at FROM payment ORDER BY 1', database)]
-    assert len(times) > 2, 'no step ended early'
-    assert min(after - before for before, after in zip(times, times[1:])) \
-        < PAUSE, times
+    assert max(n for _, n in steps(mariadb, database)) == CALM
+    check(ask)
+
+
+def test_as_many_as_are_made(start_node, mariadb, database, proxy, journal,
+                             check):
+    """More expire in a second than small steps can end: they grow. The events
+    of long names fill a step before its rows do: the next step follows at once,
+    and not after the pause of a queue that is empty."""
+
+    nginx = start_node(proxy.address, '1h')
+    ask = Client(nginx.port, journal)
+    wait_leased(nginx)
+
+    for _ in range(5):
+        ask.at_once([ask.call(merchant='\N{CREDIT CARD}' * 32)
+                     for _ in range(200)])
+
+    proxy.strike(is_query(STEPS[1]), 'delay', times=10 ** 6, seconds=0.05)
+    make_due(mariadb, database, 5)
+    wait_swept(mariadb, database, 60)
+    proxy.calm()
+
+    made = steps(mariadb, database)
+    full = [i for i, (_, n) in enumerate(made) if CALM < n < STEP]
+    assert full and max(n for _, n in made) < STEP, made
+    assert min(made[i + 1][0] - made[i][0] for i in full) < PAUSE, made
     check(ask)
 
 

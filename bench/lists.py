@@ -8,8 +8,9 @@ clients: the ratios of a round's two runs are what the index costs at
 saturation, and of those the median counts.
 
 Then about a thousand authorizations a second are made, alone and beside about
-a hundred pages a second, of 20 payments, of 100, and by a status that no payment
-has, which is a thousand rows looked at for an empty page.
+a hundred pages a second, of 20 payments, of 100, and by a status that no
+payment has, which is 250 rows looked at for an empty page; and beside as
+many look-ups of keys, of which each payment has one.
 
 Raw numbers go to bench/results/lists-COMMIT.json.
 """
@@ -33,23 +34,31 @@ STEADY = pair.STEADY[0]
 
 PAGE_CLIENTS, PAGE_REST_MS = 4, 38          # about 100 pages a second
 PAGES = {'20': '', '100': '&limit=100', 'status': '&status=REFUNDED'}
+KEYS = 'keys'
 
 
 def fill(database, rows):
-    """A payment a millisecond until now, whose ids are in order."""
+    """A payment a millisecond until now, whose ids are in order, and their
+    keys."""
 
     million = 1000000
-    begin = int(time.time() * 1000) - rows
+    id = f"""UNHEX(CONCAT(LPAD(HEX({int(time.time() * 1000) - rows} + seq), 12,
+                                '0'), '70008000', SUBSTR(MD5(seq), 21)))"""
+    merchant = "CONCAT('MERCHANT-', seq % 1000 + 1)"
 
     for first in range(1, rows + 1, million):
-        last = min(first + million - 1, rows)
+        seq = f'seq_{first}_to_{min(first + million - 1, rows)}'
         sql(f"""INSERT INTO payment (id, merchant_id, currency, status, amount,
                                      created_at, updated_at)
-                SELECT UNHEX(CONCAT(LPAD(HEX({begin} + seq), 12, '0'),
-                                    '70008000', SUBSTR(MD5(seq), 21))),
-                       CONCAT('MERCHANT-', seq % 1000 + 1), 'KRW', 'AUTHORIZED',
-                       1000, UTC_TIMESTAMP(), UTC_TIMESTAMP()
-                FROM seq_{first}_to_{last}""", database)
+                SELECT {id}, {merchant}, 'KRW', 'AUTHORIZED', 1000,
+                       UTC_TIMESTAMP(), UTC_TIMESTAMP()
+                FROM {seq}""", database)
+        sql(f"""INSERT INTO idempotency_key (key_hash, payment_id, fingerprint,
+                                             operation)
+                SELECT LEFT(UNHEX(SHA2(CONCAT({merchant}, CHAR(0), 'list-',
+                                              seq), 256)), 16), {id}, LEFT(MD5(seq), 8),
+                       'authorize'
+                FROM {seq} ORDER BY 1""", database)
 
 
 def add_index():
@@ -74,32 +83,37 @@ def index_mib():
 
 
 @contextlib.contextmanager
-def pages(seconds, filters, runs):
-    """A hundred pages a second, in the background."""
+def reads(seconds, script, environment, runs):
+    """A hundred of them a second, in the background."""
 
     thread = threading.Thread(target=lambda: runs.append(
-        wrk(PAGE_CLIENTS, seconds, 'list', FILTERS=filters,
-            DELAY=str(PAGE_REST_MS))))
+        wrk(PAGE_CLIENTS, seconds, script, DELAY=str(PAGE_REST_MS),
+            **environment)))
     thread.start()
     yield
     thread.join()
 
 
-def measure_pages(seconds):
-    """Authorizations alone, and beside pages of each kind."""
+def measure_pages(seconds, rows):
+    """Authorizations alone, and beside pages of each kind, and look-ups."""
 
     alone = pair.measure(ROOT, INDEXED, STEADY, seconds, **LISTS)
     found = {'alone': {'authorize': alone}}
 
-    for name, filters in PAGES.items():
+    kinds = {name: ('list', {'FILTERS': filters})
+             for name, filters in PAGES.items()}
+    kinds[KEYS] = 'lookup', {'KEYS': str(rows)}
+
+    for name, (script, environment) in kinds.items():
         runs = []
         authorize = pair.measure(
             ROOT, INDEXED, STEADY, seconds,
-            beside=functools.partial(pages, seconds, filters, runs), **LISTS)
+            beside=functools.partial(reads, seconds, script, environment,
+                                     runs), **LISTS)
         [page] = runs
 
         if page['non2xx'] or page['errors']:
-            raise SystemExit(f'bench: not all pages are good: {page}')
+            raise SystemExit(f'bench: not all of {name} are good: {page}')
 
         found[name] = {'authorize': authorize, 'pages': page}
 
@@ -107,7 +121,7 @@ def measure_pages(seconds):
 
 
 def tell_pages(rounds):
-    print(f'{"beside pages of":18}{"pages/s":>9}{"p50 ms":>9}{"p99 ms":>9}'
+    print(f'{"beside":18}{"pages/s":>9}{"p50 ms":>9}{"p99 ms":>9}'
           f'{"payments/s":>12}{"p50 ms":>9}{"p99 ms":>9}')
 
     for name in rounds[0]:
@@ -127,7 +141,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('dir')
     parser.add_argument('--rows', type=int, default=2000000)
-    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--rounds', type=int, default=5,
+                        help='of saturation; with 0 of them, pages alone')
     parser.add_argument('--seconds', type=int, default=5)
     parser.add_argument('--pages', type=int, default=3, help='rounds of pages')
     options = parser.parse_args()
@@ -135,7 +150,7 @@ def main():
     saturation.DIR = options.dir
     saturation.start_servers()
 
-    for database in (PLAIN, INDEXED):
+    for database in (PLAIN, INDEXED) if options.rounds else (INDEXED,):
         pair.make_database(ROOT, database)
         fill(database, options.rows)
 
@@ -143,13 +158,16 @@ def main():
     print(f'the index of {options.rows} payments took {built} s and {mib} MiB',
           flush=True)
 
-    rounds = pair.take_turns(
+    rounds = options.rounds and pair.take_turns(
         {'indexed': functools.partial(pair.measure, ROOT, INDEXED, **LISTS),
          'plain': functools.partial(pair.measure, ROOT, PLAIN)},
         options, pair.FULL)
-    print(pair.table(rounds, ('indexed', 'plain')))
 
-    listed = [measure_pages(options.seconds) for _ in range(options.pages)]
+    if rounds:
+        print(pair.table(rounds, ('indexed', 'plain')))
+
+    listed = [measure_pages(options.seconds, options.rows)
+              for _ in range(options.pages)]
     tell_pages(listed)
 
     keep(f'lists-{commit_of(ROOT)}.json',

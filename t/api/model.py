@@ -43,8 +43,14 @@ MEMBERS = {
     'void': {'merchantId', 'reference', 'idempotencyKey', 'metadata'},
 }
 
-READS = ('get', 'lookup', 'operations')
+READS = ('get', 'lookup', 'operations', 'list')
 PAGE = 20
+PAGE_MAX = 100
+
+STATUSES = {'AUTHORIZED', 'PARTIALLY_CAPTURED', 'CAPTURED',
+            'PARTIALLY_REFUNDED', 'REFUNDED', 'VOIDED'}
+FILTERS = {'status', 'currency', 'amountMin', 'amountMax', 'createdFrom',
+           'createdTo'}
 
 EVENTS = {'authorize': 'authorized', 'capture': 'captured',
           'refund': 'refunded', 'void': 'voided', 'expire': 'expired'}
@@ -73,23 +79,30 @@ class Wrong(Exception):
 
 Rules = collections.namedtuple(
     'Rules', 'replay refuse_unknown max_amount currencies identity '
-    'void_remainder lifetimes',
-    defaults=(True, False, AMOUNT_MAX, None, False, False, {}))
+    'void_remainder lifetimes lists',
+    defaults=(True, False, AMOUNT_MAX, None, False, False, {}, False))
 
 # A call as it goes over the wire. do: authorize, capture, refund, void, get,
-# lookup, operations, or another word; id: the payment's as text; merchant: of
-# the query or of what stands for a certificate; query_key: of a look-up.
+# lookup, operations, list, or another word; id: the payment's as text; merchant:
+# of the query or of what stands for a certificate; query_key: of a look-up;
+# cursor: of operations; more: a list's arguments.
 
 Call = collections.namedtuple(
     'Call', 'method do id query_merchant identity headers body rules '
-    'query_key cursor', defaults=(None, None))
+    'query_key cursor more', defaults=(None, None, {}))
 
 # A call with nothing wrong. key and the meaning of the rest, where there is
 # a key, are what makes two requests the same.
 
 Request = collections.namedtuple(
     'Request', 'do id merchant amount currency reason metadata key rules '
-    'forbidden final reference', defaults=(None, False, None))
+    'forbidden final reference page', defaults=(None, False, None, None))
+
+# Of a list. filters: all arguments but cursor and limit, which a cursor is
+# bound to; first, end: times, of which the second does not belong to it.
+
+Page = collections.namedtuple(
+    'Page', 'filters statuses currency amounts first end limit cursor')
 
 # field: the member that must be named; None: any, or none
 Refused = collections.namedtuple('Refused', 'status field', defaults=(None,))
@@ -214,7 +227,8 @@ def read(call):
                            else ('POST',)):
         return Refused(405)
 
-    if call.do not in ('authorize', 'lookup') and not UUID.match(call.id):
+    if call.do not in ('authorize', 'lookup', 'list') \
+            and not UUID.match(call.id):
         return Refused(404)
 
     if call.do in READS:
@@ -248,7 +262,13 @@ def read_get(call):
     if merchant is None:
         return Refused(400, 'merchantId')
 
-    key = None
+    key, page = None, None
+
+    if call.do == 'list':
+        page = read_page(call)
+
+        if isinstance(page, Refused):
+            return page
 
     if call.do == 'operations' and call.cursor is not None \
             and not (re.fullmatch('[0-9]+', call.cursor)
@@ -262,7 +282,59 @@ def read_get(call):
             return Refused(400, field)
 
     return Request(call.do, call.id.lower(), merchant,
-                   int(call.cursor or 0), None, None, None, key, call.rules)
+                   int(call.cursor or 0), None, None, None, key, call.rules,
+                   page=page)
+
+
+def read_page(call):
+    """A list's arguments; a field is named if only one of them is wrong."""
+
+    if not call.rules.lists:
+        return Refused(400)
+
+    given = dict(call.more)
+    wrong = given.keys() - FILTERS - {'limit', 'cursor'}
+
+    for name, most in (('amountMin', AMOUNT_MAX), ('amountMax', AMOUNT_MAX),
+                       ('limit', PAGE_MAX)):
+        if name not in given:
+            continue
+
+        if re.fullmatch('[0-9]{1,16}', given[name]) \
+                and 1 <= int(given[name]) <= most:
+            given[name] = int(given[name])
+        else:
+            wrong.add(name)
+
+    wrong |= {name for name in ('createdFrom', 'createdTo')
+              if name in given and not TIME.match(given[name])}
+
+    statuses = given['status'].split(',') if 'status' in given else STATUSES
+
+    if not set(statuses) <= STATUSES:
+        wrong.add('status')
+
+    if given.get('currency', 'KRW') not in CURRENCIES or (
+            'currency' not in given and {'amountMin', 'amountMax'} & set(given)):
+        wrong.add('currency')
+
+    if wrong:
+        return Refused(400, wrong.pop() if len(wrong) == 1 else None)
+
+    page = Page(tuple(sorted((name, given[name]) for name in FILTERS
+                             if name in given)),
+                statuses, given.get('currency'),
+                (given.get('amountMin', 1), given.get('amountMax', AMOUNT_MAX)),
+                given.get('createdFrom', ''), given.get('createdTo', '3'),
+                given.get('limit', PAGE), given.get('cursor'))
+
+    if page.amounts[0] > page.amounts[1]:
+        return Refused(400, 'amountMin')
+
+    if page.first >= page.end:
+        return Refused(400, 'createdFrom')
+
+    return page
 
 
 def read_body(call):
@@ -490,6 +562,8 @@ class State:
 
     def __init__(self):
         self.payments = {}          # id -> (Payment, ..): one of them it is
+        self.merchants = {}         # merchant -> (id, ..)
+        self.cursors = {}           # of lists -> (merchant, filters, id)
         self.keys = {}              # (merchant, key) -> Key
         self.operations = collections.Counter()     # keyless, by payment
 
@@ -506,7 +580,8 @@ class State:
 
         if request.do in READS:
             accept = {'get': self.accept_get, 'lookup': self.accept_lookup,
-                      'operations': self.accept_operations}[request.do]
+                      'operations': self.accept_operations,
+                      'list': self.accept_list}[request.do]
             return accept(request, response)
 
         known = (request.key is not None
@@ -609,6 +684,8 @@ class State:
 
         check_payment(payment, 'authorize', response)
         return [(self.payments, id, (payment,)),
+                (self.merchants, payment.merchant,
+                 self.merchants.get(payment.merchant, ()) + (id,)),
                 self.kept(request, response, payment)]
 
     def accept_change(self, request, response):
@@ -664,6 +741,68 @@ class State:
 
         return self.among(possible, lambda payment: judge_operations(
             payment, request, response))
+
+    def accept_list(self, request, response):
+        """One payment after the other, the newest first: each is on the page,
+        or fits no longer or not yet, or is behind it."""
+
+        page, end = request.page, 'g'            # greater than each id
+
+        if page.cursor is not None:
+            merchant, filters, end = self.cursors.get(page.cursor,
+                                                      (None, None, None))
+
+            if (merchant, filters) != (request.merchant, page.filters):
+                check_refused(Refused(400, 'cursor'), response)
+                return []
+
+        need(response.status == 200, f'{response} to a good list')
+
+        if response.method == 'HEAD':
+            return []
+
+        body = response.json()
+        listed = body['payments']
+        rest, changes, follow, may_follow = listed[:], [], False, False
+
+        for id in sorted(self.merchants.get(request.merchant, ()),
+                         reverse=True):
+            possible = self.possible(id, request.merchant)
+
+            if id >= end or not fits(possible[0], page):
+                continue
+
+            if rest and rest[0]['paymentId'] == id:
+                element = rest.pop(0)
+                changes += self.among(
+                    possible, lambda payment, element=element: judge_listed(
+                        payment, page, element))
+
+            elif len(listed) < page.limit or rest:
+                changes += self.among(
+                    possible, lambda payment: judge_unlisted(payment, page))
+
+            else:
+                fit = [p.status in page.statuses for p in possible]
+                follow = follow or all(fit)
+                may_follow = may_follow or any(fit)
+
+        need(not rest, f'{rest} is no such payment, or not in its place')
+        need(len(listed) <= page.limit, f'{len(listed)} on a page')
+        need(body['merchantId'] == request.merchant, 'of another merchant')
+        need(set(body) <= {'merchantId', 'payments', 'nextCursor'},
+             f'members {sorted(body)}')
+
+        cursor = body.get('nextCursor')
+        need(may_follow or cursor is None, f'{cursor} leads to nothing')
+        need(not follow or cursor is not None, 'others follow, and no cursor')
+
+        if cursor is not None:
+            changes.append((self.cursors, cursor,
+                            (request.merchant, page.filters,
+                             listed[-1]['paymentId'])))
+
+        return changes
 
     def accept_shown(self, possible, key, response):
         """The payment as it is now, and of a look-up what was done; or
@@ -743,7 +882,7 @@ def judge_operations(payment, request, response):
 
 
 def judge_shown(payment, key, response):
-    operation, expired_at = None, None
+    operation = None
 
     if key is not None:
         event = asked_for(payment)[key.number - 1]
@@ -752,19 +891,54 @@ def judge_shown(payment, key, response):
             'capturedAmount': event.captured,
             'refundedAmount': event.refunded}
 
-    if has_expired(payment):
-        expired_at = response.json().get('expiredAt', '')
-        need(TIME.match(expired_at), f'expiredAt is {expired_at!r}')
-        need(expired_at >= payment.expires, 'expired too early')
-
     body = check_payment(payment, 'get', response, operation=operation,
-                         expiredAt=expired_at)
+                         expiredAt=expired_at_of(payment, response.json()))
+    return judge_updated(payment, body)
+
+
+def expired_at_of(payment, body):
+    if not has_expired(payment):
+        return None
+
+    expired_at = body.get('expiredAt', '')
+    need(TIME.match(expired_at), f'expiredAt is {expired_at!r}')
+    need(expired_at >= payment.expires, 'expired too early')
+
+    return expired_at
+
+
+def judge_updated(payment, body):
+    """The payment, of which it is known now when it was changed."""
+
     updated = body['updatedAt']
 
-    need(updated >= max(payment.created, expired_at or '')
+    need(updated >= max(payment.created, body.get('expiredAt', ''))
          and payment.updated in (None, updated), 'another updatedAt')
 
     return payment._replace(updated=updated)
+
+
+def fits(payment, page):
+    """By what of a payment never changes."""
+
+    return (page.currency in (None, payment.currency)
+            and page.amounts[0] <= payment.amount <= page.amounts[1]
+            and page.first <= payment.created < page.end)
+
+
+def judge_listed(payment, page, element):
+    need(payment.status in page.statuses, f'{payment.status} was not asked for')
+    check_members(payment, 'list', element,
+                  expiredAt=expired_at_of(payment, element))
+
+    return judge_updated(payment, element)
+
+
+def judge_unlisted(payment, page):
+    need(payment.status not in page.statuses,
+         f'{payment.id} is {payment.status}, and not listed')
+
+    return payment
 
 
 def problem_code(response):
@@ -939,34 +1113,39 @@ def check_payment(payment, do, response, **more):
          'said to be a replay, and is none')
 
     body = response.json()
+
+    if do == 'get':
+        more |= {'merchantId': payment.merchant,
+                 'metadata': payment.events[0].metadata}
+
+    need(body.pop('message', None), 'no message')
+    check_members(payment, do, body, ledgerEntries=[], **more)
+    return body
+
+
+def check_members(payment, do, body, **more):
+    """What is shown of this payment wherever it is shown, and no more."""
+
     expected = {
         'paymentId': payment.id, 'status': payment.status,
         'amount': payment.amount, 'currency': payment.currency,
         'capturedAmount': payment.captured,
         'refundedAmount': payment.refunded, 'createdAt': payment.created,
-        'ledgerEntries': [],
+        'expiresAt': payment.expires, **more
     }
 
-    if payment.expires is not None:
-        expected['expiresAt'] = payment.expires
+    if do in READS:
+        expected['version'] = payment.version
 
-    if do == 'get':
-        expected |= {'merchantId': payment.merchant,
-                     'version': payment.version}
-        more['metadata'] = payment.events[0].metadata
-
-    expected |= {n: v for n, v in more.items() if v is not None}
+    expected = {n: v for n, v in expected.items() if v is not None}
 
     for name, value in expected.items():
         need(body.get(name) == value and type(body[name]) is type(value),
              f'{name} is {body.get(name)!r}, should be {value!r}')
 
-    extra = {'message'} | ({'updatedAt'} if do == 'get' else set())
-
-    need(set(body) == set(expected) | extra, f'members {sorted(body)}')
-    need(body['message'], 'no message')
+    need(set(body) == set(expected) | ({'updatedAt'} if do in READS else set()),
+         f'members {sorted(body)}')
     need(TIME.match(body['createdAt'] or ''), 'createdAt is no time')
-    return body
 
 
 # --- concurrent calls
@@ -981,17 +1160,24 @@ def explain(state, lanes):
 
     best = [-1, 'nothing was tried']
     seen = set()
-    ids = {request.id for lane in lanes for request, _ in lane
-           if isinstance(request, Request)}
+    requests = [request for lane in lanes for request, _ in lane
+                if isinstance(request, Request)]
+    ids = {request.id for request in requests}
+    listed = {request.merchant for request in requests
+              if request.do == 'list'}
 
     def reached(places):
         """An answer fixes the sums before and after it, so that the calls that
         are done say what state they lead to, but for what may have expired
         before or after one of them."""
 
+        shown = ids.union(*(state.merchants.get(merchant, ())
+                            for merchant in listed))
+
         return places, tuple(
-            tuple((payment.version, payment.late)
-                  for payment in state.payments.get(id, ())) for id in ids)
+            (id, *((payment.version, payment.late)
+                   for payment in state.payments.get(id, ())))
+            for id in sorted(shown, key=str))
 
     def search(places, done, ends=None):
         here = reached(places)

@@ -35,12 +35,12 @@ LIFETIMES = {'USD': 1, 'JPY': 3, 'BHD': 3600}
 
 # location -> what its directives say; see CONFIG
 LOCATIONS = {
-    '/api/payments': model.Rules(lifetimes=LIFETIMES),
+    '/api/payments': model.Rules(lifetimes=LIFETIMES, lists=True),
     '/conflict': model.Rules(replay=False, lifetimes=LIFETIMES),
     '/strict': model.Rules(refuse_unknown=True, max_amount=5000,
                            currencies=('KRW', 'USD')),
     '/known': model.Rules(identity=True, void_remainder=True,
-                          lifetimes=LIFETIMES),
+                          lifetimes=LIFETIMES, lists=True),
 }
 
 # A disk that stands still for a second is no failure here, as it would be to a
@@ -64,7 +64,10 @@ CONFIG = """
         keepalive_requests 1000000;
         keepalive_timeout 300s;
 
-        location /api/payments { payment_api; }
+        location /api/payments {
+            payment_api;
+            payment_list on;
+        }
 
         location /conflict {
             payment_api;
@@ -83,6 +86,7 @@ CONFIG = """
             payment_api;
             payment_merchant $http_x_merchant;
             payment_void_remainder on;
+            payment_list on;
         }
     }
 """
@@ -132,6 +136,24 @@ BODIES = ['', ' ', '{', '[]', 'null', '"x"', '{}', '{"merchantId"}', '{]',
           '{"merchantId":"@@-a","merchantId":"@@-a"}',
           '{"a":{"b":1,"b":2}}', '{"\\u0000":1}', 'x' * 9000]
 
+# of a list: values that are right, and values that are not; @made is the time of
+# a payment
+LISTED = {
+    'status': (['AUTHORIZED', 'CAPTURED', 'VOIDED,REFUNDED',
+                'PARTIALLY_CAPTURED,AUTHORIZED,CAPTURED'],
+               ['', 'authorized', 'CAPTURED,', 'EXPIRED']),
+    'currency': (['KRW', 'KRW', 'USD', 'BHD'], ['', 'krw', 'AAA', 'KRWW']),
+    'amountMin': (['1', '10', '11', '1000'], ['0', '-1', '1.5', '', '1' * 40]),
+    'amountMax': (['1000', '10', '9007199254740991'],
+                  ['0', 'x', ' 10', '9007199254740992']),
+    'createdFrom': (['@made'], ['', 'now', '2026-02-30T00:00:00Z', '0']),
+    'createdTo': (['@made', '@made', '2099-01-01T00:00:00.000Z'],
+                  ['', '2026-11-22', '2026-11-22T10:00:00+00:00']),
+    'limit': (['1', '2', '2', '3', '5', '100'], ['0', '101', '', 'x', '-1']),
+    'cursor': (['@next'], ['', 'x', 'A' * 32, 'A' * 33]),
+    'note': ([], ['1']),
+}
+
 TYPES = ['text/plain', 'application/jsonx', 'application/problem+json',
          'application/x-www-form-urlencoded', 'application']
 
@@ -148,6 +170,7 @@ class Generator:
         self.payments = 0               # that authorize has tried to make
         self.owners = {}                # payment number -> its merchant
         self.keys = []                  # (merchant, key) of calls
+        self.lists = []                 # (merchant, filters) of calls
 
     def chance(self, p):
         return self.random.random() < p
@@ -227,13 +250,14 @@ class Generator:
             return self.on_one(pay)
 
         if shape == 4:                              # many new payments
-            return [self.call(do='authorize') for _ in range(n)]
+            return [self.call(do='list' if self.chance(0.2) else 'authorize')
+                    for _ in range(n)]
 
         return [self.call() for _ in range(n)]
 
     def on_one(self, pay):
         words = ['capture', 'capture', 'refund', 'refund', 'get',
-                 'operations']
+                 'operations', 'list']
         return [self.call(do='void' if self.chance(0.05)
                           else self.pick(words), pay=pay, plain=True)
                 for _ in range(self.random.randint(2, 8))]
@@ -257,11 +281,15 @@ class Generator:
         if do is None:
             do = self.random.choices(
                 ['authorize', 'capture', 'refund', 'void', 'get', 'lookup',
-                 'operations'],
-                [20, 29, 26, 6, 9, 5, 5])[0]
+                 'operations', 'list'],
+                [20, 28, 25, 6, 8, 4, 4, 5])[0]
 
         if do == 'lookup':
             return self.lookup()
+
+        if do == 'list':
+            return self.listing(self.merchant_of(self.payment()
+                                                 if pay is None else pay))
 
         if pay is None:
             pay = self.payment()
@@ -334,6 +362,40 @@ class Generator:
             call['query_key'] = key
 
         return call
+
+    def listing(self, merchant):
+        """A page, or the one behind it: with @next, if there was one."""
+
+        more = []
+
+        if self.lists and self.chance(0.5):
+            merchant, more = self.pick(self.lists[-4:])
+            more = [*more, ['cursor', '@next']]
+
+            if self.chance(0.1):
+                more[:1] = []
+
+        else:
+            for name, (right, _) in LISTED.items():
+                if name != 'cursor' and right and self.chance(0.2):
+                    more.append([name, self.pick(right)])
+
+            if {'amountMin', 'amountMax'} & {name for name, _ in more} \
+                    and self.chance(0.8):
+                more = [one for one in more if one[0] != 'currency']
+                more.append(['currency', self.pick(LISTED['currency'][0])])
+
+            self.lists.append((merchant, more))
+
+        if self.chance(0.1):
+            name = self.pick(list(LISTED))
+            more = [one for one in more if one[0] != name]
+            more.append([name, self.pick(LISTED[name][1])])
+
+        return {'do': 'list', 'method': 'HEAD' if self.chance(0.05) else 'GET',
+                'at': self.random.choices(list(LOCATIONS), [60, 5, 5, 30])[0],
+                'pay': self.payment(), 'merchant': merchant, 'headers': [],
+                'query': True, 'more': more}
 
     def members(self, call, key, plain):
         do = call['do']
@@ -457,7 +519,8 @@ def generate(seed):
 # --- running
 
 def render(call, tag, ids):
-    """The bytes of a call, and the model's view of it."""
+    """The bytes of a call, and the model's view of it. ids: of payments by
+    their numbers, and cursors by their lists."""
 
     def filled(text):
         return text.replace('@@', tag)
@@ -474,7 +537,7 @@ def render(call, tag, ids):
         target = f"{call['at']}/{id}"
     elif call['do'] == 'operations':
         target = f"{call['at']}/{id}/operations"
-    elif call['do'] == 'lookup':
+    elif call['do'] in ('lookup', 'list'):
         target = f"{call['at']}/"
     else:
         target = f"{call['at']}/{call['do']}/{id}"
@@ -489,6 +552,20 @@ def render(call, tag, ids):
 
     if 'cursor' in call:
         arguments['cursor'] = call['cursor']
+
+    more = {}
+
+    for name, value in call.get('more', ()):
+        if value == '@made':
+            value = made(id)
+
+        if value == '@next':
+            value = ids.get(listed(call))
+
+        if value is not None:
+            more[name] = value
+
+    arguments |= more
 
     if arguments:
         target += '?' + urllib.parse.urlencode(arguments)
@@ -518,7 +595,24 @@ def render(call, tag, ids):
                             arguments.get('merchantId'),
                             identity if rules.identity else None,
                             headers, body, rules, call.get('query_key'),
-                            call.get('cursor'))
+                            call.get('cursor'), more)
+
+
+def made(id):
+    """When a payment was made, to the millisecond: its id begins with it."""
+
+    time = datetime.datetime.fromtimestamp(
+        int(id.replace('-', '')[:12], 16) / 1000, datetime.timezone.utc)
+
+    return time.strftime('%Y-%m-%dT%H:%M:%S.%f')[:23] + 'Z'
+
+
+def listed(call):
+    """What a cursor of this list is known by in the program."""
+
+    return (call['merchant'],
+            *(tuple(one) for one in call['more']
+              if one[0] not in ('limit', 'cursor')))
 
 
 def latin(text):
@@ -635,13 +729,21 @@ class Runner:
 
     @staticmethod
     def learn(step, lanes, ids):
-        """Payments are numbered as the generator numbered them."""
+        """Payments are numbered as the generator numbered them; of a list, the
+        last cursor is kept."""
 
         for calls, lane in zip(step, lanes):
             for call, answered in zip(calls, lane):
-                if (call['do'] == 'authorize'
-                        and answered.response.status == 200):
+                if answered.response.status != 200 \
+                        or answered.response.method == 'HEAD':
+                    continue
+
+                if call['do'] == 'authorize':
                     ids[call['number']] = answered.response.json()['paymentId']
+
+                if call['do'] == 'list':
+                    ids[listed(call)] = answered.response.json().get(
+                        'nextCursor')
 
 
 def told(steps):

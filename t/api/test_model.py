@@ -27,17 +27,18 @@ import traceback
 import confluent_kafka
 import pytest
 
-from payment_id import ID_OF_KEY
+from tables import ID_OF_KEY, OPERATIONS
 
 from . import model
 from .programs import CONFIG, Failure, Runner, generate, render, shrink
-from .service import NOBODY, Nginx, await_that, connect, read, record
+from .service import NOBODY, ROOT, Nginx, await_that, connect, read, record
 
 NODES = 2
 WORKERS = 2             # of each
 SHRINK_RUNS = 3         # a race may need more than one run to fail again
 WINDOW_S = 3            # how far back the observer looks
 KEY_RETENTION_S = 13    # in the end; payment_timeout is 12 s
+LIST_INDEX = os.path.join(ROOT, 'sql', 'optional', 'merchant_index.sql')
 NOWHERE = '127.0.0.1:1'     # no Kafka is there
 
 LONG = bool(os.environ.get('PAYMENT_TEST_LONG'))
@@ -170,7 +171,7 @@ class Observer:
             cursor.execute(
                 'SELECT LOWER(HEX(payment_id)), operation, COUNT(*),'
                 ' MIN(version), MAX(version), COUNT(DISTINCT version),'
-                ' SUM(amount) FROM payment_operation WHERE payment_id >= %s'
+                f' SUM(amount) FROM {OPERATIONS} WHERE payment_id >= %s'
                 ' GROUP BY payment_id, operation', (young_id(young),))
             operations = Sums(cursor.fetchall(), model.EVENTS)
 
@@ -370,6 +371,9 @@ def config(database, brokers=NOWHERE, more=''):
 
 @pytest.fixture(scope='module')
 def nodes(database):
+    with open(LIST_INDEX, encoding='utf-8') as file:
+        database.execute(file.read())
+
     made = []
 
     try:
@@ -509,7 +513,7 @@ def test_operations_are_the_models(ran, database):
 def check_operations(database, payments):
     rows = database.execute(
         'SELECT LOWER(HEX(payment_id)), version, operation, status, amount,'
-        ' reason, reference, metadata FROM payment_operation'
+        f' reason, reference, metadata FROM {OPERATIONS}'
         ' ORDER BY payment_id, version')
     found = collections.defaultdict(list)
 
@@ -564,7 +568,8 @@ def test_events_reach_kafka(ran, nodes, database):
 
 @pytest.mark.skipif(not LONG, reason='keys are kept for a quarter of a minute')
 def test_after_keys_are_purged(ran, nodes, database):
-    """Operations and payments are told as before, and keys are not known."""
+    """Operations, payments and lists of them are told as before, and keys are
+    not known."""
 
     port = os.environ['PAYMENT_TEST_KAFKA_PORT']
 
@@ -579,26 +584,55 @@ def test_after_keys_are_purged(ran, nodes, database):
 
     check_operations(database, ran['payments'])
 
-    asked = [('get', p.id, p.merchant, None) for p in ran['payments'].values()]
-    asked += [('operations', *one[1:]) for one in asked]
-    asked += [('lookup', NOBODY, merchant, key) for merchant, key
-              in ran['keys']]
-    state = model.State()
-    state.payments = {id: (p,) for id, p in ran['payments'].items()}
+    asker = Asker(ran['payments'])
 
     for i, nginx in enumerate(nodes):
         with nginx.connection() as connection:
-            for do, id, merchant, key in asked[i::len(nodes)]:
-                call = {'do': do, 'method': 'GET', 'at': '/api/payments',
-                        'pay': 'it', 'merchant': merchant, 'headers': [],
-                        'query': True}
+            for payment in list(ran['payments'].values())[i::len(nodes)]:
+                for do in ('get', 'operations'):
+                    asker.ask(connection, do, payment.merchant, payment.id)
 
-                if key is not None:
-                    call['query_key'] = key
+            for merchant, key in list(ran['keys'])[i::len(nodes)]:
+                asker.ask(connection, 'lookup', merchant, query_key=key)
 
-                data, rendered = render(call, '', {'it': id})
-                connection.send(data)
-                state.accept(model.read(rendered), connection.read())
+            for merchant in list(asker.state.merchants)[i::len(nodes)]:
+                asker.ask_pages(connection, merchant)
+
+
+class Asker:
+    """Reads of what the model knows, when nothing happens any more."""
+
+    def __init__(self, payments):
+        self.state = model.State()
+
+        for id, payment in payments.items():
+            self.state.payments[id] = (payment,)
+            self.state.merchants[payment.merchant] = (
+                *self.state.merchants.get(payment.merchant, ()), id)
+
+    def ask(self, connection, do, merchant, id=NOBODY, **more):
+        data, call = render(
+            {'do': do, 'method': 'GET', 'at': '/api/payments', 'pay': 'it',
+             'merchant': merchant, 'headers': [], 'query': True, **more},
+            '', {'it': id})
+        connection.send(data)
+        response = connection.read()
+
+        for where, key, value in self.state.accept(model.read(call), response):
+            where[key] = value
+
+        return response
+
+    def ask_pages(self, connection, merchant):
+        more = [['limit', '7']]
+
+        while True:
+            page = self.ask(connection, 'list', merchant, more=more).json()
+
+            if 'nextCursor' not in page:
+                break
+
+            more[1:] = [['cursor', page['nextCursor']]]
 
 
 def consume(port, topic):

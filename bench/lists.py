@@ -9,7 +9,7 @@ saturation, and of those the median counts.
 
 Then about a thousand authorizations a second are made, alone and beside about
 a hundred pages a second, of 20 payments, of 100, and by a status that no
-payment has, which is 250 rows looked at for an empty page; and beside as
+payment has, which is 128 rows looked at for an empty page; and beside as
 many look-ups of keys, of which each payment has one.
 
 Raw numbers go to bench/results/lists-COMMIT.json.

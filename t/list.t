@@ -245,7 +245,7 @@ PaymentTest::sql(q(
     INSERT INTO payment (id, merchant_id, currency, status, amount, created_at,
                          updated_at)
     SELECT UNHEX(CONCAT('ff', LPAD(HEX(seq), 30, '0'))), 'list-10', 'KRW',
-           'CAPTURED', 7, NOW(), NOW() FROM seq_1_to_500));
+           'CAPTURED', 7, NOW(), NOW() FROM seq_1_to_256));
 PaymentTest::sql("UPDATE payment SET id = UNHEX(CONCAT(
                       '019a', LPAD(HEX(ORD(SUBSTR(id, 15)) * 256
                                        + ORD(SUBSTR(id, 16))), 28, '0')))

@@ -165,7 +165,8 @@ ngx_payment_expiry_look(ngx_payment_expiry_t *x)
             "WHERE expires_at <= UTC_TIMESTAMP(3) LIMIT %d) e), "
             "(SELECT COUNT(*) FROM (SELECT 1 FROM payment_expiry "
             "WHERE expires_at <= UTC_TIMESTAMP(3) "
-            "AND expires_at > UTC_TIMESTAMP(3) - INTERVAL 1 SECOND LIMIT %d) e)",
+            "AND expires_at > UTC_TIMESTAMP(3) - INTERVAL 1 SECOND "
+            "LIMIT %d) e)",
             NGX_PAYMENT_EXPIRY_COUNT, NGX_PAYMENT_EXPIRY_COUNT);
     }
 

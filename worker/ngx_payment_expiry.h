@@ -14,8 +14,8 @@
  * finds the payment expired.
  *
  * A step has NGX_PAYMENT_EXPIRY_CALM rows, however many are overdue: payments
- * that are made meanwhile do not feel it.  Only while more authorizations expire
- * in a second than such steps can end, steps double, up to
+ * that are made meanwhile do not feel it.  Only while more authorizations
+ * expire in a second than half of what such steps can end, steps double, up to
  * NGX_PAYMENT_EXPIRY_STEP rows.
  *
  * A step that the database refuses is tried again with half of its rows, and in

@@ -22,7 +22,7 @@
 
 
 /* rows that are looked at for one page */
-#define NGX_PAYMENT_LIST_EXAMINED  250
+#define NGX_PAYMENT_LIST_EXAMINED  128
 
 /* pages of one exchange */
 #define NGX_PAYMENT_LIST_PAGES     8

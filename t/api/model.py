@@ -293,7 +293,7 @@ def read_page(call):
         return Refused(400)
 
     given = dict(call.more)
-    wrong = given.keys() - FILTERS - {'limit', 'cursor'}
+    wrong = set()
 
     for name, most in (('amountMin', AMOUNT_MAX), ('amountMax', AMOUNT_MAX),
                        ('limit', PAGE_MAX)):

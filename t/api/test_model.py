@@ -27,7 +27,7 @@ import traceback
 import confluent_kafka
 import pytest
 
-from tables import ID_OF_KEY, OPERATIONS
+from tables import ALL_OPERATIONS, ID_OF_KEY
 
 from . import model
 from .programs import CONFIG, Failure, Runner, generate, render, shrink
@@ -171,7 +171,7 @@ class Observer:
             cursor.execute(
                 'SELECT LOWER(HEX(payment_id)), operation, COUNT(*),'
                 ' MIN(version), MAX(version), COUNT(DISTINCT version),'
-                f' SUM(amount) FROM {OPERATIONS} WHERE payment_id >= %s'
+                f' SUM(amount) FROM {ALL_OPERATIONS} WHERE payment_id >= %s'
                 ' GROUP BY payment_id, operation', (young_id(young),))
             operations = Sums(cursor.fetchall(), model.EVENTS)
 
@@ -513,7 +513,7 @@ def test_operations_are_the_models(ran, database):
 def check_operations(database, payments):
     rows = database.execute(
         'SELECT LOWER(HEX(payment_id)), version, operation, status, amount,'
-        f' reason, reference, metadata FROM {OPERATIONS}'
+        f' reason, reference, metadata FROM {ALL_OPERATIONS}'
         ' ORDER BY payment_id, version')
     found = collections.defaultdict(list)
 

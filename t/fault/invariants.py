@@ -23,7 +23,7 @@ import time
 import uuid
 
 from client import Call
-from tables import ID_OF_KEY, OPERATIONS
+from tables import ALL_OPERATIONS, ID_OF_KEY
 
 GRAPH = {
     ('authorized', None): {'AUTHORIZED'},
@@ -91,7 +91,7 @@ class Dump:
 
         if 'payment_operation' in tables:
             db.execute('SELECT payment_id, version, operation, status, amount,'
-                       f' reason, reference FROM {OPERATIONS}')
+                       f' reason, reference FROM {ALL_OPERATIONS}')
 
             for row in db.fetchall():
                 self.operations[str(uuid.UUID(bytes=row[0]))][row[1]] = dict(

@@ -10,7 +10,7 @@ import loop
 from client import Client, Connection, Load
 from proxy import is_commit
 from servers import Shard, wait_for
-from tables import OPERATIONS
+from tables import ALL_OPERATIONS
 
 ON = 'payment_operations on;'
 
@@ -21,7 +21,7 @@ def kept(mariadb, database):
     operations = mariadb.query(
         'SELECT payment_id, version,'
         " FIELD(operation, 'authorize', 'capture', 'refund', 'void'), status,"
-        f" amount, COALESCE(reason, '') FROM {OPERATIONS}"
+        f" amount, COALESCE(reason, '') FROM {ALL_OPERATIONS}"
         ' ORDER BY payment_id, version', database)
     events = mariadb.query(
         "SELECT UNHEX(REPLACE(aggregateid, '-', '')) id, version,"

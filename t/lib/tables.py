@@ -10,7 +10,7 @@ ID_OF_KEY = """CONCAT(payment_id, CASE
 
 # All that was done with payments: of an authorization without metadata only its
 # payment has a row. docs/operations.md
-OPERATIONS = """(
+ALL_OPERATIONS = """(
     SELECT payment_id, version, operation, status, amount, created_at, reason,
            reference, metadata
     FROM payment_operation

@@ -101,15 +101,14 @@ ngx_payment_gtid_last(const ngx_payment_shard_t *shard,
 
     common = shard->common;
 
-    for (i = 0; i < NGX_PAYMENT_GTID_READS; i++) {
+    i = 0;
+
+    do {
         began = common->confirmed_began;
         gtid->number = common->confirmed_number;
         ngx_memory_barrier();
 
-        if (began == common->confirmed_began) {
-            break;
-        }
-    }
+    } while (began != common->confirmed_began && ++i < NGX_PAYMENT_GTID_READS);
 
     gtid->domain = (uint32_t) (began >> 32);
     gtid->server_id = (uint32_t) began;

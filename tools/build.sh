@@ -3,6 +3,8 @@
 #
 #   tools/build.sh dynamic    build/ngx_http_payment_module.so, loadable by the
 #                             distribution's nginx
+#   tools/build.sh clang      the same by clang, which warns of other things;
+#                             for `make test-unit`
 #   tools/build.sh static     build/static/nginx, the module compiled in
 #   tools/build.sh asan       build/asan/nginx, the same under AddressSanitizer
 #                             and UndefinedBehaviorSanitizer
@@ -27,6 +29,10 @@ dev=/usr/share/nginx/src
 
 cc=${CC:-gcc}
 
+if [[ $kind == clang ]]; then
+    cc=clang
+fi
+
 need "$cc" "${cc##*/}"
 need make make
 
@@ -47,11 +53,16 @@ hardening="-fstack-protector-strong -D_FORTIFY_SOURCE=2"
 linker="-Wl,-z,relro -Wl,-z,now"
 
 case $kind in
-    dynamic)
+    dynamic | clang)
         source=$dev
         target=modules
         product=$tree/objs/ngx_http_payment_module.so
         result=$BUILD/ngx_http_payment_module.so
+
+        if [[ $kind == clang ]]; then
+            result=$tree/ngx_http_payment_module.so
+        fi
+
         arguments+=(--add-dynamic-module="$ROOT"
                     --with-cc-opt="-g -O2 $hardening $style"
                     --with-ld-opt="$linker")
@@ -83,7 +94,7 @@ case $kind in
         ;;
 
     *)
-        die "usage: tools/build.sh dynamic | static | asan"
+        die "usage: tools/build.sh dynamic | clang | static | asan"
         ;;
 esac
 

@@ -272,3 +272,41 @@ Content-Type: text/plain.*
 qr/operation="lookup",outcome="NOT_FOUND"[^\n]* 1\n/
 --- access_log eval
 [qr/^\[lookup AUTHORIZED -\]$/, qr/^\[lookup - NOT_FOUND\]$/]
+
+
+
+=== the error log has the path, and not the key
+--- http_config
+    limit_req_zone $server_name zone=one:1m rate=1r/m;
+--- config
+    location /api/payments { payment_api; limit_req zone=one; limit_req_status 429; }
+--- init
+PaymentTest::http('GET', '/api/payments/?merchantId=M1&idempotencyKey=k16-one');
+--- request
+GET /api/payments/?merchantId=M1&idempotencyKey=k16-two
+--- error_code: 429
+--- response_headers
+Content-Type: text/html
+--- error_log eval
+qr{\[error\].* limiting requests.*, request: "GET /api/payments/", host: }
+--- no_error_log eval
+qr{\[(?!debug)\w+\].*k16}
+
+
+
+=== nor has it in HTTP/2, nor where nobody may come
+--- config
+    location /api/payments { payment_api; deny all; }
+    $TEST_NGINX_PAYMENT_HTTP2;
+--- init
+PaymentTest::http2('GET', '/api/payments/?merchantId=M1&idempotencyKey=k17-two');
+--- request
+GET /api/payments/?merchantId=M1&idempotencyKey=k17-one
+--- error_code: 403
+--- response_headers
+Content-Type: text/html
+--- error_log eval
+[qr{forbidden by rule.*, request: "GET /api/payments/", host: "localhost"},
+ qr{forbidden by rule.*, request: "GET /api/payments/", host: "127}]
+--- no_error_log eval
+qr{\[(?!debug)\w+\].*k17}

@@ -494,7 +494,7 @@ static ngx_command_t  ngx_http_payment_commands[] = {
 
 static ngx_http_module_t  ngx_http_payment_module_ctx = {
     ngx_http_payment_variables_add,        /* preconfiguration */
-    NULL,                                  /* postconfiguration */
+    ngx_http_payment_log_init,             /* postconfiguration */
 
     ngx_http_payment_create_main_conf,     /* create main configuration */
     ngx_http_payment_init_main_conf,       /* init main configuration */

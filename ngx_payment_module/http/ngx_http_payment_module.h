@@ -180,6 +180,9 @@ ngx_int_t ngx_http_payment_openapi_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_payment_openapi_asyncapi_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_payment_openapi_schema_handler(ngx_http_request_t *r);
 
+/* ngx_http_payment_log.c: what the error log has of a request */
+ngx_int_t ngx_http_payment_log_init(ngx_conf_t *cf);
+
 /* ngx_http_payment_check.c: PAYMENT_CHECK=connect nginx -t */
 ngx_int_t ngx_http_payment_check(ngx_cycle_t *cycle);
 

@@ -7,6 +7,7 @@
  * Of requests that goes for each outcome an operation can have.
  */
 
+#include "ngx_http_payment_build.h"
 #include "ngx_http_payment_counters.h"
 #include "ngx_http_payment_request.h"
 #include "ngx_http_payment_text.h"
@@ -114,8 +115,9 @@ ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t,
     ngx_http_payment_prometheus_family(t, "payment_build_info", "gauge",
                                        "Always 1; its labels say what runs.");
     ngx_http_payment_text_add(t, "payment_build_info{version=\""
-                              NGX_PAYMENT_VERSION "\",nginx=\""
-                              NGINX_VERSION "\"} 1\n");
+                              NGX_PAYMENT_VERSION "\",build=\"%s\",nginx=\""
+                              NGINX_VERSION "\"} 1\n",
+                              ngx_http_payment_build_id());
 
     uptime = ngx_http_payment_counters_uptime();
 

@@ -1,9 +1,12 @@
 """nginx itself: reload, quit and kill -9, under load."""
 
 import os
+import re
 import shutil
 import signal
+import subprocess
 import time
+import urllib.request
 
 import pytest
 
@@ -51,10 +54,20 @@ def test_reload_with_another_module(start_nginx, database, mariadb, work,
     file = work / 'module.so'
     shutil.copyfile(servers.MODULES, file)
     monkeypatch.setattr(servers, 'MODULES', str(file))
-    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'),
-                        reuseport=False)
+    nginx = start_nginx(
+        Shard('main', database, f'unix:{mariadb.socket}'), reuseport=False,
+        location='}\n        location = /metrics {\n'
+                 '            payment_status prometheus;')
 
+    notes = subprocess.check_output(['readelf', '-n', file], text=True)
+    build = re.search(r'Build ID: ([0-9a-f]{40})', notes)[1]
+    assert len(nginx.lines(f', build {build}, built for ')) == 1
     assert len(nginx.lines(f', from {file}')) == 1
+
+    with urllib.request.urlopen(f'http://127.0.0.1:{nginx.port}/metrics',
+                                timeout=20) as answer:
+        assert f',build="{build}",'.encode() in answer.read()
+
     nginx.reload()
     assert not nginx.lines('was replaced')
 

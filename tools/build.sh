@@ -123,7 +123,8 @@ flags=$(printf '%s\n' "${arguments[@]}" "$("$cc" --version | head -n 1)" \
         "$(sha256sum <"$source/src/core/nginx.h")")
 list=$(printf '%s\n' "${MARIADB_INC:-}" "${MARIADB_LIB:-}" \
        "${RDKAFKA_INC:-}" "${RDKAFKA_LIB:-}" \
-       "${JANSSON_INC:-}" "${JANSSON_LIB:-}" "$(<"$ROOT/config")")
+       "${JANSSON_INC:-}" "${JANSSON_LIB:-}" "${PAYMENT_OUTBOX_PATH:-}" \
+       "$(<"$ROOT/config")")
 
 if [[ ! -e $tree/flags || $(<"$tree/flags") != "$flags" ]]; then
     rm -rf -- "$tree/objs" "$tree/list"

@@ -19,6 +19,11 @@
     (sizeof(ngx_http_payment_zone_t) * 65 / 64 + 128 * 1024)
 #define NGX_HTTP_PAYMENT_PROPERTY_LEN  1024     /* of one read from a file */
 
+/* who builds the module may have said so: see config */
+#ifndef NGX_PAYMENT_OUTBOX_PATH
+#define NGX_PAYMENT_OUTBOX_PATH        "payment_outbox_temp"
+#endif
+
 /* of a worker: to the master, to its own threads, and a client's */
 #define NGX_HTTP_PAYMENT_CONNECTIONS   3
 
@@ -706,7 +711,7 @@ ngx_http_payment_init_path(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
             return NGX_CONF_ERROR;
         }
 
-        ngx_str_set(&path->name, "payment_outbox_temp");
+        ngx_str_set(&path->name, NGX_PAYMENT_OUTBOX_PATH);
 
         if (ngx_conf_full_name(cf->cycle, &path->name, 0) != NGX_OK
             || ngx_add_path(cf, &path) != NGX_OK)

@@ -2,7 +2,8 @@
 # Debian's package of the module, for the nginx of this machine's release.
 #
 #   tools/deb.sh build        build/deb/libnginx-mod-http-payment_*.deb, lintian
-#   tools/deb.sh test         install, use, remove and purge it in a bare tree
+#   tools/deb.sh test         install, use, upgrade, remove and purge it in a
+#                             bare tree
 #
 # The package is built in a copy of what git knows, so that nothing else of the
 # checkout gets into it. The test needs root: see tools/tree.sh.
@@ -13,6 +14,7 @@ set -euo pipefail
 
 dir=$BUILD/deb
 name=libnginx-mod-http-payment
+versions=(9.0.1 9.0.2)                  # as long as the present one
 
 
 build() {
@@ -39,6 +41,26 @@ build() {
 }
 
 
+# newer VERSION DIRECTORY: the package again, under the name of another version,
+# which the module in it has, too.
+
+newer() {
+    local version=$1 to=$2 unpacked=$dir/newer old
+
+    old=$(sed -n 's/^#define NGX_PAYMENT_VERSION *"\(.*\)"$/\1/p' \
+          "$ROOT/ngx_payment_module/shared/ngx_payment_version.h")
+
+    rm -rf -- "$unpacked"
+    dpkg-deb --raw-extract "$dir/${name}"_*.deb "$unpacked"
+    sed -i "s/^Version: .*/Version: $version-1/" "$unpacked/DEBIAN/control"
+    LC_ALL=C sed -i "s/${old//./\\.}/$version/g" \
+        "$unpacked/usr/lib/nginx/modules/ngx_http_payment_module.so"
+    dpkg-deb --root-owner-group --build "$unpacked" "$to/$version.deb" \
+        >/dev/null
+    rm -rf -- "$unpacked"
+}
+
+
 # in_tree: what a bare system does with the package, as its only argument says
 
 files() {
@@ -48,12 +70,29 @@ files() {
 }
 
 
+deb() {
+    ls "$ROOT/build/deb/${name}"_*.deb
+}
+
+
+# with the network, as an operator does it, on a system without nginx
+
+in_bare() {
+    # what an earlier run has left
+    rm -f -- /etc/nginx/conf.d/payment.conf /usr/sbin/policy-rc.d
+    apt-get --yes --purge --autoremove remove nginx nginx-common
+
+    apt-get --yes --no-install-recommends install "$(deb)"
+    nginx -t
+}
+
+
+# without
+
 in_tree() {
     local deb
 
-    deb=$(ls "$ROOT/build/deb/${name}"_*.deb)
-
-    # what a run that failed has left
+    deb=$(deb)
     dpkg --purge $name
 
     # nginx makes directories of its own with its first look at a configuration
@@ -64,6 +103,9 @@ in_tree() {
     ls -l /etc/nginx/modules-enabled/50-mod-http-payment.conf
     nginx -t
     "$ROOT/debian/tests/payment"
+    "$ROOT/debian/tests/upgrade" "${versions[0]}" \
+        "$ROOT/build/newer/${versions[0]}.deb" "${versions[1]}" \
+        "$ROOT/build/newer/${versions[1]}.deb"
 
     dpkg --remove $name
     nginx -t
@@ -75,32 +117,38 @@ in_tree() {
 
 
 run_test() {
-    local codename tree log=$dir/test.log
+    local codename tree built version log=$dir/test.log
 
     codename=$(. /etc/os-release && printf '%s' "$VERSION_CODENAME")
     tree=deb-$codename
 
-    # what the package and its test depend on; the package itself is installed
-    # without the network
-    tree_make "$codename" "$tree" nginx libmariadb3 librdkafka1 libjansson4 \
-        mariadb-client-core mariadb-server-core curl
+    # what the test needs; what the package needs comes with it
+    tree_make "$codename" "$tree" mariadb-client-core mariadb-server-core curl
     tree_copy "$tree"
-    rm -rf -- "$trees/$tree$tree_checkout/build/deb"
-    mkdir -p "$trees/$tree$tree_checkout/build/deb"
-    cp -- "$dir"/*.deb "$trees/$tree$tree_checkout/build/deb/"
+    built=$trees/$tree$tree_checkout/build
+    rm -rf -- "$built/deb" "$built/newer"
+    mkdir -p "$built/deb" "$built/newer"
+    cp -- "$dir"/*.deb "$built/deb/"
 
-    tree_run "$tree" loopback tools/deb.sh in-tree >"$log" 2>&1 || {
+    for version in "${versions[@]}"; do
+        newer "$version" "$built/newer"
+    done
+
+    { tree_run "$tree" online tools/deb.sh in-bare \
+      && tree_run "$tree" loopback tools/deb.sh in-tree; } >"$log" 2>&1 || {
         last_lines "$log" 30
         die "the package failed its test"
     }
 
-    say "installed, one payment, removed, purged: nothing is left"
+    say "installed, used, upgraded ($(grep 'none failed' "$log")), removed," \
+        "purged: nothing is left"
 }
 
 
 case ${1:-} in
     build)    build ;;
     test)     [[ -n $(ls "$dir"/*.deb 2>/dev/null) ]] || build; run_test ;;
+    in-bare)  in_bare ;;
     in-tree)  in_tree ;;
     *)        die "usage: tools/deb.sh build | test" ;;
 esac

@@ -448,6 +448,16 @@ my @warnings = (
      shard('-password')],
 );
 
+# Debian 12 has an older one
+if (`pkg-config --modversion rdkafka` =~ /^([01]\.|2\.[0-5]\.|2\.6\.0)/) {
+    push @warnings, [
+        'a login that Kafka 4 refuses', qr/"sasl\.mechanisms" of SCRAM-SHA-512/,
+        shard() . "$kafka payment_kafka_property security.protocol SASL_SSL;"
+                . 'payment_kafka_property sasl.mechanism SCRAM-SHA-512;'
+                . 'payment_kafka_property sasl.username payment;'
+                . 'payment_kafka_property_file sasl.password DIR/password;'];
+}
+
 for (@warnings) {
     my ($what, $says, $http, $location) = @$_;
     my ($status, $said) = config_test($http, $location);

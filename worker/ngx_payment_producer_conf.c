@@ -20,6 +20,7 @@
 #define NGX_PAYMENT_CHECK_TIMEOUT     10000      /* ms */
 #define NGX_PAYMENT_CHECK_TEXT        1024
 #define NGX_PAYMENT_MESSAGE_TIMEOUT   10000      /* ms; less for short leases */
+#define NGX_PAYMENT_SCRAM_VERSION     0x020601ff /* librdkafka 2.6.1 */
 
 
 typedef struct {
@@ -37,6 +38,8 @@ static ngx_int_t ngx_payment_producer_conf_set_number(rd_kafka_conf_t *rkc,
 static const char *ngx_payment_producer_conf_reserved(ngx_str_t *name);
 static ngx_int_t ngx_payment_producer_conf_check_values(rd_kafka_conf_t *rkc,
     u_char *text, size_t size);
+static void ngx_payment_producer_conf_check_login(rd_kafka_conf_t *rkc,
+    ngx_log_t *log);
 static ngx_int_t ngx_payment_producer_conf_check_timeout(rd_kafka_conf_t *rkc,
     ngx_payment_outbox_conf_t *conf, u_char *text, size_t size);
 static ngx_int_t ngx_payment_producer_conf_check_topic(
@@ -122,6 +125,7 @@ ngx_payment_producer_conf_check(ngx_conf_t *cf, ngx_payment_outbox_conf_t *conf)
         {
             (void) ngx_payment_producer_conf_check_timeout(rkc, conf, text,
                                                            sizeof(text));
+            ngx_payment_producer_conf_check_login(rkc, cf->log);
         }
 
         rd_kafka_conf_destroy(rkc);
@@ -432,6 +436,33 @@ ngx_payment_producer_conf_check_values(rd_kafka_conf_t *rkc, u_char *text,
     }
 
     return NGX_OK;
+}
+
+
+/* librdkafka sent a nonce that is not SCRAM's, until 2.6.1, and Kafka minded it
+ * never before 4.0: "invalid credentials", whatever the password. */
+
+static void
+ngx_payment_producer_conf_check_login(rd_kafka_conf_t *rkc, ngx_log_t *log)
+{
+    char    value[64];
+    size_t  len;
+
+    len = sizeof(value);
+
+    if (rd_kafka_version() >= NGX_PAYMENT_SCRAM_VERSION
+        || rd_kafka_conf_get(rkc, "sasl.mechanisms", value, &len)
+           != RD_KAFKA_CONF_OK
+        || ngx_strncasecmp((u_char *) value, (u_char *) "SCRAM-", 6) != 0)
+    {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, log, 0,
+                  "\"sasl.mechanisms\" of %s: Kafka 4 refuses any password "
+                  "from librdkafka %s, 2.6.1 is the first that it takes one "
+                  "from; \"PLAIN\" over TLS needs no newer one",
+                  value, rd_kafka_version_str());
 }
 
 

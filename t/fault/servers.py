@@ -677,9 +677,10 @@ http {{
 
         return wait_for(pid, 20, 'a master')
 
-    def upgrade(self, module=None, between=lambda: None):
+    def upgrade(self, module=None, between=lambda: None, debian=False):
         """nginx's own way to another program: USR2, WINCH, QUIT of the old
-        master. between() is called after each step."""
+        master. between() is called after each step. Debian's packages send the
+        QUIT as soon as there is a second master."""
 
         if module:
             # nobody changes a file that is mapped
@@ -689,11 +690,12 @@ http {{
         old = self.process
         old.send_signal(signal.SIGUSR2)
         self.process = Daemon(self._master(other_than=old.pid))
-        wait_for(self._listens, 20, 'the new workers')
-        between()
 
-        old.send_signal(signal.SIGWINCH)
-        between()
+        if not debian:
+            wait_for(self._listens, 20, 'the new workers')
+            between()
+            old.send_signal(signal.SIGWINCH)
+            between()
 
         old.send_signal(signal.SIGQUIT)
         old.wait(20)

@@ -11,8 +11,9 @@ import urllib.request
 
 import pytest
 
-from client import Client
-from outbox import (_kafka, kafka, start_outbox, topic,           # noqa: F401
+from client import Client, Load
+from outbox import (_kafka, committed, free_lease, judge,         # noqa: F401
+                    kafka, settings, start_outbox, topic, wait_empty,
                     wait_leased)
 from servers import Shard, merchant, wait_for
 from test_outbox_kafka import QUICK
@@ -235,6 +236,41 @@ def test_drained(ailing):
     assert get(ailing, '/outbox', b'{"action":"undrain"}')[1][
         'draining'] is False
     becomes(ailing, 200)
+
+
+@pytest.mark.timeout(300)
+def test_a_node_leaves_under_load(start_nginx, mariadb, database, journal,
+                                  kafka, topic):                  # noqa: F811
+    """Two nodes; the one that publishes is drained, who has heard of it goes to
+    the other one, and then it is told to quit: as a balancer does it, and
+    Kubernetes with preStop. No request fails, and no event comes twice."""
+
+    def start():
+        return start_nginx(Shard('main', database, f'unix:{mariadb.socket}'),
+                           http=settings(kafka, topic), location=LOCATIONS,
+                           reuseport=False)
+
+    free_lease(mariadb, database)
+    leaving = start()
+    wait_leased(leaving, 20)
+    staying = start()
+    first, second = [Load(node.port, journal, clients=4, fresh=True,
+                          changes=True) for node in (leaving, staying)]
+
+    with second:
+        with first:
+            first.wait(100)
+            assert get(leaving, '/outbox', b'{"action":"drain"}')[0] == 200
+            assert get(leaving)[0] == 503
+            first.wait(50)
+
+        assert leaving.quit() == 0
+        second.wait(100)
+
+    assert not first.bad() + second.bad(), (first.bad() + second.bad())[:5]
+    wait_leased(staying, 5)
+    wait_empty(mariadb, database, 40)
+    judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
 
 
 def test_one_shard_of_two(start_nginx, mariadb, database, proxy, start_proxy):

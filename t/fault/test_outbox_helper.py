@@ -243,17 +243,51 @@ def test_killed_under_load(start_outbox, mariadb, database, kafka, topic):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize('debian', [False, True])
 def test_binary_upgrade(start_outbox, mariadb, database, kafka, topic,
-                        journal):
-    """USR2, WINCH, QUIT of the old: both helpers live for a while."""
+                        journal, debian):
+    """USR2, WINCH, QUIT of the old: both helpers live for a while; or USR2 and
+    QUIT, as Debian's packages do it."""
 
     nginx = start_outbox(nginx=dict(module=servers.MODULES))
     wait_leased(nginx, 20)
 
     with Load(nginx.port, journal, clients=8, fresh=True) as load:
         load.wait(200)
-        nginx.upgrade(between=lambda: load.wait(200))
+        nginx.upgrade(between=lambda: load.wait(200), debian=debian)
 
+    wait_empty(mariadb, database, 40)
+    judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
+    assert not load.bad()
+
+
+@pytest.mark.timeout(300)
+def test_binary_upgrade_and_back(start_outbox, mariadb, database, kafka, topic,
+                                 journal):
+    """HUP to the old master, whose workers were sent away, and QUIT to the new
+    one: the old one goes on."""
+
+    nginx = start_outbox(nginx=dict(module=servers.MODULES))
+    wait_leased(nginx, 20)
+    old = nginx.process
+
+    with Load(nginx.port, journal, clients=8, fresh=True) as load:
+        load.wait(200)
+        nginx.signal(signal.SIGUSR2)
+        nginx.process = new = servers.Daemon(nginx._master(other_than=old.pid))
+        wait_for(nginx._listens, 20, 'the new workers')
+        nginx.process = old
+        nginx.signal(signal.SIGWINCH)
+        load.wait(200)
+
+        nginx.signal(signal.SIGHUP)
+        wait_for(nginx._listens, 20, 'the old workers')
+        new.send_signal(signal.SIGQUIT)
+        new.wait(20)
+        wait_for(lambda: nginx._master() == old.pid, 20, 'the old master')
+        load.wait(200)
+
+    wait_leased(nginx, 20)
     wait_empty(mariadb, database, 40)
     judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
     assert not load.bad()

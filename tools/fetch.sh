@@ -24,6 +24,8 @@
 #                                                bench/requirements.txt names
 #   tools/fetch.sh ledger   build/ledger/libs    the jars that the pom.xml of
 #                                                examples/consumers/java names
+#   tools/fetch.sh flyway   build/flyway/libs    the jars that t/flyway/pom.xml
+#                                                names
 #
 # Several can be named at once. The version of each is pinned. What is there in
 # that version is left alone; otherwise one process fetches, and others wait for
@@ -51,6 +53,7 @@ declare -A product=(
     [node]=$BUILD/node/node_modules
     [plots]=$BUILD/plots/bin/python
     [ledger]=$BUILD/ledger/libs
+    [flyway]=$BUILD/flyway/libs
 )
 
 # where it is written down which version that is
@@ -68,6 +71,7 @@ declare -A record=(
     [node]=$BUILD/node/wanted
     [plots]=$BUILD/plots/requirements.txt
     [ledger]=$BUILD/ledger/pom.xml
+    [flyway]=$BUILD/flyway/pom.xml
 )
 
 
@@ -129,6 +133,17 @@ ledger_wanted() {
 ledger_fetch() {
     say "fetching the example ledger's jars from Maven Central"
     jars "$BUILD/ledger" examples/consumers/java/pom.xml
+}
+
+
+flyway_wanted() {
+    cat "$ROOT/t/flyway/pom.xml"
+}
+
+
+flyway_fetch() {
+    say "fetching Flyway's jars from Maven Central"
+    jars "$BUILD/flyway" t/flyway/pom.xml
 }
 
 
@@ -459,7 +474,8 @@ what=${1:-}
 
 [[ -n $what && -n ${record[$what]:-} ]] \
     || die "usage: tools/fetch.sh kafka | venv | k6 | helm | deploy | nginx |" \
-           "promtool | prometheus | plugins | browser | node | plots | ledger .."
+           "promtool | prometheus | plugins | browser | node | plots | ledger |" \
+           "flyway .."
 
 # a comment makes no other version
 without_comments() {

@@ -5,10 +5,10 @@
 
 .PHONY: help build static asan install deb install-deps run run-two-nodes stop \
         clean test tidy test-unit test-fuzz test-nginx test-asan test-api \
-        test-fault test-fault-binlog test-ha test-browser test-upgrade \
-        test-matrix test-deploy test-image test-deb bench bench-pair \
-        bench-guards bench-replays bench-lists bench-observing bench-k6 \
-        bench-k6-flow bench-k6-pair
+        test-fault test-fault-binlog test-ha test-secrets test-browser \
+        test-upgrade test-matrix test-deploy test-image test-deb bench \
+        bench-pair bench-guards bench-replays bench-lists bench-observing \
+        bench-k6 bench-k6-flow bench-k6-pair
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
@@ -101,6 +101,9 @@ test-ha:                ## promotions, 50 times each, and blind (3 hours)
 	@PAYMENT_TEST_LONG=1 PYTEST='$(or $(PYTEST),$(HA))' \
 	    tools/test.sh fault; status=$$?; cat build/test/ha.md; exit $$status
 
+test-secrets:           ## all of them at debug: is a secret, body or key told?
+	@PAYMENT_TEST_SECRETS=1 tools/test.sh nginx api fault
+
 test-browser:           ## the dashboard in Chromium; makes docs/dashboard-*.png
 	@tools/test.sh browser
 
@@ -111,7 +114,7 @@ test-upgrade:           ## old and new beside each other, under k6 (needs git)
 test-matrix:            ## the t/*.t files on other Debian releases (an hour)
 	@tools/matrix.sh $(SUITES)
 
-test-deploy:            ## deploy/: Dockerfile, compose.yaml and Helm chart
+test-deploy:            ## deploy/ and conf/, as files: image, chart, nginx.conf
 	@tools/fetch.sh helm deploy
 	@build/deploy/bin/python -m pytest -q -p no:cacheprovider t/deploy
 

@@ -24,7 +24,7 @@ module=${PAYMENT_TEST_MODULE:-$BUILD/ngx_http_payment_module.so}
 
 database=payment
 user=payment
-password=payment
+password=un-logged-password            # to be found where it is not to be
 admin=payment_admin
 
 servers=(mariadb kafka)

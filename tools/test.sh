@@ -12,7 +12,8 @@
 #
 # PROVE and PYTEST are the arguments of prove and pytest, FUZZ the seconds that
 # the fuzzer has. The status is 0 only if every suite passed; one that fails
-# does not keep the next from running.
+# does not keep the next from running. With PAYMENT_TEST_SECRETS, nginx logs all
+# that it can, and how much of it was searched for secrets is told at the end.
 
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -187,6 +188,7 @@ if [[ " $* " == *\ @(nginx|static|asan|api|fault|browser)\ * ]]; then
 
     exports=$(tools/test-env.sh start --for $$)
     eval "$exports"
+    rm -f -- "$PAYMENT_TEST_DIR/searched"
 fi
 
 for name in "$@"; do
@@ -199,6 +201,12 @@ for name in "$@"; do
             ;;
     esac
 done
+
+if [[ -n ${PAYMENT_TEST_SECRETS:-} ]]; then
+    awk '{ bytes += $1 } END {
+             printf "searched %d logs, %.1f MB\n", NR, bytes / 1e6 }' \
+        "$PAYMENT_TEST_DIR/searched" >&2
+fi
 
 if (( ${#failed[@]} )); then
     say "failed: ${failed[*]}"

@@ -14,6 +14,7 @@ import time
 
 import pymysql
 
+import told
 from freeport import free_port
 
 from .client import Connection
@@ -125,9 +126,19 @@ class Database:
                 server unix:{env['PAYMENT_TEST_DB_SOCKET']};
                 database {self.name};
                 user {env['PAYMENT_TEST_DB_USER']};
-                password {env['PAYMENT_TEST_DB_PASSWORD']};
+                password_file {password_file()};
             }}
         """
+
+
+def password_file():
+    env = environment()
+    path = os.path.join(env['PAYMENT_TEST_DIR'], 'api-password')
+
+    with open(path, 'w', encoding='utf-8') as file:
+        file.write(env['PAYMENT_TEST_DB_PASSWORD'] + '\n')
+
+    return path
 
 
 def connect(database, **options):
@@ -182,7 +193,7 @@ class Nginx:
             f'load_module {module};' if module else '',
             'user root;' if os.geteuid() == 0 else '',
             f'pid {self.prefix}/nginx.pid;',
-            f'error_log {self.log} notice;'))
+            f'error_log {self.log} {told.level("notice")};'))
 
     def http_lines(self):
         return '\n'.join(f'{name}_temp_path {self.prefix}/{name};' for name in
@@ -295,11 +306,16 @@ class Nginx:
             raise
 
     def troubles(self):
-        """Lines of the error log that no test here provokes."""
+        """Lines of the error log that no test here provokes, and those that
+        tell what they must not."""
 
-        return [line for line in read(self.log).split('\n')
-                if re.search(r'\[(alert|emerg|crit)\]|exited on signal|'
-                             r'AddressSanitizer|runtime error', line)]
+        marks = (os.environ['PAYMENT_TEST_DB_PASSWORD'], *told.MARKS)
+
+        return told.lines(self.log, rb'\[(alert|emerg|crit)\]|exited on signal|'
+                                    rb'AddressSanitizer|runtime error') \
+            + told.in_file(self.log, marks) \
+            + told.in_dump(os.environ['TEST_NGINX_BINARY'], self.prefix,
+                           self.conf, f'{self.prefix}/logs/dump.log', marks)
 
     def close(self):
         try:

@@ -18,6 +18,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / 'lib')]
 import client                                                   # noqa: E402
 import invariants                                               # noqa: E402
 import servers                                                  # noqa: E402
+import told                                                     # noqa: E402
 import voters as three                                          # noqa: E402
 from proxy import Proxy                                         # noqa: E402
 
@@ -172,8 +173,16 @@ def proxy(mariadb, start_proxy):
     return start_proxy(mariadb.socket)
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+
+    if call.when == 'call':
+        item.passed = report.passed
+
+
 @pytest.fixture
-def start_nginx(work, start_proxy):
+def start_nginx(request, work, start_proxy):
     """start_nginx(shards, ..): an Nginx, quit and judged at the end."""
 
     started = []
@@ -193,6 +202,10 @@ def start_nginx(work, start_proxy):
     with contextlib.ExitStack() as ends:
         for nginx in reversed(started):
             ends.callback(nginx.stop)
+
+    if told.ALL and request.node.passed:
+        for log in (log for nginx in started for log in nginx.logs()):
+            log.unlink()
 
 
 @pytest.fixture

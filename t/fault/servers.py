@@ -21,6 +21,7 @@ import zlib
 
 import pymysql
 
+import told
 from freeport import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -44,14 +45,11 @@ USER = 'payment'
 PASSWORD = 'pay-ment-secret'
 
 # of what every nginx of every test logs; PAYMENT_TEST_LEVEL=debug for the most
-LEVEL = os.environ.get('PAYMENT_TEST_LEVEL', 'info')
+LEVEL = told.level('info')
 
-# what is in no log, but for nginx's own lines, at the level debug alone, about
-# what it reads: a part of each key that a client makes, the password, and the
-# member that every body has
+# what nothing may show: the password, and a part of each key that a client makes
 KEY_MARK = 'unlogged'
-SECRETS = KEY_MARK, PASSWORD, 'idempotencyKey'
-NGINX_HEARD = re.compile(r' \[debug\] \S+ (\*\d+ )?http ')
+SECRETS = KEY_MARK, PASSWORD, *told.MARKS
 
 # lines of a MariaDB's configuration, before plugin-load-add
 PLUGINS = f"plugin-dir = {ROOT / 'build' / 'plugins'}\n"
@@ -419,7 +417,11 @@ class Shard:
         self.database = database
         self.servers = [servers] if isinstance(servers, str) else servers
         self.slots = slots
-        self.settings = dict(user=USER, password=PASSWORD)
+        self.settings = dict(user=USER)
+
+        if 'password' not in settings:
+            self.settings['password_file'] = _password_file()
+
         self.settings.update(settings)
 
     def text(self):
@@ -434,6 +436,17 @@ class Shard:
                   for name, value in self.settings.items() if value is not None]
 
         return '\n    '.join(lines + ['}'])
+
+
+def _password_file():
+    file = WORK / 'password'
+
+    # an nginx may be reading it
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(PASSWORD + '\n')
+
+    return file
 
 
 def merchant(slots, number=1):
@@ -483,8 +496,8 @@ class Nginx:
     to put before its command, user who the workers of root's nginx are."""
 
     # what a healthy nginx never logs; a test may expect some of it
-    SICK = re.compile(r'\[(alert|emerg|crit)\]|exited on signal'
-                      r'|AddressSanitizer|runtime error|LeakSanitizer')
+    SICK = re.compile(rb'\[(alert|emerg|crit)\]|exited on signal'
+                      rb'|AddressSanitizer|runtime error|LeakSanitizer')
 
     def __init__(self, name, shards, http='', location='', workers=2,
                  single=False, reuseport=True, connections=2048,
@@ -722,8 +735,10 @@ http {{
             return
 
         pids = self.all_pids()
+        secrets = []
 
         if self.process.poll() is None:
+            secrets = told.in_pages(self.port, self.pages(), SECRETS)
             self.signal(signal.SIGQUIT)
 
             try:
@@ -741,34 +756,43 @@ http {{
 
         sick = self.sick_lines()
         assert not sick, '\n'.join(sick[:20])
-        told = self.told_secrets()
-        assert not told, told[:5]
+        secrets += self.told_secrets()
+        assert not secrets, secrets[:5]
 
     def expect(self, *texts):
         """What this test makes nginx log is no sickness."""
         self.expected += texts
 
     def sick_lines(self):
-        lines = self.errors().splitlines()
-        stderr = (self.dir / 'stderr').read_text(errors='replace')
+        return [line for log in self.logs()
+                for line in told.lines(log, self.SICK)
+                if not any(text in line for text in self.expected)]
 
-        return [line for line in lines + stderr.splitlines()
-                if self.SICK.search(line)
-                and not any(text in line for text in self.expected)]
+    def logs(self):
+        """What it wrote, there and to a terminal; old ones, too."""
+
+        return [path for path in sorted(self.dir.iterdir())
+                if path.suffix == '.log' or path.name in ('stdout', 'stderr')]
+
+    def pages(self):
+        return ['/status'] + re.findall(r'location (?:= )?(/\w+) \{',
+                                        self.location)
 
     def told_secrets(self):
         """Lines with a password, a key, or a piece of a body."""
 
-        return [line for line in self.errors().splitlines()
-                if any(secret in line for secret in SECRETS)
-                and not NGINX_HEARD.search(line)]
+        secrets = [line for log in self.logs()
+                   for line in told.in_file(log, SECRETS)]
+        return secrets + told.in_dump(NGINX, self.dir, self.dir / 'nginx.conf',
+                                      self.dir / 'dump.log', SECRETS)
 
     def errors(self):
         return self.log.read_text(errors='replace') \
             if self.log.exists() else ''
 
     def lines(self, text):
-        return [line for line in self.errors().splitlines() if text in line]
+        return told.lines(self.log, re.escape(text).encode()) \
+            if self.log.exists() else []
 
 
 def _children(pid):

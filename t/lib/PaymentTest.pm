@@ -18,6 +18,7 @@ package PaymentTest;
 #
 # PaymentTest::Words holds the response_body_filters and PaymentTest::World the
 # view from outside (SQL, Kafka, processes); both are called by full name.
+# PaymentTest::Told looks through nginx's logs and pages after each block.
 
 use strict;
 use warnings;
@@ -25,6 +26,7 @@ use warnings;
 use File::Temp qw( tempdir );
 
 use FreePort qw( free_port );
+use PaymentTest::Told;
 use PaymentTest::Words;
 use PaymentTest::World;
 
@@ -62,6 +64,14 @@ sub import {
         fill_in($block, %option);
         forget_payments();
         database_back();
+    });
+
+    Test::Nginx::Socket->can('add_test_cleanup_handler')->(sub {
+        my @told = PaymentTest::Told::told($block);
+
+        Test::More::ok(!@told, $block->name . ' - no password, key or body in '
+                               . 'its logs and pages')
+            || Test::More::diag(@told);
     });
 }
 

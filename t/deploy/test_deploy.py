@@ -221,6 +221,17 @@ def test_the_images_configuration(tmp_path):
     nginx_takes((DEPLOY / 'nginx.conf').read_text(), tmp_path)
 
 
+@pytest.mark.parametrize('name', sorted(
+    str(path.relative_to(ROOT)) for path in
+    [*ROOT.glob('conf/**/*.conf'), DEPLOY / 'nginx.conf']
+    if path.parent.name != 'systemd'))
+def test_gixy(name):
+    """Nothing of medium severity or above."""
+
+    said = run(BIN / 'gixy', '-ll', ROOT / name)
+    assert 'No issues found' in said, said
+
+
 def test_the_versions_are_one():
     version, = re.findall(
         r'^#define NGX_PAYMENT_VERSION\s+"(.*)"$', (

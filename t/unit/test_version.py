@@ -1,7 +1,7 @@
 """The module has one version, in shared/ngx_payment_version.h.
 
-What repeats it for its readers says the same: openapi.json, and the newest
-entries of CHANGES and of debian/changelog.
+What repeats it for its readers says the same: openapi.json, the chart, and the
+newest entries of CHANGES and of debian/changelog.
 """
 
 import json
@@ -37,6 +37,12 @@ def test_changes():
 def test_debian():
     changelog = (ROOT / "debian/changelog").read_text()
     assert re.match(r"\S+ \((\S+)-\d+\) ", changelog).group(1) == VERSION
+
+
+def test_chart():
+    chart = (ROOT / "deploy/helm/ngx-payment/Chart.yaml").read_text()
+    assert re.findall(r'^(?:version|appVersion): "?([^"\n]+)', chart,
+                      re.MULTILINE) == [VERSION, VERSION]
 
 
 def test_no_other_source_has_a_version_of_its_own():

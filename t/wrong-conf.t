@@ -40,6 +40,15 @@ sub openssl {
 }
 
 
+# OpenSSL 3.4 has options for the times, and takes no negative number of days.
+
+sub ends_yesterday {
+    return `openssl x509 -help 2>&1` =~ /-not_after/
+        ? '-not_before 20200101000000Z -not_after 20200102000000Z'
+        : '-days -1';
+}
+
+
 sub make_files {
     for my $name (qw( good other )) {
         openssl('req -x509 -newkey rsa:2048 -nodes -batch -days 2',
@@ -51,8 +60,8 @@ sub make_files {
             "-out $dir/locked.key");
     openssl("req -new -batch -subj /CN=good -key $dir/good.key",
             "-out $dir/good.csr");
-    openssl("x509 -req -in $dir/good.csr -signkey $dir/good.key -days -1",
-            "-out $dir/expired.pem");
+    openssl("x509 -req -in $dir/good.csr -signkey $dir/good.key",
+            ends_yesterday(), "-out $dir/expired.pem");
     openssl("x509 -in $dir/good.pem -out $dir/private.pem");
     openssl("rsa -in $dir/good.key -out $dir/private.key");
     chmod 0644, "$dir/locked.key";

@@ -64,6 +64,7 @@ static void ngx_payment_db_connect(ngx_payment_db_t *db);
 static void ngx_payment_db_connected(ngx_payment_attempt_t *a);
 static void ngx_payment_db_connect_failed(ngx_payment_db_t *db,
     ngx_payment_attempt_t *a);
+static uint32_t ngx_payment_db_cause(const ngx_payment_attempt_t *a);
 static ngx_int_t ngx_payment_db_accept(ngx_payment_db_t *db,
     ngx_payment_attempt_t *a);
 static ngx_int_t ngx_payment_db_claimed(ngx_payment_db_t *db,
@@ -489,11 +490,7 @@ ngx_payment_db_connect_failed(ngx_payment_db_t *db,
 
     /* once for a server and a reason, not for each try nor each process */
 
-    digest = (uint32_t) a->error;
-
-    if (a->error >= NGX_PAYMENT_DB_E_READ_ONLY) {
-        digest = ngx_crc32_long((u_char *) a->message, ngx_strlen(a->message));
-    }
+    digest = ngx_payment_db_cause(a);
 
     if (server->last_error != digest && (known || !a->identity.nobodys)) {
         server->last_error = digest;
@@ -529,6 +526,22 @@ ngx_payment_db_connect_failed(ngx_payment_db_t *db,
     if (db->down) {
         db->down(db);
     }
+}
+
+
+/* What was lost or not reached has other words each time; everything else is
+ * told again when its words are others, be the number the same. */
+
+static uint32_t
+ngx_payment_db_cause(const ngx_payment_attempt_t *a)
+{
+    if (a->error >= CR_MIN_ERROR && a->error <= CR_MYSQL_LAST_ERROR
+        && a->error != CR_SSL_CONNECTION_ERROR)
+    {
+        return (uint32_t) a->error;
+    }
+
+    return ngx_crc32_long((u_char *) a->message, ngx_strlen(a->message));
 }
 
 

@@ -10,11 +10,16 @@ ngx_payment_storm_note(ngx_payment_storm_t *storm, ngx_uint_t kind)
 
     k = &storm->kinds[kind % NGX_PAYMENT_STORM_KINDS];
 
-    if (k->kind == kind
-        && ngx_current_msec - k->logged < NGX_PAYMENT_STORM_PAUSE)
-    {
+    if (k->kind != kind || ngx_current_msec - k->last >= 2 * k->pause) {
+        k->pause = NGX_PAYMENT_STORM_PAUSE;
+
+    } else if (ngx_current_msec - k->logged < k->pause) {
+        k->last = ngx_current_msec;
         k->more++;
         return NULL;
+
+    } else {
+        k->pause = ngx_min(2 * k->pause, NGX_PAYMENT_STORM_PAUSE_MAX);
     }
 
     storm->note[0] = '\0';
@@ -27,6 +32,7 @@ ngx_payment_storm_note(ngx_payment_storm_t *storm, ngx_uint_t kind)
 
     k->kind = kind;
     k->logged = ngx_current_msec;
+    k->last = ngx_current_msec;
     k->more = 0;
 
     return storm->note;

@@ -1,6 +1,8 @@
 /*
  * What may happen to thousands of requests at once is logged once a second,
  * with how many of its kind there were since: a storm is counted, not printed.
+ * One that lasts is logged ever more rarely, once a minute in the end; after as
+ * long a silence it is a new one.
  *
  * A part of whoever logs, in one process.  Limits: NGX_PAYMENT_STORM_KINDS
  * kinds at a time; of two that share a place each line begins a second anew.
@@ -14,13 +16,16 @@
 
 
 #define NGX_PAYMENT_STORM_KINDS     16
-#define NGX_PAYMENT_STORM_PAUSE     1000        /* ms */
+#define NGX_PAYMENT_STORM_PAUSE     1000        /* ms; it doubles, up to: */
+#define NGX_PAYMENT_STORM_PAUSE_MAX 60000       /* ms */
 #define NGX_PAYMENT_STORM_NOTE_LEN  64
 
 
 typedef struct {
     ngx_uint_t    kind;         /* 0: none yet */
     ngx_msec_t    logged;       /* when; in ngx_current_msec */
+    ngx_msec_t    last;         /* when there was one, logged or not */
+    ngx_msec_t    pause;        /* until the next is logged */
     ngx_uint_t    more;         /* that were not logged since */
 } ngx_payment_storm_kind_t;
 

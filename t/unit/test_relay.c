@@ -92,6 +92,7 @@ static unsigned long  test_lengths[16];
 #include "ngx_payment_reader.c"
 #include "ngx_payment_relay.c"
 #include "ngx_payment_row.c"
+#include "ngx_payment_storm.c"
 
 
 typedef struct {
@@ -1739,6 +1740,50 @@ test_anything(uint64_t seed)
 }
 
 
+/* One line a second at first, and one a minute after some minutes; each other
+ * is counted.  After a silence the next storm is a new one. */
+
+static void
+test_a_storm_that_lasts(void **state)
+{
+    ngx_uint_t           i, lines, seconds, told;
+    const char          *note;
+    ngx_payment_storm_t  storm;
+
+    ngx_memzero(&storm, sizeof(storm));
+    told = 0;
+
+    for (seconds = 0, lines = 0; seconds < 3600; seconds++) {
+        for (i = 0; i < 10; i++) {
+            note = ngx_payment_storm_note(&storm, 1142);
+
+            if (note) {
+                lines++;
+                told += 1 + (*note ? strtoul(note + 6, NULL, 10) : 0);
+            }
+
+            ngx_current_msec += 100;
+        }
+
+        assert_true(seconds >= 4 || lines == (seconds >= 3 ? 3
+                                              : seconds >= 1 ? 2 : 1));
+    }
+
+    assert_in_range(lines, 60, 70);
+    assert_in_range(told, 36000 - 600, 36000);
+
+    ngx_current_msec += 120 * 1000;
+
+    assert_non_null(ngx_payment_storm_note(&storm, 1142));
+    assert_null(ngx_payment_storm_note(&storm, 1142));
+
+    ngx_current_msec += 1000;
+
+    assert_string_equal(ngx_payment_storm_note(&storm, 1142),
+                        " (and 1 more like it before)");
+}
+
+
 /* Whatever happens, in whatever order. */
 
 static void
@@ -1788,6 +1833,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_age_of_what_comes_and_goes,
                                         test_begin, test_end),
         cmocka_unit_test_setup_teardown(test_crowd, test_begin, test_end),
+        cmocka_unit_test(test_a_storm_that_lasts),
         cmocka_unit_test_setup_teardown(test_random, test_begin, test_end)
     };
 

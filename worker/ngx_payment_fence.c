@@ -4,6 +4,7 @@
  */
 
 #include "ngx_payment_fence.h"
+#include "ngx_payment_rights.h"
 #include "ngx_payment_row.h"
 #include "payment_ranges.h"
 
@@ -368,7 +369,9 @@ ngx_payment_fence_check_plain(ngx_payment_fence_t *f, ngx_uint_t lost,
     if (!lost) {
         job->failures++;
         job->retry_at_ms = ngx_payment_clock_ms()
-                           + ngx_payment_outbox_shard_pause(job->failures);
+                           + (ngx_payment_rights_denied(job->last_error)
+                              ? NGX_PAYMENT_OUTBOX_DENIED
+                              : ngx_payment_outbox_shard_pause(job->failures));
     }
 
     return NGX_ERROR;

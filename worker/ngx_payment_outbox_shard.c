@@ -3,6 +3,7 @@
  */
 
 #include "ngx_payment_outbox_shard.h"
+#include "ngx_payment_rights.h"
 #include "ngx_payment_row.h"
 #include "ngx_payment_storm.h"
 
@@ -67,8 +68,9 @@ ngx_payment_outbox_shard_check(ngx_payment_outbox_shard_t *sh,
         if (note) {
             ngx_log_error(NGX_LOG_ERR, sh->log, 0,
                           "payment outbox: shard \"%V\": %s failed: (%ui) "
-                          "%s%s", &sh->shard->name, phase, failed->error,
-                          failed->message, note);
+                          "%s%s%s", &sh->shard->name, phase, failed->error,
+                          failed->message,
+                          ngx_payment_rights_advice(failed->error), note);
         }
     }
 

@@ -57,6 +57,9 @@
 #define NGX_PAYMENT_OUTBOX_RETRY_MIN  200
 #define NGX_PAYMENT_OUTBOX_RETRY_MAX  1600
 
+/* ms: the pause when a right is missing, which somebody has to grant */
+#define NGX_PAYMENT_OUTBOX_DENIED     5000
+
 
 /* this life of the helper, as the lease's table knows it */
 

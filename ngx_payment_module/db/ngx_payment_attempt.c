@@ -8,6 +8,7 @@
 
 #include "ngx_payment_attempt.h"
 #include "ngx_payment_assert.h"
+#include "ngx_payment_rights.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -73,7 +74,6 @@ static char *ngx_payment_attempt_copy(u_char **p, const ngx_str_t *text);
 static void *ngx_payment_attempt_thread(void *data);
 static ngx_uint_t ngx_payment_attempt_connect(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_try(ngx_payment_attempt_t *a);
-static void ngx_payment_attempt_advise(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_unconnected(ngx_payment_attempt_t *a);
 static void ngx_payment_attempt_add(ngx_payment_attempt_t *a,
     const char *text, const char *name);
@@ -88,11 +88,10 @@ static ngx_uint_t ngx_payment_attempt_topology(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_history(ngx_payment_attempt_t *a);
 static MYSQL_RES *ngx_payment_attempt_query(ngx_payment_attempt_t *a,
     const ngx_str_t *sql);
-static ngx_uint_t ngx_payment_attempt_rights(ngx_payment_attempt_t *a);
+static ngx_uint_t ngx_payment_attempt_might(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_identity(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_say(ngx_payment_attempt_t *a,
     const char *const *session);
-static ngx_uint_t ngx_payment_attempt_prepare(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_fail_by_library(
     ngx_payment_attempt_t *a);
 static void ngx_payment_attempt_pipe_handler(ngx_event_t *rev);
@@ -439,6 +438,7 @@ ngx_payment_attempt_make(ngx_payment_shard_t *shard, ngx_uint_t n,
     a->port = server->port;
     a->durability = shard->durability;
     ngx_payment_gtid_last(shard, &a->last);
+    a->uses = ngx_payment_rights_of(shard);
     a->archive = shard->archive ? 1 : 0;
     a->ssl = shard->ssl ? 1 : 0;
     a->ssl_verify = shard->ssl_verify ? 1 : 0;
@@ -620,7 +620,7 @@ ngx_payment_attempt_try(ngx_payment_attempt_t *a)
     }
 
     if (ngx_payment_attempt_ask(a) != 0
-        || ngx_payment_attempt_rights(a) != 0
+        || ngx_payment_attempt_might(a) != 0
         || ngx_payment_attempt_identity(a) != 0
         || ngx_payment_attempt_topology(a) != 0
         || ngx_payment_attempt_say(a, a->session) != 0)
@@ -655,7 +655,7 @@ ngx_payment_attempt_unconnected(ngx_payment_attempt_t *a)
 
 /* What neither the server nor the library says: where to look. */
 
-static void
+void
 ngx_payment_attempt_advise(ngx_payment_attempt_t *a)
 {
     switch (a->error) {
@@ -680,12 +680,6 @@ ngx_payment_attempt_advise(ngx_payment_attempt_t *a)
                                    "makes it", "");
         return;
 
-    case ER_TABLEACCESS_DENIED_ERROR:
-    case ER_COLUMNACCESS_DENIED_ERROR:
-        ngx_payment_attempt_add(a, "; the user lacks rights of "
-                                   "conf/grants.sql", "");
-        return;
-
     case CR_CONNECTION_ERROR:
     case CR_CONN_HOST_ERROR:
         ngx_payment_attempt_add(a, "; does it run, and listen there?", "");
@@ -699,6 +693,7 @@ ngx_payment_attempt_advise(ngx_payment_attempt_t *a)
         return;
 
     default:
+        ngx_payment_attempt_add(a, ngx_payment_rights_advice(a->error), "");
         return;
     }
 }
@@ -995,7 +990,7 @@ ngx_payment_attempt_query(ngx_payment_attempt_t *a, const ngx_str_t *sql)
 /* May the user write where read_only forbids it?  Roles are listed, too. */
 
 static ngx_uint_t
-ngx_payment_attempt_rights(ngx_payment_attempt_t *a)
+ngx_payment_attempt_might(ngx_payment_attempt_t *a)
 {
     MYSQL_ROW   row;
     MYSQL_RES  *res;
@@ -1059,7 +1054,7 @@ ngx_payment_attempt_say(ngx_payment_attempt_t *a, const char *const *session)
 }
 
 
-static ngx_uint_t
+ngx_uint_t
 ngx_payment_attempt_prepare(ngx_payment_attempt_t *a)
 {
     ngx_uint_t    i;
@@ -1084,7 +1079,44 @@ ngx_payment_attempt_prepare(ngx_payment_attempt_t *a)
         }
     }
 
-    return 0;
+    return a->prepare ? ngx_payment_attempt_may(a, NGX_PAYMENT_RIGHTS_TAKE
+                                                   | a->uses)
+                      : 0;
+}
+
+
+ngx_uint_t
+ngx_payment_attempt_may(ngx_payment_attempt_t *a, ngx_uint_t what)
+{
+    ngx_uint_t   i;
+    const char  *sql;
+    MYSQL_STMT  *stmt;
+
+    a->phase = "asking for the user's rights";
+
+    i = 0;
+
+    while ((sql = ngx_payment_rights_next(what, &i)) != NULL) {
+
+        stmt = mysql_stmt_init(a->mysql);
+        if (stmt == NULL) {
+            return ngx_payment_attempt_fail(a, CR_OUT_OF_MEMORY,
+                                            "out of memory");
+        }
+
+        if (mysql_stmt_prepare(stmt, sql, strlen(sql))) {
+            (void) ngx_payment_attempt_fail(a, mysql_stmt_errno(stmt),
+                                            mysql_stmt_error(stmt));
+        }
+
+        (void) mysql_stmt_close(stmt);
+
+        if (a->error) {
+            break;
+        }
+    }
+
+    return a->error;
 }
 
 

@@ -97,6 +97,7 @@ struct ngx_payment_attempt_s {
     unsigned int                 seconds;   /* of patience, for each call */
     ngx_uint_t                   durability;
     ngx_payment_gtid_t           last;      /* that was confirmed */
+    ngx_uint_t                   uses;      /* ngx_payment_rights_of() */
     unsigned                     archive:1;
     unsigned                     ssl:1;
     unsigned                     ssl_verify:1;
@@ -134,6 +135,17 @@ ngx_int_t ngx_payment_attempt_start(ngx_payment_attempt_t *a,
  * event loop.  Returns the attempt's error; 0: connected.
  */
 ngx_uint_t ngx_payment_attempt_run(ngx_payment_attempt_t *a, ngx_log_t *log);
+
+/*
+ * For nginx -t, of an attempt that has ended and has its connection still.  May
+ * the user do all that, by ngx_payment_rights.h?  And are the statements as the
+ * database has its tables?  Both return the attempt's error; 0: yes.
+ */
+ngx_uint_t ngx_payment_attempt_may(ngx_payment_attempt_t *a, ngx_uint_t what);
+ngx_uint_t ngx_payment_attempt_prepare(ngx_payment_attempt_t *a);
+
+/* Adds to the message where to look, when one of these has failed. */
+void ngx_payment_attempt_advise(ngx_payment_attempt_t *a);
 
 /* Nobody waits any more for an attempt that was started: done() will not be
  * called, and the attempt is freed when its thread has ended. */

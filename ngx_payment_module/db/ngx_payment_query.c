@@ -1,6 +1,7 @@
 /* One question on a connection of its own: see ngx_payment_query.h. */
 
 #include "ngx_payment_query.h"
+#include "ngx_payment_rights.h"
 
 
 static void ngx_payment_query_ready(ngx_payment_db_t *db);
@@ -116,8 +117,9 @@ ngx_payment_query_answer(ngx_payment_db_t *db, ngx_uint_t lost)
     if (q->stmt.error) {
         ngx_log_error(NGX_LOG_ERR, db->log, 0,
                       "payment: shard \"%V\": a query for an operator "
-                      "failed: (%ui) %s",
-                      &q->shard->name, q->stmt.error, q->stmt.message);
+                      "failed: (%ui) %s%s",
+                      &q->shard->name, q->stmt.error, q->stmt.message,
+                      ngx_payment_rights_advice(q->stmt.error));
         ngx_payment_query_post(q, "the database refused the query");
         return;
     }

@@ -7,7 +7,9 @@
  * reload with it lets the workers go whose connections were good.  With this
  * word in the environment nginx -t also connects to each server of each shard,
  * as a worker would, and prepares the workers' statements there, which asks for
- * tables and rights, too.  It fails if a shard has no server that would do.
+ * tables and rights, too; and asks for the helper's rights.  It fails if a
+ * shard has no server that would do, or one whose events could not be
+ * published.
  *
  * Called by nginx -t alone.  Bounded by connect_timeout for each
  * server, one after the other.
@@ -17,13 +19,20 @@
 #include "ngx_payment_attempt.h"
 #include "ngx_payment_columns.h"
 #include "ngx_payment_identity.h"
+#include "ngx_payment_rights.h"
 #include "ngx_payment_transaction.h"
 
 
-static ngx_uint_t ngx_http_payment_check_shard(ngx_payment_shard_t *shard,
+static ngx_uint_t ngx_http_payment_check_shard(
+    ngx_http_payment_main_conf_t *pmcf, ngx_payment_shard_t *shard,
     ngx_log_t *log);
 static ngx_uint_t ngx_http_payment_check_server(ngx_payment_shard_t *shard,
-    ngx_payment_server_t *server, ngx_log_t *log);
+    ngx_payment_server_t *server, ngx_payment_attempt_t *a, ngx_log_t *log);
+static ngx_uint_t ngx_http_payment_check_first(ngx_payment_attempt_t *a);
+static ngx_uint_t ngx_http_payment_check_helper(
+    ngx_http_payment_main_conf_t *pmcf, ngx_payment_attempt_t *a);
+static void ngx_http_payment_check_failed(ngx_payment_shard_t *shard,
+    ngx_payment_server_t *server, const ngx_payment_attempt_t *a);
 static void ngx_http_payment_check_advise(ngx_payment_shard_t *shard,
     ngx_payment_server_t *server, const ngx_payment_attempt_t *a);
 
@@ -57,56 +66,75 @@ ngx_http_payment_check(ngx_cycle_t *cycle)
     failed = 0;
 
     for (i = 0; i < pmcf->shards.nelts; i++) {
-        if (!ngx_http_payment_check_shard(shards[i], cycle->log)) {
-            ngx_log_stderr(0, "payment_shard \"%V\" has no server that takes "
-                           "payments", &shards[i]->name);
-            failed = 1;
-        }
+        failed += ngx_http_payment_check_shard(pmcf, shards[i], cycle->log);
     }
 
     return failed ? NGX_ERROR : NGX_OK;
 }
 
 
-/* How many of its servers would do. */
+/* 1: it would not do. */
 
 static ngx_uint_t
-ngx_http_payment_check_shard(ngx_payment_shard_t *shard, ngx_log_t *log)
+ngx_http_payment_check_shard(ngx_http_payment_main_conf_t *pmcf,
+    ngx_payment_shard_t *shard, ngx_log_t *log)
 {
-    ngx_uint_t             i, good;
-    ngx_payment_server_t  *servers;
+    ngx_uint_t              i, good, unpublished;
+    ngx_payment_shard_t     one;
+    ngx_payment_server_t   *servers;
+    ngx_payment_attempt_t  *a;
 
     servers = shard->servers.elts;
     good = 0;
+    unpublished = 0;
 
     for (i = 0; i < shard->servers.nelts; i++) {
-        good += ngx_http_payment_check_server(shard, &servers[i], log);
+
+        /* an attempt goes to the primary: here that is the only server */
+
+        one = *shard;
+        one.servers.elts = &servers[i];
+        one.servers.nelts = 1;
+
+        a = ngx_payment_attempt_create(&one, ngx_payment_transaction_session,
+                                       ngx_payment_columns_sql(shard), log);
+        if (a == NULL) {
+            return 1;
+        }
+
+        if (ngx_http_payment_check_server(shard, &servers[i], a, log)) {
+            good++;
+
+            if (ngx_http_payment_check_helper(pmcf, a) != 0) {
+                ngx_http_payment_check_failed(shard, &servers[i], a);
+                unpublished++;
+            }
+        }
+
+        ngx_payment_attempt_free(a);
     }
 
-    return good;
+    if (good == 0) {
+        ngx_log_stderr(0, "payment_shard \"%V\" has no server that takes "
+                       "payments", &shard->name);
+
+    } else if (unpublished) {
+        ngx_log_stderr(0, "payment_shard \"%V\" has a server whose events "
+                       "the helper could not publish", &shard->name);
+    }
+
+    return good == 0 || unpublished;
 }
 
 
+/* 1: it takes payments. */
+
 static ngx_uint_t
 ngx_http_payment_check_server(ngx_payment_shard_t *shard,
-    ngx_payment_server_t *server, ngx_log_t *log)
+    ngx_payment_server_t *server, ngx_payment_attempt_t *a, ngx_log_t *log)
 {
-    const char             *objection;
-    ngx_uint_t              error;
-    ngx_payment_shard_t     one;
-    ngx_payment_attempt_t  *a;
-
-    /* an attempt goes to the primary: here that is the only server */
-
-    one = *shard;
-    one.servers.elts = server;
-    one.servers.nelts = 1;
-
-    a = ngx_payment_attempt_create(&one, ngx_payment_transaction_session,
-                                   ngx_payment_columns_sql(shard), log);
-    if (a == NULL) {
-        return 0;
-    }
+    const char  *objection;
+    ngx_uint_t   error;
 
     a->identity.unclaimed = "a test writes nothing";
 
@@ -118,6 +146,8 @@ ngx_http_payment_check_server(ngx_payment_shard_t *shard,
            != NGX_OK)
     {
         error = NGX_PAYMENT_DB_E_IDENTITY;
+        a->error = error;
+        a->phase = "checking whose database it is";
     }
 
     objection = error ? NULL
@@ -129,24 +159,84 @@ ngx_http_payment_check_server(ngx_payment_shard_t *shard,
         error = NGX_PAYMENT_DB_E_TOPOLOGY;
 
     } else if (error == NGX_PAYMENT_DB_E_IDENTITY && a->identity.nobodys) {
-        ngx_log_stderr(0, "payment_shard \"%V\", server \"%V\": the database "
-                       "is nobody's yet, the first connection makes it this "
-                       "shard's", &shard->name, &server->name);
-        error = 0;
+
+        error = ngx_http_payment_check_first(a);
+
+        if (error) {
+            ngx_http_payment_check_failed(shard, server, a);
+
+        } else {
+            ngx_log_stderr(0, "payment_shard \"%V\", server \"%V\": the "
+                           "database is nobody's yet, the first connection "
+                           "makes it this shard's", &shard->name,
+                           &server->name);
+        }
 
     } else if (error) {
-        ngx_log_stderr(0, "payment_shard \"%V\", server \"%V\": %s failed: "
-                       "(%ui) %s", &shard->name, &server->name, a->phase,
-                       error, a->message);
+        ngx_http_payment_check_failed(shard, server, a);
+
     } else {
         ngx_log_stderr(0, "payment_shard \"%V\", server \"%V\" takes payments",
                        &shard->name, &server->name);
         ngx_http_payment_check_advise(shard, server, a);
     }
 
-    ngx_payment_attempt_free(a);
-
     return error == 0;
+}
+
+
+/* What a connection that makes the database this shard's would do then. */
+
+static ngx_uint_t
+ngx_http_payment_check_first(ngx_payment_attempt_t *a)
+{
+    a->error = 0;
+
+    if (ngx_payment_attempt_may(a, NGX_PAYMENT_RIGHTS_CLAIM) != 0
+        || ngx_payment_attempt_prepare(a) != 0)
+    {
+        ngx_payment_attempt_advise(a);
+    }
+
+    return a->error;
+}
+
+
+/* May the helper publish events, and what else is asked of it? */
+
+static ngx_uint_t
+ngx_http_payment_check_helper(ngx_http_payment_main_conf_t *pmcf,
+    ngx_payment_attempt_t *a)
+{
+    ngx_uint_t  what;
+
+    if (!pmcf->outbox.enable) {
+        return 0;
+    }
+
+    what = NGX_PAYMENT_RIGHTS_PUBLISH | a->uses;
+
+    if (pmcf->outbox.idempotency_retention) {
+        what |= NGX_PAYMENT_RIGHTS_PURGE;
+    }
+
+    a->error = 0;
+
+    if (ngx_payment_attempt_may(a, what) != 0) {
+        ngx_payment_attempt_advise(a);
+    }
+
+    return a->error;
+}
+
+
+static void
+ngx_http_payment_check_failed(ngx_payment_shard_t *shard,
+    ngx_payment_server_t *server, const ngx_payment_attempt_t *a)
+{
+    ngx_log_stderr(0, "payment_shard \"%V\", server \"%V\": %s failed: (%ui) "
+                   "%s", &shard->name, &server->name, a->phase, a->error,
+                   a->message);
 }
 
 

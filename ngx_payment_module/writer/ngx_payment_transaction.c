@@ -44,6 +44,7 @@
 #include "ngx_payment_list.h"
 #include "ngx_payment_look.h"
 #include "ngx_payment_read.h"
+#include "ngx_payment_rights.h"
 #include "ngx_payment_storm.h"
 #include "ngx_payment_transaction.h"
 
@@ -1721,7 +1722,8 @@ ngx_payment_transaction_log(ngx_payment_transaction_t *t, const char *phase,
 
     ngx_log_error(NGX_LOG_ERR, t->log, 0,
                   "payment: shard \"%V\": %s a batch of %ui failed, "
-                  "try %ui, server %V: (%ui) %s%s",
+                  "try %ui, server %V: (%ui) %s%s%s",
                   &t->shard->name, phase, t->batch->n, t->batch->tries + 1,
-                  &server->name, s->error, s->message, note);
+                  &server->name, s->error, s->message,
+                  ngx_payment_rights_advice(s->error), note);
 }

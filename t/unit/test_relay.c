@@ -91,6 +91,7 @@ static unsigned long  test_lengths[16];
 #include "ngx_payment_producer_topic.c"
 #include "ngx_payment_reader.c"
 #include "ngx_payment_relay.c"
+#include "ngx_payment_rights.c"
 #include "ngx_payment_row.c"
 #include "ngx_payment_storm.c"
 

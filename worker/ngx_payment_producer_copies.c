@@ -37,6 +37,7 @@ ngx_payment_producer_copies_create(rd_kafka_t *rk,
 
     c = ngx_calloc(sizeof(ngx_payment_producer_copies_t)
                    + n * (sizeof(char *) + sizeof(ngx_uint_t)
+                          + sizeof(rd_kafka_resp_err_t)
                           + NGX_PAYMENT_PRODUCER_TOPIC_LEN + 1), log);
     if (c == NULL) {
         return NULL;
@@ -44,7 +45,8 @@ ngx_payment_producer_copies_create(rd_kafka_t *rk,
 
     c->names = (char **) (c + 1);
     c->replicas = (ngx_uint_t *) (c->names + n);
-    p = (u_char *) (c->replicas + n);
+    c->errors = (rd_kafka_resp_err_t *) (c->replicas + n);
+    p = (u_char *) (c->errors + n);
 
     for (i = 0; i < n; i++) {
         c->names[i] = (char *) p;
@@ -107,6 +109,7 @@ ngx_payment_producer_copies_replicas(ngx_payment_producer_copies_t *c)
     for (i = 0; i < metadata->topic_cnt; i++) {
         for (n = 0; n < c->n; n++) {
             if (ngx_strcmp(metadata->topics[i].topic, c->names[n]) == 0) {
+                c->errors[n] = metadata->topics[i].err;
                 c->replicas[n] =
                        ngx_payment_producer_copies_least(&metadata->topics[i]);
             }
@@ -180,10 +183,12 @@ ngx_payment_producer_copies_told(ngx_payment_producer_copies_t *c,
     for (i = 0; i < c->n; i++) {
 
         if (c->replicas[i] == 0) {
+            ngx_payment_producer_topic_unknown(&topics[i], c->errors[i], log);
             continue;
         }
 
         known++;
+        ngx_payment_producer_topic_known(&topics[i], log);
 
         ngx_payment_producer_copies_judge(&topics[i], c->replicas[i],
             ngx_payment_producer_copies_insync(

@@ -1,8 +1,9 @@
 /*
- * How many copies of its events Kafka keeps.  What Kafka has acknowledged is
- * deleted from the outbox; with fewer than two brokers that must have it by
- * then, or three that may, it can be lost together with one of them.  That is
- * the operator's choice, so it is said in the log, and nothing else follows.
+ * Whether a topic is there, and how many copies of its events Kafka keeps.
+ * What Kafka has acknowledged is deleted from the outbox; with fewer than two
+ * brokers that must have it by then, or three that may, it can be lost together
+ * with one of them.  That is the operator's choice, so it is said in the log,
+ * and nothing else follows.
  *
  * Owner: the helper process.  The library's question for a topic's replicas
  * blocks, so that a thread asks it, and then asks for min.insync.replicas; the
@@ -29,6 +30,7 @@ typedef struct {
     ngx_uint_t          n;              /* topics that were asked about */
     char              **names;
     ngx_uint_t         *replicas;       /* 0: not known */
+    rd_kafka_resp_err_t  *errors;       /* what Kafka says of it instead */
 } ngx_payment_producer_copies_t;
 
 
@@ -39,8 +41,9 @@ ngx_payment_producer_copies_t *ngx_payment_producer_copies_create(
     ngx_log_t *log);
 void *ngx_payment_producer_copies_thread(void *data);
 
-/* The answer, and a word about each topic of which there are too few; topics
- * begin with those that were asked about.  Returns how many are known. */
+/* The answer, and a word about each topic that is not there, or of which there
+ * are too few; topics begin with those that were asked about.  Returns how many
+ * are known. */
 ngx_uint_t ngx_payment_producer_copies_told(ngx_payment_producer_copies_t *c,
     rd_kafka_event_t *event, ngx_payment_producer_topic_t *topics,
     ngx_log_t *log);

@@ -5,6 +5,10 @@
 #include "ngx_payment_producer_topic.h"
 
 
+/* one that the broker makes by itself is unknown when it is asked for first */
+#define NGX_PAYMENT_PRODUCER_TOPIC_UNKNOWN  2
+
+
 ngx_int_t
 ngx_payment_producer_topic_delivered(ngx_payment_producer_topic_t *t,
     ngx_log_t *log)
@@ -64,6 +68,48 @@ ngx_payment_producer_topic_shut(ngx_payment_producer_topic_t *t,
     ngx_log_error(NGX_LOG_ERR, log, 0,
                   "payment outbox: topic \"%s\" takes no events: %s; they wait "
                   "until it does", t->name, rd_kafka_err2name(err));
+}
+
+
+void
+ngx_payment_producer_topic_unknown(ngx_payment_producer_topic_t *t,
+    rd_kafka_resp_err_t err, ngx_log_t *log)
+{
+    switch (err) {
+
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+        break;
+
+    default:
+        return;
+    }
+
+    t->unknown = ngx_min(t->unknown + 1,
+                         NGX_PAYMENT_PRODUCER_TOPIC_UNKNOWN + 1);
+
+    if (t->unknown != NGX_PAYMENT_PRODUCER_TOPIC_UNKNOWN) {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_ERR, log, 0,
+                  "payment outbox: Kafka has no topic \"%s\" for this client, "
+                  "%s: is its name right, is it made, and may we write to it? "
+                  "Its events wait", t->name, rd_kafka_err2name(err));
+}
+
+
+void
+ngx_payment_producer_topic_known(ngx_payment_producer_topic_t *t,
+    ngx_log_t *log)
+{
+    if (t->unknown >= NGX_PAYMENT_PRODUCER_TOPIC_UNKNOWN) {
+        ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                      "payment outbox: Kafka has topic \"%s\" now", t->name);
+    }
+
+    t->unknown = 0;
 }
 
 

@@ -60,6 +60,8 @@ typedef struct {
     uint64_t                   refused;     /* a payment, since a delivery */
     uint64_t                   scout_at_ns; /* SHUT: when one may be sent */
 
+    ngx_uint_t                 unknown;     /* times in a row that Kafka has
+                                               said so */
     ngx_uint_t                 replicas;    /* 0: not known yet */
     ngx_uint_t                 insync;      /* min.insync.replicas; the same */
 
@@ -82,6 +84,13 @@ void ngx_payment_producer_topic_doubt(ngx_payment_producer_topic_t *t,
 /* A refusal that every event would meet. */
 void ngx_payment_producer_topic_shut(ngx_payment_producer_topic_t *t,
     rd_kafka_resp_err_t err, ngx_log_t *log);
+
+/* Kafka says that there is none, or that it is not ours to see; or it knows
+ * it. */
+void ngx_payment_producer_topic_unknown(ngx_payment_producer_topic_t *t,
+    rd_kafka_resp_err_t err, ngx_log_t *log);
+void ngx_payment_producer_topic_known(ngx_payment_producer_topic_t *t,
+    ngx_log_t *log);
 
 /* Nothing moves in one of its lanes, although it does elsewhere. */
 void ngx_payment_producer_topic_stuck(ngx_payment_producer_topic_t *t,

@@ -13,6 +13,7 @@
 
 #include "ngx_payment_relay.h"
 #include "ngx_payment_clock.h"
+#include "ngx_payment_storm.h"
 
 
 #define NGX_PAYMENT_RELAY_BACKOFF_MIN_NS   (100 * 1000000ULL)
@@ -64,6 +65,8 @@ static void ngx_payment_relay_failed(ngx_payment_relay_t *r,
     payment_event_t *e, uint64_t now_ns);
 static void ngx_payment_relay_refused(ngx_payment_relay_t *r,
     payment_event_t *e, rd_kafka_resp_err_t err, uint64_t now_ns);
+static void ngx_payment_relay_tell_refused(ngx_payment_relay_t *r,
+    payment_event_t *e, rd_kafka_resp_err_t err);
 static const char *ngx_payment_relay_reason(payment_event_t *e);
 static void ngx_payment_relay_hold_back(ngx_payment_relay_t *r,
     payment_event_t *e, uint64_t now_ns);
@@ -885,10 +888,8 @@ ngx_payment_relay_refused(ngx_payment_relay_t *r, payment_event_t *e,
     e->attempts = ngx_min(e->attempts + 1, NGX_PAYMENT_RELAY_ATTEMPTS_MAX);
     e->reason = (uint16_t) (int16_t) err;
 
-    if (e->attempts == 1 && topic->state == NGX_PAYMENT_TOPIC_WELL) {
-        ngx_log_error(NGX_LOG_WARN, r->sh.log, 0,
-                      "payment outbox: shard \"%V\": event %uL was refused: %s",
-                      &r->sh.shard->name, e->id, rd_kafka_err2name(err));
+    if (e->attempts <= 2 && topic->state == NGX_PAYMENT_TOPIC_WELL) {
+        ngx_payment_relay_tell_refused(r, e, err);
     }
 
     /* the topic took another event since, or it is this payment alone */
@@ -909,6 +910,33 @@ ngx_payment_relay_refused(ngx_payment_relay_t *r, payment_event_t *e,
     e->alone = 0;
     e->since_ns = now_ns;
     payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
+}
+
+
+/* Of those that were refused together, all may be fine: it can be the batch
+ * that is too large.  One that was sent alone is not. */
+
+static void
+ngx_payment_relay_tell_refused(ngx_payment_relay_t *r, payment_event_t *e,
+    rd_kafka_resp_err_t err)
+{
+    ngx_uint_t                   level;
+    const char                  *note;
+    static ngx_payment_storm_t   storm;
+
+    level = e->alone ? NGX_LOG_WARN : NGX_LOG_NOTICE;
+    note = ngx_payment_storm_note(&storm,
+                                  2 * (ngx_uint_t) (uint16_t) err + e->alone);
+
+    if (note) {
+        ngx_log_error(level, r->sh.log, 0,
+                      "payment outbox: shard \"%V\": event %uL was refused by "
+                      "topic \"%s\", %s, and will be tried %s%s",
+                      &r->sh.shard->name, e->id,
+                      r->all->producer.topics[e->topic].name,
+                      rd_kafka_err2name(err),
+                      e->alone ? "again" : "alone", note);
+    }
 }
 
 

@@ -352,6 +352,26 @@ def test_poison(start_outbox, mariadb, database, kafka, narrow):
     assert len(nginx.lines('is a dead letter')) == 1
 
 
+def test_a_batch_that_is_too_large(start_outbox, mariadb, database, kafka,
+                                   narrow):
+    """A broker refuses a batch as a whole. Each of its events is fine, is
+    published, and no warning says otherwise."""
+
+    nginx = start_outbox(**PLAIN)
+    wait_leased(nginx)
+    expected = fill(mariadb, database, 600, size=500)
+
+    wait_empty(mariadb, database, 60)
+    judge(kafka.messages(narrow), expected, 0, 8)
+    assert relay(nginx)['failed'] > 100
+    assert dead(mariadb, database) == ()
+
+    told = nginx.lines('was refused')
+    assert 1 <= len(told) <= 4, told
+    assert all('[notice]' in line and f'by topic "{narrow}"' in line
+               and 'will be tried alone' in line for line in told), told
+
+
 def test_block(start_outbox, mariadb, database, kafka, narrow):
     """Later events of the payment follow, whether they were there before,
     during or after; a replay publishes all of it, in order."""
@@ -527,14 +547,22 @@ def test_missing_topic(start_outbox, mariadb, database, work):
                              **QUICK)
         wait_leased(nginx)
         expected = fill(mariadb, database, 20)
+
+        # before anything is known of the events themselves
+        wait_for(lambda: nginx.lines(f'Kafka has no topic "{topic}"'), 20,
+                 'a line that names it')
+        assert not nginx.lines('delivery to topic')
         wait_for(lambda: nginx.lines(f'delivery to topic "{topic}" failed'),
                  40, 'a line that names it')
+        assert len(nginx.lines('has no topic')) == 1
         assert pending(mariadb, database) == 20
         assert dead(mariadb, database) == ()
 
         strict.create(topic)
         wait_empty(mariadb, database, 60)
         judge(strict.messages(topic), expected, 20, 8)
+        wait_for(lambda: nginx.lines(f'Kafka has topic "{topic}" now'), 20,
+                 'a line that it is there')
     finally:
         strict.stop()
 

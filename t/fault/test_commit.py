@@ -276,7 +276,6 @@ def test_a_storm_is_counted(start_nginx, database, proxy, journal):
     assert re.search(r'\(and \d+ more like it before\)', lines[-1]), lines[-1]
 
 
-@pytest.mark.asan
 def is_commit_of_a_batch(payload, link):
     """Not the one by which the outcome of another is found out, which follows
     the statement that asks whether anything was found."""
@@ -285,6 +284,7 @@ def is_commit_of_a_batch(payload, link):
     return is_commit(payload, link) and b'FOUND_ROWS' not in before
 
 
+@pytest.mark.asan
 def test_storm_at_commit(nginx, proxy, journal, check):
     """Under load, every kind of accident at COMMIT: nobody notices."""
 

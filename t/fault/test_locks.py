@@ -143,6 +143,65 @@ def test_a_row_that_everybody_wants(nginx, mariadb, database, journal, check,
                 if call.payment == payment and call.ok])
 
 
+@pytest.mark.parametrize('what', ['payment', 'key'])
+def test_a_hot(what, start_nginx, mariadb, database, journal, check):
+    """250 captures a second of one payment, or repeats of one authorization,
+    for four seconds: all are answered, and the others hardly notice."""
+
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'))
+    ask = Client(nginx.port, journal)
+    made = ask.authorize(amount=1000000)
+    answers = []
+
+    with Load(nginx.port, journal, clients=12, changes=True,
+              pause=0.005) as load:
+        load.wait(100)
+        alone = others(load, 4, lambda: None)
+
+        def call():
+            if what == 'key':
+                return ask.call(key=made.key, amount=1000000)
+
+            return ask.call('capture', payment=made.id, amount=1)
+
+        beside = others(load, 4, lambda: answers.append(
+            ask.later([call() for _ in range(5)])))
+
+    hot = [call for answer in answers for call in answer.result(20)]
+    assert not load.bad(), load.bad()[:5]
+    assert all(call.ok for call in hot), [c for c in hot if not c.ok][:5]
+    captured = check(ask).payments[made.id]['captured']
+    assert captured == (len(hot) if what == 'payment' else 0)
+    assert all(call.replayed == (what == 'key') for call in hot)
+
+    print(f'\nothers: {numbers(alone)}; beside {numbers(hot)} of one {what}:'
+          f' {numbers(beside)}')
+    assert len(beside) > len(alone) / 2, (len(beside), len(alone))
+    assert slowest(beside, 0.5) < 3 * slowest(alone, 0.5) + 0.01
+    assert slowest(beside, 0.99) < 0.3, slowest(beside, 0.99)
+    assert slowest(hot, 0.99) < 1, slowest(hot, 0.99)
+
+
+def others(load, seconds, what):
+    """What the load was answered in so many seconds, in which something is done
+    50 times each."""
+
+    before = len(load.calls)
+    begun = time.monotonic()
+
+    for i in range(50 * seconds):
+        what()
+        time.sleep(max(0, begun + (i + 1) / 50 - time.monotonic()))
+
+    return load.calls[before:]
+
+
+def numbers(calls):
+    return f'{len(calls)} calls, ' + ', '.join(
+        f'p{round(100 * share)} {1000 * slowest(calls, share):.1f} ms'
+        for share in (0.5, 0.95, 0.99))
+
+
 @pytest.mark.parametrize('connections', [1, 2])
 def test_gets_beside_a_row_that_is_held(start_nginx, mariadb, database,
                                         journal, check, connections):

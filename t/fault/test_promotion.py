@@ -93,6 +93,43 @@ def test_a_primary_that_is_cut_off(voters, start_node):
     near.check()
 
 
+def test_a_primary_that_is_cut_off_with_one_copy(voters, start_node):
+    """With durability local a node goes on with a primary that was cut off
+    together with it, as long as its connections last: no other server could say
+    that there is a successor. It opens none to it, and when it sees the
+    successor it has left the old one before the next payment."""
+
+    old, *others = voters
+    old.set(rpl_semi_sync_master_enabled=0)
+    near = start_node(location='payment_timeout 2s;')
+    near.first()
+
+    old.front.refuse()
+
+    for voter in others:
+        near.ways[voter].refuse()
+        near.ways[voter].cut()
+
+    new = voters.promote(*others)
+    assert near.ask.authorize().ok
+    assert payments(old) == 2 and payments(new) == 1
+
+    def refused():
+        near.ways[old].cut()
+        return near.nginx.lines('too few')
+
+    # until those who answered have done so too long ago
+    wait_for(refused, 20, 'a line about it')
+    calls = [near.ask.authorize() for _ in range(20)]
+    assert not [call for call in calls if call.ok], calls
+
+    for voter in others:
+        near.ways[voter].accept()
+
+    near.first()
+    assert payments(old) == 2 and payments(new) == 2
+
+
 def test_nothing_there_says_one_that_is_cut_off(voters, start_node):
     """The primary that was replaced has not what was made since. Whoever asks
     for that, by way of the node that still reaches it, is not told that it is

@@ -5,7 +5,9 @@ its function, an answer without its type. So it must have nothing to say.
 """
 
 import importlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -104,3 +106,40 @@ def test_a_refusal(generated, client):
                                   merchant_id='M-1')
     assert isinstance(problem, models.Problem)
     assert problem.code == models.ProblemCode.NOT_FOUND
+
+
+NODE = os.path.join(ROOT, 'build', 'node', 'node_modules')
+
+
+@pytest.fixture
+def typescript(tmp_path):
+    """t/node/pay.ts, compiled with the types that openapi-typescript makes."""
+
+    os.symlink(NODE, tmp_path / 'node_modules')
+    shutil.copy(os.path.join(ROOT, 't', 'node', 'pay.ts'), tmp_path)
+
+    for command in (
+            # a member that has a default may be left out of a request
+            ['openapi-typescript', FILE, '-o', 'payment.d.ts',
+             '--default-non-nullable', 'false'],
+            ['tsc', '--strict', '--target', 'es2022', '--module', 'nodenext',
+             '--types', 'node', 'pay.ts']):
+        done = subprocess.run(
+            [os.path.join(NODE, '.bin', command[0]), *command[1:]],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, timeout=120)
+        assert done.returncode == 0, done.stdout
+
+    return tmp_path / 'pay.js'
+
+
+def test_a_payment_in_typescript(typescript, nginx):
+    """The compiler has agreed to all that is read of the answers."""
+
+    done = subprocess.run(
+        ['node', typescript, f'http://127.0.0.1:{nginx.port}/api/payments'],
+        stdout=subprocess.PIPE, check=True, timeout=60)
+
+    assert json.loads(done.stdout) == dict(
+        authorized='AUTHORIZED', captured='PARTIALLY_CAPTURED',
+        amounts=[1500, 1000], missing='NOT_FOUND')

@@ -112,12 +112,12 @@ def test_the_server_gives_the_file(nginx, description):
     assert head.header('content-length') == str(len(get.body))
 
 
-def complaints(document, place):
-    """What Redocly's recommended rules say of it, as text."""
+def complaints(document, place, tool='lint.js'):
+    """What Redocly's recommended rules, or another tool, say of it, as text."""
 
     place.write_bytes(document)
     done = subprocess.run(
-        ['node', os.path.join(ROOT, 't', 'node', 'lint.js'), place],
+        ['node', os.path.join(ROOT, 't', 'node', tool), place],
         env=dict(os.environ,
                  NODE_PATH=os.path.join(ROOT, 'build', 'node',
                                         'node_modules')),
@@ -138,6 +138,20 @@ def test_linter_has_nothing_to_say(nginx, tmp_path):
     other = re.sub(rb'"operationId": *"capture\w*",', b'', served)
     assert other != served
     assert 'operationId' in complaints(other, tmp_path / 'openapi.json')
+
+
+def test_asyncapi_is_understood(tmp_path):
+    """By AsyncAPI's own parser, which would say so of what it does not know."""
+
+    with open(FILE.replace('openapi', 'asyncapi'), 'rb') as file:
+        events = file.read()
+
+    place = tmp_path / 'asyncapi.json'
+    assert complaints(events, place, 'asyncapi.js') == ''
+
+    other = events.replace(b'"action": "send"', b'"action": "shout"')
+    assert other != events
+    assert 'action' in complaints(other, place, 'asyncapi.js')
 
 
 # --- every answer that is described

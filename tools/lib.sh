@@ -12,6 +12,7 @@ say() {
 
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
+    [[ $* != usage:* ]] || exit 2
     exit 1
 }
 

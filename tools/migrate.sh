@@ -48,6 +48,7 @@ say() {
 
 die() {
     say "${0##*/}: $*"
+    [[ $* != usage:* ]] || exit 2
     exit 1
 }
 

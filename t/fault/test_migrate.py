@@ -13,7 +13,14 @@ import pytest
 from client import Client
 from migrations import Checkout
 from proxy import COM_QUERY, is_query
-from servers import Shard, wait_for
+from servers import ROOT, Shard, wait_for
+
+
+def test_wrong_use_is_told_apart_from_failure():
+    done = subprocess.run([ROOT / 'tools' / 'migrate.sh', 'up'],
+                          stderr=subprocess.PIPE, text=True, timeout=60)
+
+    assert (done.returncode, 'usage:' in done.stderr) == (2, True)
 
 
 @pytest.fixture

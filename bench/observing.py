@@ -7,12 +7,15 @@ each payment, in its answer, its log line and its event, and besides a scrape of
 the metrics and a question for the health each second, which is fifteen times as
 often as Prometheus asks. What counts is the median of the ratios.
 
-With --only PART it is one part of that: log, trace, or asking.
+With --only PART it is one part of that: log, trace, or asking; or combined, the
+access log that every nginx has, written in the same way. With --beside combined,
+nginx is not bare, but has that one.
 
 Without it, one nginx with four shards is scraped then, SCRAPES times in a row
 when nothing else happens, and ten times a second while 64 clients pay.
 
-Raw numbers go to bench/results/observing-COMMIT.json, or -COMMIT-PART.json.
+Raw numbers go to bench/results/observing-COMMIT.json, or -COMMIT-PART.json, or
+-COMMIT-PART-combined.json.
 """
 
 import argparse
@@ -32,10 +35,11 @@ SCRAPES = 500
 PERIOD = 1                          # seconds between two scrapes, in the turns
 PERIOD_AT_WORK = 0.1                # and of the four shards
 
-# of conf/production.conf, which alone has them: 4 maps and a format
-LINES = re.compile(r'^    map  \$payment_\w+ +\$payment_log_\w+ +\{[^}]*\}$'
-                   r"|^    log_format  payment  .*?';$",
-                   re.MULTILINE | re.DOTALL)
+# of conf/production.conf, which alone has it
+FORMAT = re.compile(r"^    log_format  payment  .*?';$",
+                    re.MULTILINE | re.DOTALL)
+
+BUFFER = 'buffer=64k flush=1s;'
 
 
 PARTS = ('log', 'trace', 'asking')
@@ -48,6 +52,9 @@ def observed(*parts):
 
     if 'log' in parts:
         found['http'] = log()
+
+    if 'combined' in parts:
+        found['http'] = f'access_log logs/payment.log combined {BUFFER}'
 
     if 'trace' in parts:
         found['api'] = ('payment_trace_context make;'
@@ -65,14 +72,14 @@ def log():
     """The lines of its access log."""
 
     with open(os.path.join(ROOT, 'conf', 'production.conf')) as conf:
-        lines = LINES.findall(conf.read())
+        lines = FORMAT.findall(conf.read())
 
-    if len(lines) != 5:
+    if len(lines) != 1:
         raise SystemExit('bench: conf/production.conf has another log')
 
-    return '\n'.join(lines) + """
-    map $host $payment_client { default ""; }
-    access_log logs/payment.log payment buffer=64k flush=1s;"""
+    return f"""{lines[0]}
+    map $host $payment_client {{ default ""; }}
+    access_log logs/payment.log payment {BUFFER}"""
 
 
 class Watch:
@@ -163,7 +170,9 @@ def main():
     parser.add_argument('dir')
     parser.add_argument('--rounds', type=int, default=6)
     parser.add_argument('--seconds', type=int, default=8)
-    parser.add_argument('--only', choices=PARTS)
+    parser.add_argument('--only', choices=[*PARTS, 'combined'])
+    parser.add_argument('--beside', choices=['bare', 'combined'],
+                        default='bare')
     options = parser.parse_args()
 
     saturation.DIR = options.dir
@@ -174,21 +183,25 @@ def main():
         pair.make_database(ROOT, database)
 
     parts = [options.only] if options.only else PARTS
-    names = ('observed', 'bare')
+    names = ('observed', options.beside)
     bare = functools.partial(pair.measure, ROOT, one)
     rounds = pair.take_turns(
         {'observed': functools.partial(bare, **observed(*parts)),
-         'bare': bare}, options, pair.FULL)
+         options.beside: functools.partial(bare, **observed(options.beside))},
+        options, pair.FULL)
 
     print(pair.table(rounds, names))
-    kept = {'parts': parts, 'rounds': rounds, 'seconds': options.seconds}
+    kept = {'parts': parts, 'beside': options.beside, 'rounds': rounds,
+            'seconds': options.seconds}
 
     if not options.only:
         kept['scrape'] = scrapes(four, options.seconds)
         print(f'a scrape of {SHARDS} shards: {kept["scrape"]}')
 
     keep('-'.join(['observing', commit_of(ROOT),
-                   *([options.only] if options.only else [])]) + '.json', kept)
+                   *([options.only] if options.only else []),
+                   *([options.beside] if options.beside != 'bare' else [])])
+         + '.json', kept)
 
 
 if __name__ == '__main__':

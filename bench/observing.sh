@@ -2,7 +2,9 @@
 # `make bench-observing`: what metrics, health, access log and traces cost, and
 # how long a scrape takes, on servers of its own in build/observing. Six minutes.
 #
-#   bench/observing.sh [--rounds N] [--seconds N] [--only log | trace | asking]
+#   bench/observing.sh [--rounds N] [--seconds N]
+#                      [--only log | trace | asking | combined]
+#                      [--beside bare | combined]
 
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"

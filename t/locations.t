@@ -14,7 +14,7 @@ our @others = map { "GET /$_" } qw( status metrics openapi admin health dashboar
 
 # the log of conf/production.conf
 our ($production) = PaymentTest::read_file('conf/production.conf')
-    =~ /\n(    map  \$payment_queue_time.*?)\n    access_log /s
+    =~ /\n(    log_format  payment .*?)\n    access_log /s
     or die "conf/production.conf has no log_format as this test knows it\n";
 
 # all kinds; the words of the first argument stand inside each of them
@@ -322,6 +322,26 @@ number number number number number true authorize  quoted 32
 number number null null null false get NOT_FOUND nobody 32
 number number null null null null   nobody 0
 number number null null null false get RATE_LIMIT_EXCEEDED nobody 32
+
+
+
+=== maps of the names that a log's variables have
+--- http_config
+    map  $payment_queue_time  $payment_log_queue  { "" none; default some; }
+    log_format payment '$payment_log_queue $payment_log_batch';
+--- config
+    access_log logs/access.log payment;
+    location /api/payments { payment_api; }
+    location = /ok { access_log off; return 200 "ok\n"; }
+--- init
+PaymentTest::http('POST', '/api/payments/authorize', main::body('maps'));
+PaymentTest::http('GET', '/api/payments/x');
+--- request
+GET /ok
+--- response_headers
+Content-Length: 3
+--- access_log eval
+[qr/^some 1$/, qr/^none null$/]
 
 
 

@@ -5,8 +5,12 @@
 
 static ngx_int_t ngx_http_payment_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
-static u_char *ngx_http_payment_print(u_char *p, ngx_uint_t which,
-    ngx_http_payment_ctx_t *ctx);
+static ngx_int_t ngx_http_payment_variable_number(ngx_str_t *text,
+    ngx_uint_t which, ngx_http_payment_ctx_t *ctx);
+static void ngx_http_payment_variable_text(ngx_str_t *text,
+    ngx_uint_t which, ngx_http_payment_ctx_t *ctx);
+static const char *ngx_http_payment_variable_replayed(
+    const ngx_http_payment_ctx_t *ctx, ngx_uint_t which);
 
 
 enum {
@@ -20,13 +24,26 @@ enum {
     PAYMENT_VAR_COMMIT_TIME,
     PAYMENT_VAR_BATCH_SIZE,
     PAYMENT_VAR_TRACE_ID,
-    PAYMENT_VAR_ERROR
+    PAYMENT_VAR_ERROR,
+
+    /* those of above that a log in JSON wants as numbers, and null where there
+     * is none */
+    PAYMENT_VAR_LOG_QUEUE,
+    PAYMENT_VAR_LOG_COMMIT,
+    PAYMENT_VAR_LOG_BATCH,
+    PAYMENT_VAR_LOG_REPLAYED
 };
 
 
 #define NGX_HTTP_PAYMENT_VAR(name, which)                                     \
     { ngx_string(name), NULL, ngx_http_payment_variable, which,               \
       NGX_HTTP_VAR_NOCACHEABLE, 0 }
+
+/* a map of these names, which older configurations have, takes their place */
+
+#define NGX_HTTP_PAYMENT_LOG_VAR(name, which)                                 \
+    { ngx_string(name), NULL, ngx_http_payment_variable, which,               \
+      NGX_HTTP_VAR_NOCACHEABLE|NGX_HTTP_VAR_CHANGEABLE, 0 }
 
 
 static ngx_http_variable_t  ngx_http_payment_vars[] = {
@@ -41,6 +58,11 @@ static ngx_http_variable_t  ngx_http_payment_vars[] = {
     NGX_HTTP_PAYMENT_VAR("payment_batch_size", PAYMENT_VAR_BATCH_SIZE),
     NGX_HTTP_PAYMENT_VAR("payment_trace_id", PAYMENT_VAR_TRACE_ID),
     NGX_HTTP_PAYMENT_VAR("payment_error", PAYMENT_VAR_ERROR),
+
+    NGX_HTTP_PAYMENT_LOG_VAR("payment_log_queue", PAYMENT_VAR_LOG_QUEUE),
+    NGX_HTTP_PAYMENT_LOG_VAR("payment_log_commit", PAYMENT_VAR_LOG_COMMIT),
+    NGX_HTTP_PAYMENT_LOG_VAR("payment_log_batch", PAYMENT_VAR_LOG_BATCH),
+    NGX_HTTP_PAYMENT_LOG_VAR("payment_log_replayed", PAYMENT_VAR_LOG_REPLAYED),
       ngx_http_null_variable
 };
 
@@ -64,35 +86,51 @@ ngx_http_payment_variables_add(ngx_conf_t *cf)
 }
 
 
-/* A value is at most as long as a shard's name or, if longer, 64 bytes. */
+/*
+ * Words are shown where they are: they are the program's, the configuration's,
+ * or the context's, which lives as long as its request.  Only numbers have to
+ * be written.
+ */
 
 static ngx_int_t
 ngx_http_payment_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    size_t                   size;
-    u_char                  *p;
+    ngx_str_t                text;
     ngx_http_payment_ctx_t  *ctx;
 
+    ngx_str_null(&text);
     ctx = ngx_http_payment_api_ctx(r);
 
-    if (ctx == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
+    if (ctx) {
+        switch (data) {
+
+        case PAYMENT_VAR_QUEUE_TIME:
+        case PAYMENT_VAR_LOG_QUEUE:
+        case PAYMENT_VAR_COMMIT_TIME:
+        case PAYMENT_VAR_LOG_COMMIT:
+        case PAYMENT_VAR_BATCH_SIZE:
+        case PAYMENT_VAR_LOG_BATCH:
+            if (ngx_http_payment_variable_number(&text, data, ctx) != NGX_OK) {
+                return NGX_ERROR;
+            }
+
+            break;
+
+        default:
+            ngx_http_payment_variable_text(&text, data, ctx);
+        }
     }
 
-    size = 64 + (ctx->shard ? ctx->shard->name.len : 0);
-
-    p = ngx_pnalloc(r->pool, size);
-    if (p == NULL) {
-        return NGX_ERROR;
+    if (text.len == 0 && data >= PAYMENT_VAR_LOG_QUEUE) {
+        ngx_str_set(&text, "null");
     }
 
-    v->data = p;
-    v->len = ngx_http_payment_print(p, data, ctx) - p;
+    v->data = text.data;
+    v->len = (unsigned) text.len;
     v->valid = 1;
     v->no_cacheable = 0;
-    v->not_found = (v->len == 0);
+    v->not_found = (text.len == 0);
 
     return NGX_OK;
 }
@@ -100,77 +138,112 @@ ngx_http_payment_variable(ngx_http_request_t *r,
 
 /* Times are in seconds, like $request_time, but with six decimals. */
 
-static u_char *
-ngx_http_payment_print_time(u_char *p, uint64_t us)
-{
-    return ngx_sprintf(p, "%uL.%06uL", us / 1000000, us % 1000000);
-}
-
-
-static u_char *
-ngx_http_payment_print_text(u_char *p, const char *text)
-{
-    return ngx_cpymem(p, text, ngx_strlen(text));
-}
-
-
-static u_char *
-ngx_http_payment_print(u_char *p, ngx_uint_t which,
+static ngx_int_t
+ngx_http_payment_variable_number(ngx_str_t *text, ngx_uint_t which,
     ngx_http_payment_ctx_t *ctx)
 {
+    u_char    *p;
+    uint64_t   us;
+
+    if (ctx->batch_size == 0) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(ctx->request->pool, NGX_INT64_LEN + sizeof(".000000"));
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    text->data = p;
+
+    if (which == PAYMENT_VAR_BATCH_SIZE || which == PAYMENT_VAR_LOG_BATCH) {
+        p = ngx_sprintf(p, "%ui", ctx->batch_size);
+
+    } else {
+        us = (which == PAYMENT_VAR_QUEUE_TIME || which == PAYMENT_VAR_LOG_QUEUE)
+             ? ctx->queue_us : ctx->commit_us;
+        p = ngx_sprintf(p, "%uL.%06uL", us / 1000000, us % 1000000);
+    }
+
+    text->len = p - text->data;
+
+    return NGX_OK;
+}
+
+
+/* The text stays empty where there is nothing to show. */
+
+static void
+ngx_http_payment_variable_text(ngx_str_t *text, ngx_uint_t which,
+    ngx_http_payment_ctx_t *ctx)
+{
+    const char  *word;
+
+    word = "";
+
     switch (which) {
 
     case PAYMENT_VAR_ID:
-        return ctx->has_id ? ngx_cpymem(p, ctx->id_text, PAYMENT_ID_TEXT_LEN)
-                           : p;
-
-    case PAYMENT_VAR_STATUS:
-        return ctx->status
-               ? ngx_http_payment_print_text(p,
-                                             payment_name_status(ctx->status))
-               : p;
-
-    case PAYMENT_VAR_OPERATION:
-        return ctx->operation
-               ? ngx_http_payment_print_text(p,
-                                   payment_name_operation(ctx->operation))
-               : p;
-
-    case PAYMENT_VAR_CURRENCY:
-        return ngx_http_payment_print_text(p, ctx->currency);
+        text->data = ctx->id_text;
+        text->len = ctx->has_id ? PAYMENT_ID_TEXT_LEN : 0;
+        return;
 
     case PAYMENT_VAR_SHARD:
-        return ctx->shard ? ngx_cpymem(p, ctx->shard->name.data,
-                                       ctx->shard->name.len)
-                          : p;
+        if (ctx->shard) {
+            *text = ctx->shard->name;
+        }
 
-    case PAYMENT_VAR_REPLAYED:
-        return ctx->done
-               ? ngx_http_payment_print_text(p,
-                     ctx->outcome == PAYMENT_REPLAYED
-                     || ctx->outcome == PAYMENT_DUPLICATE ? "1" : "0")
-               : p;
-
-    case PAYMENT_VAR_QUEUE_TIME:
-        return ctx->batch_size ? ngx_http_payment_print_time(p, ctx->queue_us)
-                               : p;
-
-    case PAYMENT_VAR_COMMIT_TIME:
-        return ctx->batch_size ? ngx_http_payment_print_time(p, ctx->commit_us)
-                               : p;
-
-    case PAYMENT_VAR_BATCH_SIZE:
-        return ctx->batch_size ? ngx_sprintf(p, "%ui", ctx->batch_size) : p;
+        return;
 
     case PAYMENT_VAR_TRACE_ID:
         /* "00-", and then its 32 digits */
-        return ngx_http_payment_api_trace(ctx, 1) == NGX_OK
-               ? ngx_cpymem(p, ctx->trace + 3, 32) : p;
+        text->data = ctx->trace + 3;
+        text->len = ngx_http_payment_api_trace(ctx, 1) == NGX_OK ? 32 : 0;
+        return;
+
+    case PAYMENT_VAR_STATUS:
+        word = ctx->status ? payment_name_status(ctx->status) : "";
+        break;
+
+    case PAYMENT_VAR_OPERATION:
+        word = ctx->operation ? payment_name_operation(ctx->operation) : "";
+        break;
+
+    case PAYMENT_VAR_CURRENCY:
+        word = ctx->currency;
+        break;
+
+    case PAYMENT_VAR_REPLAYED:
+    case PAYMENT_VAR_LOG_REPLAYED:
+        if (ctx->done) {
+            word = ngx_http_payment_variable_replayed(ctx, which);
+        }
+
+        break;
 
     default: /* PAYMENT_VAR_ERROR */
-        return (ctx->done && ctx->outcome > PAYMENT_REPLAYED)
-               ? ngx_http_payment_print_text(p,
-                                         payment_name_error(ctx->outcome)->code)
-               : p;
+        if (ctx->done && ctx->outcome > PAYMENT_REPLAYED) {
+            word = payment_name_error(ctx->outcome)->code;
+        }
     }
+
+    text->data = (u_char *) word;
+    text->len = ngx_strlen(word);
+}
+
+
+static const char *
+ngx_http_payment_variable_replayed(const ngx_http_payment_ctx_t *ctx,
+    ngx_uint_t which)
+{
+    ngx_uint_t  replayed;
+
+    replayed = (ctx->outcome == PAYMENT_REPLAYED
+                || ctx->outcome == PAYMENT_DUPLICATE);
+
+    if (which == PAYMENT_VAR_REPLAYED) {
+        return replayed ? "1" : "0";
+    }
+
+    return replayed ? "true" : "false";
 }

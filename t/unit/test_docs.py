@@ -448,7 +448,7 @@ def test_readme_table_of_directives():
 def variables():
     text = FILES["ngx_payment_module/http/ngx_http_payment_variables.c"]
 
-    return set(re.findall(r'NGX_HTTP_PAYMENT_VAR\("(\w+)"', text))
+    return set(re.findall(r'NGX_HTTP_PAYMENT_(?:LOG_)?VAR\("(\w+)"', text))
 
 
 def test_variables_are_documented():

@@ -304,6 +304,8 @@ Content-Type: text/plain.*
 
 
 === every family is documented, and every documented one is there
+--- http_config
+    payment_trace_exporter http://127.0.0.1:4318;
 --- config eval: $main::config
 --- request
 GET /metrics
@@ -390,6 +392,31 @@ sub {
 --- response_body
 well-formed
 silent
+
+
+
+=== the process, with what it has used; it is the only one here
+--- config eval: $main::config
+--- request
+GET /metrics
+--- response_headers_like
+Content-Type: text/plain.*
+--- response_body_filters eval
+sub {
+    my ($families) = main::parse(shift);
+    my $cpu = $families->{process_cpu_seconds_total}{samples};
+    my $memory = $families->{process_resident_memory_bytes}{samples};
+    my %there = map { /process="(\w+)"/ ? ($1 => 1) : () } keys %$cpu;
+
+    return CORE::join('', map { "$_\n" } sort(keys %there),
+                      map({ $_ > 1048576 ? 'some' : 'too little' }
+                          values %$memory),
+                      scalar keys %$cpu);
+}
+--- response_body
+worker
+some
+1
 
 
 

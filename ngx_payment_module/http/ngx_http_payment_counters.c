@@ -1,12 +1,12 @@
 /* Names, meanings and readings: see ngx_http_payment_counters.h. */
 
 #include "ngx_http_payment_counters.h"
+#include "ngx_http_payment_process.h"
 #include "ngx_payment_clock.h"
 
 
 static void ngx_http_payment_counters_sum_lives(ngx_payment_helper_stats_t *h,
     ngx_uint_t shards);
-static uint64_t ngx_http_payment_counters_start(ngx_pid_t pid);
 
 
 #define ngx_http_payment_shard_counter(name, type, field, help)               \
@@ -481,74 +481,23 @@ ngx_http_payment_counters_brokers(const ngx_payment_helper_stats_t *h)
 ngx_msec_t
 ngx_http_payment_counters_uptime(void)
 {
-    uint64_t         start, now;
-    struct timespec  ts;
+    uint64_t                    now;
+    struct timespec             ts;
+    ngx_http_payment_process_t  master;
 
     /* both times count from the machine's start, so that a wall clock which
      * was set does not matter */
 
-    start = ngx_http_payment_counters_start(ngx_process == NGX_PROCESS_SINGLE
-                                            ? ngx_pid : ngx_parent);
-
-    if (start == 0 || clock_gettime(CLOCK_BOOTTIME, &ts) == -1) {
+    if (ngx_http_payment_process_read(&master,
+                                      ngx_process == NGX_PROCESS_SINGLE
+                                      ? ngx_pid : ngx_parent)
+        != NGX_OK
+        || clock_gettime(CLOCK_BOOTTIME, &ts) == -1)
+    {
         return 0;
     }
 
     now = (uint64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 
-    return now > start ? (ngx_msec_t) (now - start) : 0;
-}
-
-
-/* Field 22 of /proc/<pid>/stat, in milliseconds: see proc(5). */
-
-static uint64_t
-ngx_http_payment_counters_start(ngx_pid_t pid)
-{
-    long        ticks;
-    u_char     *p, *last;
-    ssize_t     n;
-    ngx_fd_t    fd;
-    ngx_int_t   value;
-    ngx_uint_t  field;
-    u_char      name[sizeof("/proc//stat") + NGX_INT64_LEN];
-    u_char      buf[1024];
-
-    (void) ngx_sprintf(name, "/proc/%P/stat%Z", pid);
-
-    fd = ngx_open_file(name, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        return 0;
-    }
-
-    n = ngx_read_fd(fd, buf, sizeof(buf));
-    (void) ngx_close_file(fd);
-
-    if (n <= 0) {
-        return 0;
-    }
-
-    /* the second field is a name in parentheses, of any characters */
-
-    last = buf + n;
-
-    for (p = last - 1; p > buf && *p != ')'; p--) { /* void */ }
-
-    for (field = 2; field < 22; field++) {
-        p = ngx_strlchr(p, last, ' ');
-
-        if (p == NULL) {
-            return 0;
-        }
-
-        p++;
-    }
-
-    for (n = 0; p + n < last && p[n] >= '0' && p[n] <= '9'; n++) { /* void */ }
-
-    value = ngx_atoi(p, n);
-    ticks = sysconf(_SC_CLK_TCK);
-
-    return (value < 0 || ticks <= 0) ? 0 : (uint64_t) value * 1000 / ticks;
+    return now > master.start_ms ? (ngx_msec_t) (now - master.start_ms) : 0;
 }

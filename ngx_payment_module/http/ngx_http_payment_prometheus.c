@@ -9,6 +9,7 @@
 
 #include "ngx_http_payment_build.h"
 #include "ngx_http_payment_counters.h"
+#include "ngx_http_payment_process.h"
 #include "ngx_http_payment_request.h"
 #include "ngx_http_payment_text.h"
 
@@ -21,6 +22,8 @@ static void ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t,
 static void ngx_http_payment_prometheus_clients(ngx_http_payment_text_t *t);
 #endif
 static void ngx_http_payment_prometheus_requests(ngx_http_payment_text_t *t,
+static void ngx_http_payment_prometheus_processes(ngx_http_payment_text_t *t,
+    const ngx_payment_stats_t *stats);
     const ngx_payment_stats_t *stats);
 static void ngx_http_payment_prometheus_timings(ngx_http_payment_text_t *t,
     const ngx_payment_stats_t *stats, ngx_uint_t outbox);
@@ -167,6 +170,8 @@ ngx_http_payment_prometheus_clients(ngx_http_payment_text_t *t)
         ngx_atomic_t  **value;
         const char     *help;
     }  families[] = {
+    ngx_http_payment_prometheus_processes(t, stats);
+
         { "nginx_connections_active", "gauge", &ngx_stat_active,
           "Client connections, waiting ones too." },
         { "nginx_connections_reading", "gauge", &ngx_stat_reading,
@@ -186,6 +191,75 @@ ngx_http_payment_prometheus_clients(ngx_http_payment_text_t *t)
 
     for (i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
         ngx_http_payment_prometheus_family(t, families[i].name,
+/*
+ * The standard's names, which are of one process, with the process as a label:
+ * a counter that was the sum of several would fall when one of them ends.  A
+ * slot is nginx's, and has another worker after a reload.
+ */
+
+static void
+ngx_http_payment_prometheus_processes(ngx_http_payment_text_t *t,
+    const ngx_payment_stats_t *stats)
+{
+    ngx_uint_t                   i, n;
+    const char                  *names[NGX_HTTP_PAYMENT_PROCESSES];
+    ngx_uint_t                   slots[NGX_HTTP_PAYMENT_PROCESSES];
+    ngx_http_payment_process_t   processes[NGX_HTTP_PAYMENT_PROCESSES];
+
+    n = 0;
+
+    if (ngx_process != NGX_PROCESS_SINGLE
+        && ngx_http_payment_process_read(&processes[n], ngx_parent) == NGX_OK)
+    {
+        names[n] = "master";
+        slots[n++] = 0;
+    }
+
+    if (ngx_process != NGX_PROCESS_SINGLE && stats->helper.pid
+        && ngx_http_payment_process_read(&processes[n],
+                                         (ngx_pid_t) stats->helper.pid)
+           == NGX_OK)
+    {
+        names[n] = "outbox";
+        slots[n++] = 0;
+    }
+
+    for (i = 0; i < NGX_PAYMENT_PROCESSES; i++) {
+        if (stats->workers[i].pid
+            && ngx_http_payment_process_read(&processes[n],
+                                         (ngx_pid_t) stats->workers[i].pid)
+               == NGX_OK)
+        {
+            names[n] = "worker";
+            slots[n++] = i;
+        }
+    }
+
+    ngx_http_payment_prometheus_family(t, "process_cpu_seconds_total",
+                                       "counter",
+                                       "CPU time of nginx's processes.");
+
+    for (i = 0; i < n; i++) {
+        ngx_http_payment_text_add(t, "process_cpu_seconds_total{process=\"%s\","
+                                  "slot=\"%ui\"} %uL.%03uL\n", names[i],
+                                  slots[i], processes[i].cpu_ms / 1000,
+                                  processes[i].cpu_ms % 1000);
+    }
+
+    ngx_http_payment_prometheus_family(t, "process_resident_memory_bytes",
+                                       "gauge",
+                                       "Memory of nginx's processes; what they "
+                                       "share is in each of them.");
+
+    for (i = 0; i < n; i++) {
+        ngx_http_payment_text_add(t, "process_resident_memory_bytes{"
+                                  "process=\"%s\",slot=\"%ui\"} %uL\n",
+                                  names[i], slots[i],
+                                  processes[i].resident_bytes);
+    }
+}
+
+
                                            families[i].type,
                                            families[i].help);
         ngx_http_payment_text_add(t, "%s %uA\n", families[i].name,

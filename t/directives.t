@@ -88,6 +88,12 @@ main::shard('durability local', 'connections 3', 'connect_timeout 1500ms', 'read
     payment_kafka_property message.max.bytes 900000;
     payment_kafka_property_file linger.ms ../html/linger;
 
+    payment_event_source https://payments.example.net/;
+    payment_event_type_prefix net.example.payment.;
+    payment_event_dataschema https://payments.example.net/event-schema.json;
+    payment_event_sequence on;
+    payment_trace_exporter http://127.0.0.1:4318/v1/traces sample=12.5% service=payments;
+
     payment_breaker on;
     payment_breaker_failure_rate_threshold 40;
     payment_breaker_slow_call_rate_threshold 12.5;

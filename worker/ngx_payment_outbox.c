@@ -15,6 +15,7 @@
 
 #include "ngx_payment_clock.h"
 #include "ngx_payment_eventfd.h"
+#include "ngx_payment_exporter.h"
 #include "ngx_payment_operator.h"
 #include "ngx_payment_outbox.h"
 #include "ngx_payment_relay.h"
@@ -54,6 +55,7 @@ typedef struct {
     ngx_log_t                   *log;
 
     ngx_payment_relays_t         relays;
+    ngx_payment_exporter_t      *exporter;        /* NULL: of no traces */
 
     ngx_uint_t                   overdue;         /* ticks without reports */
     ngx_uint_t                   life;            /* index of stats' lives */
@@ -195,6 +197,17 @@ ngx_payment_outbox_begin(ngx_payment_outbox_conf_t *conf, ngx_cycle_t *cycle)
     o->relays.producer.log = o->log;
     o->relays.producer.handlers = &ngx_payment_outbox_handlers;
     o->relays.producer.data = o;
+
+    if (conf->spans) {
+        o->exporter = ngx_payment_exporter_create(conf, o->relays.node.host,
+                                                  o->log);
+        o->relays.producer.spans = ngx_payment_producer_spans_create(
+                                                        conf->spans, o->log);
+
+        if (o->exporter == NULL || o->relays.producer.spans == NULL) {
+            return NGX_ERROR;
+        }
+    }
 
     o->tick.handler = ngx_payment_outbox_tick;
     o->tick.data = o;
@@ -694,6 +707,8 @@ ngx_payment_outbox_end(ngx_payment_outbox_t *o)
     for (i = 0; i < o->relays.n; i++) {
         ngx_payment_relay_close(&o->relays.relays[i]);
     }
+
+    ngx_payment_exporter_close(o->exporter);
 
     helper = &o->stats->helper;
     helper->lives[o->life].pid = 0;

@@ -12,6 +12,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "ngx_payment_span.h"
 #include "ngx_payment_stats.h"
 #include "payment_breaker.h"
 
@@ -21,6 +22,9 @@
 
 #define NGX_PAYMENT_KAFKA_SAFE         0
 #define NGX_PAYMENT_KAFKA_REFERENCE    1
+
+#define NGX_PAYMENT_EVENT_URI_LEN      256
+#define NGX_PAYMENT_EVENT_PREFIX_LEN   128
 
 
 typedef struct {
@@ -54,6 +58,14 @@ typedef struct {
     ngx_str_t                  topic;       /* terminated, may hold $event */
     ngx_uint_t                 profile;     /* NGX_PAYMENT_KAFKA_* */
     ngx_array_t                properties;  /* ngx_payment_kafka_property_t */
+
+    /* what CloudEvents' attributes say of each event */
+    ngx_str_t                  event_source;
+    ngx_str_t                  event_type_prefix;   /* empty: none */
+    ngx_str_t                  event_schema;        /* empty: not said */
+    ngx_flag_t                 event_sequence;
+
+    ngx_payment_span_conf_t   *spans;       /* NULL: no traces are exported */
 
     ngx_flag_t                 breaker_enable;
     payment_breaker_conf_t     breaker;

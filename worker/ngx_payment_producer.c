@@ -12,6 +12,7 @@
 #include "ngx_payment_producer.h"
 #include "ngx_payment_producer_brokers.h"
 #include "ngx_payment_producer_conf.h"
+#include "ngx_payment_producer_message.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -28,7 +29,6 @@
 #define NGX_PAYMENT_PRODUCER_THROTTLE_LONG  100   /* ms */
 #define NGX_PAYMENT_PRODUCER_THROTTLE_LANES 2     /* in flight meanwhile */
 #define NGX_PAYMENT_PRODUCER_EVENTS     64       /* in one go of the loop */
-#define NGX_PAYMENT_PRODUCER_HEADERS_MAX   15
 #define NGX_PAYMENT_PRODUCER_STACK         (256 * 1024)   /* bytes */
 
 
@@ -65,8 +65,6 @@ static void ngx_payment_producer_unstuck(ngx_payment_producer_t *p,
     ngx_payment_producer_lane_t *lane);
 static void ngx_payment_producer_reported(ngx_payment_producer_t *p,
     ngx_payment_producer_lane_t *lane);
-static rd_kafka_headers_t *ngx_payment_producer_headers(
-    ngx_payment_row_t *row, uint64_t epoch);
 static ngx_payment_verdict_e ngx_payment_producer_judge(
     ngx_payment_producer_t *p, rd_kafka_resp_err_t err);
 static void ngx_payment_producer_handler(ngx_event_t *ev);
@@ -540,7 +538,9 @@ ngx_payment_producer_send(ngx_payment_producer_t *p, payment_event_t *e,
         return NGX_PAYMENT_SEND_REFUSED;
     }
 
-    headers = ngx_payment_producer_headers(row, epoch);
+    headers = ngx_payment_producer_message_headers(p->conf, row, epoch,
+                                 ngx_payment_producer_spans_begin(p->spans,
+                                                                  e, row));
 
     *err = rd_kafka_producev(p->rk,
                RD_KAFKA_V_RKT(handle),
@@ -559,6 +559,7 @@ ngx_payment_producer_send(ngx_payment_producer_t *p, payment_event_t *e,
     }
 
     rd_kafka_headers_destroy(headers);
+    ngx_payment_producer_spans_drop(p->spans, e);
 
     if (*err == RD_KAFKA_RESP_ERR__QUEUE_FULL) {
         (void) ngx_atomic_fetch_add(&p->conf->stats->helper.queue_full, 1);
@@ -728,63 +729,6 @@ ngx_payment_producer_empty(ngx_payment_producer_t *p)
 
 
 /*
- * id and eventId are the event's name, the same at every repetition.  ce_* are
- * the binary mode of CloudEvents.  By version and epoch a consumer sees what
- * is stale or repeated.
- */
-
-static rd_kafka_headers_t *
-ngx_payment_producer_headers(ngx_payment_row_t *row, uint64_t epoch)
-{
-    u_char               id[64], version[NGX_INT32_LEN], lease[NGX_INT64_LEN];
-    size_t               id_len, version_len, lease_len;
-    rd_kafka_headers_t  *h;
-
-    id_len = ngx_snprintf(id, sizeof(id), "%V:%uD", &row->aggregateid,
-                          row->version)
-             - id;
-    version_len = ngx_sprintf(version, "%uD", row->version) - version;
-    lease_len = ngx_sprintf(lease, "%uL", epoch) - lease;
-
-    h = rd_kafka_headers_new(NGX_PAYMENT_PRODUCER_HEADERS_MAX);
-
-#define ngx_payment_header(name, value, len)                                  \
-    (void) rd_kafka_header_add(h, name, sizeof(name) - 1, value, len)
-
-    ngx_payment_header("id", id, id_len);
-    ngx_payment_header("eventId", id, id_len);
-    ngx_payment_header("ce_specversion", "1.0", 3);
-    ngx_payment_header("ce_id", id, id_len);
-    ngx_payment_header("ce_source", "ngx_payment_module", 18);
-    ngx_payment_header("ce_type", row->type.data, row->type.len);
-    ngx_payment_header("ce_subject", row->aggregateid.data,
-                       row->aggregateid.len);
-    ngx_payment_header("ce_time", row->time, NGX_PAYMENT_ROW_TIME_LEN);
-    ngx_payment_header("content-type", "application/json", 16);
-    ngx_payment_header("version", version, version_len);
-    ngx_payment_header("epoch", lease, lease_len);
-
-    if (row->traceparent.len) {
-        ngx_payment_header("traceparent", row->traceparent.data,
-                           row->traceparent.len);
-        ngx_payment_header("ce_traceparent", row->traceparent.data,
-                           row->traceparent.len);
-    }
-
-    if (row->tracestate.len) {
-        ngx_payment_header("tracestate", row->tracestate.data,
-                           row->tracestate.len);
-        ngx_payment_header("ce_tracestate", row->tracestate.data,
-                           row->tracestate.len);
-    }
-
-#undef ngx_payment_header
-
-    return h;
-}
-
-
-/*
  * Whose fault is it?  A topic that is missing or forbidden, and a time that it
  * does not take, are nobody's but the operator's to mend, and are waited for.
  * When there is one topic for all, that is an outage; with a topic for each
@@ -937,6 +881,7 @@ ngx_payment_producer_reports(ngx_payment_producer_t *p,
 
         ngx_payment_producer_reported(p, ngx_payment_producer_lane(p, e));
         ngx_payment_producer_remember(p, message->err);
+        ngx_payment_producer_spans_end(p->spans, e, message->err);
 
         p->handlers->report(p->data, e, verdict, message->err);
     }
@@ -1279,6 +1224,7 @@ ngx_payment_producer_timer(ngx_event_t *ev)
                       "payment outbox: %ui reports of a given-up Kafka "
                       "producer did not come", p->outstanding);
         ngx_payment_producer_empty(p);
+        ngx_payment_producer_spans_forget(p->spans);
         p->handlers->abandoned(p->data);
     }
 

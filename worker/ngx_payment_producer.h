@@ -22,6 +22,7 @@
 
 #include "ngx_payment_outbox_conf.h"
 #include "ngx_payment_producer_copies.h"
+#include "ngx_payment_producer_spans.h"
 #include "ngx_payment_producer_topic.h"
 #include "ngx_payment_row.h"
 #include "payment_inflight.h"
@@ -77,6 +78,7 @@ typedef struct {
     const ngx_payment_producer_handlers_t   *handlers;
     void                              *data;
     ngx_payment_broker_t              *brokers;      /* of this life */
+    ngx_payment_producer_spans_t      *spans;        /* NULL: no traces */
 
     ngx_payment_producer_state_e       state;
     ngx_msec_t                         timeout;      /* of an event */

@@ -10,6 +10,7 @@
 #include "ngx_http_payment_answer.h"
 #include "ngx_http_payment_module.h"
 #include "ngx_http_payment_request.h"
+#include "ngx_http_payment_span.h"
 #include "ngx_payment_storm.h"
 
 #include <sys/random.h>
@@ -48,6 +49,7 @@ static ngx_int_t ngx_http_payment_api_query(ngx_http_request_t *r,
     payment_request_t *request, ngx_str_t *text, payment_fault_t *fault);
 static ngx_int_t ngx_http_payment_api_list(ngx_http_request_t *r,
     ngx_payment_op_t *op, payment_fault_t *fault);
+static ngx_uint_t ngx_http_payment_api_sampled(ngx_http_payment_ctx_t *ctx);
 static ngx_int_t ngx_http_payment_api_take_trace(ngx_http_request_t *r,
     ngx_payment_op_t *op);
 static ngx_int_t ngx_http_payment_api_tracestate(ngx_http_request_t *r,
@@ -801,7 +803,7 @@ ngx_http_payment_api_list(ngx_http_request_t *r, ngx_payment_op_t *op,
 
 /*
  * A request belongs to the trace that its traceparent names, or else to one of
- * its own, which is not sampled and is made when somebody wants it.
+ * its own, which is made when somebody wants it.
  */
 
 ngx_int_t
@@ -839,11 +841,29 @@ ngx_http_payment_api_trace(ngx_http_payment_ctx_t *ctx, ngx_uint_t make)
     p = ngx_hex_dump(p, id, 16);
     *p++ = '-';
     p = ngx_hex_dump(p, id + 16, 8);
-    ngx_memcpy(p, "-00", 3);
+    ngx_memcpy(p, "-01", 3);
+
+    if (!ngx_http_payment_api_sampled(ctx)) {
+        p[2] = '0';
+    }
 
     ctx->traced = 1;
 
     return NGX_OK;
+}
+
+
+/* Are spans of the request's trace exported? */
+
+static ngx_uint_t
+ngx_http_payment_api_sampled(ngx_http_payment_ctx_t *ctx)
+{
+    ngx_http_payment_main_conf_t  *pmcf;
+
+    pmcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_payment_module);
+
+    return pmcf->spans
+           && payment_trace_sampled((char *) ctx->trace, pmcf->spans->sampled);
 }
 
 
@@ -854,6 +874,7 @@ ngx_http_payment_api_take_trace(ngx_http_request_t *r, ngx_payment_op_t *op)
 {
     ngx_http_payment_ctx_t       *ctx;
     ngx_http_payment_loc_conf_t  *plcf;
+    u_char                        id[NGX_PAYMENT_SPAN_ID_SIZE];
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
     plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
@@ -866,6 +887,16 @@ ngx_http_payment_api_take_trace(ngx_http_request_t *r, ngx_payment_op_t *op)
 
     ngx_memcpy(op->traceparent, ctx->trace, PAYMENT_TRACEPARENT_LEN);
     op->traceparent_len = PAYMENT_TRACEPARENT_LEN;
+
+    if (ngx_http_payment_api_sampled(ctx)) {
+
+        if (ngx_http_payment_api_random(id, sizeof(id)) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        id[7] |= 1;                 /* it may not be zeros */
+        ngx_http_payment_span_begin(ctx, op, id);
+    }
 
     /* a tracestate is nothing without the traceparent that it came with */
 
@@ -1119,6 +1150,8 @@ ngx_http_payment_api_cleanup(void *data)
         ngx_payment_op_detach(ctx->op);
         ctx->op = NULL;
     }
+
+    ngx_http_payment_span_end(ctx, NULL);
 }
 
 
@@ -1149,6 +1182,8 @@ ngx_http_payment_api_count(ngx_http_payment_ctx_t *ctx,
                                   ngx_payment_now_us() - ctx->started_us);
         ngx_payment_histogram_add(&stats->queue_time, ctx->queue_us);
     }
+
+    ngx_http_payment_span_end(ctx, payment_name_error(outcome));
 }
 
 
@@ -1180,12 +1215,12 @@ ngx_http_payment_api_send_fault(ngx_http_request_t *r, payment_fault_t *fault,
         fault->outcome = PAYMENT_FORBIDDEN;
     }
 
-    ngx_http_payment_api_count(ctx, fault->outcome);
-
     if (id) {
         payment_id_format((char *) ctx->id_text, id);
         ctx->has_id = 1;
     }
+
+    ngx_http_payment_api_count(ctx, fault->outcome);
 
     if (ngx_http_payment_answer_no_store(r) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -1207,11 +1242,11 @@ ngx_http_payment_api_send_payment(ngx_http_request_t *r,
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
 
-    ngx_http_payment_api_count(ctx, replayed ? PAYMENT_REPLAYED : PAYMENT_OK);
-
     ctx->status = op->payment.status;
     ctx->has_id = 1;
     payment_id_format((char *) ctx->id_text, op->payment.id);
+
+    ngx_http_payment_api_count(ctx, replayed ? PAYMENT_REPLAYED : PAYMENT_OK);
 
     if (ngx_http_payment_answer_no_store(r) != NGX_OK
         || (replayed

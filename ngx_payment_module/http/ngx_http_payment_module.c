@@ -9,6 +9,7 @@
 #include "ngx_http_payment_file.h"
 #include "ngx_http_payment_module.h"
 #include "ngx_http_payment_build.h"
+#include "ngx_http_payment_exporter.h"
 #include "ngx_payment_db.h"
 #include "ngx_payment_producer_conf.h"
 
@@ -98,6 +99,10 @@ static char *ngx_http_payment_check_challenge(ngx_conf_t *cf, void *post,
     void *data);
 static char *ngx_http_payment_check_base(ngx_conf_t *cf, void *post,
     void *data);
+static char *ngx_http_payment_check_uri(ngx_conf_t *cf, void *post,
+    void *data);
+static char *ngx_http_payment_check_prefix(ngx_conf_t *cf, void *post,
+    void *data);
 static ngx_uint_t ngx_http_payment_printable(const ngx_str_t *value,
     const char *not_these);
 
@@ -171,6 +176,14 @@ static ngx_conf_post_t  ngx_http_payment_challenge_post = {
 
 static ngx_conf_post_t  ngx_http_payment_base_post = {
     ngx_http_payment_check_base
+};
+
+static ngx_conf_post_t  ngx_http_payment_uri_post = {
+    ngx_http_payment_check_uri
+};
+
+static ngx_conf_post_t  ngx_http_payment_prefix_post = {
+    ngx_http_payment_check_prefix
 };
 
 static ngx_conf_num_bounds_t  ngx_http_payment_batch_bounds = {
@@ -333,6 +346,28 @@ static ngx_command_t  ngx_http_payment_commands[] = {
 
     NGX_HTTP_PAYMENT_MAIN("payment_kafka_property_file", NGX_CONF_TAKE2,
         ngx_http_payment_property_file, outbox.properties, NULL),
+
+    /* what CloudEvents' attributes say of each event */
+
+    NGX_HTTP_PAYMENT_MAIN("payment_event_source", NGX_CONF_TAKE1,
+        ngx_conf_set_str_slot, outbox.event_source,
+        &ngx_http_payment_uri_post),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_event_type_prefix", NGX_CONF_TAKE1,
+        ngx_conf_set_str_slot, outbox.event_type_prefix,
+        &ngx_http_payment_prefix_post),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_event_dataschema", NGX_CONF_TAKE1,
+        ngx_conf_set_str_slot, outbox.event_schema,
+        &ngx_http_payment_uri_post),
+
+    NGX_HTTP_PAYMENT_MAIN("payment_event_sequence", NGX_CONF_FLAG,
+        ngx_conf_set_flag_slot, outbox.event_sequence, NULL),
+
+    /* traces */
+
+    NGX_HTTP_PAYMENT_MAIN("payment_trace_exporter", NGX_CONF_TAKE123,
+        ngx_http_payment_exporter_conf, spans, NULL),
 
     /* the circuit breaker, by Resilience4j's names */
 
@@ -582,6 +617,7 @@ ngx_http_payment_create_main_conf(ngx_conf_t *cf)
     outbox->drain_timeout = NGX_CONF_UNSET_MSEC;
     outbox->idempotency_retention = NGX_CONF_UNSET;
     outbox->profile = NGX_CONF_UNSET_UINT;
+    outbox->event_sequence = NGX_CONF_UNSET;
     outbox->breaker_enable = NGX_CONF_UNSET;
 
     breaker = &pmcf->breaker;
@@ -628,6 +664,16 @@ ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf)
     {
         return NGX_CONF_ERROR;
     }
+
+    if (pmcf->spans && !pmcf->outbox.enable) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"payment_trace_exporter\" needs the outbox, whose "
+                      "process exports");
+        return NGX_CONF_ERROR;
+    }
+
+    pmcf->outbox.spans = pmcf->spans;
+    pmcf->writer.spans = pmcf->spans;
 
     if (pmcf->shards.nelts == 0) {
         if (pmcf->api || pmcf->outbox.enable) {
@@ -771,9 +817,14 @@ ngx_http_payment_init_outbox(ngx_conf_t *cf,
     ngx_conf_init_value(outbox->idempotency_retention, 24 * 60 * 60);
     ngx_conf_init_uint_value(outbox->profile, NGX_PAYMENT_KAFKA_SAFE);
     ngx_conf_init_value(outbox->breaker_enable, 1);
+    ngx_conf_init_value(outbox->event_sequence, 0);
 
     if (outbox->topic.len == 0) {
         ngx_str_set(&outbox->topic, "payments");
+    }
+
+    if (outbox->event_source.len == 0) {
+        ngx_str_set(&outbox->event_source, "ngx_payment_module");
     }
 
     if (ngx_http_payment_init_breaker(cf, pmcf) != NGX_CONF_OK) {
@@ -1955,6 +2006,58 @@ ngx_http_payment_check_base(ngx_conf_t *cf, void *post, void *data)
     {
         return "must be the beginning of a URI with its scheme, of at most "
                "256 characters";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* A scheme, a colon, and something: that is an absolute URI. */
+
+static char *
+ngx_http_payment_check_uri(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_str_t *value = data;
+
+    u_char  *p, *last;
+
+    last = value->data + value->len;
+
+    for (p = value->data; p < last && *p != ':'; p++) {
+        if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z')
+              || (p > value->data
+                  && ((*p >= '0' && *p <= '9') || ngx_strchr("+-.", *p)))))
+        {
+            p = last;
+            break;
+        }
+    }
+
+    if (p == value->data || last - p < 2
+        || value->len > NGX_PAYMENT_EVENT_URI_LEN
+        || !ngx_http_payment_printable(value, " \"<>\\^`{|}"))
+    {
+        return "must be an absolute URI of at most 256 characters, such as "
+               "https://payments.example.net/";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* So that the type of an event is its last word, whatever is before it. */
+
+static char *
+ngx_http_payment_check_prefix(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_str_t *value = data;
+
+    if (value->len < 2 || value->len > NGX_PAYMENT_EVENT_PREFIX_LEN
+        || value->data[value->len - 1] != '.'
+        || !ngx_http_payment_printable(value, " "))
+    {
+        return "must end with a dot and have at most 128 characters, such as "
+               "\"com.example.payment.\"";
     }
 
     return NGX_CONF_OK;

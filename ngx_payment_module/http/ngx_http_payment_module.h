@@ -13,6 +13,7 @@
 #include "ngx_payment_common.h"
 #include "ngx_payment_outbox.h"
 #include "ngx_payment_probe.h"
+#include "ngx_payment_span.h"
 #include "ngx_payment_stats.h"
 #include "ngx_payment_writer.h"
 
@@ -52,6 +53,7 @@ typedef struct {
     ngx_payment_outbox_conf_t   outbox;
     ngx_http_payment_breaker_conf_t   breaker;
     ngx_shm_zone_t             *zone;
+    ngx_payment_span_conf_t    *spans;      /* NULL: no traces are exported */
     ngx_uint_t                  api;        /* some location has payment_api */
     ngx_flag_t                  operations; /* they are kept */
     ngx_uint_t                  expiry;     /* some authorizations may end */
@@ -116,12 +118,14 @@ typedef struct {
     payment_status_e            status;     /* 0: none */
     u_char                      id_text[PAYMENT_ID_TEXT_LEN];
     u_char                      trace[PAYMENT_TRACEPARENT_LEN];
+    u_char                      span[NGX_PAYMENT_SPAN_ID_SIZE];
     char                        currency[4];    /* of an authorization, as
                                                soon as it is known */
     unsigned                    has_id:1;
     unsigned                    done:1;
     unsigned                    traced:1;   /* trace is set */
     unsigned                    trace_given:1;  /* by the client */
+    unsigned                    sampled:1;  /* span has begun */
 } ngx_http_payment_ctx_t;
 
 

@@ -14,16 +14,22 @@
 #include "ngx_http_payment_text.h"
 
 
+/* all workers, the master and the helper */
+#define NGX_HTTP_PAYMENT_PROCESSES  (NGX_PAYMENT_PROCESSES + 2)
+
+
+static void ngx_http_payment_prometheus_traces(ngx_http_payment_text_t *t,
+    const ngx_payment_span_conf_t *spans);
 static void ngx_http_payment_prometheus_family(ngx_http_payment_text_t *t,
     const char *name, const char *type, const char *help);
+static void ngx_http_payment_prometheus_processes(ngx_http_payment_text_t *t,
+    const ngx_payment_stats_t *stats);
 static void ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t,
     const ngx_payment_stats_t *stats);
 #if (NGX_STAT_STUB)
 static void ngx_http_payment_prometheus_clients(ngx_http_payment_text_t *t);
 #endif
 static void ngx_http_payment_prometheus_requests(ngx_http_payment_text_t *t,
-static void ngx_http_payment_prometheus_processes(ngx_http_payment_text_t *t,
-    const ngx_payment_stats_t *stats);
     const ngx_payment_stats_t *stats);
 static void ngx_http_payment_prometheus_timings(ngx_http_payment_text_t *t,
     const ngx_payment_stats_t *stats, ngx_uint_t outbox);
@@ -96,7 +102,35 @@ ngx_http_payment_prometheus_handler(ngx_http_request_t *r)
         }
     }
 
+    if (pmcf->spans) {
+        ngx_http_payment_prometheus_traces(&t, pmcf->spans);
+    }
+
     return ngx_http_payment_text_send(&t, &ngx_http_payment_type_prometheus);
+}
+
+
+static void
+ngx_http_payment_prometheus_traces(ngx_http_payment_text_t *t,
+    const ngx_payment_span_conf_t *spans)
+{
+    ngx_http_payment_prometheus_family(t, "payment_trace_spans_waiting",
+                                       "gauge", "Spans that wait to be sent.");
+    ngx_http_payment_text_add(t, "payment_trace_spans_waiting %ui\n",
+                              ngx_payment_span_waiting(spans));
+
+    ngx_http_payment_prometheus_family(t, "payment_trace_spans_exported_total",
+                                       "counter",
+                                       "Spans that the collector has taken.");
+    ngx_http_payment_text_add(t, "payment_trace_spans_exported_total %uA\n",
+                              spans->ring->exported);
+
+    ngx_http_payment_prometheus_family(t, "payment_trace_spans_dropped_total",
+                                       "counter",
+                                       "Spans that found no room, or that the "
+                                       "collector did not take.");
+    ngx_http_payment_text_add(t, "payment_trace_spans_dropped_total %uA\n",
+                              spans->ring->dropped);
 }
 
 
@@ -136,6 +170,8 @@ ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t,
     ngx_http_payment_text_add(t, "process_start_time_seconds %T\n",
                               ngx_time() - (time_t) (uptime / 1000));
 
+    ngx_http_payment_prometheus_processes(t, stats);
+
     ngx_http_payment_prometheus_family(t, "payment_configurations_total",
                                        "counter",
                                        "Configurations read: one at the start, "
@@ -155,42 +191,6 @@ ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t,
 }
 
 
-#if (NGX_STAT_STUB)
-
-/* The names are those of nginx-prometheus-exporter, counters with _total. */
-
-static void
-ngx_http_payment_prometheus_clients(ngx_http_payment_text_t *t)
-{
-    ngx_uint_t  i;
-
-    static const struct {
-        const char     *name;
-        const char     *type;
-        ngx_atomic_t  **value;
-        const char     *help;
-    }  families[] = {
-    ngx_http_payment_prometheus_processes(t, stats);
-
-        { "nginx_connections_active", "gauge", &ngx_stat_active,
-          "Client connections, waiting ones too." },
-        { "nginx_connections_reading", "gauge", &ngx_stat_reading,
-          "Connections whose request is being read." },
-        { "nginx_connections_writing", "gauge", &ngx_stat_writing,
-          "Connections whose request is being answered." },
-        { "nginx_connections_waiting", "gauge", &ngx_stat_waiting,
-          "Idle connections." },
-        { "nginx_connections_accepted_total", "counter", &ngx_stat_accepted,
-          "Connections accepted." },
-        { "nginx_connections_handled_total", "counter", &ngx_stat_handled,
-          "Connections handled; fewer than were accepted if a limit was "
-          "reached." },
-        { "nginx_http_requests_total", "counter", &ngx_stat_requests,
-          "Requests of all locations." }
-    };
-
-    for (i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
-        ngx_http_payment_prometheus_family(t, families[i].name,
 /*
  * The standard's names, which are of one process, with the process as a label:
  * a counter that was the sum of several would fall when one of them ends.  A
@@ -260,6 +260,40 @@ ngx_http_payment_prometheus_processes(ngx_http_payment_text_t *t,
 }
 
 
+#if (NGX_STAT_STUB)
+
+/* The names are those of nginx-prometheus-exporter, counters with _total. */
+
+static void
+ngx_http_payment_prometheus_clients(ngx_http_payment_text_t *t)
+{
+    ngx_uint_t  i;
+
+    static const struct {
+        const char     *name;
+        const char     *type;
+        ngx_atomic_t  **value;
+        const char     *help;
+    }  families[] = {
+        { "nginx_connections_active", "gauge", &ngx_stat_active,
+          "Client connections, waiting ones too." },
+        { "nginx_connections_reading", "gauge", &ngx_stat_reading,
+          "Connections whose request is being read." },
+        { "nginx_connections_writing", "gauge", &ngx_stat_writing,
+          "Connections whose request is being answered." },
+        { "nginx_connections_waiting", "gauge", &ngx_stat_waiting,
+          "Idle connections." },
+        { "nginx_connections_accepted_total", "counter", &ngx_stat_accepted,
+          "Connections accepted." },
+        { "nginx_connections_handled_total", "counter", &ngx_stat_handled,
+          "Connections handled; fewer than were accepted if a limit was "
+          "reached." },
+        { "nginx_http_requests_total", "counter", &ngx_stat_requests,
+          "Requests of all locations." }
+    };
+
+    for (i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
+        ngx_http_payment_prometheus_family(t, families[i].name,
                                            families[i].type,
                                            families[i].help);
         ngx_http_payment_text_add(t, "%s %uA\n", families[i].name,

@@ -11,6 +11,8 @@
 #include "ngx_payment_producer.h"
 
 
+static void ngx_http_payment_status_traces(ngx_http_payment_text_t *t,
+    const ngx_payment_span_conf_t *spans);
 static void ngx_http_payment_status_nginx(ngx_http_payment_text_t *t,
     const ngx_payment_stats_t *stats);
 static void ngx_http_payment_status_requests(ngx_http_payment_text_t *t,
@@ -74,10 +76,30 @@ ngx_http_payment_status_handler(ngx_http_request_t *r)
     ngx_http_payment_status_outbox(&t, pmcf);
     ngx_http_payment_text_add(&t, ",");
     ngx_http_payment_status_breaker(&t, pmcf);
+    ngx_http_payment_status_traces(&t, pmcf->spans);
 
     ngx_http_payment_text_add(&t, "}\n");
 
     return ngx_http_payment_text_send(&t, &ngx_http_payment_answer_json);
+}
+
+
+/* Where no traces are exported, there is nothing to say. */
+
+static void
+ngx_http_payment_status_traces(ngx_http_payment_text_t *t,
+    const ngx_payment_span_conf_t *spans)
+{
+    if (spans == NULL) {
+        ngx_http_payment_text_add(t, ",\"traces\":null");
+        return;
+    }
+
+    ngx_http_payment_text_add(t, ",\"traces\":{\"spans_waiting\":%ui,"
+                              "\"spans_exported\":%uA,"
+                              "\"spans_dropped\":%uA}",
+                              ngx_payment_span_waiting(spans),
+                              spans->ring->exported, spans->ring->dropped);
 }
 
 

@@ -483,6 +483,18 @@ int payment_trace_parse(char out[PAYMENT_TRACEPARENT_LEN], const char *text,
     size_t len);
 
 /*
+ * The same file: is the trace of a valid traceparent one of those whose spans
+ * are sent to a collector?  It is if its flag says so, and its last 56 bits,
+ * which are random, are less than bound; so that all who have the same bound
+ * decide alike.  PAYMENT_TRACE_ALL is a bound for all.
+ */
+
+#define PAYMENT_TRACE_ALL  (UINT64_C(1) << 56)
+
+int payment_trace_sampled(const char traceparent[PAYMENT_TRACEPARENT_LEN],
+    uint64_t bound);
+
+/*
  * The same file: the length of what is to be passed on of a tracestate header,
  * whose lines are joined by commas in text; 0: nothing, as it is empty or is
  * none.  What fits into out is passed on as it is, but for the white space

@@ -15,6 +15,10 @@
 #define PAYMENT_TRACE_TEXT_LEN     256   /* of a member's key, or its value */
 #define PAYMENT_TRACE_MEMBER_LEN   128   /* a longer one is the first to go */
 
+/* where the number of a trace ends, and where its last 56 bits begin */
+#define PAYMENT_TRACE_END          35
+#define PAYMENT_TRACE_LAST_AT      (PAYMENT_TRACE_END - 14)
+
 
 typedef struct {
     const char  *text;
@@ -23,6 +27,7 @@ typedef struct {
 
 
 static int payment_trace_hex(const char *text, size_t len, int *zeros);
+static unsigned payment_trace_digit(char c);
 static size_t payment_trace_split(
     payment_trace_member_t members[PAYMENT_TRACE_MEMBERS],
     const payment_trace_member_t *whole);
@@ -90,6 +95,31 @@ payment_trace_hex(const char *text, size_t len, int *zeros)
     }
 
     return 1;
+}
+
+
+int
+payment_trace_sampled(const char traceparent[PAYMENT_TRACEPARENT_LEN],
+    uint64_t bound)
+{
+    size_t    i;
+    uint64_t  last;
+
+    last = 0;
+
+    for (i = PAYMENT_TRACE_LAST_AT; i < PAYMENT_TRACE_END; i++) {
+        last = last << 4 | payment_trace_digit(traceparent[i]);
+    }
+
+    return (payment_trace_digit(traceparent[PAYMENT_TRACEPARENT_LEN - 1]) & 1)
+           && last < bound;
+}
+
+
+static unsigned
+payment_trace_digit(char c)
+{
+    return (unsigned) (c <= '9' ? c - '0' : c - 'a' + 10);
 }
 
 

@@ -104,6 +104,8 @@ struct ngx_payment_op_s {
     ngx_uint_t                  order;      /* of arrival, in its batch */
     ngx_payment_op_standing_e   standing;
 
+    unsigned                    sampled:1;  /* its traceparent names a span of
+                                               ours: see ngx_payment_span.h */
     unsigned                    leads:1;
     unsigned                    stalled:1;  /* it was BLOCKED, once or more */
     unsigned                    has_id:1;   /* of AUTHORIZE: it was made */

@@ -40,6 +40,7 @@
  */
 
 #include "ngx_payment_assert.h"
+#include "ngx_payment_batch_span.h"
 #include "ngx_payment_doorbell.h"
 #include "ngx_payment_list.h"
 #include "ngx_payment_look.h"
@@ -1053,6 +1054,10 @@ ngx_payment_transaction_commit(ngx_payment_transaction_t *t)
 
     n = ngx_payment_transaction_add_commit(t, t->stmts);
 
+    if (t->spans) {
+        t->sent_us = ngx_payment_now_us();
+    }
+
     ngx_payment_transaction_exchange(t, n, ngx_payment_transaction_commit_done);
 }
 
@@ -1060,7 +1065,7 @@ ngx_payment_transaction_commit(ngx_payment_transaction_t *t)
 static void
 ngx_payment_transaction_commit_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
-    uint64_t                    us;
+    uint64_t                    now;
     ngx_payment_batch_t        *b;
     ngx_payment_shard_stats_t  *stats;
     ngx_payment_transaction_t  *t;
@@ -1078,15 +1083,20 @@ ngx_payment_transaction_commit_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
-    us = ngx_payment_now_us() - b->started_us;
+    now = ngx_payment_now_us();
     stats = ngx_payment_transaction_stats(t);
 
-    ngx_payment_histogram_add(&t->stats->commit_time, us);
+    ngx_payment_histogram_add(&t->stats->commit_time, now - b->started_us);
     (void) ngx_atomic_fetch_add(&stats->batches, 1);
     (void) ngx_atomic_fetch_add(&stats->rows, (ngx_atomic_int_t) b->nkeys);
 
     ngx_payment_doorbell_ring(t->doorbell,
                               &t->stats->doorbell_armed[t->shard->index]);
+
+    if (t->spans) {
+        ngx_payment_batch_span_committed(t->spans, t->shard, b, t->sent_us,
+                                         now);
+    }
 
     ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
 }

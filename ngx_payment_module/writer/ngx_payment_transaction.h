@@ -28,6 +28,7 @@
 #include "ngx_payment_columns.h"
 #include "ngx_payment_db.h"
 #include "ngx_payment_look.h"
+#include "ngx_payment_span.h"
 
 
 typedef struct ngx_payment_transaction_s   ngx_payment_transaction_t;
@@ -49,6 +50,7 @@ struct ngx_payment_transaction_s {
     ngx_payment_shard_t         *shard;
     ngx_payment_stats_t         *stats;
     ngx_fd_t                     doorbell;
+    ngx_payment_span_conf_t     *spans;     /* NULL: no traces */
     ngx_log_t                   *log;
     ngx_payment_db_t            *db;        /* whose data is the transaction */
     ngx_payment_columns_t       *columns;   /* bound to the connection */
@@ -76,6 +78,7 @@ struct ngx_payment_transaction_s {
     int64_t                      clock_ms;  /* the server's, behind their locks;
                                                where authorizations expire */
     ngx_uint_t                   guarded;   /* its WRITE asks who has them */
+    uint64_t                     sent_us;   /* its COMMIT; of traces alone */
 
     /* why it is rolled back: the server's error, and what that means; also for
      * the owner, when it has ended */

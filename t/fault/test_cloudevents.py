@@ -86,3 +86,43 @@ def test_events_in_javascript(start_outbox, mariadb, database,    # noqa: F811
 
         assert first == expected
         assert again == expected
+
+
+# what an operator may say of the events
+SAID = dict(event_source='https://payments.example.net/eu',
+            event_type_prefix='net.example.payment.',
+            event_dataschema='https://payments.example.net/event-schema.json',
+            event_sequence='on')
+
+
+def test_what_an_operator_says_of_events(start_outbox, mariadb,   # noqa: F811
+                                         database, kafka, topic): # noqa: F811
+    """The attributes are as they were said, and what reads CloudEvents reads
+    the messages as before; a sequence is in the order of its texts."""
+
+    nginx = start_outbox(**SAID)
+    ident = call(nginx, 'authorize', merchantId='m', amount=1000,
+                 currency='EUR')
+
+    for _ in range(10):
+        call(nginx, f'capture/{ident}', merchantId='m', amount=1)
+
+    wait_empty(mariadb, database)
+    messages = kafka.messages(topic)
+    judge(messages, committed(mariadb, database))
+    assert len(messages) == 11
+
+    for message in messages:
+        assert message.headers['ce_source'] == SAID['event_source']
+        assert message.headers['ce_dataschema'] == SAID['event_dataschema']
+        assert message.headers['ce_type'] == SAID['event_type_prefix'] \
+            + json.loads(message.value)['eventType']
+
+    in_order = sorted(messages, key=lambda message: message.version)
+    assert sorted(message.headers['ce_sequence'] for message in messages) \
+        == [message.headers['ce_sequence'] for message in in_order]
+
+    first, _ = read_in_javascript(messages)[0]
+    assert (first['type'], first['sequence'], first['dataschema']) == \
+        ('net.example.payment.authorized', '0000000001',
+         SAID['event_dataschema'])

@@ -130,6 +130,10 @@ DEFAULTS_IN_WORDS = {
     "payment_kafka_brokers": "",
     "payment_kafka_property": "",
     "payment_kafka_property_file": "",
+    "payment_event_source": "`ngx_payment_module`",
+    "payment_event_type_prefix": "none",
+    "payment_event_dataschema": "none",
+    "payment_trace_exporter": "none",
     "payment_authorization_lifetime": "none",
     "payment_merchant": "none",
     "payment_currencies": "all of ISO 4217",
@@ -845,7 +849,7 @@ def test_members_of_an_event_are_documented():
 
 
 def test_headers_of_a_message_are_documented():
-    text = FILES["worker/ngx_payment_producer.c"]
+    text = FILES["worker/ngx_payment_producer_message.c"]
     made = set(re.findall(r'ngx_payment_header\("([\w-]+)"', text))
     told = {word for _, head, cells
             in rows(section(DOCS["docs/outbox.md"], "The message"))

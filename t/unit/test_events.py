@@ -17,7 +17,7 @@ MESSAGE = ASYNCAPI["components"]["messages"]["paymentEvent"]
 RENDER = (MODULE / "payment/payment_render.c").read_text()
 NAMES = (MODULE / "payment/payment_name.c").read_text()
 HEADER = (MODULE / "payment/payment.h").read_text()
-PRODUCER = (ROOT / "worker/ngx_payment_producer.c").read_text()
+PRODUCER = (ROOT / "worker/ngx_payment_producer_message.c").read_text()
 
 # What version 1.0.0 promised, of each event.
 
@@ -66,7 +66,8 @@ def test_words_are_those_of_the_enums():
 
     assert SCHEMA["properties"]["eventType"]["enum"] == events
     assert SCHEMA["properties"]["status"]["enum"] == states
-    assert MESSAGE["headers"]["properties"]["ce_type"]["enum"] == events
+    assert MESSAGE["headers"]["properties"]["ce_type"]["pattern"] == (
+        rf"^([!-~]+\.)?({'|'.join(events)})$")
 
 
 def test_limits_are_those_of_the_sources():
@@ -94,7 +95,9 @@ def test_headers_are_those_that_are_sent():
 
     assert list(MESSAGE["headers"]["properties"]) == sent
     assert set(MESSAGE["headers"]["required"]) == {
-        name for name in sent if not name.removeprefix("ce_").startswith("trace")}
+        name for name in sent
+        if name not in ("ce_dataschema", "ce_sequence")
+        and not name.removeprefix("ce_").startswith("trace")}
     assert len(sent) == int(re.search(
         r"^#define NGX_PAYMENT_PRODUCER_HEADERS_MAX\s+(\d+)", PRODUCER,
         re.M).group(1))

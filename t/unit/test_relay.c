@@ -88,6 +88,7 @@ static unsigned long  test_lengths[16];
 #include "ngx_payment_outbox_shard.c"
 #include "ngx_payment_producer.c"
 #include "ngx_payment_producer_brokers.c"
+#include "ngx_payment_producer_message.c"
 #include "ngx_payment_producer_topic.c"
 #include "ngx_payment_reader.c"
 #include "ngx_payment_relay.c"
@@ -563,6 +564,36 @@ ngx_payment_topology_sum(MYSQL_RES *result)
 
 
 /* how many copies Kafka keeps: nobody asks */
+
+/* no trace is exported here */
+
+const u_char *
+ngx_payment_producer_spans_begin(ngx_payment_producer_spans_t *s,
+    payment_event_t *e, const ngx_payment_row_t *row)
+{
+    return NULL;
+}
+
+
+void
+ngx_payment_producer_spans_drop(ngx_payment_producer_spans_t *s,
+    payment_event_t *e)
+{
+}
+
+
+void
+ngx_payment_producer_spans_end(ngx_payment_producer_spans_t *s,
+    payment_event_t *e, rd_kafka_resp_err_t err)
+{
+}
+
+
+void
+ngx_payment_producer_spans_forget(ngx_payment_producer_spans_t *s)
+{
+}
+
 
 ngx_payment_producer_copies_t *
 ngx_payment_producer_copies_create(rd_kafka_t *rk,

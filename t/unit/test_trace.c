@@ -262,13 +262,56 @@ no_zero_goes_on(void **state)
 }
 
 
+/* By the flag, and by the last 56 bits of the trace's number. */
+
+static void
+some_are_sampled(void **state)
+{
+    static const struct {
+        const char  *text;
+        uint64_t     bound;
+        int          sampled;
+    } traces[] = {
+        { "00-" TRACE "-" PARENT "-01", PAYMENT_TRACE_ALL, 1 },
+        { "00-" TRACE "-" PARENT "-00", PAYMENT_TRACE_ALL, 0 },
+        { "00-" TRACE "-" PARENT "-03", PAYMENT_TRACE_ALL, 1 },
+        { "00-" TRACE "-" PARENT "-0e", PAYMENT_TRACE_ALL, 0 },
+        { "00-" TRACE "-" PARENT "-ff", PAYMENT_TRACE_ALL, 1 },
+        { "00-" TRACE "-" PARENT "-01", 0, 0 },
+
+        /* TRACE ends with 48eb211c80319c */
+        { "00-" TRACE "-" PARENT "-01", UINT64_C(0x48eb211c80319d), 1 },
+        { "00-" TRACE "-" PARENT "-01", UINT64_C(0x48eb211c80319c), 0 },
+
+        { "00-ffffffffffffffffffffffffffffffff-" PARENT "-01",
+          PAYMENT_TRACE_ALL, 1 },
+        { "00-ffffffffffffffffffffffffffffffff-" PARENT "-01",
+          PAYMENT_TRACE_ALL - 1, 0 },
+        { "00-ffffffffffffffffff00000000000000-" PARENT "-01", 1, 1 }
+    };
+
+    size_t  i;
+
+    (void) state;
+
+    for (i = 0; i < sizeof(traces) / sizeof(traces[0]); i++) {
+        if (payment_trace_sampled(traces[i].text, traces[i].bound)
+            != traces[i].sampled)
+        {
+            fail_msg("%s was decided wrongly", traces[i].text);
+        }
+    }
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(parses),
         cmocka_unit_test(states_go_on),
-        cmocka_unit_test(no_zero_goes_on)
+        cmocka_unit_test(no_zero_goes_on),
+        cmocka_unit_test(some_are_sampled)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,6 +84,7 @@ struct payment_event_s {
     unsigned                 alone:1;       /* sent with nothing else */
     unsigned                 doubted:1;     /* SENT: its id may mean another
                                                row by now */
+    uint16_t                 span;          /* the caller's: an index */
 
     payment_event_t         *prev;          /* among those of its state */
     payment_event_t         *next;

@@ -269,6 +269,12 @@ ngx_payment_outbox_enter(ngx_payment_outbox_t *o)
 
     *p = '\0';
 
+    /* what has started shows a breaker, and never the zeros of a new zone */
+
+    if (helper->starts == 0) {
+        ngx_payment_breaker_show(&o->relays.breaker, ngx_payment_clock_ns());
+    }
+
     starts = ngx_atomic_fetch_add(&helper->starts, 1);
     o->life = starts % NGX_PAYMENT_LIVES;
 

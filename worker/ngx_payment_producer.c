@@ -13,6 +13,7 @@
 #include "ngx_payment_producer_brokers.h"
 #include "ngx_payment_producer_conf.h"
 #include "ngx_payment_producer_message.h"
+#include "ngx_payment_storm.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -921,8 +922,10 @@ ngx_payment_producer_error_name(uint16_t code)
 static void
 ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 {
-    char                 errstr[512];
-    rd_kafka_resp_err_t  err;
+    char                         errstr[512];
+    const char                  *note;
+    rd_kafka_resp_err_t          err;
+    static ngx_payment_storm_t   storm;
 
     err = rd_kafka_event_error(event);
 
@@ -942,13 +945,17 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 
     ngx_payment_producer_remember(p, err);
 
-    /* An error is logged when it is another than the last, not at each try. */
+    /* An error is logged when it is another than the last, not at each try.
+     * Where each try ends with several, which take turns, a storm does. */
 
-    if (err != p->last_error) {
+    note = (err == p->last_error) ? NULL
+           : ngx_payment_storm_note(&storm, (ngx_uint_t) (uint16_t) err);
+
+    if (note) {
         ngx_log_error(NGX_LOG_ERR, p->log, 0,
-                      "payment outbox: Kafka at \"%V\": %s: %s",
+                      "payment outbox: Kafka at \"%V\": %s: %s%s",
                       &p->conf->brokers, rd_kafka_err2name(err),
-                      rd_kafka_event_error_string(event));
+                      rd_kafka_event_error_string(event), note);
     }
 
     switch (err) {

@@ -2,6 +2,7 @@
 another of its payment, and few come twice."""
 
 import os
+import re
 import time
 import urllib.request
 import uuid
@@ -329,6 +330,20 @@ def test_a_property_from_a_file(start_outbox, mariadb, database, kafka, topic,
     judge(kafka.messages(topic), expected, 0, 8)
 
 
+def test_errors_that_take_turns(start_outbox):
+    """Each try to reach a broker that has no TLS ends with several errors, and
+    each of them is another than the last: they are said ever more rarely."""
+
+    nginx = start_outbox(kafka_property='security.protocol ssl')
+    wait_leased(nginx)
+    wait_for(lambda: re.search(r'\(and \d+ more like it before\)', ''.join(
+        nginx.lines('Kafka at "')[-1:])), 60, 'an error that was counted')
+
+    for error in ('_SSL', '_ALL_BROKERS_DOWN'):
+        said = nginx.lines(f'": {error}: ')
+        assert len(said) <= 4, said
+
+
 def test_poison(start_outbox, mariadb, database, kafka, narrow):
     """Tried five times, 1 s apart, and moved away; its neighbours, refused with
     it in one batch, are published; nobody else waits."""
@@ -471,7 +486,8 @@ def test_what_every_event_meets_is_no_fault_of_one(
 
     assert dead(mariadb, database) == ()
     assert pending(mariadb, database) == 20
-    said = [line for line in nginx.lines(f'topic "{topic}"') if says in line]
+    said = [line for line in nginx.lines(f'topic "{topic}"')
+            if says in line and '[error]' in line]
     assert len(said) == 1, said
     assert breaker(nginx)['state'] == 'CLOSED'
 

@@ -1166,18 +1166,19 @@ def explain(state, lanes):
     listed = {request.merchant for request in requests
               if request.do == 'list'}
 
+    def shown():
+        return ids.union(*(state.merchants.get(merchant, ())
+                           for merchant in listed))
+
     def reached(places):
         """An answer fixes the sums before and after it, so that the calls that
         are done say what state they lead to, but for what may have expired
         before or after one of them."""
 
-        shown = ids.union(*(state.merchants.get(merchant, ())
-                            for merchant in listed))
-
         return places, tuple(
             (id, *((payment.version, payment.late)
                    for payment in state.payments.get(id, ())))
-            for id in sorted(shown, key=str))
+            for id in sorted(shown(), key=str))
 
     def search(places, done, ends=None):
         here = reached(places)
@@ -1193,7 +1194,7 @@ def explain(state, lanes):
                 return True
 
             # another order may leave other possibilities
-            ends.append({id: state.payments[id] for id in ids
+            ends.append({id: state.payments[id] for id in shown()
                          if id in state.payments})
             seen.add(here)
             return False
@@ -1230,7 +1231,7 @@ def explain(state, lanes):
     start = (0,) * len(lanes)
     ends = []
 
-    if may_have_expired_before_a_refund(state, lanes):
+    if depends_on_order(state, lanes):
         search(start, 0, ends)
         seen.clear()
 
@@ -1242,17 +1243,20 @@ def explain(state, lanes):
             state.payments[id] = united(state.payments[id] + possible)
 
 
-def may_have_expired_before_a_refund(state, lanes):
-    """A refund ends what may expire. Whether it had expired depends on what is
-    taken to have been before the refund, and not every order that explains the
-    answers says the same of that."""
+def depends_on_order(state, lanes):
+    """Whether a payment is known to have expired may depend on the order that
+    is taken, and not every order that explains the answers says the same."""
 
-    return any(
-        payment.expires is not None and payment.status in OPEN
-        for lane in lanes for request, response in lane
-        if isinstance(request, Request) and request.do == 'refund'
-        and response.status == 200
-        for payment in state.payments.get(request.id, ()))
+    return len(lanes) > 1 and any(
+        isinstance(request, Request) and response.status == 200
+        and (request.do == 'list' and set(request.page.statuses) != STATUSES
+             or request.do == 'refund' and ends_what_may_expire(state, request))
+        for lane in lanes for request, response in lane)
+
+
+def ends_what_may_expire(state, refund):
+    return any(payment.expires is not None and payment.status in OPEN
+               for payment in state.payments.get(refund.id, ()))
 
 
 def united(possible):

@@ -99,3 +99,18 @@ def test_every_order_counts_for_what_comes_next(state):
         [(request('refund', 1), done('PARTIALLY_REFUNDED', 3, 1))],
         [(request('void'), expired())]])
     assert versions(state) == {3, 4}
+
+
+def test_what_is_not_listed_may_not_have_been_there(state):
+    """The payment last, it had not expired: nobody was there to be listed."""
+
+    page = model.Page((('status', 'AUTHORIZED'),), ['AUTHORIZED'], None,
+                      (1, model.AMOUNT_MAX), '', '3', 20, None)
+    one = ID[:-1] + 'e'
+    authorize = request('authorize', 20)._replace(currency='USD', key='other')
+
+    model.explain(state, [
+        [(authorize, done('AUTHORIZED', 0, 0, paymentId=one))],
+        [(request('list')._replace(page=page),
+          answer(200, {'merchantId': 'm', 'payments': []}, 'GET'))]])
+    assert {payment.version for payment in state.payments[one]} == {1, 2}

@@ -17,6 +17,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / 'lib')]
 
 import client                                                   # noqa: E402
 import invariants                                               # noqa: E402
+import outbox                                                   # noqa: E402
 import servers                                                  # noqa: E402
 import told                                                     # noqa: E402
 import voters as three                                          # noqa: E402
@@ -91,6 +92,27 @@ def _second_mariadb(template):
     server = _server('db-b', template)
     yield server
     server.stop()
+
+
+# A fixture of a session that each file imported would be another in each: two
+# brokers in turn with one directory. So these are here, unlike those that give
+# them to a test.
+
+@pytest.fixture(scope='session')
+def _kafka(work):
+    yield from _cluster(outbox.Kafka(options='message.max.bytes=1000000'))
+
+
+@pytest.fixture(scope='session')
+def _three_brokers(work):
+    yield from _cluster(outbox.Cluster())
+
+
+def _cluster(brokers):
+    brokers.stop()                   # of a session that was killed
+    brokers.first_start()
+    yield brokers
+    brokers.stop()
 
 
 @pytest.fixture

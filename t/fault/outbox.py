@@ -224,6 +224,15 @@ class Kafka(Broker, Topics):
         self.close()
         super().stop()
 
+    def clear(self):
+        """Of hundreds of tests' topics its memory would become full."""
+
+        topics = [topic for topic in self.admin().list_topics(timeout=20).topics
+                  if not topic.startswith('__')]
+
+        if topics:
+            self.delete(*topics)
+
 
 class Cluster(list, Topics):
     """Three brokers, each a controller, too; whatever is acknowledged is on two
@@ -635,15 +644,6 @@ def admin(nginx, action=None, **members):
 
 # fixtures: imported by the tests that use them
 
-@pytest.fixture(scope='session')
-def _kafka(work):
-    broker = Kafka(options='message.max.bytes=1000000')
-    broker.stop()
-    broker.first_start()
-    yield broker
-    broker.stop()
-
-
 @pytest.fixture
 def kafka(_kafka):
     """The broker; running."""
@@ -654,15 +654,7 @@ def kafka(_kafka):
         _kafka.thaw()
 
     _kafka.start()
-
-
-@pytest.fixture(scope='session')
-def _three_brokers(work):
-    cluster = Cluster()
-    cluster.stop()
-    cluster.first_start()
-    yield cluster
-    cluster.stop()
+    _kafka.clear()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import subprocess
 import urllib.request
 import uuid
 
-from outbox import (_kafka, committed, judge, kafka, start_outbox,  # noqa: F401
+from outbox import (committed, judge, kafka, start_outbox,  # noqa: F401
                     topic, wait_empty)
 from servers import ROOT
 

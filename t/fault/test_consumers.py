@@ -13,7 +13,7 @@ import confluent_kafka
 import pytest
 
 from client import Load
-from outbox import kafka, start_outbox, topic, wait_empty, _kafka  # noqa: F401
+from outbox import kafka, start_outbox, topic, wait_empty  # noqa: F401
 from servers import PASSWORD, ROOT, USER, wait_for
 
 EXAMPLES = ROOT / 'examples' / 'consumers'

@@ -15,7 +15,7 @@ import pytest
 
 import servers
 from freeport import free_port
-from outbox import (_kafka, committed, judge, kafka, topic,      # noqa: F401
+from outbox import (committed, judge, kafka, topic,      # noqa: F401
                     wait_empty)
 from servers import ROOT, wait_for
 from test_install import installed                              # noqa: F401

@@ -18,7 +18,7 @@ import pytest
 
 import ha
 from client import Call
-from outbox import _kafka, kafka, topic                         # noqa: F401
+from outbox import kafka, topic                         # noqa: F401
 from servers import wait_for
 from test_two_of_three import STRIKES, waits
 from voters import payments

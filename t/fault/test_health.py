@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 
 from client import Client, Load
-from outbox import (_kafka, committed, free_lease, judge,         # noqa: F401
+from outbox import (committed, free_lease, judge,         # noqa: F401
                     kafka, settings, start_outbox, topic, wait_empty,
                     wait_leased)
 from servers import Shard, merchant, wait_for

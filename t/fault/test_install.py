@@ -12,7 +12,7 @@ import pytest
 
 import servers
 from client import Client
-from outbox import (ADMIN, _kafka, admin, kafka, pending,       # noqa: F401
+from outbox import (ADMIN, admin, kafka, pending,       # noqa: F401
                     relay, settings, topic, wait_empty)
 from servers import ROOT, wait_for
 

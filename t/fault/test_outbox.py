@@ -10,7 +10,7 @@ import pytest
 import servers
 from client import Client, Load
 from conftest import LONG
-from outbox import (ADMIN, COLUMNS, Writer, _kafka, admin,        # noqa: F401
+from outbox import (ADMIN, COLUMNS, Writer, admin,        # noqa: F401
                     committed, fill, judge, kafka, outbox, pending, relay,
                     settings, start_outbox, topic, wait_empty, wait_leased)
 from servers import wait_for

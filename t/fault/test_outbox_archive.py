@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from outbox import (COLUMNS, _kafka, fill, judge, kafka,          # noqa: F401
+from outbox import (COLUMNS, fill, judge, kafka,          # noqa: F401
                     pending, relay, start_outbox, topic, wait_empty,
                     wait_leased)
 from servers import wait_for

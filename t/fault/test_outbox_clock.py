@@ -3,7 +3,7 @@
 import pytest
 
 import servers
-from outbox import (Writer, _kafka, fill, judge, kafka, lease,    # noqa: F401
+from outbox import (Writer, fill, judge, kafka, lease,    # noqa: F401
                     relay, settings, start_outbox, topic, wait_empty,
                     wait_leased)
 from servers import wait_for

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import servers
-from outbox import (_kafka, fill, free_lease, helper, judge,      # noqa: F401
+from outbox import (fill, free_lease, helper, judge,      # noqa: F401
                     kafka, relay, settings, start_outbox, topic, wait_empty,
                     wait_leased)
 from servers import wait_for

@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 import servers
-from outbox import (ADMIN, COLUMNS, _kafka, admin, fill, judge,   # noqa: F401
+from outbox import (ADMIN, COLUMNS, admin, fill, judge,   # noqa: F401
                     kafka, pending, relay, start_outbox, topic, wait_empty,
                     wait_leased)
 from servers import wait_for

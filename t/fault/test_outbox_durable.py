@@ -4,7 +4,7 @@ takes back."""
 import pytest
 
 from client import Client
-from outbox import (_kafka, committed, judge, kafka, pending,     # noqa: F401
+from outbox import (committed, judge, kafka, pending,     # noqa: F401
                     relay, start_outbox, topic, wait_empty, wait_leased)
 from servers import wait_for
 

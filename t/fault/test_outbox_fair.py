@@ -8,7 +8,7 @@ import uuid
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from outbox import (COLUMNS, Kafka, _kafka, fill, judge, kafka,    # noqa: F401
+from outbox import (COLUMNS, Kafka, fill, judge, kafka,    # noqa: F401
                     outbox, partition_of, pending, relay, start_outbox, topic,
                     wait_empty, wait_leased)
 from servers import wait_for
@@ -23,7 +23,7 @@ class Second(Kafka):
     dead."""
 
     def __init__(self, kafka):
-        super().__init__('kafka-2')
+        super().__init__('kafka-fair-2')
         self.first = kafka
         self.options = '\n'.join((
             'process.roles=broker', 'node.id=2',
@@ -42,8 +42,19 @@ class Second(Kafka):
             )[topic].result(20)
 
 
-@pytest.fixture(scope='session')
-def _second(_kafka):                                            # noqa: F811
+@pytest.fixture(scope='module')
+def _kafka(work):
+    """A cluster that other tests' topics are not spread over."""
+
+    broker = Kafka('kafka-fair')
+    broker.stop()
+    broker.first_start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope='module')
+def _second(_kafka):
     broker = Second(_kafka)
     broker.stop()
     broker.first_start()

@@ -9,7 +9,7 @@ import urllib.request
 
 import servers
 from kafka_proxy import KafkaProxy
-from outbox import (_kafka, fill, free_lease, helper, helpers,    # noqa: F401
+from outbox import (fill, free_lease, helper, helpers,    # noqa: F401
                     judge, kafka, outbox, relay, start_outbox, topic,
                     wait_empty, wait_leased)
 from servers import wait_for

@@ -10,7 +10,7 @@ import pytest
 import servers
 from client import Client, Load
 from conftest import LONG
-from outbox import (Writer, _kafka, committed, fill, helper,      # noqa: F401
+from outbox import (Writer, committed, fill, helper,      # noqa: F401
                     helpers, judge, kafka, lease, outbox, pending, relay,
                     settings, start_outbox, topic, wait_empty, wait_leased)
 from servers import wait_for

@@ -12,7 +12,7 @@ import pytest
 from client import Load
 from conftest import LONG
 from kafka_proxy import KafkaProxy
-from outbox import (ADMIN, COLUMNS, Kafka, Writer, _kafka, admin,  # noqa: F401
+from outbox import (ADMIN, COLUMNS, Kafka, Writer, admin,  # noqa: F401
                     committed, fill, helper, judge, kafka, outbox, pending,
                     relay, settings, start_outbox, topic, wait_empty,
                     wait_leased)

@@ -11,7 +11,7 @@ import pytest
 
 import servers
 from client import Load
-from outbox import (Writer, _kafka, committed, fill, free_lease,  # noqa: F401
+from outbox import (Writer, committed, fill, free_lease,  # noqa: F401
                     helper, helpers, judge, kafka, lease, outbox, pending,
                     relay, settings, start_outbox, topic, wait_empty,
                     wait_leased)

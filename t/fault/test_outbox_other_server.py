@@ -11,7 +11,7 @@ import time
 import pytest
 
 import servers
-from outbox import (COLUMNS, Writer, _kafka, fill, helper,        # noqa: F401
+from outbox import (COLUMNS, Writer, fill, helper,        # noqa: F401
                     judge, kafka, lease, pending, relay, settings,
                     start_outbox, topic, wait_empty, wait_leased)
 from servers import wait_for

@@ -3,7 +3,7 @@
 import pytest
 
 from kafka_proxy import KafkaProxy
-from outbox import (_kafka, fill, judge, kafka, outbox, pending,  # noqa: F401
+from outbox import (fill, judge, kafka, outbox, pending,  # noqa: F401
                     relay, start_outbox, topic, wait_empty, wait_leased)
 from servers import wait_for
 

@@ -9,7 +9,7 @@ import confluent_kafka
 import pytest
 
 from kafka_proxy import KafkaProxy
-from outbox import (_kafka, fill, judge, kafka, outbox, relay,     # noqa: F401
+from outbox import (fill, judge, kafka, outbox, relay,     # noqa: F401
                     start_outbox, topic, wait_empty, wait_leased)
 from servers import wait_for
 from test_outbox_kafka import breaker, transitions

@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-from outbox import (ADMIN, COLUMNS, _kafka, admin, fill, judge,   # noqa: F401
+from outbox import (ADMIN, COLUMNS, admin, fill, judge,   # noqa: F401
                     kafka, relay, start_outbox, topic, wait_empty, wait_leased)
 from servers import wait_for
 from test_outbox_kafka import dead

@@ -6,7 +6,7 @@ import time
 import pytest
 
 import servers
-from outbox import (ADMIN, _kafka, admin, fill, judge, kafka,     # noqa: F401
+from outbox import (ADMIN, admin, fill, judge, kafka,     # noqa: F401
                     lease, outbox, pending, relay, settings, start_outbox,
                     topic, wait_empty, wait_leased)
 from proxy import is_query

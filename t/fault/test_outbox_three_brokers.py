@@ -12,7 +12,7 @@ import pytest
 import ha
 from client import Load
 from conftest import LONG
-from outbox import (_three_brokers, committed, judge, pending,  # noqa: F401
+from outbox import (committed, judge, pending,  # noqa: F401
                     relay, settings, start_outbox, three_brokers, topic,
                     wait_empty, wait_leased)
 from servers import wait_for

@@ -16,7 +16,7 @@ import pytest
 import servers
 from client import Client
 from invariants import Dump
-from outbox import (_kafka, kafka, pending, relay, settings,    # noqa: F401
+from outbox import (kafka, pending, relay, settings,    # noqa: F401
                     topic)
 from servers import ROOT, wait_for
 from test_install import (PASSWORD, USER, installed,            # noqa: F401

@@ -16,7 +16,7 @@ import pytest
 
 import servers
 from client import Client
-from outbox import (_kafka, committed, helper, helpers, judge,    # noqa: F401
+from outbox import (committed, helper, helpers, judge,    # noqa: F401
                     kafka, start_outbox, topic, wait_empty, wait_leased)
 from servers import ROOT, wait_for
 

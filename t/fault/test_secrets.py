@@ -13,7 +13,7 @@ import urllib.request
 import pytest
 
 import servers
-from outbox import (ADMIN, _kafka, free_lease, helper, kafka,    # noqa: F401
+from outbox import (ADMIN, free_lease, helper, kafka,    # noqa: F401
                     settings, topic, wait_empty)
 from servers import Shard, wait_for
 

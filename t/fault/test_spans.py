@@ -10,7 +10,7 @@ import uuid
 import pytest
 
 from collector import Collector
-from outbox import (_kafka, committed, judge, kafka, start_outbox,  # noqa: F401
+from outbox import (committed, judge, kafka, start_outbox,  # noqa: F401
                     topic, wait_empty)
 from servers import wait_for
 from test_tracing import pay

@@ -5,7 +5,7 @@ import http.client
 import json
 import uuid
 
-from outbox import (ADMIN, _kafka, committed, judge, kafka,       # noqa: F401
+from outbox import (ADMIN, committed, judge, kafka,       # noqa: F401
                     start_outbox, topic, wait_empty)
 from servers import wait_for
 from test_outbox import add_archive

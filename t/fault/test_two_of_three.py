@@ -7,7 +7,7 @@ import pytest
 
 from client import Load
 from conftest import LONG
-from outbox import _kafka, kafka, settings, topic               # noqa: F401
+from outbox import kafka, settings, topic               # noqa: F401
 from servers import wait_for
 from voters import payments
 

@@ -17,7 +17,7 @@ import pytest
 import servers
 from client import Load
 from migrations import Checkout
-from outbox import (_kafka, committed, judge, kafka, settings,    # noqa: F401
+from outbox import (committed, judge, kafka, settings,    # noqa: F401
                     topic, wait_empty)
 from servers import ROOT, WORK, Shard, wait_for
 

@@ -8,19 +8,22 @@ the metrics and a question for the health each second, which is fifteen times as
 often as Prometheus asks. What counts is the median of the ratios.
 
 With --only PART it is one part of that: log, trace, or asking; or combined, the
-access log that every nginx has, written in the same way. With --beside combined,
-nginx is not bare, but has that one.
+access log that every nginx has, written in the same way; or spans, the trace and
+--sample percent of the spans, for a collector that throws them away. With
+--beside combined or trace, nginx is not bare, but has that one.
 
 Without it, one nginx with four shards is scraped then, SCRAPES times in a row
 when nothing else happens, and ten times a second while 64 clients pay.
 
 Raw numbers go to bench/results/observing-COMMIT.json, or -COMMIT-PART.json, or
--COMMIT-PART-combined.json.
+-COMMIT-PART-BESIDE.json; of spans the percentage is a part of PART.
 """
 
 import argparse
+import contextlib
 import functools
 import http.client
+import http.server
 import os
 import re
 import threading
@@ -45,10 +48,13 @@ BUFFER = 'buffer=64k flush=1s;'
 PARTS = ('log', 'trace', 'asking')
 
 
-def observed(*parts):
+def observed(*parts, exporter=''):
     """The lines of these parts for start_nginx(), and what goes on beside."""
 
     found = {}
+
+    if 'spans' in parts:
+        found['http'] = f'access_log off; {exporter}'
 
     if 'log' in parts:
         found['http'] = log()
@@ -56,7 +62,7 @@ def observed(*parts):
     if 'combined' in parts:
         found['http'] = f'access_log logs/payment.log combined {BUFFER}'
 
-    if 'trace' in parts:
+    if {'trace', 'spans'} & set(parts):
         found['api'] = ('payment_trace_context make;'
                         ' add_header X-Request-Id $payment_trace_id always;')
 
@@ -80,6 +86,39 @@ def log():
     return f"""{lines[0]}
     map $host $payment_client {{ default ""; }}
     access_log logs/payment.log payment {BUFFER}"""
+
+
+class Collector(http.server.BaseHTTPRequestHandler):
+    """Takes spans, and throws them away."""
+
+    protocol_version = 'HTTP/1.1'
+    taken = 0                           # bytes
+
+    def do_POST(self):
+        Collector.taken += len(
+            self.rfile.read(int(self.headers['Content-Length'])))
+        self.send_response(200)
+        self.send_header('Content-Length', '2')
+        self.send_header('Content-Type', 'application/json')
+        self.end_headers()
+        self.wfile.write(b'{}')
+
+    def log_message(self, *words):
+        pass
+
+
+@contextlib.contextmanager
+def collecting(sample):
+    """The directive that sends spans to a collector, for as long as it runs."""
+
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Collector)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    try:
+        yield (f'payment_trace_exporter http://127.0.0.1:{server.server_port}'
+               f' sample={sample}%;')
+    finally:
+        server.shutdown()
 
 
 class Watch:
@@ -170,8 +209,9 @@ def main():
     parser.add_argument('dir')
     parser.add_argument('--rounds', type=int, default=6)
     parser.add_argument('--seconds', type=int, default=8)
-    parser.add_argument('--only', choices=[*PARTS, 'combined'])
-    parser.add_argument('--beside', choices=['bare', 'combined'],
+    parser.add_argument('--only', choices=[*PARTS, 'combined', 'spans'])
+    parser.add_argument('--sample', type=int, default=100)
+    parser.add_argument('--beside', choices=['bare', 'combined', 'trace'],
                         default='bare')
     options = parser.parse_args()
 
@@ -185,10 +225,14 @@ def main():
     parts = [options.only] if options.only else PARTS
     names = ('observed', options.beside)
     bare = functools.partial(pair.measure, ROOT, one)
-    rounds = pair.take_turns(
-        {'observed': functools.partial(bare, **observed(*parts)),
-         options.beside: functools.partial(bare, **observed(options.beside))},
-        options, pair.FULL)
+
+    with collecting(options.sample) as exporter:
+        rounds = pair.take_turns(
+            {'observed': functools.partial(
+                bare, **observed(*parts, exporter=exporter)),
+             options.beside: functools.partial(
+                 bare, **observed(options.beside))},
+            options, pair.FULL)
 
     print(pair.table(rounds, names))
     kept = {'parts': parts, 'beside': options.beside, 'rounds': rounds,
@@ -197,6 +241,10 @@ def main():
     if not options.only:
         kept['scrape'] = scrapes(four, options.seconds)
         print(f'a scrape of {SHARDS} shards: {kept["scrape"]}')
+
+    if options.only == 'spans':
+        kept |= {'sample': options.sample, 'collected_bytes': Collector.taken}
+        options.only += str(options.sample)
 
     keep('-'.join(['observing', commit_of(ROOT),
                    *([options.only] if options.only else []),

@@ -3,8 +3,8 @@
 # how long a scrape takes, on servers of its own in build/observing. Six minutes.
 #
 #   bench/observing.sh [--rounds N] [--seconds N]
-#                      [--only log | trace | asking | combined]
-#                      [--beside bare | combined]
+#                      [--only log | trace | asking | combined | spans]
+#                      [--sample PERCENT] [--beside bare | combined | trace]
 
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"

@@ -160,6 +160,26 @@ ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,
 }
 
 
+void
+ngx_payment_outbox_shard_set_aside_behind(ngx_payment_outbox_shard_t *sh,
+    payment_event_t *e)
+{
+    payment_event_t  *next;
+
+    if (!e->occupies || e->queued == 0
+        || payment_aside_room(&sh->aside) < e->queued)
+    {
+        return;
+    }
+
+    next = payment_inflight_vacate(e);
+
+    (void) ngx_payment_outbox_shard_set_aside(sh, next);
+
+    payment_inflight_occupy(e);
+}
+
+
 uint64_t
 ngx_payment_outbox_shard_oldest_aside(ngx_payment_outbox_shard_t *sh,
     uint64_t now_ms)

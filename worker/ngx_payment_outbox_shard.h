@@ -167,6 +167,14 @@ ngx_msec_t ngx_payment_outbox_shard_pause(ngx_uint_t failures);
 ngx_int_t ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,
     payment_event_t *e);
 
+/*
+ * Sets aside those behind an event that waits for long itself, or leaves them
+ * where they are, if there is no room: else they would fill the table, and
+ * nothing would be read any more that could be published.
+ */
+void ngx_payment_outbox_shard_set_aside_behind(ngx_payment_outbox_shard_t *sh,
+    payment_event_t *e);
+
 /* When the oldest event that is set aside was created, as of a moment ago; 0:
  * none is. */
 uint64_t ngx_payment_outbox_shard_oldest_aside(ngx_payment_outbox_shard_t *sh,

@@ -457,8 +457,10 @@ ngx_payment_relay_pump(ngx_payment_relay_t *r)
 
 /*
  * Another event of its payment comes first: this one waits behind it; or is set
- * aside, when many wait there or some are aside already.  So a payment with
- * many changes takes little of the table, and the others are read past it.
+ * aside, when many wait there or some are aside already, or when that one is
+ * tried again now and then only.  So a payment with many changes, or one that
+ * can't be published, takes little of the table, and the others are read past
+ * it.
  */
 
 static ngx_int_t
@@ -481,7 +483,8 @@ ngx_payment_relay_queue(ngx_payment_relay_t *r, payment_event_t *e)
         return NGX_DECLINED;
     }
 
-    if (occupant->queued >= NGX_PAYMENT_OUTBOX_BEHIND
+    if ((occupant->queued >= NGX_PAYMENT_OUTBOX_BEHIND
+         || occupant->state == PAYMENT_EVENT_REFUSED)
         && ngx_payment_outbox_shard_set_aside(sh, e) == NGX_OK)
     {
         return NGX_OK;
@@ -910,6 +913,7 @@ ngx_payment_relay_refused(ngx_payment_relay_t *r, payment_event_t *e,
     e->alone = 0;
     e->since_ns = now_ns;
     payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
+    ngx_payment_outbox_shard_set_aside_behind(&r->sh, e);
 }
 
 
@@ -968,6 +972,7 @@ ngx_payment_relay_hold_back(ngx_payment_relay_t *r, payment_event_t *e,
     payment_inflight_occupy(e);
     e->since_ns = now_ns;
     payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
+    ngx_payment_outbox_shard_set_aside_behind(&r->sh, e);
     ngx_payment_relay_scouts(r, e, 1);
 }
 

@@ -1676,6 +1676,30 @@ test_crowd(void **state)
 }
 
 
+/* Two payments' events are refused, which may be the topic's fault: they wait
+ * until it takes another one.  What waits behind them must not keep that one
+ * from being read. */
+
+static void
+test_many_behind_what_is_refused(void **state)
+{
+    unsigned  i, payment;
+
+    for (payment = 1; payment <= 2; payment++) {
+        test_add(payment, 1, 0)->large = 1;
+
+        for (i = 0; i < NGX_PAYMENT_OUTBOX_BEHIND; i++) {
+            test_add(payment, 2 + i, 0);
+        }
+    }
+
+    test_run(5000);
+    test_add(3, 1, 0);
+    test_run(20000);
+    test_all_published();
+}
+
+
 /* a number below n */
 
 static unsigned
@@ -1865,6 +1889,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_age_of_what_comes_and_goes,
                                         test_begin, test_end),
         cmocka_unit_test_setup_teardown(test_crowd, test_begin, test_end),
+        cmocka_unit_test_setup_teardown(test_many_behind_what_is_refused,
+                                        test_begin, test_end),
         cmocka_unit_test(test_a_storm_that_lasts),
         cmocka_unit_test_setup_teardown(test_random, test_begin, test_end)
     };

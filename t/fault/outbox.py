@@ -642,6 +642,17 @@ def admin(nginx, action=None, **members):
         return json.load(answer)
 
 
+def said(mariadb, database, text, what='COUNT(*)'):
+    """How many statements of a database's connections hold a text; or what else
+    is to be known of these."""
+
+    return mariadb.query(
+        f'SELECT {what} FROM mysql.general_log WHERE thread_id IN'
+        f" (SELECT id FROM information_schema.processlist WHERE db ="
+        f" '{database}') AND CONVERT(argument USING utf8) LIKE"
+        f" '%{text}%'")[0][0]
+
+
 # fixtures: imported by the tests that use them
 
 @pytest.fixture
@@ -692,3 +703,11 @@ def start_outbox(mariadb, database, kafka, topic, start_nginx):
             http=settings(kafka, topic, **changes), **(nginx or {}))
 
     return start
+
+
+@pytest.fixture
+def general_log(mariadb):
+    mariadb.query('TRUNCATE mysql.general_log')
+    mariadb.query("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = 1")
+    yield
+    mariadb.query("SET GLOBAL general_log = 0, GLOBAL log_output = 'FILE'")

@@ -12,9 +12,9 @@ import pytest
 import servers
 from client import Load
 from outbox import (Writer, committed, fill, free_lease,  # noqa: F401
-                    helper, helpers, judge, kafka, lease, outbox, pending,
-                    relay, settings, start_outbox, topic, wait_empty,
-                    wait_leased)
+                    general_log, helper, helpers, judge, kafka, lease, outbox,
+                    pending, relay, said, settings, start_outbox, topic,
+                    wait_empty, wait_leased)
 from conftest import LONG
 from servers import wait_for
 from test_outbox import add_archive
@@ -367,25 +367,6 @@ def test_two_shards_two_nodes(start_outbox, start_nginx, mariadb, database,
         for node in (first, second):
             node.stop()
         mariadb.drop_database(other)
-
-
-def said(mariadb, database, text, what='COUNT(*)'):
-    """How many statements of a database's connections hold a text; or what else
-    is to be known of these."""
-
-    return mariadb.query(
-        f'SELECT {what} FROM mysql.general_log WHERE thread_id IN'
-        f" (SELECT id FROM information_schema.processlist WHERE db ="
-        f" '{database}') AND CONVERT(argument USING utf8) LIKE"
-        f" '%{text}%'")[0][0]
-
-
-@pytest.fixture
-def general_log(mariadb):
-    mariadb.query('TRUNCATE mysql.general_log')
-    mariadb.query("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = 1")
-    yield
-    mariadb.query("SET GLOBAL general_log = 0, GLOBAL log_output = 'FILE'")
 
 
 def test_a_bell_wakes_its_own_shard(start_outbox, mariadb, database,

@@ -12,6 +12,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "ngx_payment_proved.h"
 #include "ngx_payment_span.h"
 #include "ngx_payment_stats.h"
 #include "payment_breaker.h"
@@ -37,6 +38,7 @@ typedef struct {
     ngx_flag_t                 enable;
     ngx_array_t               *shards;      /* of ngx_payment_shard_t * */
     ngx_payment_stats_t       *stats;       /* set when the zone is there */
+    ngx_payment_proved_t      *proved;      /* the same */
     ngx_fd_t                   doorbell;    /* eventfd, shared by the cycle */
     ngx_path_t                *path;
 

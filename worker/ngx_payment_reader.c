@@ -17,6 +17,11 @@
 
 #define NGX_PAYMENT_READER_LOOK_NS    (1000 * 1000000ULL)
 
+/* For how long reads have barriers: at first for one read, and twice as long
+ * each time that they are found to be needed still. */
+#define NGX_PAYMENT_READER_BARRIER_MIN_NS  (1 * 1000000ULL)
+#define NGX_PAYMENT_READER_BARRIER_MAX_NS  (1000 * 1000000ULL)
+
 /* Looking at the head may take one in so many parts of the time. */
 #define NGX_PAYMENT_READER_SHARE      20
 #define NGX_PAYMENT_READER_SHARE_FULL 100       /* with a backlog */
@@ -43,7 +48,10 @@ static ngx_uint_t ngx_payment_reader_at_floor(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_ask_wanted(ngx_payment_reader_t *rd);
 static const char *ngx_payment_reader_blocked(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_ask_next(ngx_payment_reader_t *rd);
-static void ngx_payment_reader_ask_barrier(ngx_payment_reader_t *rd);
+static void ngx_payment_reader_ask_barrier(ngx_payment_reader_t *rd,
+    uint64_t now_ns);
+static ngx_uint_t ngx_payment_reader_needs_barrier(ngx_payment_reader_t *rd,
+    uint64_t now_ns);
 static ngx_uint_t ngx_payment_reader_confirmed(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_ask_head(ngx_payment_reader_t *rd,
     uint64_t now_ns);
@@ -65,6 +73,8 @@ static void ngx_payment_reader_take_wanted(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_vanished(ngx_payment_reader_t *rd,
     payment_event_t *e);
 static ngx_uint_t ngx_payment_reader_take_next(ngx_payment_reader_t *rd);
+static ngx_uint_t ngx_payment_reader_on_disk(ngx_payment_reader_t *rd,
+    MYSQL_ROW row, unsigned long *lengths);
 static void ngx_payment_reader_take_head(ngx_payment_reader_t *rd,
     uint64_t now_ns);
 static void ngx_payment_reader_take_max(ngx_payment_reader_t *rd);
@@ -339,9 +349,7 @@ ngx_payment_reader_next(ngx_payment_reader_t *rd)
         ngx_payment_reader_ask_next(rd);
     }
 
-    if (rd->n) {
-        ngx_payment_reader_ask_barrier(rd);
-    }
+    ngx_payment_reader_ask_barrier(rd, now);
 
     /* after the rows, so that it can open the gate for them */
 
@@ -550,9 +558,13 @@ ngx_payment_reader_ask_next(ngx_payment_reader_t *rd)
  */
 
 static void
-ngx_payment_reader_ask_barrier(ngx_payment_reader_t *rd)
+ngx_payment_reader_ask_barrier(ngx_payment_reader_t *rd, uint64_t now_ns)
 {
     ngx_payment_node_t *node = rd->sh->node;
+
+    if (rd->n == 0 || !ngx_payment_reader_needs_barrier(rd, now_ns)) {
+        return;
+    }
 
     ngx_payment_reader_ask(rd, NGX_PAYMENT_READ_BARRIER,
             "INSERT INTO outbox_lease (name, lock_until, locked_at, "
@@ -568,6 +580,28 @@ ngx_payment_reader_ask_barrier(ngx_payment_reader_t *rd)
         ngx_payment_reader_ask(rd, NGX_PAYMENT_READ_CONFIRMED, "%V",
                                ngx_payment_topology_unconfirmed_sql());
     }
+}
+
+
+/* Rows that are read by their ids have mostly waited for longer than it is
+ * remembered that they were proved. */
+
+static ngx_uint_t
+ngx_payment_reader_needs_barrier(ngx_payment_reader_t *rd, uint64_t now_ns)
+{
+    if (rd->unproved
+        && !ngx_payment_proved_has(rd->sh->conf->proved, rd->unproved))
+    {
+        rd->barrier_ns = ngx_min(ngx_max(2 * rd->barrier_ns,
+                                         NGX_PAYMENT_READER_BARRIER_MIN_NS),
+                                 NGX_PAYMENT_READER_BARRIER_MAX_NS);
+        rd->barrier_until_ns = now_ns + rd->barrier_ns;
+    }
+
+    rd->unproved = 0;
+
+    return rd->asked[NGX_PAYMENT_READ_WANTED]
+           || now_ns < rd->barrier_until_ns;
 }
 
 
@@ -850,7 +884,7 @@ ngx_payment_reader_take_next(ngx_payment_reader_t *rd)
     uint64_t             id, gate, first;
     MYSQL_ROW            row;
     MYSQL_RES           *res;
-    ngx_uint_t           rows;
+    ngx_uint_t           rows, known;
     unsigned long       *lengths;
     payment_event_t     *e;
     payment_inflight_t  *table;
@@ -875,12 +909,18 @@ ngx_payment_reader_take_next(ngx_payment_reader_t *rd)
 
         lengths = mysql_fetch_lengths(res);
         id = ngx_payment_row_number(row[NGX_PAYMENT_ROW_ID]);
+        known = payment_inflight_find(table, id)
+                || payment_aside_has(&rd->sh->aside, id);
+
+        if (!known && !ngx_payment_reader_on_disk(rd, row, lengths)) {
+            rd->again = 1;
+            break;
+        }
+
         first = first ? first : id;
         rows++;
 
-        if (payment_inflight_find(table, id) == NULL
-            && !payment_aside_has(&rd->sh->aside, id))
-        {
+        if (!known) {
             e = payment_inflight_add(table, id, PAYMENT_EVENT_WANTED);
             if (e == NULL) {
                 return rows;
@@ -900,9 +940,45 @@ ngx_payment_reader_take_next(ngx_payment_reader_t *rd)
         rd->cursor = id;
     }
 
+    if (rows && rd->unproved == 0 && !rd->asked[NGX_PAYMENT_READ_BARRIER]) {
+        rd->barrier_ns = 0;
+    }
+
     ngx_payment_reader_adapt(rd, rows, first);
 
     return rows;
+}
+
+
+/* Is a row that was read on disk, too?  Else it is the one that the read stops
+ * at. */
+
+static ngx_uint_t
+ngx_payment_reader_on_disk(ngx_payment_reader_t *rd, MYSQL_ROW row,
+    unsigned long *lengths)
+{
+    u_char  id[NGX_PAYMENT_PROVED_ID_LEN];
+
+    if (rd->asked[NGX_PAYMENT_READ_BARRIER]) {
+        return 1;
+    }
+
+    /* whoever else writes rows may have shorter ids */
+
+    ngx_memzero(id, sizeof(id));
+    ngx_memcpy(id, row[NGX_PAYMENT_ROW_AGGREGATEID],
+               ngx_min(sizeof(id), lengths[NGX_PAYMENT_ROW_AGGREGATEID]));
+
+    rd->unproved = ngx_payment_proved_word(id,
+        (uint32_t) ngx_payment_row_number(row[NGX_PAYMENT_ROW_VERSION]),
+        rd->db.choice);
+
+    if (ngx_payment_proved_has(rd->sh->conf->proved, rd->unproved)) {
+        rd->unproved = 0;
+        return 1;
+    }
+
+    return 0;
 }
 
 

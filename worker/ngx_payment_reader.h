@@ -19,9 +19,13 @@
  * that starts at the floor is such a look itself.
  *
  * A server shows a transaction to others a moment before it is on disk, and if
- * it dies in that moment the transaction never was.  So a read that found rows
- * commits something itself before they are handed out (the barrier): when that
- * is on disk, so is all that was to be seen before.
+ * it dies in that moment the transaction never was.  Rows whose COMMIT was
+ * answered to this nginx are on disk, see ngx_payment_proved.h.  A read that
+ * comes to another one stops there.  If that one is not proved by the time of
+ * the next read, it is another node's, or its COMMIT takes long: the next read
+ * commits something itself before its rows are handed out (the barrier), for
+ * when that is on disk, so is all that was to be seen before.  While there are
+ * such rows all reads have barriers, for a second at a time.
  *
  * Nothing is read while the connection on which rows are deleted is with
  * another server, nor while published events are UNSURE: an id that hides a
@@ -116,6 +120,11 @@ typedef struct {
     uint64_t                     below_at_ns; /* the next look below it */
     uint64_t                     lowest_at_ns;  /* the next for the lowest */
     ngx_uint_t                   doubts;      /* that the floor is from */
+
+    uint64_t                     unproved;    /* what the last read stopped
+                                                 at; 0: at nothing */
+    uint64_t                     barrier_until_ns;  /* all reads have one */
+    uint64_t                     barrier_ns;  /* for how long, the last time */
 
     payment_pace_t               pace;
     ngx_event_t                  timer;       /* the end of a pause */

@@ -1001,8 +1001,10 @@ ngx_http_payment_init_zone(ngx_shm_zone_t *zone, void *data)
     pmcf->generation = ++shared->stats.generations;
     pmcf->writer.stats = &shared->stats;
     pmcf->writer.seen = &shared->seen;
+    pmcf->writer.proved = &shared->proved;
     pmcf->writer.underway = &shared->underway;
     pmcf->outbox.stats = &shared->stats;
+    pmcf->outbox.proved = &shared->proved;
 
     shards = pmcf->shards.elts;
 

@@ -121,6 +121,7 @@ static void ngx_payment_transaction_write_done(ngx_payment_db_t *db,
 static void ngx_payment_transaction_commit(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_commit_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
+static void ngx_payment_transaction_prove(ngx_payment_transaction_t *t);
 static ngx_uint_t ngx_payment_transaction_add_commit(
     ngx_payment_transaction_t *t, ngx_payment_db_stmt_t *stmts);
 static ngx_uint_t ngx_payment_transaction_confirmed(
@@ -1090,6 +1091,8 @@ ngx_payment_transaction_commit_done(ngx_payment_db_t *db, ngx_uint_t lost)
     (void) ngx_atomic_fetch_add(&stats->batches, 1);
     (void) ngx_atomic_fetch_add(&stats->rows, (ngx_atomic_int_t) b->nkeys);
 
+    ngx_payment_transaction_prove(t);
+
     ngx_payment_doorbell_ring(t->doorbell,
                               &t->stats->doorbell_armed[t->shard->index]);
 
@@ -1099,6 +1102,28 @@ ngx_payment_transaction_commit_done(ngx_payment_db_t *db, ngx_uint_t lost)
     }
 
     ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
+}
+
+
+/* Before the bell rings: the helper may publish what it will read then. */
+
+static void
+ngx_payment_transaction_prove(ngx_payment_transaction_t *t)
+{
+    ngx_uint_t         i;
+    ngx_payment_op_t  *op;
+
+    if (t->doorbell == NGX_INVALID_FILE) {
+        return;
+    }
+
+    for (i = 0; i < t->batch->nkeys; i++) {
+        op = t->batch->keys[i];
+
+        ngx_payment_proved_add(t->proved,
+            ngx_payment_proved_word(op->id_text, op->payment.version,
+                                    t->db->choice));
+    }
 }
 
 

@@ -28,6 +28,7 @@
 #include "ngx_payment_columns.h"
 #include "ngx_payment_db.h"
 #include "ngx_payment_look.h"
+#include "ngx_payment_proved.h"
 #include "ngx_payment_span.h"
 
 
@@ -50,6 +51,7 @@ struct ngx_payment_transaction_s {
     ngx_payment_shard_t         *shard;
     ngx_payment_stats_t         *stats;
     ngx_fd_t                     doorbell;
+    ngx_payment_proved_t        *proved;
     ngx_payment_span_conf_t     *spans;     /* NULL: no traces */
     ngx_log_t                   *log;
     ngx_payment_db_t            *db;        /* whose data is the transaction */

@@ -242,6 +242,7 @@ ngx_payment_writer_open_line(ngx_payment_writer_t *w, ngx_payment_line_t *line)
     t->shard = w->shard;
     t->stats = w->conf->stats;
     t->doorbell = w->conf->doorbell;
+    t->proved = w->conf->proved;
     t->spans = w->conf->spans;
     t->log = w->log;
     t->db = &line->db;

@@ -4,7 +4,7 @@ takes back."""
 import pytest
 
 from client import Client
-from outbox import (committed, judge, kafka, pending,     # noqa: F401
+from outbox import (committed, fill, judge, kafka, pending,     # noqa: F401
                     relay, start_outbox, topic, wait_empty, wait_leased)
 from servers import wait_for
 
@@ -55,3 +55,34 @@ def test_not_on_disk_not_in_kafka(start_outbox, mariadb, database, kafka,
 
     wait_empty(mariadb, database, 40)
     judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
+
+
+def barriers(mariadb, database):
+    """What readers have committed themselves."""
+
+    return int(mariadb.query(
+        "SELECT COALESCE(SUM(epoch), 0) FROM outbox_lease"
+        " WHERE name LIKE 'reader/%'", database)[0][0])
+
+
+def test_what_a_worker_has_proved(start_outbox, mariadb, database, kafka,
+                                  topic, journal):
+    """Its own payments are published without another COMMIT, and what somebody
+    else has written is not."""
+
+    nginx = start_outbox()
+    wait_leased(nginx)
+    ask = Client(nginx.port, journal)
+    before = barriers(mariadb, database)
+
+    for number in range(1, 101):
+        assert ask.authorize().ok
+        wait_for(lambda: relay(nginx)['published'] >= number, 10, 'its event')
+
+    # a look of the poll interval may come between a COMMIT and its answer
+    assert barriers(mariadb, database) - before < 50
+
+    before = barriers(mariadb, database)
+    fill(mariadb, database, 10)
+    wait_empty(mariadb, database)
+    assert barriers(mariadb, database) > before

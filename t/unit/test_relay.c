@@ -106,6 +106,7 @@ typedef struct {
     unsigned        published;      /* times */
     unsigned        there:1;        /* in outbox_event */
     unsigned        hidden:1;       /* and not committed */
+    unsigned        on_disk:1;      /* proved, or a barrier was behind it */
     unsigned        dead:1;         /* in outbox_dead */
     unsigned        large:1;        /* Kafka refuses it */
     unsigned        lost:1;         /* no answer comes, the first time */
@@ -149,6 +150,7 @@ static struct {
 
 
 static ngx_payment_stats_t        stats;
+static ngx_payment_proved_t       proved;
 static ngx_payment_outbox_conf_t  conf;
 static ngx_payment_shard_t        shard;
 static ngx_payment_relay_t        relay;
@@ -681,6 +683,17 @@ test_select(ngx_payment_db_stmt_t *stmt, test_result_t *result, uint64_t from,
 }
 
 
+static void
+test_on_disk(test_result_t *result)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < result->n; i++) {
+        result->rows[i]->on_disk = 1;
+    }
+}
+
+
 /* Rows come in the order in which they were written, which is that of
  * their ids but for one that was given again. */
 
@@ -722,6 +735,11 @@ ngx_payment_db_exchange(ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts,
         case NGX_PAYMENT_READ_NEXT:
             test_select(rd->asked[i], &result[i], rd->cursor + 1, UINT64_MAX,
                         rd->asked_rows, 0);
+            break;
+
+        case NGX_PAYMENT_READ_BARRIER:
+            test_select(rd->asked[i], &result[i], 1, UINT64_MAX, TEST_ROWS, 0);
+            test_on_disk(&result[i]);
             break;
 
         case NGX_PAYMENT_READ_HEAD:
@@ -901,6 +919,8 @@ test_produce(rd_kafka_t *rk, ...)
 
     assert_non_null(m->row);
     assert_int_equal(m->e->payment, test_hash(m->row->payment));
+
+    assert_true(m->row->on_disk);
 
     for (i = 0; i < test.nmessages; i++) {
         assert_true(test.messages[i].row->payment != m->row->payment);
@@ -1102,6 +1122,7 @@ static test_row_t *
 test_add(unsigned payment, unsigned version, unsigned partition)
 {
     test_row_t  *row;
+    char         id[NGX_PAYMENT_PROVED_ID_LEN] = "";
 
     assert_true(test.nrows < TEST_ROWS);
 
@@ -1113,6 +1134,16 @@ test_add(unsigned payment, unsigned version, unsigned partition)
     row->partition = partition;
     row->created_us = test.now_ns / 1000;
     row->there = 1;
+
+    /* the others are another node's */
+
+    if (payment % 3) {
+        (void) sprintf(id, "%u", payment);
+        ngx_payment_proved_add(&proved, ngx_payment_proved_word(
+                                   (u_char *) id, version,
+                                   relay.reader.db.choice));
+        row->on_disk = 1;
+    }
 
     return row;
 }
@@ -1257,6 +1288,7 @@ test_begin(void **state)
 
     ngx_memzero(&test, sizeof(test));
     ngx_memzero(&stats, sizeof(stats));
+    ngx_memzero(&proved, sizeof(proved));
     ngx_memzero(&conf, sizeof(conf));
     ngx_memzero(&relay, sizeof(relay));
     ngx_memzero(&relays, sizeof(relays));
@@ -1273,6 +1305,7 @@ test_begin(void **state)
 
     conf.shards = &shards;
     conf.stats = &stats;
+    conf.proved = &proved;
     conf.poll_interval = 10;
     conf.batch_size = TEST_BATCH;
     conf.max_in_flight = TEST_IN_FLIGHT;

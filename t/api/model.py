@@ -318,23 +318,22 @@ def read_page(call):
             'currency' not in given and {'amountMin', 'amountMax'} & set(given)):
         wrong.add('currency')
 
+    amounts = given.get('amountMin', 1), given.get('amountMax', AMOUNT_MAX)
+    times = given.get('createdFrom', ''), given.get('createdTo', '3')
+
+    if not {'amountMin', 'amountMax'} & wrong and amounts[0] > amounts[1]:
+        wrong.add('amountMin')
+
+    if not {'createdFrom', 'createdTo'} & wrong and times[0] >= times[1]:
+        wrong.add('createdFrom')
+
     if wrong:
         return Refused(400, wrong.pop() if len(wrong) == 1 else None)
 
-    page = Page(tuple(sorted((name, given[name]) for name in FILTERS
+    return Page(tuple(sorted((name, given[name]) for name in FILTERS
                              if name in given)),
-                statuses, given.get('currency'),
-                (given.get('amountMin', 1), given.get('amountMax', AMOUNT_MAX)),
-                given.get('createdFrom', ''), given.get('createdTo', '3'),
+                statuses, given.get('currency'), amounts, *times,
                 given.get('limit', PAGE), given.get('cursor'))
-
-    if page.amounts[0] > page.amounts[1]:
-        return Refused(400, 'amountMin')
-
-    if page.first >= page.end:
-        return Refused(400, 'createdFrom')
-
-    return page
 
 
 def read_body(call):

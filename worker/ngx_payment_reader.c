@@ -17,10 +17,8 @@
 
 #define NGX_PAYMENT_READER_LOOK_NS    (1000 * 1000000ULL)
 
-/* For how long reads have barriers: at first for one read, and twice as long
- * each time that they are found to be needed still. */
-#define NGX_PAYMENT_READER_BARRIER_MIN_NS  (1 * 1000000ULL)
-#define NGX_PAYMENT_READER_BARRIER_MAX_NS  (1000 * 1000000ULL)
+/* for how long all reads have barriers, after another node's row was found */
+#define NGX_PAYMENT_READER_BARRIER_NS  (1000 * 1000000ULL)
 
 /* Looking at the head may take one in so many parts of the time. */
 #define NGX_PAYMENT_READER_SHARE      20
@@ -583,8 +581,14 @@ ngx_payment_reader_ask_barrier(ngx_payment_reader_t *rd, uint64_t now_ns)
 }
 
 
-/* Rows that are read by their ids have mostly waited for longer than it is
- * remembered that they were proved. */
+/*
+ * The row that a read stopped at may be proved by now, or by the time of the
+ * read after the next, which has a barrier for its sake.  If it is not, nobody
+ * here has written it.
+ *
+ * Rows that are read by their ids have mostly waited for longer than it is
+ * remembered that they were proved.
+ */
 
 static ngx_uint_t
 ngx_payment_reader_needs_barrier(ngx_payment_reader_t *rd, uint64_t now_ns)
@@ -592,13 +596,16 @@ ngx_payment_reader_needs_barrier(ngx_payment_reader_t *rd, uint64_t now_ns)
     if (rd->unproved
         && !ngx_payment_proved_has(rd->sh->conf->proved, rd->unproved))
     {
-        rd->barrier_ns = ngx_min(ngx_max(2 * rd->barrier_ns,
-                                         NGX_PAYMENT_READER_BARRIER_MIN_NS),
-                                 NGX_PAYMENT_READER_BARRIER_MAX_NS);
-        rd->barrier_until_ns = now_ns + rd->barrier_ns;
+        if (!rd->doubted) {
+            rd->doubted = 1;
+            return 1;
+        }
+
+        rd->barrier_until_ns = now_ns + NGX_PAYMENT_READER_BARRIER_NS;
     }
 
     rd->unproved = 0;
+    rd->doubted = 0;
 
     return rd->asked[NGX_PAYMENT_READ_WANTED]
            || now_ns < rd->barrier_until_ns;
@@ -938,10 +945,6 @@ ngx_payment_reader_take_next(ngx_payment_reader_t *rd)
         }
 
         rd->cursor = id;
-    }
-
-    if (rows && rd->unproved == 0 && !rd->asked[NGX_PAYMENT_READ_BARRIER]) {
-        rd->barrier_ns = 0;
     }
 
     ngx_payment_reader_adapt(rd, rows, first);

@@ -24,8 +24,8 @@
  * comes to another one stops there.  If that one is not proved by the time of
  * the next read, it is another node's, or its COMMIT takes long: the next read
  * commits something itself before its rows are handed out (the barrier), for
- * when that is on disk, so is all that was to be seen before.  While there are
- * such rows all reads have barriers, for a second at a time.
+ * when that is on disk, so is all that was to be seen before.  If it is another
+ * node's, all reads of the next second have barriers.
  *
  * Nothing is read while the connection on which rows are deleted is with
  * another server, nor while published events are UNSURE: an id that hides a
@@ -124,7 +124,6 @@ typedef struct {
     uint64_t                     unproved;    /* what the last read stopped
                                                  at; 0: at nothing */
     uint64_t                     barrier_until_ns;  /* all reads have one */
-    uint64_t                     barrier_ns;  /* for how long, the last time */
 
     payment_pace_t               pace;
     ngx_event_t                  timer;       /* the end of a pause */
@@ -145,6 +144,8 @@ typedef struct {
     unsigned                     unfit:1;     /* the connection is given up */
     unsigned                     again:1;     /* the bell rang meanwhile */
     unsigned                     full:1;      /* the last read came back full */
+    unsigned                     doubted:1;   /* unproved: a read had a barrier
+                                                 for its sake */
     unsigned                     starved:1;   /* the table had no room */
     unsigned                     mixed:1;     /* it held later versions */
     unsigned                     head_wanted:1;  /* a gate waits for a look */

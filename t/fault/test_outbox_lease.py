@@ -412,7 +412,8 @@ def test_a_standby_locks_nothing(two_nodes, mariadb, database, general_log):
 def test_a_standby_reads_nothing(two_nodes, mariadb, database, general_log,
                                  journal):
     """Only the holder looks for events: once each poll interval while nobody
-    commits any here, whatever the other node commits."""
+    commits any here, and once more each second, for what the other node
+    commits."""
 
     read = 'FROM outbox_event WHERE id > % ORDER BY'
     first, second = two_nodes(poll_interval='200ms')
@@ -426,7 +427,8 @@ def test_a_standby_reads_nothing(two_nodes, mariadb, database, general_log,
                  'twenty reads')
 
     reads = said(mariadb, database, read) - before
-    assert reads <= (time.monotonic() - began) / 0.2 + 1
+    seconds = time.monotonic() - began
+    assert reads <= seconds / 0.2 + 1 + seconds + 1
     assert load.good() > 20
 
     assert said(mariadb, database, read, 'COUNT(DISTINCT thread_id)') == 1

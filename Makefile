@@ -6,7 +6,8 @@
 .PHONY: help build static asan install deb install-deps run run-two-nodes stop \
         clean test tidy test-unit test-fuzz test-nginx test-asan test-api \
         test-fault test-fault-binlog test-ha test-secrets test-browser \
-        test-upgrade test-matrix test-deploy test-image test-deb bench \
+        test-pacemaker test-upgrade test-matrix test-deploy test-image \
+        test-deb bench \
         bench-pair bench-guards bench-replays bench-lists bench-observing \
         bench-k6 bench-k6-flow bench-k6-pair
 
@@ -100,6 +101,9 @@ test-ha:                ## promotions, 50 times each, and blind (3 hours)
 	@rm -f build/test/ha.md
 	@PAYMENT_TEST_LONG=1 PYTEST='$(or $(PYTEST),$(HA))' \
 	    tools/test.sh fault; status=$$?; cat build/test/ha.md; exit $$status
+
+test-pacemaker:         ## promotions by Debian's Pacemaker, on 3 nodes (root)
+	@tools/pacemaker.sh
 
 test-secrets:           ## all of them at debug: is a secret, body or key told?
 	@PAYMENT_TEST_SECRETS=1 tools/test.sh nginx api fault

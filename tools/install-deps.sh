@@ -1,9 +1,11 @@
 #!/bin/bash
 # Installs the Debian packages that the project needs and this machine lacks.
 #
-#   tools/install-deps.sh [run | all | browser]
+#   tools/install-deps.sh [run | all | browser | trees]
 #                                         run: for `make run`; all: tests too;
-#                                         browser: those in a browser, too
+#                                         browser: those in a browser, too;
+#                                         trees: those in other root file
+#                                         systems, too
 #   tools/install-deps.sh list            print what `all` would look for
 #
 # Needs root or sudo only if something is missing. A freshly installed package
@@ -32,6 +34,9 @@ test_packages=(
 )
 
 browser_packages=(chromium fonts-dejavu-core)
+
+# what makes a root file system of packages, and what reads shell scripts
+tree_packages=(mmdebstrap shellcheck)
 
 # what Node.js programs are run with, and what fetches their packages
 node_packages=(nodejs npm)
@@ -134,6 +139,7 @@ case ${1:-all} in
     run) ;;
     all) packages+=("${test_packages[@]}") ;;
     browser) packages+=("${test_packages[@]}" "${browser_packages[@]}") ;;
+    trees) packages+=("${test_packages[@]}" "${tree_packages[@]}") ;;
 
     list)
         printf '%s\n' "${packages[@]}" "${test_packages[@]}" \
@@ -142,7 +148,7 @@ case ${1:-all} in
         ;;
 
     *)
-        die "usage: tools/install-deps.sh [run | all | browser | list]"
+        die "usage: tools/install-deps.sh [run | all | browser | trees | list]"
         ;;
 esac
 

@@ -142,7 +142,7 @@ def test_days_kept(start_outbox, mariadb, database):
     kept = days(mariadb, *range(-30, -28), *range(8)) + ['p_later']
     start_outbox(archive='on')
 
-    wait_for(lambda: partitions(mariadb, database) == kept, 20,
+    wait_for(lambda: partitions(mariadb, database) == kept, 60,
              'the partitions of the days that are kept')
 
     mariadb.query('UPDATE outbox_archive_policy SET days_kept = 29', database)

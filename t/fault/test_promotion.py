@@ -104,6 +104,10 @@ def test_a_primary_that_is_cut_off_with_one_copy(voters, start_node):
     near = start_node(location='payment_timeout 2s;')
     near.first()
 
+    # nobody waits for a replica with durability local
+    wait_for(lambda: [payments(voter) for voter in others] == [1, 1], 10,
+             'the payment on the replicas')
+
     old.front.refuse()
 
     for voter in others:

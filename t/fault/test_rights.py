@@ -68,7 +68,7 @@ def shard(mariadb, shop, *others):                              # noqa: F811
                          user=USER, password=f'"{PASSWORD}"')
 
 
-def tested(nginx):
+def checked(nginx):
     """PAYMENT_CHECK=connect nginx -t: its status, and what it says."""
 
     result = subprocess.run(
@@ -122,7 +122,7 @@ def test_one_right_is_missing(shop, mariadb, kafka, topic,      # noqa: F811
     ask = Client(nginx.port, journal)
 
     # a test of the configuration knows it
-    status, said = tested(nginx)
+    status, said = checked(nginx)
     assert status == (0 if right == 'EXECUTE' else 1), said
     assert re.search(names(right, table), said), said
 

@@ -582,12 +582,13 @@ ngx_payment_reader_ask_barrier(ngx_payment_reader_t *rd, uint64_t now_ns)
 
 
 /*
- * The row that a read stopped at may be proved by now, or by the time of the
- * read after the next, which has a barrier for its sake.  If it is not, nobody
- * here has written it.
+ * The last read stopped at a row that was not proved.  If it is not by now
+ * either, this read has a barrier for its sake.  If it still is not by the time
+ * of the next one, no worker of this nginx has written it, and others like it
+ * may come.
  *
- * Rows that are read by their ids have mostly waited for longer than it is
- * remembered that they were proved.
+ * Rows that are read by their ids have mostly waited for so long that a proof
+ * would be forgotten.
  */
 
 static ngx_uint_t

@@ -8,11 +8,13 @@
  * processes: a table of words, each of which is a hash of an event's payment,
  * its version, and the choice of the server that has answered, so that what one
  * server has on disk proves nothing of another.  A word has a place in a bucket
- * that its own bits name, where it takes that of the oldest.  Single words,
- * written and read without a lock.
+ * that its own bits name, where it takes that of the oldest.  Words are written
+ * and read without a lock; where a word is written in two halves, one that is
+ * read in between is nobody's.
  *
- * Limits: of NGX_PAYMENT_PROVED_BUCKETS events that no helper has read yet, one
- * in a million is forgotten; of four times as many, one in five.
+ * Limits: an event is forgotten when seven more have come to its bucket.  When
+ * NGX_PAYMENT_PROVED_BUCKETS events have followed it, it is so with one in ten
+ * thousand; with four times as many, with one in nine.
  */
 
 #ifndef NGX_PAYMENT_PROVED_H
@@ -30,8 +32,8 @@
 /* a line of the processor's cache */
 
 typedef struct {
-    ngx_atomic_t  words[NGX_PAYMENT_PROVED_PLACES];      /* 0: none */
-    ngx_atomic_t  added;
+    volatile uint64_t  words[NGX_PAYMENT_PROVED_PLACES];     /* 0: none */
+    ngx_atomic_t       added;
 } ngx_payment_proved_bucket_t;
 
 
@@ -81,7 +83,7 @@ ngx_payment_proved_add(ngx_payment_proved_t *proved, uint64_t word)
     b = ngx_payment_proved_bucket(proved, word);
 
     b->words[ngx_atomic_fetch_add(&b->added, 1) % NGX_PAYMENT_PROVED_PLACES] =
-        (ngx_atomic_uint_t) word;
+        word;
 }
 
 
@@ -94,7 +96,7 @@ ngx_payment_proved_has(ngx_payment_proved_t *proved, uint64_t word)
     b = ngx_payment_proved_bucket(proved, word);
 
     for (i = 0; i < NGX_PAYMENT_PROVED_PLACES; i++) {
-        if (b->words[i] == (ngx_atomic_uint_t) word) {
+        if (b->words[i] == word) {
             return 1;
         }
     }

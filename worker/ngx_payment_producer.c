@@ -952,6 +952,7 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
            : ngx_payment_storm_note(&storm, (ngx_uint_t) (uint16_t) err);
 
     if (note) {
+        p->told = 1;
         ngx_log_error(NGX_LOG_ERR, p->log, 0,
                       "payment outbox: Kafka at \"%V\": %s: %s%s",
                       &p->conf->brokers, rd_kafka_err2name(err),
@@ -1062,12 +1063,15 @@ ngx_payment_producer_up(ngx_payment_producer_t *p)
         return;
     }
 
-    if (p->last_error) {
+    /* where nobody was told that it was not, this would be a storm, too */
+
+    if (p->last_error && p->told) {
         ngx_log_error(NGX_LOG_NOTICE, p->log, 0,
                       "payment outbox: Kafka at \"%V\" is reached again",
                       &p->conf->brokers);
     }
 
+    p->told = 0;
     p->last_error = RD_KAFKA_RESP_ERR_NO_ERROR;
     p->up = 1;
 }

@@ -108,8 +108,10 @@ typedef struct {
     ngx_event_t                        resume;       /* throttled: its end */
     uint64_t                           give_up_at;   /* SPENT: ms */
     uint64_t                           down_since_ns;  /* 0: not known */
-    rd_kafka_resp_err_t                last_error;   /* said in the log */
+    rd_kafka_resp_err_t                last_error;   /* since it was reached */
     unsigned                           topic_for_each_type:1;
+    unsigned                           told:1;       /* an error since then is
+                                                        in the log */
     unsigned                           closing:1;
     unsigned                           up:1;         /* Kafka was reached */
 } ngx_payment_producer_t;

@@ -100,19 +100,12 @@ def _second_mariadb(template):
 
 @pytest.fixture(scope='session')
 def _kafka(work):
-    yield from _cluster(outbox.Kafka(options='message.max.bytes=1000000'))
+    yield from outbox.running(outbox.Kafka(options='message.max.bytes=1000000'))
 
 
 @pytest.fixture(scope='session')
 def _three_brokers(work):
-    yield from _cluster(outbox.Cluster())
-
-
-def _cluster(brokers):
-    brokers.stop()                   # of a session that was killed
-    brokers.first_start()
-    yield brokers
-    brokers.stop()
+    yield from outbox.running(outbox.Cluster())
 
 
 @pytest.fixture

@@ -653,6 +653,15 @@ def said(mariadb, database, text, what='COUNT(*)'):
         f" '%{text}%'")[0][0]
 
 
+def running(brokers):
+    """What a fixture yields from: they begin with nothing, and end with it."""
+
+    brokers.stop()                   # of a session that was killed
+    brokers.first_start()
+    yield brokers
+    brokers.stop()
+
+
 # fixtures: imported by the tests that use them
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import uuid
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from outbox import (COLUMNS, Kafka, fill, judge, kafka,    # noqa: F401
-                    outbox, partition_of, pending, relay, start_outbox, topic,
-                    wait_empty, wait_leased)
+from outbox import (COLUMNS, Kafka, fill, judge, kafka,         # noqa: F401
+                    outbox, partition_of, pending, relay, running,
+                    start_outbox, topic, wait_empty, wait_leased)
 from servers import wait_for
 from test_outbox_kafka import breaker, transitions
 
@@ -45,21 +45,12 @@ class Second(Kafka):
 @pytest.fixture(scope='module')
 def _kafka(work):
     """A cluster that other tests' topics are not spread over."""
-
-    broker = Kafka('kafka-fair')
-    broker.stop()
-    broker.first_start()
-    yield broker
-    broker.stop()
+    yield from running(Kafka('kafka-fair'))
 
 
 @pytest.fixture(scope='module')
 def _second(_kafka):
-    broker = Second(_kafka)
-    broker.stop()
-    broker.first_start()
-    yield broker
-    broker.stop()
+    yield from running(Second(_kafka))
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import certificates
 import invariants
 from client import Load
 from freeport import free_port
-from outbox import (Kafka, committed, free_lease, judge, pending, settings,
-                    wait_empty)
+from outbox import (Kafka, committed, free_lease, judge, pending, running,
+                    settings, wait_empty)
 from servers import Shard, wait_for
 from test_tls import show, tls, tls_database                    # noqa: F401
 
@@ -123,11 +123,8 @@ class Secured(Kafka):
 def secured(work):
     certs = certificates.make(work / 'kafka-certificates')
     broker = Secured(certs)
-    broker.stop()                    # of a session that was killed
     broker.show('good')
-    broker.first_start()
-    yield broker
-    broker.stop()
+    yield from running(broker)
 
 
 @pytest.fixture

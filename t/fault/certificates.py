@@ -24,13 +24,27 @@ def make(directory):
     _sign(directory, 'good', 'ca', here)
     _sign(directory, 'unknown', 'other-ca', here)
     _sign(directory, 'elsewhere', 'ca', 'subjectAltName=DNS:db.example.com')
-    _sign(directory, 'expired', 'ca', here, days='-1')
+    _sign(directory, 'expired', 'ca', here, _yesterday())
     _sign(directory, 'client', 'ca', 'extendedKeyUsage=clientAuth')
 
     return directory
 
 
-def _sign(directory, name, ca, extension, days='30'):
+def _yesterday():
+    """OpenSSL 3.4 has options for the times, and takes no negative number of
+    days."""
+
+    options = subprocess.run(['openssl', 'x509', '-help'], text=True,
+                             capture_output=True, timeout=60)
+
+    if '-not_after' in options.stderr + options.stdout:
+        return ('-not_before', '20260101000000Z',
+                '-not_after', '20260102000000Z')
+
+    return ('-days', '-1')
+
+
+def _sign(directory, name, ca, extension, validity=('-days', '30')):
     (directory / f'{name}.ext').write_text(extension + '\n')
 
     openssl(directory, 'req', '-newkey', 'ec', '-pkeyopt',
@@ -38,4 +52,4 @@ def _sign(directory, name, ca, extension, days='30'):
             '-out', f'{name}.csr', '-subj', f'/CN={name}')
     openssl(directory, 'x509', '-req', '-in', f'{name}.csr', '-CA',
             f'{ca}.crt', '-CAkey', f'{ca}.key', '-CAcreateserial', '-out',
-            f'{name}.crt', '-days', days, '-extfile', f'{name}.ext')
+            f'{name}.crt', *validity, '-extfile', f'{name}.ext')

@@ -253,7 +253,7 @@ class MariaDB:
 
     def login(self):
         """Options of the mariadb client, for the server's owner."""
-        return ('--no-defaults', '--protocol=socket',
+        return ('--no-defaults', '--protocol=socket', '--skip-ssl',
                 f'--socket={self.socket}', f'--user={_me()}')
 
     def migrate(self, database, verb='up'):

@@ -115,7 +115,7 @@ test-upgrade:           ## old and new beside each other, under k6 (needs git)
 	@tools/fetch.sh k6
 	@PAYMENT_TEST_LONG=1 PYTEST=t/fault/test_upgrade.py tools/test.sh fault
 
-test-matrix:            ## the t/*.t files on other Debian releases (an hour)
+test-matrix:            ## the t/*.t files on other Debian releases (half an hour)
 	@tools/matrix.sh $(SUITES)
 
 test-deploy:            ## deploy/ and conf/, as files: image, chart, nginx.conf

@@ -99,7 +99,7 @@ test-fault-binlog:      ## the same, with servers that write a binary log
 
 test-ha:                ## promotions, 50 times each, and blind (3 hours)
 	@rm -f build/test/ha.md
-	@PAYMENT_TEST_LONG=1 PYTEST='$(or $(PYTEST),$(HA))' \
+	@PAYMENT_TEST_LONG=1 PYTEST="$${PYTEST:-$(HA)}" \
 	    tools/test.sh fault; status=$$?; cat build/test/ha.md; exit $$status
 
 test-pacemaker:         ## promotions by Debian's Pacemaker, on 3 nodes (root)

@@ -93,6 +93,9 @@ tree_run() {
         tree=$1 network=$2 dir=$3
         shift 3
 
+        # what runs there can then have mounts of its own
+        mount --bind "$tree" "$tree"
+
         mount --bind /dev "$tree/dev"
         mount -t tmpfs tmpfs "$tree/dev/shm"
         mount -t proc proc "$tree/proc"

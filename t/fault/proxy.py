@@ -380,7 +380,6 @@ class Proxy:
 
         async def close():
             self.listener.close()
-            await self.listener.wait_closed()
 
             for link in list(self.links):
                 link.cut(reset=True)

@@ -7,6 +7,7 @@ stopped when the test ends, and nginx's log is read then: an alert, a crash or
 a socket left open fails the test that caused it.
 """
 
+import functools
 import os
 import pathlib
 import random
@@ -253,7 +254,7 @@ class MariaDB:
 
     def login(self):
         """Options of the mariadb client, for the server's owner."""
-        return ('--no-defaults', '--protocol=socket', '--skip-ssl',
+        return ('--no-defaults', '--protocol=socket',
                 f'--socket={self.socket}', f'--user={_me()}')
 
     def migrate(self, database, verb='up'):
@@ -405,6 +406,7 @@ class _Cursor:
         self.connection.close()
 
 
+@functools.cache
 def _me():
     return subprocess.check_output(['id', '-un'], text=True).strip()
 

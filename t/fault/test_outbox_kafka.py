@@ -1,6 +1,7 @@
 """Kafka's worst days: no client notices, no event is lost, none overtakes
 another of its payment, and few come twice."""
 
+import collections
 import os
 import re
 import time
@@ -332,16 +333,17 @@ def test_a_property_from_a_file(start_outbox, mariadb, database, kafka, topic,
 
 def test_errors_that_take_turns(start_outbox):
     """Each try to reach a broker that has no TLS ends with several errors, and
-    each of them is another than the last: they are said ever more rarely."""
+    each of them is another than the last: they are said ever more rarely.
+    (Which ones they are is librdkafka's choice.)"""
 
     nginx = start_outbox(kafka_property='security.protocol ssl')
     wait_leased(nginx)
     wait_for(lambda: re.search(r'\(and \d+ more like it before\)', ''.join(
         nginx.lines('Kafka at "')[-1:])), 60, 'an error that was counted')
 
-    for error in ('_SSL', '_ALL_BROKERS_DOWN'):
-        said = nginx.lines(f'": {error}: ')
-        assert 1 <= len(said) <= 4, said
+    said = collections.Counter(re.search(r'": (\w+): ', line)[1]
+                               for line in nginx.lines('Kafka at "'))
+    assert len(said) >= 2 and max(said.values()) <= 4, said
 
 
 def test_poison(start_outbox, mariadb, database, kafka, narrow):

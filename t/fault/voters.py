@@ -5,6 +5,7 @@ What promotes a server is not a part of the module. Here it is a few statements
 of a manager, in the order of docs/high-availability.md: Voters.promote().
 """
 
+import contextlib
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,7 @@ class Voter(MariaDB):
         super().__init__(name, settings(server_id=number, **changes))
         self.number = number
         self.front = None
+        self.kept = None
 
     def first_start(self, template=None):
         """With the data of a stopped server, as it is: all three begin with
@@ -50,6 +52,23 @@ class Voter(MariaDB):
             db.execute('SET sql_log_bin = 0')
             db.execute("GRANT REPLICATION SLAVE ON *.* TO"
                        " 'replica'@'127.0.0.1' IDENTIFIED BY 'replica'")
+
+    @contextlib.contextmanager
+    def at_hand(self):
+        """Whoever asks it meanwhile has a connection that is open already, as
+        a manager has."""
+
+        with super().admin('payment') as self.kept:
+            try:
+                yield
+            finally:
+                self.kept = None
+
+    def admin(self, database=None):
+        if self.kept:
+            return contextlib.nullcontext(self.kept)
+
+        return super().admin(database)
 
     def crash(self):
         """SIGKILL, if it runs."""
@@ -195,6 +214,13 @@ class Voters(list):
         """Another one becomes the primary while all three are well. Without
         read_only the manager forgets to say it."""
 
+        with contextlib.ExitStack() as stack:
+            for voter in self:
+                stack.enter_context(voter.at_hand())
+
+            self._switch(read_only)
+
+    def _switch(self, read_only):
         old = self.primary
         new, other = (voter for voter in self if voter is not old)
 

@@ -64,6 +64,7 @@ class Rig:
         self.broken = []
         self.seconds = collections.defaultdict(list)
         self.extra = None            # a fourth server
+        self.decks = {}              # see draw()
 
         http = '\n    '.join([times['http'], outbox.settings(
             kafka, topic, lock_at_most_for='3s')])
@@ -93,6 +94,14 @@ class Rig:
     def pause(self, most):
         """Until a random instant."""
         time.sleep(self.rng.random() * most)
+
+    def draw(self, things):
+        """A random one of them, and none again before all were."""
+
+        if not self.decks.get(things):
+            self.decks[things] = self.rng.sample(things, len(things))
+
+        return self.decks[things].pop()
 
     def roles(self):
         """The primary, and the others in a random order."""

@@ -208,6 +208,13 @@ class MariaDB:
         """SIGKILL; returns when the process is gone."""
         self._tool('kill')
 
+    def runs(self):
+        """Whether there is a process, be it at its beginning or end."""
+
+        return subprocess.run(
+            [ROOT / 'tools' / 'server.sh', 'mariadb', 'status', self.dir],
+            stdout=subprocess.DEVNULL, timeout=20).returncode == 0
+
     def cut_power(self):
         """SIGKILL, and what was not synced is lost; how many writes."""
 

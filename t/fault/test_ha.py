@@ -156,12 +156,13 @@ def is_not_confirmed(rig):
         voter.query('STOP SLAVE IO_THREAD')
 
     ident = wait_for(lambda: waits(old), 10, 'a COMMIT that waits')
-    strike = rig.rng.choice(STRIKES)
+    strike = rig.draw(STRIKES)
+    print(strike.__name__)
 
     try:
         strike(old, ident)
     except pymysql.err.OperationalError:
-        pass                         # that one is gone
+        pass                         # that one has ended meanwhile
 
     rig.pause(0.5)
     old.crash()

@@ -48,7 +48,22 @@ def switch_off(primary, ident):
     primary.set(rpl_semi_sync_master_enabled=0)
 
 
-STRIKES = (kill_query, kill_connection, switch_off_and_on, switch_off)
+def wait_for_nobody(primary, ident):
+    """Where no replica is connected, none is waited for any more."""
+
+    wait_for(lambda: primary.status('Rpl_semi_sync_master_clients') == '0', 10,
+             'the end of the last replica')
+    primary.set(rpl_semi_sync_master_wait_no_slave=0)
+
+
+def shut_down(primary, ident):
+    """As an operator does; it is gone then."""
+    primary.shut_down()
+
+
+# each returns when it is done, and shut_down() when the server is gone
+STRIKES = (kill_query, kill_connection, switch_off_and_on, switch_off,
+           wait_for_nobody, shut_down)
 
 
 def test_a_wait_that_somebody_ends(voters, node):
@@ -67,7 +82,12 @@ def test_a_wait_that_somebody_ends(voters, node):
         [call] = answer.result(20)
         assert call.status in (503, 504), (strike, call)
 
-        primary.set(rpl_semi_sync_master_enabled=1)
+        # as it was: it is the primary, and nothing of it was taken back
+        if strike is shut_down:
+            primary.start()
+
+        primary.set(rpl_semi_sync_master_wait_no_slave=1,
+                    rpl_semi_sync_master_enabled=1, read_only=0)
 
         for voter in others:
             voter.query('START SLAVE')

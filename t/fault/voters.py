@@ -80,6 +80,12 @@ class Voter(MariaDB):
 
         self.kill()
 
+    def shut_down(self):
+        """By SHUTDOWN; returns when the process is gone."""
+
+        self.query('SHUTDOWN')
+        wait_for(lambda: not self.runs(), 30, 'the end of a SHUTDOWN')
+
     def rebuild(self, template, primary):
         """Whatever it has is thrown away: all comes from the primary, whose
         binary log has everything."""

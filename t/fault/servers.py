@@ -282,10 +282,14 @@ class MariaDB:
     def admin(self, database=None):
         """A cursor of the server's owner, committing as it goes."""
 
-        connection = pymysql.connect(unix_socket=str(self.socket), user=_me(),
-                                     database=database, autocommit=True,
-                                     read_timeout=30, write_timeout=30)
-        return _Cursor(connection)
+        return self.cursor(user=_me(), database=database)
+
+    def cursor(self, **login):
+        """Of whom that says, committing as it goes."""
+
+        return _Cursor(pymysql.connect(
+            unix_socket=str(self.socket), autocommit=True, read_timeout=30,
+            write_timeout=30, **login))
 
     def session(self, database):
         """A connection without autocommit: something that holds locks."""

@@ -1,6 +1,7 @@
 """What is installed is enough: a database made by conf/database.sql, the
 installed ngx-payment-migrate and conf/grants.sql, without a checkout beside
-them. Its user can do all that the module does, and nothing else.
+them. Its user can do all that the module does, and nothing else; and whoever
+promotes servers, by conf/promoter.sql, all that a promotion does.
 """
 
 import os
@@ -18,6 +19,25 @@ from servers import ROOT, wait_for
 
 USER = 'shopkeeper'
 PASSWORD = 'a long random password'
+PROMOTER = 'manager'
+PROMOTERS_PASSWORD = 'another long random password'
+
+# a right of conf/promoter.sql, what it is on, and what cannot be done without
+PROMOTES = (
+    ('SELECT', 'payment_topology', "CALL payment_claim('the test')"),
+    ('UPDATE', 'payment_topology', "CALL payment_claim('the test')"),
+    ('EXECUTE', 'PROCEDURE payment_claim', "CALL payment_claim('the test')"),
+    ('EXECUTE', 'PROCEDURE payment_freeze', "CALL payment_freeze('the test')"),
+    ('READ_ONLY ADMIN', '*.*', 'SET GLOBAL read_only = 0'),
+    ('RELOAD', '*.*', 'RESET SLAVE ALL'),
+    ('REPLICATION SLAVE ADMIN', '*.*', 'STOP SLAVE'),
+    ('SLAVE MONITOR', '*.*', 'SHOW SLAVE STATUS'),
+    ('REPLICATION MASTER ADMIN', '*.*',
+     'SET GLOBAL rpl_semi_sync_master_enabled = 0'),
+)
+
+# command, table, column, database or routine access denied, or a global right
+DENIED = 1142, 1143, 1044, 1370, 1227
 
 
 @pytest.fixture
@@ -29,6 +49,15 @@ def installed(tmp_path):
     return tmp_path / 'usr'
 
 
+def by_socket(text):
+    """A script of conf/ for users of this test, who come by the unix socket."""
+
+    for user, here in ('payment', USER), ('promoter', PROMOTER):
+        text = text.replace(f"'{user}'@'10.0.0.%'", f"'{here}'@'localhost'")
+
+    return text.replace('REQUIRE SSL', '')
+
+
 @pytest.fixture
 def shop(mariadb, installed):
     """The name of a database that was made as database.sql says."""
@@ -37,24 +66,22 @@ def shop(mariadb, installed):
     conf = installed / 'share' / 'doc' / 'libnginx-mod-http-payment' / 'conf'
 
     def run(script, *database):
-        text = (conf / script).read_text()
         text = re.sub(r'CREATE DATABASE payment\b', f'CREATE DATABASE {name}',
-                      text)
-        text = text.replace("'payment'@'10.0.0.%'", f"'{USER}'@'localhost'")
-
-        # the test's server is reached by its unix socket
-        text = text.replace('REQUIRE SSL', '')
-        mariadb.run(text, *database)
+                      (conf / script).read_text())
+        mariadb.run(by_socket(text), *database)
 
     run('database.sql')
     subprocess.run([installed / 'bin' / 'ngx-payment-migrate', 'up', name,
                     *mariadb.login()], check=True, stderr=subprocess.DEVNULL,
                    timeout=60)
     run('grants.sql', name)
+    run('promoter.sql', name)
 
     yield name
 
-    mariadb.query(f"DROP USER '{USER}'@'localhost'")
+    for user in USER, PROMOTER:
+        mariadb.query(f"DROP USER '{user}'@'localhost'")
+
     mariadb.drop_database(name)
 
 
@@ -122,12 +149,56 @@ def test_the_grants_are_enough(shop, mariadb, kafka, topic, start_nginx,
     'CREATE OR REPLACE PROCEDURE outbox_archive_upkeep() SELECT 1',
 ])
 def test_the_grants_are_the_least(shop, mariadb, statement):
-    connection = pymysql.connect(unix_socket=str(mariadb.socket), user=USER,
-                                 password=PASSWORD, database=shop)
+    refused(mariadb, shop, statement)
+
+
+def as_user(mariadb, shop, statement, user, password):
+    connection = pymysql.connect(unix_socket=str(mariadb.socket), user=user,
+                                 password=password, database=shop)
 
     with connection, connection.cursor() as db:
-        with pytest.raises(pymysql.Error) as error:
-            db.execute(statement)
+        db.execute(statement)
+        connection.commit()
 
-    # command, table access, database access or routine access denied
-    assert error.value.args[0] in (1142, 1044, 1370), error.value
+
+def refused(mariadb, shop, statement, user=USER, password=PASSWORD):
+    with pytest.raises(pymysql.Error) as error:
+        as_user(mariadb, shop, statement, user, password)
+
+    assert error.value.args[0] in DENIED, error.value
+
+
+def test_the_promoters_grants(shop, mariadb):
+    """Each is needed, and they are enough: t/fault/test_promotion.py promotes
+    and switches servers with them."""
+
+    who = PROMOTER, PROMOTERS_PASSWORD
+    grants = (ROOT / 'conf' / 'promoter.sql').read_text()
+    assert {(right, ' '.join(on.split())) for rights, on in re.findall(
+        r'^GRANT ([A-Z_, ]+?)\s+ON ([^\n]+)', grants, re.M)
+        for right in rights.split(', ')} \
+        == {(right, on) for right, on, _ in PROMOTES}
+
+    def epoch():
+        return mariadb.query('SELECT epoch FROM payment_topology', shop)[0][0]
+
+    first = epoch()
+
+    for _, _, statement in PROMOTES:
+        as_user(mariadb, shop, statement, *who)
+
+    assert epoch() == first + 4
+
+    for right, on, statement in PROMOTES:
+        mariadb.query(f"REVOKE {right} ON {on} FROM '{PROMOTER}'@'localhost'",
+                      shop)
+        refused(mariadb, shop, statement, *who)
+        mariadb.query(f"GRANT {right} ON {on} TO '{PROMOTER}'@'localhost'",
+                      shop)
+
+    for statement in ('SELECT * FROM payment', 'SELECT * FROM outbox_event',
+                      'UPDATE payment SET amount = 1',
+                      'DELETE FROM payment_topology', 'TRUNCATE payment',
+                      'SET GLOBAL sync_binlog = 0', 'SHUTDOWN',
+                      'CREATE TABLE mine (x INT)'):
+        refused(mariadb, shop, statement, *who)

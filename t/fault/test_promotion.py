@@ -2,7 +2,9 @@
 were answered are there, and no node writes to a second primary.
 """
 
+import os
 import random
+import subprocess
 import time
 import uuid
 
@@ -13,6 +15,7 @@ from client import Load
 from conftest import LONG
 from outbox import ADMIN, admin
 from servers import PROBE, ROOT, wait_for
+from test_install import PROMOTER, PROMOTERS_PASSWORD, by_socket
 from test_lookup import ask_for
 from test_server import get
 from voters import payments
@@ -243,6 +246,112 @@ def test_a_promotion_that_lost_payments(voters, start_node):
     admin(node.nginx, 'accept-loss', shard='main')
     node.first()
     assert payments(third) == 2
+
+
+def test_with_the_rights_of_promoter_sql(voters, start_node):
+    """Whoever has these can switch and promote servers, the first claim
+    included."""
+
+    primary, *others = voters
+    primary.run(by_socket((ROOT / 'conf' / 'promoter.sql').read_text()),
+                'payment')
+    position = primary.query('SELECT @@global.gtid_binlog_pos')[0][0]
+
+    for voter in others:
+        voter.query(f"DO MASTER_GTID_WAIT('{position}', 20)")
+
+    voters.act_as(PROMOTER, PROMOTERS_PASSWORD)
+    primary.query("CALL payment_claim('first')", 'payment')
+    node = start_node(**REPLICA)
+    node.first()
+
+    voters.switch()
+    node.first()
+
+    old = voters.primary
+    kill_and_promote(voters)
+    node.first()
+
+    voters.rejoin(old)
+    voters.wait_voters(2)
+
+    voters.act_as()
+    node.check()
+
+
+class Hooks:
+    """conf/managers/payment-promote, as a manager calls it: from elsewhere, as
+    the user of conf/promoter.sql."""
+
+    def __init__(self, voters, directory):
+        conf = ROOT / 'conf'
+        voters.primary.run(
+            (conf / 'promoter.sql').read_text().replace(
+                '10.0.0.%', '127.0.0.1').replace('REQUIRE SSL', ''), 'payment')
+
+        self.program = conf / 'managers' / 'payment-promote'
+        self.cnf = directory / 'promoter.cnf'
+        self.cnf.write_text('[client]\nuser = promoter\n'
+                            f'password = {PROMOTERS_PASSWORD}\n')
+
+    def begin(self, *arguments):
+        return subprocess.Popen(
+            ['sh', self.program, *map(str, arguments)],
+            env=dict(os.environ, PAYMENT_PROMOTER_CNF=str(self.cnf)))
+
+    def __call__(self, *arguments):
+        return self.begin(*arguments).wait(60)
+
+
+def test_by_the_hooks_of_a_manager(voters, start_node, tmp_path):
+    """One that lifts read_only before it calls a hook, and redirects the other
+    replica after that."""
+
+    old, new, other = voters
+    hook = Hooks(voters, tmp_path)
+    node = start_node(**REPLICA)
+    node.first()
+
+    def lift(server):
+        server.query('STOP SLAVE')
+        server.query('RESET SLAVE ALL')
+        server.set(read_only=0)
+        voters.primary = server
+        assert hook('claim', '127.0.0.1', server.port) == 0
+        opening = hook.begin('open', '127.0.0.1', server.port)
+        server.query('FLUSH TABLES')     # a commit that waits for nobody yet
+        return opening
+
+    # as planned
+    assert hook('freeze', '127.0.0.1', old.port) == 0
+    assert node.ask.authorize().status == 503
+    old.set(read_only=1)
+    position = old.query('SELECT @@global.gtid_binlog_pos')[0][0]
+    new.query(f"DO MASTER_GTID_WAIT('{position}', 20)")
+    opening = lift(new)
+    other.follow(new)
+    assert hook('demote', '127.0.0.1', old.port) == 0
+    old.follow(new, demoted=True)
+    assert opening.wait(60) == 0
+    voters.wait_voters(2)
+    node.first()
+
+    # by a failure, and not while one of the two cannot be asked
+    new.kill()
+    others = ','.join(f'127.0.0.1:{voter.port}' for voter in (old, other))
+    other.kill()
+    assert hook('settle', 2, others) == 1
+    assert hook('settle', 2, f'127.0.0.1:{old.port}') == 1
+    assert old.slave('Slave_IO_Running') != 'No'
+    other.start()
+    assert hook('settle', 2, others) == 0
+    assert old.slave('Slave_IO_Running') == 'No'
+    best, worse = sorted((old, other), key=lambda voter: -voter.received())
+    opening = lift(best)
+    worse.follow(best)
+    assert opening.wait(60) == 0
+    node.first()
+    node.check()
 
 
 def kill_and_promote(voters):

@@ -38,6 +38,7 @@ class Voter(MariaDB):
         self.number = number
         self.front = None
         self.kept = None
+        self.manager = None          # who acts here: its user and password
 
     def first_start(self, template=None):
         """With the data of a stopped server, as it is: all three begin with
@@ -58,7 +59,7 @@ class Voter(MariaDB):
         """Whoever asks it meanwhile has a connection that is open already, as
         a manager has."""
 
-        with super().admin('payment') as self.kept:
+        with self._login('payment') as self.kept:
             try:
                 yield
             finally:
@@ -68,7 +69,14 @@ class Voter(MariaDB):
         if self.kept:
             return contextlib.nullcontext(self.kept)
 
-        return super().admin(database)
+        return self._login(database)
+
+    def _login(self, database):
+        if not self.manager:
+            return super().admin(database)
+
+        user, password = self.manager
+        return self.cursor(user=user, password=password, database=database)
 
     def crash(self):
         """SIGKILL, if it runs."""
@@ -170,6 +178,13 @@ class Voters(list):
         for voter in self:
             voter.crash()            # a COMMIT that waits would keep it
             shutil.rmtree(voter.dir)
+
+    def act_as(self, *manager):
+        """What is done from now on is done by that user, with his password;
+        without one by the servers' owner."""
+
+        for voter in self:
+            voter.manager = manager
 
     def open(self, voter):
         """Payments may come."""

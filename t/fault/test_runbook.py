@@ -482,6 +482,68 @@ def test_a_wait_for_a_replica_is_ended(prometheus, voters, start_node):
 
 
 @pytest.mark.timeout(240)
+def test_a_node_that_hears_of_no_promotion(prometheus, voters, start_node):
+    """It is cut off together with the old primary, and goes on there, as a node
+    with durability local does."""
+
+    old, *others = voters
+    old.set(rpl_semi_sync_master_enabled=0)
+    near, far = (start_node(location=METRICS['location']) for _ in range(2))
+    near.first()
+    far.first()
+    prometheus.scrape(near.nginx, far.nginx)
+
+    old.front.refuse()
+    far.ways[old].refuse()
+
+    for voter in others:
+        near.ways[voter].refuse()
+        near.ways[voter].cut()
+
+    voters.promote(*others)
+    far.first()
+    prometheus.wait_firing({'PaymentEpochsDiffer'},
+                           perhaps={'PaymentPrimaryUnknown',
+                                    'PaymentDatabaseAway'})
+
+
+@pytest.mark.timeout(240)
+def test_claims_that_go_to_and_fro(prometheus, voters, start_node):
+    """Somebody freezes the payments, and the manager claims them again. One
+    switch is no reason for an alert."""
+
+    node = start_node(location='payment_timeout 15s;' + METRICS['location'],
+                      http='payment_queue_timeout 8s;', **REPLICA)
+    node.first()
+    prometheus.scrape(node.nginx)
+
+    def freeze():
+        """Until a scrape has seen that a transaction was refused."""
+
+        had = node.nginx.status()['shards'][0]['refused']
+        voters.primary.query("CALL payment_freeze('the test')", 'payment')
+        now = wait_for(lambda: (count := node.nginx.status()['shards'][0][
+            'refused']) > had and count, 20, 'a transaction that is refused')
+        voters.claim(voters.primary)
+        wait_for(lambda: prometheus.query(
+            f'payment_shard_refused_total >= {now}'), 20, 'a scrape')
+        load.wait(20)
+
+    with Load(node.nginx.port, node.ask.journal, clients=4,
+              pause=0.02) as load:
+        load.wait(20)
+        freeze()
+        prometheus.wait_firing(set())
+
+        for _ in range(3):
+            freeze()
+
+        # who came while they were frozen waited
+        prometheus.wait_firing({'PaymentPrimaryDisputed'},
+                               perhaps={'PaymentSlow'})
+
+
+@pytest.mark.timeout(240)
 def test_a_promotion_that_lost_payments(prometheus, voters, start_node):
     """A replica stops; and after the primary's death just that one is
     promoted."""

@@ -22,6 +22,7 @@ NAMES = {rule["alert"] for rule in ALERTS}
 
 NODE = 'instance="a",job="payment"'
 SHARD = NODE + ',shard="main"'
+OTHER = SHARD.replace('"a"', '"b"')
 
 
 def requests(good, bad, since=0):
@@ -80,11 +81,18 @@ FIRES = {
         gauge("payment_shard_shed_total", "0+10x100", SHARD), "5m", set()),
     "PaymentDrained": (gauge("payment_draining", "1x400"), "62m", set()),
     "PaymentVoters": (
-        {**gauge("payment_shard_voters", "2x4 1x40", SHARD),
+        {**gauge("payment_shard_voters", "2x4 3x40", SHARD),
          **gauge("payment_shard_durability_replica", "1x44", SHARD)}, "3m",
         set()),
     "PaymentPrimaryUnknown": (
         gauge("payment_shard_primary_known", "1x4 0x40", SHARD), "3m", set()),
+    "PaymentEpochsDiffer": (
+        {**gauge("payment_shard_topology_epoch", "3x4 4x40", SHARD),
+         **gauge("payment_shard_topology_epoch", "3x44", OTHER)}, "3m",
+        set()),
+    "PaymentPrimaryDisputed": (
+        gauge("payment_shard_refused_total", "0x4 2x8 5x8 6x40", SHARD), "8m",
+        set()),
     "PaymentLacking": (
         gauge("payment_shard_lacking", "0x4 1x40", SHARD), "2m", set()),
     "PaymentUnconfirmed": (
@@ -109,12 +117,11 @@ FIRES = {
          **gauge("payment_configurations_total", "1x110")}, "10m", set()),
     "PaymentLeaseNobody": (
         {**gauge("payment_outbox_lease_held", "1x4 0x40", SHARD),
-         **gauge("payment_outbox_lease_held", "0x40",
-                 SHARD.replace('"a"', '"b"'))}, "3m", set()),
+         **gauge("payment_outbox_lease_held", "0x40", OTHER)}, "3m", set()),
     "PaymentLeaseTwice": (
         {**gauge("payment_outbox_lease_held", "1x40", SHARD),
          **gauge("payment_outbox_lease_held", "0x4 1x40",
-                 SHARD.replace('"a"', '"b"'))}, "3m", set()),
+                 OTHER)}, "3m", set()),
     "PaymentPublishSlow": (
         buckets("payment_commit_to_ack_duration_seconds", 5), "12m", set()),
     "PaymentBreakerOpen": (breaker("half_open"), "3m", set()),
@@ -132,7 +139,7 @@ FIRES = {
     "PaymentExpiryLate": (
         {**gauge("payment_outbox_overdue_age_seconds", "0x4 0+15x40", SHARD),
          **gauge("payment_outbox_overdue_age_seconds", "0x50",
-                 SHARD.replace('"a"', '"b"'))}, "5m", set()),
+                 OTHER)}, "5m", set()),
 }
 
 # alert: what comes near to it, and when it is not to fire for that
@@ -164,6 +171,15 @@ SILENT = {
          **gauge("payment_shard_durability_replica", "0x40", SHARD)}, "5m"),
     "PaymentPrimaryUnknown": (
         gauge("payment_shard_primary_known", "1x4 0x2 1x40", SHARD), "3m"),
+
+    # a promotion that the other node hears of three scrapes later
+    "PaymentEpochsDiffer": (
+        {**gauge("payment_shard_topology_epoch", "3x4 4x40", SHARD),
+         **gauge("payment_shard_topology_epoch", "3x7 4x40", OTHER)}, "3m"),
+
+    # a switch that two scrapes see, and a day's others
+    "PaymentPrimaryDisputed": (
+        gauge("payment_shard_refused_total", "7x4 9x0 12x60", SHARD), "6m"),
     "PaymentLacking": (gauge("payment_shard_lacking", "0x40", SHARD), "5m"),
     "PaymentUnconfirmed": (
         gauge("payment_shard_unconfirmed_total", "5x90", SHARD), "10m"),
@@ -187,11 +203,11 @@ SILENT = {
     "PaymentLeaseNobody": (
         {**gauge("payment_outbox_lease_held", "1x4 0x40", SHARD),
          **gauge("payment_outbox_lease_held", "0x6 1x40",
-                 SHARD.replace('"a"', '"b"'))}, "4m"),
+                 OTHER)}, "4m"),
     "PaymentLeaseTwice": (
         {**gauge("payment_outbox_lease_held", "1x6 0x40", SHARD),
          **gauge("payment_outbox_lease_held", "0x4 1x40",
-                 SHARD.replace('"a"', '"b"'))}, "4m"),
+                 OTHER)}, "4m"),
     "PaymentPublishSlow": (
         buckets("payment_commit_to_ack_duration_seconds", 0), "12m"),
     "PaymentBreakerOpen": (breaker("closed"), "3m"),

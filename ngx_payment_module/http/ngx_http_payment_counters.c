@@ -94,13 +94,13 @@ const ngx_http_payment_counter_t  ngx_http_payment_outbox_counters[] = {
         "Leases taken."),
     ngx_http_payment_outbox_counter("leases_lost", COUNTER, leases_lost,
         "Leases lost before they were given up."),
-    ngx_http_payment_outbox_counter("backlog", GAUGE, backlog,
-        "Events not yet published, as far as the holder of the lease knows."),
-    ngx_http_payment_outbox_counter("oldest_event_age_seconds", GAUGE,
+    ngx_http_payment_outbox_counter("backlog", HOLDERS, backlog,
+        "Events not yet published; only the holder of the lease knows them."),
+    ngx_http_payment_outbox_counter("oldest_event_age_seconds", HOLDERS,
         oldest_age,
         "Time since the oldest event that is not yet published was "
         "committed."),
-    ngx_http_payment_outbox_counter("dead_letters", GAUGE, dead_letters,
+    ngx_http_payment_outbox_counter("dead_letters", HOLDERS, dead_letters,
         "Dead letters that are there now."),
     ngx_http_payment_outbox_counter("in_flight", GAUGE, in_flight,
         "Events handed to the Kafka client and not yet reported on."),
@@ -122,10 +122,10 @@ const ngx_http_payment_counter_t  ngx_http_payment_outbox_counters[] = {
         "Idempotency keys removed after their retention."),
     ngx_http_payment_outbox_counter("expired", COUNTER, expired,
         "Authorizations that expired."),
-    ngx_http_payment_outbox_counter("overdue", GAUGE, overdue,
+    ngx_http_payment_outbox_counter("overdue", HOLDERS, overdue,
         "Authorizations whose time has come and that were not looked at "
         "yet."),
-    ngx_http_payment_outbox_counter("overdue_age_seconds", GAUGE, overdue_age,
+    ngx_http_payment_outbox_counter("overdue_age_seconds", HOLDERS, overdue_age,
         "For how long the time of the oldest of them has come."),
     ngx_http_payment_outbox_counter("errors", COUNTER, errors,
         "Database exchanges of the outbox that failed."),
@@ -197,6 +197,7 @@ ngx_http_payment_counters_value(const void *stats,
     switch (counter->type) {
 
     case NGX_HTTP_PAYMENT_GAUGE:
+    case NGX_HTTP_PAYMENT_HOLDERS:
         return ngx_http_payment_counters_gauge(value);
 
     case NGX_HTTP_PAYMENT_FLAG:
@@ -205,6 +206,22 @@ ngx_http_payment_counters_value(const void *stats,
     default: /* NGX_HTTP_PAYMENT_COUNTER */
         return *value;
     }
+}
+
+
+ngx_uint_t
+ngx_http_payment_counters_known(const void *stats,
+    const ngx_http_payment_counter_t *counter)
+{
+    const ngx_payment_outbox_stats_t  *outbox;
+
+    if (counter->type != NGX_HTTP_PAYMENT_HOLDERS) {
+        return 1;
+    }
+
+    outbox = stats;
+
+    return outbox->lease_held != 0;
 }
 
 

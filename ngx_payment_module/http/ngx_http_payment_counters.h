@@ -24,6 +24,9 @@
 typedef enum {
     NGX_HTTP_PAYMENT_COUNTER = 0,     /* only rises, while the zone lives */
     NGX_HTTP_PAYMENT_GAUGE,
+    NGX_HTTP_PAYMENT_HOLDERS,         /* a gauge of ngx_payment_outbox_stats_t
+                                         that only the holder of the shard's
+                                         lease knows */
     NGX_HTTP_PAYMENT_FLAG             /* 0 or 1 */
 } ngx_http_payment_counter_e;
 
@@ -67,6 +70,10 @@ extern const ngx_http_payment_timing_t   ngx_http_payment_calls[];
 
 
 uint64_t ngx_http_payment_counters_value(const void *stats,
+    const ngx_http_payment_counter_t *counter);
+
+/* Does this node know the value?  If not, none is shown: 0 would be one. */
+ngx_uint_t ngx_http_payment_counters_known(const void *stats,
     const ngx_http_payment_counter_t *counter);
 
 /* Sums up the workers' gauges of each shard, which is done before a look. */

@@ -438,7 +438,8 @@ ngx_http_payment_prometheus_times(ngx_http_payment_text_t *t,
 }
 
 
-/* Writes a family for each counter, and in it a line for each shard. */
+/* Writes a family for each counter, and in it a line for each shard of which
+ * the value is known. */
 
 static void
 ngx_http_payment_prometheus_counters(ngx_http_payment_text_t *t,
@@ -446,7 +447,8 @@ ngx_http_payment_prometheus_counters(ngx_http_payment_text_t *t,
     const void *stats, size_t size, const ngx_array_t *shards)
 {
     u_char                             name[64];
-    ngx_uint_t                         i, rises;
+    ngx_uint_t                         i, rises, told;
+    const u_char                      *one;
     ngx_payment_shard_t              **shard;
     const ngx_http_payment_counter_t  *c;
 
@@ -461,17 +463,25 @@ ngx_http_payment_prometheus_counters(ngx_http_payment_text_t *t,
 
         *ngx_snprintf(name, sizeof(name) - 1, "%s%s%s", prefix, c->name,
                       rises ? "_total" : "") = '\0';
-
-        ngx_http_payment_prometheus_family(t, (char *) name,
-                                           rises ? "counter" : "gauge",
-                                           c->help);
+        told = 0;
 
         for (i = 0; i < shards->nelts; i++) {
+            one = (const u_char *) stats + shard[i]->index * size;
+
+            if (!ngx_http_payment_counters_known(one, c)) {
+                continue;
+            }
+
+            if (!told) {
+                ngx_http_payment_prometheus_family(t, (char *) name,
+                                                   rises ? "counter" : "gauge",
+                                                   c->help);
+                told = 1;
+            }
+
             ngx_http_payment_text_add(t, "%s{shard=\"%V\"} %uL\n", name,
                                       &shard[i]->name,
-                                      ngx_http_payment_counters_value(
-                                          (const u_char *) stats
-                                          + shard[i]->index * size, c));
+                                      ngx_http_payment_counters_value(one, c));
         }
     }
 }

@@ -407,7 +407,10 @@ ngx_http_payment_status_counters(ngx_http_payment_text_t *t,
     for (c = counters; c->name; c++) {
         n = ngx_http_payment_counters_value(stats, c);
 
-        if (c->type == NGX_HTTP_PAYMENT_FLAG) {
+        if (!ngx_http_payment_counters_known(stats, c)) {
+            ngx_http_payment_text_add(t, ",\"%s\":null", c->name);
+
+        } else if (c->type == NGX_HTTP_PAYMENT_FLAG) {
             ngx_http_payment_text_add(t, ",\"%s\":%s", c->name,
                                       n ? "true" : "false");
 

@@ -10,8 +10,8 @@ import urllib.request
 import servers
 from kafka_proxy import KafkaProxy
 from outbox import (fill, free_lease, helper, helpers,    # noqa: F401
-                    judge, kafka, outbox, relay, start_outbox, topic,
-                    wait_empty, wait_leased)
+                    judge, kafka, outbox, relay, settings, start_outbox,
+                    topic, wait_empty, wait_leased)
 from servers import wait_for
 from test_outbox_helper import kill_helper
 
@@ -61,6 +61,45 @@ def test_killed_helper_takes_them_along(start_outbox, mariadb, database,
     assert metric(nginx, 'payment_outbox_lease_held') == 0
     wait_leased(nginx, 10)
     assert metric(nginx, 'payment_outbox_lease_held') == 1
+
+
+HOLDERS = ('backlog', 'oldest_event_age_seconds', 'dead_letters', 'overdue',
+           'overdue_age_seconds')
+
+
+def test_only_the_holder_knows(start_outbox, start_nginx, mariadb, database,
+                               kafka, topic):
+    """What waits is known to the node that has the lease; any other one says
+    that it does not know, which is another thing than 0."""
+
+    def known(nginx):
+        """By both formats, which must say the same."""
+
+        text, state = metrics(nginx), relay(nginx)
+        told = {name for name in HOLDERS
+                if f'\npayment_outbox_{name}{{' in text}
+        assert told == {name for name in HOLDERS if state[name] is not None}
+        return told
+
+    first = start_outbox(nginx=METRICS, breaker='off')
+    wait_leased(first)
+    second = start_nginx(
+        servers.Shard('main', database, f'unix:{mariadb.socket}'),
+        http=settings(kafka, topic, breaker='off'), **METRICS)
+    wait_for(lambda: outbox(second)['up'], 10, 'the other helper')
+    kafka.freeze()
+    fill(mariadb, database, 10)
+    wait_for(lambda: relay(first)['backlog'] == 10, 5, 'a backlog')
+    assert known(first) == set(HOLDERS)
+    assert known(second) == set()
+
+    first.stop()
+    wait_leased(second, 30)
+    wait_for(lambda: relay(second)['backlog'] == 10, 10, 'the same backlog')
+    assert known(second) == set(HOLDERS)
+    kafka.thaw()
+    wait_empty(mariadb, database)
+    wait_for(lambda: relay(second)['backlog'] == 0, 5, 'none')
 
 
 def test_old_helper_leaves_those_of_the_next_alone(start_outbox, mariadb,

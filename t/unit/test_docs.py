@@ -711,7 +711,7 @@ def counters():
 
     for table, kind, field in re.findall(
             r'ngx_http_payment_(shard|outbox|helper)_counter\("\w+", '
-            r'(COUNTER|GAUGE|FLAG),\s*(\w+),', text):
+            r'(COUNTER|GAUGE|HOLDERS|FLAG),\s*(\w+),', text):
         found[f"ngx_payment_{table}_stats_t"][field] = kind
 
     return found

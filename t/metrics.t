@@ -308,7 +308,7 @@ Content-Type: text/plain.*
 --- response_body_filters eval
 \&main::promtool
 --- response_body_like
-^(?:fine|no promtool)$
+^fine$
 
 
 

@@ -130,7 +130,7 @@ __DATA__
 --- request
 GET /circuit-breaker/kafka-publisher
 --- response_body_like
-^\{"name":"kafka-publisher","failureRate":"-1\.0%","slowCallRate":"-1\.0%","state":"CLOSED","numberOfSuccessfulCalls":0,"numberOfFailedCalls":0,"numberOfSlowCalls":0,"numberOfBufferedCalls":0,"numberOfNotPermittedCalls":0\}$
+^\{"name":"kafka-publisher","failureRate":"-1\.0%","slowCallRate":"-1\.0%","state":"CLOSED","numberOfSuccessfulCalls":0,"numberOfFailedCalls":0,"numberOfSlowCalls":0,"numberOfSlowSuccessfulCalls":0,"numberOfSlowFailedCalls":0,"numberOfBufferedCalls":0,"numberOfNotPermittedCalls":0\}$
 
 
 

@@ -158,7 +158,7 @@ ngx_http_payment_health_ready_handler(ngx_http_request_t *r)
 ngx_int_t
 ngx_http_payment_health_breaker_handler(ngx_http_request_t *r)
 {
-    uint64_t                           buffered, failed;
+    uint64_t                           buffered, failed, slow, slow_failed;
     ngx_int_t                          rc;
     ngx_http_payment_text_t            t;
     const ngx_payment_helper_stats_t  *h;
@@ -173,6 +173,8 @@ ngx_http_payment_health_breaker_handler(ngx_http_request_t *r)
 
     buffered = ngx_http_payment_counters_gauge(&h->breaker_buffered);
     failed = ngx_http_payment_counters_gauge(&h->breaker_failed);
+    slow = ngx_http_payment_counters_gauge(&h->breaker_slow);
+    slow_failed = ngx_http_payment_counters_gauge(&h->breaker_slow_failed);
 
     ngx_http_payment_text_init(&t, r);
     ngx_http_payment_text_add(&t, "{\"name\":\"" NGX_HTTP_PAYMENT_BREAKER
@@ -187,14 +189,15 @@ ngx_http_payment_health_breaker_handler(ngx_http_request_t *r)
                               "\"numberOfSuccessfulCalls\":%uL,"
                               "\"numberOfFailedCalls\":%uL,"
                               "\"numberOfSlowCalls\":%uL,"
+                              "\"numberOfSlowSuccessfulCalls\":%uL,"
+                              "\"numberOfSlowFailedCalls\":%uL,"
                               "\"numberOfBufferedCalls\":%uL,"
                               "\"numberOfNotPermittedCalls\":%uA}\n",
                               payment_breaker_state_name(
                                         ngx_http_payment_health_state(pmcf)),
                               buffered - ngx_min(failed, buffered), failed,
-                              ngx_http_payment_counters_gauge(
-                                                       &h->breaker_slow),
-                              buffered, h->breaker_not_permitted);
+                              slow, slow - ngx_min(slow_failed, slow),
+                              slow_failed, buffered, h->breaker_not_permitted);
 
     return ngx_http_payment_text_send(&t, &ngx_http_payment_answer_json);
 }

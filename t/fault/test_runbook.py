@@ -502,9 +502,13 @@ def test_a_node_that_hears_of_no_promotion(prometheus, voters, start_node):
 
     voters.promote(*others)
     far.first()
-    prometheus.wait_firing({'PaymentEpochsDiffer'},
-                           perhaps={'PaymentPrimaryUnknown',
-                                    'PaymentDatabaseAway'})
+
+    # until it has found the new one, the other node refuses
+    prometheus.wait_firing(
+        {'PaymentEpochsDiffer'},
+        perhaps={'PaymentPrimaryUnknown', 'PaymentDatabaseAway',
+                 'PaymentShedding', 'PaymentErrorsBurnFast',
+                 'PaymentErrorsBurn'})
 
 
 @pytest.mark.timeout(240)

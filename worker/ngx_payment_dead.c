@@ -5,9 +5,20 @@
 #include "ngx_payment_dead.h"
 #include "ngx_payment_row.h"
 
+#include <mysqld_error.h>
+
 
 #define NGX_PAYMENT_DEAD_VALUES       256      /* bytes: reason, attempts */
 #define NGX_PAYMENT_DEAD_CONDITION    256      /* bytes: of one row */
+
+/* ms, from one count to the next, and to that after one that took too long */
+#define NGX_PAYMENT_DEAD_PAUSE        1000
+#define NGX_PAYMENT_DEAD_PAUSE_LONG   10000
+
+/* Letters that were deleted while somebody has a snapshot open are gone over;
+ * nobody waits for the count, but the lease waits behind it.  In seconds. */
+#define NGX_PAYMENT_DEAD_BRIEFLY                                              \
+    "SET STATEMENT max_statement_time = 0.1 FOR "
 
 /* a letter's id: that of the event, unless another letter has it */
 #define NGX_PAYMENT_DEAD_ID                                                   \
@@ -323,4 +334,60 @@ ngx_payment_dead_replay_done(void *part, ngx_uint_t lost)
     d->replaying = 0;
 
     sh->handlers->replayed(sh->data, rc);
+}
+
+
+ngx_int_t
+ngx_payment_dead_count_step(void *part, uint64_t now_ms)
+{
+    ngx_payment_dead_t *d = part;
+
+    if (now_ms < d->count_at_ms) {
+        return NGX_DECLINED;
+    }
+
+    ngx_payment_fence_begin(d->fence);
+
+    d->count = ngx_payment_fence_add(d->fence,
+               NGX_PAYMENT_DEAD_BRIEFLY
+               "SELECT COUNT(*) FROM (SELECT 1 FROM outbox_dead LIMIT %d) d",
+               NGX_PAYMENT_DEAD_COUNT);
+
+    ngx_payment_fence_send(d->fence);
+
+    return NGX_OK;
+}
+
+
+/* While it is cut short the gauge keeps what was counted last. */
+
+void
+ngx_payment_dead_count_done(void *part, ngx_uint_t lost)
+{
+    ngx_payment_dead_t *d = part;
+
+    uint64_t   now;
+    MYSQL_ROW  row;
+
+    now = ngx_payment_clock_ms();
+
+    if (!lost && d->count->error == ER_STATEMENT_TIMEOUT) {
+        d->count_at_ms = now + NGX_PAYMENT_DEAD_PAUSE_LONG;
+        return;
+    }
+
+    d->count_at_ms = now + (lost ? NGX_PAYMENT_DEAD_PAUSE_LONG
+                                 : NGX_PAYMENT_DEAD_PAUSE);
+
+    if (ngx_payment_fence_check_plain(d->fence, lost, "counting dead letters")
+        != NGX_OK)
+    {
+        return;
+    }
+
+    row = d->count->result ? mysql_fetch_row(d->count->result) : NULL;
+
+    if (row && d->sh->lease.state != PAYMENT_LEASE_FREE) {
+        d->sh->gauges->dead_letters = ngx_payment_row_number(row[0]);
+    }
 }

@@ -12,9 +12,14 @@
  * puts the payment's letters in front of all that waits, in the order of their
  * versions, whatever their ids were.
  *
+ * The letters that are there are counted once a second, for the gauge, in an
+ * exchange of its own, which is cut short after 0.1 s: it shares its connection
+ * with the lease.
+ *
  * Owner: the helper process.
  * Limits: one dead letter at a time, NGX_PAYMENT_DEAD_FOLLOWERS of those that
- * follow; one replay, with all of its payment.
+ * follow; one replay, with all of its payment; NGX_PAYMENT_DEAD_COUNT letters
+ * are counted.
  */
 
 #ifndef NGX_PAYMENT_DEAD_H
@@ -24,6 +29,7 @@
 
 
 #define NGX_PAYMENT_DEAD_FOLLOWERS    500
+#define NGX_PAYMENT_DEAD_COUNT        10000   /* more are shown as so many */
 
 
 typedef struct {
@@ -34,6 +40,8 @@ typedef struct {
     ngx_payment_db_stmt_t       *work;        /* the statement that counts */
     ngx_payment_db_stmt_t       *place;       /* of a replay: where it goes */
     uint64_t                     replay_id;   /* dead letter; 0: none */
+    ngx_payment_db_stmt_t       *count;       /* how many letters there are */
+    uint64_t                     count_at_ms; /* they are counted again */
     unsigned                     replaying:1; /* its exchange is under way */
 } ngx_payment_dead_t;
 
@@ -50,5 +58,8 @@ void ngx_payment_dead_done(void *part, ngx_uint_t lost);
 
 ngx_int_t ngx_payment_dead_replay_step(void *part, uint64_t now_ms);
 void ngx_payment_dead_replay_done(void *part, ngx_uint_t lost);
+
+ngx_int_t ngx_payment_dead_count_step(void *part, uint64_t now_ms);
+void ngx_payment_dead_count_done(void *part, ngx_uint_t lost);
 
 #endif /* NGX_PAYMENT_DEAD_H */

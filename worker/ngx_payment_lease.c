@@ -11,9 +11,6 @@
 #include "ngx_payment_row.h"
 
 
-/* dead letters that are counted; more are shown as so many */
-#define NGX_PAYMENT_LEASE_DEAD_MAX   10000
-
 /* PROLONGED of payment_lease_rules.h; takes at_most, in milliseconds, twice */
 
 #define NGX_PAYMENT_LEASE_PROLONGED                                           \
@@ -288,10 +285,6 @@ ngx_payment_lease_beat(ngx_payment_lease_t *l)
             "SELECT name, epoch, owner_uuid FROM outbox_lease "
             "WHERE name = '" NGX_PAYMENT_LEASE_NAME "' "
             "OR (name LIKE 'node/%%' AND lock_until > UTC_TIMESTAMP(3))");
-
-    l->dead = ngx_payment_fence_add(l->fence,
-            "SELECT COUNT(*) FROM (SELECT 1 FROM outbox_dead LIMIT %d) d",
-            NGX_PAYMENT_LEASE_DEAD_MAX);
 }
 
 
@@ -495,8 +488,6 @@ ngx_payment_lease_view(ngx_payment_lease_t *l, uint64_t now_ms)
                                     ngx_payment_row_number(row[1]));
         }
     }
-
-    sh->gauges->dead_letters = ours ? ngx_payment_lease_value(l->dead) : 0;
 
     before = sh->lease.state;
 

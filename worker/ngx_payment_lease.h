@@ -36,7 +36,6 @@ typedef struct {
     ngx_payment_lease_look_e     look;        /* before an ACQUIRE */
     ngx_payment_db_stmt_t       *change;      /* what it changes */
     ngx_payment_db_stmt_t       *answer;      /* what is asked then */
-    ngx_payment_db_stmt_t       *dead;        /* how many dead letters */
     ngx_event_t                  timer;       /* the next step is due */
     uint64_t                     drain_until_ms;  /* it is given back then */
     uint64_t                     ahead_since_ms;  /* another's lease ends too

@@ -183,6 +183,9 @@ ngx_payment_relay_init_jobs(ngx_payment_relay_t *r)
         { NGX_PAYMENT_FENCE_HELD, ngx_payment_dead_replay_step,
           ngx_payment_dead_replay_done, &r->dead, 0, 0, 0 },
 
+        { NGX_PAYMENT_FENCE_OURS, ngx_payment_dead_count_step,
+          ngx_payment_dead_count_done, &r->dead, 0, 0, 0 },
+
         { NGX_PAYMENT_FENCE_HELD, ngx_payment_archive_step,
           ngx_payment_archive_done, &r->archive, 0, 0, 0 },
 

@@ -26,7 +26,7 @@
 #include "ngx_payment_reader.h"
 
 
-#define NGX_PAYMENT_RELAY_JOBS        8
+#define NGX_PAYMENT_RELAY_JOBS        9
 
 
 typedef struct ngx_payment_relay_s   ngx_payment_relay_t;

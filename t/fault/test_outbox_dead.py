@@ -8,9 +8,9 @@ import uuid
 import pytest
 
 import servers
-from outbox import (ADMIN, COLUMNS, admin, fill, judge,   # noqa: F401
-                    kafka, pending, relay, start_outbox, topic, wait_empty,
-                    wait_leased)
+from outbox import (ADMIN, COLUMNS, admin, fill,          # noqa: F401
+                    general_log, judge, kafka, pending, relay, said,
+                    start_outbox, topic, wait_empty, wait_leased)
 from servers import wait_for
 from test_outbox_kafka import (PLAIN, dead, healthy, narrow,      # noqa: F401
                                poison)
@@ -332,3 +332,55 @@ def test_replay_frees_what_waits_to_follow(start_outbox, mariadb, database,
     wait_for(lambda: kafka.count(narrow) == 2, 15, 'both')
     assert [m.version for m in kafka.messages(narrow)] == [1, 2]
     assert dead(mariadb, database) == ()
+
+
+COUNTED = 'SELECT COUNT(%) FROM (SELECT 1 FROM outbox_dead'
+
+
+def letters(mariadb, database, n):
+    """So many, that nobody asks for."""
+
+    mariadb.query(f'INSERT INTO outbox_dead (id, {COLUMNS}, reason, attempts,'
+                  " dead_at) SELECT seq, 'payment', UUID(), 'authorized',"
+                  " 'M1', 1, UTC_TIMESTAMP(6), NULL, '{}', 'test', 1,"
+                  f' UTC_TIMESTAMP(3) FROM seq_1_to_{n}', database)
+
+
+def test_a_count_that_hangs(start_outbox, mariadb, database, kafka, topic,
+                            general_log):
+    """Letters that cannot be counted keep neither the lease nor deletions:
+    the count is given up, and the gauge keeps the last one. Who does not hold
+    the lease does not count."""
+
+    nginx = start_outbox(lock_at_most_for='2s')
+    wait_leased(nginx)
+    other = start_outbox(lock_at_most_for='2s')
+    letters(mariadb, database, 3)
+    wait_for(lambda: relay(nginx)['dead_letters'] == 3, 10, 'three')
+    before = relay(nginx)
+    connections = set(mariadb.connections(database))
+
+    with mariadb.admin(database) as db:
+        db.execute('LOCK TABLES outbox_dead WRITE')
+        expected = {}
+        end = time.monotonic() + 6
+
+        while time.monotonic() < end:
+            expected.update(fill(mariadb, database, 100))
+            wait_for(lambda: not pending(mariadb, database), 1.5, 'deletions')
+            assert relay(nginx)['lease_held']
+            assert relay(nginx)['dead_letters'] == 3
+
+        db.execute('DELETE FROM outbox_dead')
+        db.execute('UNLOCK TABLES')
+
+    # none was given up for an answer that did not come
+    assert set(mariadb.connections(database)) >= connections
+    wait_for(lambda: relay(nginx)['dead_letters'] == 0, 20, 'none')
+
+    after = relay(nginx)
+    assert (after['lease_epoch'], after['errors']) == \
+        (before['lease_epoch'], before['errors'])
+    assert not relay(other)['lease_held']
+    assert said(mariadb, database, COUNTED, 'COUNT(DISTINCT thread_id)') == 1
+    judge(kafka.messages(topic), expected, 0, 8)

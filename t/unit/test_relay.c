@@ -371,6 +371,26 @@ ngx_payment_fence_init(ngx_payment_fence_t *f)
 
 
 void
+ngx_payment_fence_begin(ngx_payment_fence_t *f)
+{
+}
+
+
+void
+ngx_payment_fence_send(ngx_payment_fence_t *f)
+{
+}
+
+
+ngx_int_t
+ngx_payment_fence_check_plain(ngx_payment_fence_t *f, ngx_uint_t lost,
+    const char *phase)
+{
+    return NGX_OK;
+}
+
+
+void
 ngx_payment_fence_begin_fenced(ngx_payment_fence_t *f, const char *set)
 {
 }

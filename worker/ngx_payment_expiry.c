@@ -11,6 +11,8 @@
 
 #define NGX_PAYMENT_EXPIRY_PAUSE      1000      /* ms, with nothing to do */
 #define NGX_PAYMENT_EXPIRY_SHARE      5
+#define NGX_PAYMENT_EXPIRY_SHARE_BELOW  20
+#define NGX_PAYMENT_EXPIRY_LONG       10000     /* ms, for what may wait */
 #define NGX_PAYMENT_EXPIRY_COUNT      10000     /* rows; more are shown as so
                                                    many */
 
@@ -21,6 +23,7 @@
 #define NGX_PAYMENT_EXPIRY_ROW        (NGX_PAYMENT_EXPIRY_ID + 160)
 #define NGX_PAYMENT_EXPIRY_EVENT      256
 #define NGX_PAYMENT_EXPIRY_BEHIND     (NGX_PAYMENT_EXPIRY_ID + 240)
+#define NGX_PAYMENT_EXPIRY_RANGE      (NGX_PAYMENT_EXPIRY_ID + 240)
 
 /* of all events: the longest has neither a reason nor a reference */
 #define NGX_PAYMENT_EXPIRY_EVENTS     (64 * 1024)
@@ -40,9 +43,11 @@
 #error "a step of the expiry does not fit into the fence's text"
 #endif
 
-/* as with the purge: rows that are deleted and still seen by a snapshot */
+/* as with the purge: rows that are deleted and still seen by a snapshot; takes
+ * milliseconds, so many at most, of which a look may need twice as many */
 #define NGX_PAYMENT_EXPIRY_BRIEFLY                                            \
-    "SET STATEMENT max_statement_time = 0.5 FOR "
+    "SET STATEMENT max_statement_time = 0.%03uL FOR "
+#define NGX_PAYMENT_EXPIRY_BRIEF_MS   500
 
 /* columns of the look: of the queue, and the first one of the payment, whose id
  * is NULL where it was removed */
@@ -53,11 +58,20 @@
 
 
 static ngx_int_t ngx_payment_expiry_look(ngx_payment_expiry_t *x);
+static u_char *ngx_payment_expiry_range(ngx_payment_expiry_t *x, u_char *p);
 static ngx_int_t ngx_payment_expiry_change(ngx_payment_expiry_t *x);
 static ngx_payment_db_stmt_t *ngx_payment_expiry_expect(
     ngx_payment_expiry_t *x, ngx_payment_db_stmt_t *stmt);
+static ngx_uint_t ngx_payment_expiry_cut(ngx_payment_expiry_t *x,
+    uint64_t now_ms);
 static void ngx_payment_expiry_looked(ngx_payment_expiry_t *x,
     uint64_t now_ms);
+static void ngx_payment_expiry_empty(ngx_payment_expiry_t *x);
+static void ngx_payment_expiry_first(ngx_payment_expiry_t *x, MYSQL_ROW row);
+static void ngx_payment_expiry_counted(ngx_payment_expiry_t *x,
+    uint64_t now_ms);
+static void ngx_payment_expiry_set_floor(ngx_payment_expiry_t *x,
+    uint64_t time_ms, const char *id, uint64_t clock_ms);
 static ngx_int_t ngx_payment_expiry_take(ngx_payment_expiry_t *x,
     MYSQL_ROW row, const unsigned long *lens);
 static void ngx_payment_expiry_read(payment_t *p, MYSQL_ROW row,
@@ -124,21 +138,60 @@ ngx_payment_expiry_step(void *part, uint64_t now_ms)
 
     x->step_ms = now_ms;
 
-    if (x->epoch != x->sh->lease.epoch) {
-        /* another node may have done since what was seen */
+    if (x->epoch != x->sh->lease.epoch || x->doubts != x->sh->doubts) {
+        /* another node may have done since what was seen, or it was seen on
+         * another server */
+        x->epoch = x->sh->lease.epoch;
+        x->doubts = x->sh->doubts;
         x->seen = 0;
+        x->known = 0;
+        x->back = 0;
+        x->single = 0;
     }
 
-    return x->seen ? ngx_payment_expiry_change(x) : ngx_payment_expiry_look(x);
+    if (x->seen) {
+        return ngx_payment_expiry_change(x);
+    }
+
+    x->below = (x->known && now_ms >= x->below_ms);
+    x->limit = (x->below && x->single) ? 1 : x->max;
+
+    return ngx_payment_expiry_look(x);
 }
 
 
 static ngx_int_t
 ngx_payment_expiry_look(ngx_payment_expiry_t *x)
 {
-    x->epoch = x->sh->lease.epoch;
+    u_char     range[NGX_PAYMENT_EXPIRY_RANGE];
+    uint64_t   brief_ms;
+    ngx_str_t  in;
+
+    /* the exchange must not be given up for it */
+    brief_ms = ngx_min(NGX_PAYMENT_EXPIRY_BRIEF_MS,
+                       x->sh->node->rules.times.statement_ms / 4);
+
+    in.data = range;
+    in.len = ngx_payment_expiry_range(x, range) - range;
 
     ngx_payment_fence_begin(x->fence);
+
+    x->count_stmt = NULL;
+
+    /* first: its clock may become the floor of the look */
+
+    if (!x->below && x->step_ms >= x->count_ms) {
+        x->count_ms = x->step_ms + NGX_PAYMENT_EXPIRY_PAUSE;
+        x->count_stmt = ngx_payment_fence_add(x->fence,
+            NGX_PAYMENT_EXPIRY_BRIEFLY
+            "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM payment_expiry "
+            "WHERE expires_at <= UTC_TIMESTAMP(3)%V LIMIT %d) e), "
+            "(SELECT COUNT(*) FROM (SELECT 1 FROM payment_expiry "
+            "WHERE expires_at <= UTC_TIMESTAMP(3) "
+            "AND expires_at > UTC_TIMESTAMP(3) - INTERVAL 1 SECOND "
+            "LIMIT %d) e), " NGX_PAYMENT_DB_MS("UTC_TIMESTAMP(3)"),
+            brief_ms, &in, NGX_PAYMENT_EXPIRY_COUNT, NGX_PAYMENT_EXPIRY_COUNT);
+    }
 
     x->head_stmt = ngx_payment_fence_add(x->fence,
             NGX_PAYMENT_EXPIRY_BRIEFLY
@@ -149,30 +202,42 @@ ngx_payment_expiry_look(ngx_payment_expiry_t *x)
             NGX_PAYMENT_DB_MS("p.updated_at") ", "
             NGX_PAYMENT_DB_MS("p.expires_at")
             " FROM (SELECT expires_at, payment_id FROM payment_expiry "
-            "WHERE expires_at <= UTC_TIMESTAMP(3)%V "
+            "WHERE expires_at <= UTC_TIMESTAMP(3)%V%V "
             "ORDER BY expires_at, payment_id LIMIT %ui) e "
             "LEFT JOIN payment p ON p.id = e.payment_id "
             "ORDER BY e.expires_at, e.payment_id",
-            &x->behind, x->max);
-
-    x->count_stmt = NULL;
-
-    if (x->step_ms >= x->count_ms) {
-        x->count_ms = x->step_ms + NGX_PAYMENT_EXPIRY_PAUSE;
-        x->count_stmt = ngx_payment_fence_add(x->fence,
-            NGX_PAYMENT_EXPIRY_BRIEFLY
-            "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM payment_expiry "
-            "WHERE expires_at <= UTC_TIMESTAMP(3) LIMIT %d) e), "
-            "(SELECT COUNT(*) FROM (SELECT 1 FROM payment_expiry "
-            "WHERE expires_at <= UTC_TIMESTAMP(3) "
-            "AND expires_at > UTC_TIMESTAMP(3) - INTERVAL 1 SECOND "
-            "LIMIT %d) e)",
-            NGX_PAYMENT_EXPIRY_COUNT, NGX_PAYMENT_EXPIRY_COUNT);
-    }
+            brief_ms, &in, &x->behind, x->limit);
 
     ngx_payment_fence_send(x->fence);
 
     return NGX_OK;
+}
+
+
+/* Which part of the queue to look at, in a form that is a range of its key. */
+
+static u_char *
+ngx_payment_expiry_range(ngx_payment_expiry_t *x, u_char *p)
+{
+    u_char  *end, id[NGX_PAYMENT_EXPIRY_ID];
+
+    if (x->known) {
+        end = ngx_payment_db_hex(id, x->floor.id, PAYMENT_ID_SIZE);
+
+        return ngx_sprintf(p, " AND (expires_at %s " NGX_PAYMENT_FENCE_TIME
+                           " OR (expires_at = " NGX_PAYMENT_FENCE_TIME
+                           " AND payment_id %s %*s))",
+                           x->below ? "<" : ">", x->floor.time_us,
+                           x->floor.time_us, x->below ? "<" : ">=",
+                           end - id, id);
+    }
+
+    if (x->back) {
+        return ngx_sprintf(p, " AND expires_at >= UTC_TIMESTAMP(3) "
+                           "- INTERVAL %ui SECOND", x->back);
+    }
+
+    return p;
 }
 
 
@@ -276,6 +341,10 @@ ngx_payment_expiry_done(void *part, ngx_uint_t lost)
     now = ngx_payment_clock_ms();
     change = x->seen;
 
+    if (!change && !lost && ngx_payment_expiry_cut(x, now)) {
+        return;
+    }
+
     rc = change ? ngx_payment_fence_check(x->fence, lost,
                                           "expiring authorizations")
                 : ngx_payment_fence_check_plain(x->fence, lost,
@@ -290,6 +359,11 @@ ngx_payment_expiry_done(void *part, ngx_uint_t lost)
 
         x->seen = 0;
         x->next_ms = now + NGX_PAYMENT_EXPIRY_PAUSE;
+
+        if (x->below) {
+            x->below_ms = now + NGX_PAYMENT_EXPIRY_LONG;
+        }
+
         return;
     }
 
@@ -301,41 +375,78 @@ ngx_payment_expiry_done(void *part, ngx_uint_t lost)
 }
 
 
+/* Was the look cut short, and is there another way?  A count that was is left
+ * out for a while. */
+
+static ngx_uint_t
+ngx_payment_expiry_cut(ngx_payment_expiry_t *x, uint64_t now_ms)
+{
+    uint64_t  took;
+
+    took = ngx_max(now_ms - x->step_ms, 1);
+
+    if (x->count_stmt && x->count_stmt->error == ER_STATEMENT_TIMEOUT) {
+        x->count_stmt->error = 0;
+        x->count_ms = now_ms + NGX_PAYMENT_EXPIRY_LONG;
+    }
+
+    if (x->head_stmt->error != ER_STATEMENT_TIMEOUT) {
+        return 0;
+    }
+
+    if (x->below) {
+        x->single = 1;
+        x->below_ms = now_ms + NGX_PAYMENT_EXPIRY_SHARE_BELOW * took;
+        x->next_ms = now_ms;
+        return 1;
+    }
+
+    if (x->back == NGX_PAYMENT_EXPIRY_LAG_MS / 1000) {
+        /* it is not for what was deleted */
+        return 0;
+    }
+
+    if (x->back == 0) {
+        ngx_log_error(NGX_LOG_NOTICE, x->sh->log, 0,
+                      "payment outbox: shard \"%V\": rows of payment_expiry "
+                      "that were deleted are still seen by a snapshot, and "
+                      "are too many to go over: what comes before them "
+                      "expires later", &x->sh->shard->name);
+    }
+
+    x->known = 0;
+    x->back = x->back ? ngx_max(x->back / 4, NGX_PAYMENT_EXPIRY_LAG_MS / 1000)
+                      : NGX_PAYMENT_EXPIRY_BACK;
+    x->next_ms = now_ms + NGX_PAYMENT_EXPIRY_SHARE * took;
+
+    return 1;
+}
+
+
 /* What is to be done is written now, while the result is there, and sent with
  * the next step. */
 
 static void
 ngx_payment_expiry_looked(ngx_payment_expiry_t *x, uint64_t now_ms)
 {
-    MYSQL_ROW                   row;
-    MYSQL_RES                  *res;
-    ngx_payment_life_gauges_t  *gauges;
+    MYSQL_ROW   row;
+    MYSQL_RES  *res;
 
-    gauges = x->sh->gauges;
     res = x->head_stmt->result;
 
-    x->n = 0;
-    x->closed = 0;
-    x->ids.len = 0;
-    x->done.len = 0;
-    x->versions.len = 0;
-    x->rows.len = 0;
-    x->events.len = 0;
-
-    if (x->behind.len == 0) {
-        gauges->overdue_us = 0;
-    }
+    ngx_payment_expiry_empty(x);
 
     while ((row = mysql_fetch_row(res)) != NULL) {
 
         if (x->seen == 0) {
-            x->clock_ms = (int64_t) ngx_payment_row_number(
-                                          row[NGX_PAYMENT_EXPIRY_COL_CLOCK]);
-        }
+            ngx_payment_expiry_first(x, row);
 
-        if (x->seen == 0 && x->behind.len == 0) {
-            gauges->overdue_us = 1000 * ngx_payment_row_number(
-                                           row[NGX_PAYMENT_EXPIRY_COL_TIME]);
+            if (x->below && !x->single) {
+                /* from there on once more, with all that follows */
+                x->below_ms = now_ms + NGX_PAYMENT_EXPIRY_PAUSE;
+                x->next_ms = now_ms;
+                return;
+            }
         }
 
         if (ngx_payment_expiry_take(x, row, mysql_fetch_lengths(res))
@@ -347,12 +458,19 @@ ngx_payment_expiry_looked(ngx_payment_expiry_t *x, uint64_t now_ms)
         x->seen++;
     }
 
-    x->more = (row != NULL || x->seen == x->max);
+    x->more = (row != NULL || x->seen == x->limit);
 
-    if (x->count_stmt && (row = mysql_fetch_row(x->count_stmt->result))) {
-        gauges->overdue = ngx_payment_row_number(row[0]);
-        ngx_payment_expiry_keep_up(x, now_ms,
-                                   (ngx_uint_t) ngx_payment_row_number(row[1]));
+    if (x->count_stmt && x->count_stmt->result) {
+        ngx_payment_expiry_counted(x, now_ms);
+    }
+
+    if (x->seen == 0 && x->below) {
+        x->single = 0;
+        x->below_ms = now_ms + ngx_max(NGX_PAYMENT_EXPIRY_PAUSE,
+                                       NGX_PAYMENT_EXPIRY_SHARE_BELOW
+                                       * (now_ms - x->step_ms));
+        x->next_ms = now_ms;
+        return;
     }
 
     if (x->seen == 0) {
@@ -368,6 +486,95 @@ ngx_payment_expiry_looked(ngx_payment_expiry_t *x, uint64_t now_ms)
 
     /* at once: the fence comes back to it */
     x->next_ms = now_ms;
+}
+
+
+static void
+ngx_payment_expiry_empty(ngx_payment_expiry_t *x)
+{
+    x->n = 0;
+    x->closed = 0;
+    x->ids.len = 0;
+    x->done.len = 0;
+    x->versions.len = 0;
+    x->rows.len = 0;
+    x->events.len = 0;
+
+    if (!x->below && x->behind.len == 0) {
+        x->sh->gauges->overdue_us = 0;
+    }
+}
+
+
+/* The first row is the floor, unless there are others before it: one that was
+ * passed by, or those below which a single one was looked for. */
+
+static void
+ngx_payment_expiry_first(ngx_payment_expiry_t *x, MYSQL_ROW row)
+{
+    uint64_t  time_ms;
+
+    time_ms = ngx_payment_row_number(row[NGX_PAYMENT_EXPIRY_COL_TIME]);
+
+    x->clock_ms = (int64_t) ngx_payment_row_number(
+                                           row[NGX_PAYMENT_EXPIRY_COL_CLOCK]);
+
+    if (x->below ? x->single : x->behind.len != 0) {
+        return;
+    }
+
+    ngx_payment_expiry_set_floor(x, time_ms, row[NGX_PAYMENT_EXPIRY_COL_ID],
+                                 (uint64_t) x->clock_ms);
+
+    if (!x->below) {
+        x->sh->gauges->overdue_us = 1000 * time_ms;
+    }
+}
+
+
+/* The clock is read before the look: a row that came between the two is not
+ * below it. */
+
+static void
+ngx_payment_expiry_counted(ngx_payment_expiry_t *x, uint64_t now_ms)
+{
+    uint64_t           clock_ms;
+    MYSQL_ROW          row;
+    static const char  lowest[PAYMENT_ID_SIZE];
+
+    row = mysql_fetch_row(x->count_stmt->result);
+
+    if (row == NULL) {
+        return;
+    }
+
+    x->sh->gauges->overdue = ngx_payment_row_number(row[0]);
+
+    ngx_payment_expiry_keep_up(x, now_ms,
+                               (ngx_uint_t) ngx_payment_row_number(row[1]));
+
+    if (x->seen == 0 && x->behind.len == 0) {
+        clock_ms = ngx_payment_row_number(row[2]);
+        ngx_payment_expiry_set_floor(x, clock_ms, lowest, clock_ms);
+    }
+}
+
+
+static void
+ngx_payment_expiry_set_floor(ngx_payment_expiry_t *x, uint64_t time_ms,
+    const char *id, uint64_t clock_ms)
+{
+    if (time_ms > clock_ms - NGX_PAYMENT_EXPIRY_LAG_MS) {
+        x->floor.time_us = 1000 * (clock_ms - NGX_PAYMENT_EXPIRY_LAG_MS);
+        ngx_memzero(x->floor.id, PAYMENT_ID_SIZE);
+
+    } else {
+        x->floor.time_us = 1000 * time_ms;
+        ngx_memcpy(x->floor.id, id, PAYMENT_ID_SIZE);
+    }
+
+    x->known = 1;
+    x->back = 0;
 }
 
 
@@ -546,6 +753,13 @@ ngx_payment_expiry_changed(ngx_payment_expiry_t *x, uint64_t now_ms)
     n = row ? (ngx_uint_t) ngx_payment_row_number(row[0]) : 0;
     more = (x->more || n + x->closed < x->seen) && n + x->closed;
 
+    if (x->below) {
+        /* a row that somebody holds, or that is refused, can wait */
+        x->below_ms = now_ms + (more ? NGX_PAYMENT_EXPIRY_SHARE_BELOW
+                                       * ngx_max(now_ms - x->step_ms, 1)
+                                     : NGX_PAYMENT_EXPIRY_LONG);
+    }
+
     if (ngx_payment_expiry_check(x, n) != NGX_OK) {
         ngx_payment_expiry_refused(x);
         x->seen = 0;
@@ -632,14 +846,16 @@ ngx_payment_expiry_refused(ngx_payment_expiry_t *x)
         return;
     }
 
-    p = ngx_payment_db_hex(hex, x->taken[0], PAYMENT_ID_SIZE);
+    if (!x->below) {
+        p = ngx_payment_db_hex(hex, x->taken[0], PAYMENT_ID_SIZE);
 
-    x->behind.len = ngx_sprintf(x->behind.data,
+        x->behind.len = ngx_sprintf(x->behind.data,
                                 " AND expires_at >= " NGX_PAYMENT_FENCE_TIME
                                 " AND (expires_at > " NGX_PAYMENT_FENCE_TIME
                                 " OR payment_id > %*s)",
                                 x->last_us, x->last_us, p - hex, hex)
-                    - x->behind.data;
+                        - x->behind.data;
+    }
 
     note = ngx_payment_storm_note(&storm, failed->error);
 

@@ -23,8 +23,24 @@
  * until the end of the queue is reached.  So one row that cannot be changed
  * does not keep all others.
  *
+ * While anybody has a snapshot open, InnoDB keeps the rows that were deleted
+ * since, and a look that begins before them goes over all of them.  So looks
+ * begin at the floor: the first row that the last one saw, or
+ * NGX_PAYMENT_EXPIRY_LAG_MS before its time if that is earlier.  A row is
+ * written with a time to come, so that it is not below that unless its commit
+ * took longer than its lifetime and the lag together.  Others may be: after the
+ * database's clock was set or a table restored, or by an operator's hand.
+ * They are found by a look of its own, at all that is below the floor, once a
+ * second.  A look is cut short after 0.5 s.  If it was one below the floor,
+ * the next asks for one row only, which is done by itself: the rows that come
+ * first are found so, and those behind too many deleted ones when the snapshot
+ * is closed.  If it was one from the floor, or from the head, where nothing is
+ * known yet, the next ones begin NGX_PAYMENT_EXPIRY_BACK seconds ago, and ever
+ * later, until one is not cut short.
+ *
  * Owner: the helper process.
- * Limits: one step in flight; a fifth of the connection's time at most.
+ * Limits: one step in flight; a fifth of the connection's time at most, and a
+ * twentieth for looks below the floor.
  */
 
 #ifndef NGX_PAYMENT_EXPIRY_H
@@ -37,6 +53,20 @@
 /* rows of the queue, of one step */
 #define NGX_PAYMENT_EXPIRY_CALM       8
 #define NGX_PAYMENT_EXPIRY_STEP       64
+
+/* s: where looks begin when one from the head was cut short: 30 days ago, and a
+ * quarter of that with each one more that is */
+#define NGX_PAYMENT_EXPIRY_BACK       (30 * 86400)
+
+#define NGX_PAYMENT_EXPIRY_LAG_MS     30000
+
+
+/* a place in the queue */
+
+typedef struct {
+    uint64_t                     time_us;       /* Unix time, the database's */
+    uint8_t                      id[PAYMENT_ID_SIZE];
+} ngx_payment_expiry_place_t;
 
 
 typedef struct {
@@ -60,7 +90,9 @@ typedef struct {
     ngx_uint_t                   pace;          /* rows of the next one, unless
                                                    the database refuses it */
     ngx_uint_t                   seen;          /* rows; 0: look */
+    ngx_uint_t                   limit;         /* rows of the look */
     uint64_t                     epoch;         /* of the lease, at the look */
+    ngx_uint_t                   doubts;        /* likewise */
     ngx_uint_t                   n;             /* that are to expire */
     ngx_uint_t                   closed;        /* that need not */
     ngx_uint_t                   more;          /* the queue may have others */
@@ -75,8 +107,16 @@ typedef struct {
     uint64_t                     last_us;       /* when the last row's time
                                                    came */
 
-    /* behind which row to look, as a condition; empty: from the head */
+    /* behind which row to look, as a condition; empty: from the floor */
     ngx_str_t                    behind;
+
+    ngx_payment_expiry_place_t   floor;         /* if it is known */
+    ngx_uint_t                   back;          /* else: from so many seconds
+                                                   ago on; 0: from the head */
+    uint64_t                     below_ms;      /* when to look below it next */
+    unsigned                     known:1;       /* the floor is */
+    unsigned                     below:1;       /* the step is one below it */
+    unsigned                     single:1;      /* of one row, if it is */
 
     uint64_t                     step_ms;       /* when the step began */
     uint64_t                     next_ms;

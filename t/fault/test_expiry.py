@@ -25,8 +25,8 @@ class Nowhere:
     address = '127.0.0.1:1'
 
 
-def on(lifetime='1s'):
-    return (settings(Nowhere, 'payments', lock_at_most_for='5s')
+def on(lifetime='1s', at_most='5s'):
+    return (settings(Nowhere, 'payments', lock_at_most_for=at_most)
             + f' payment_authorization_lifetime {lifetime};'
               ' payment_operations on; payment_void_remainder on;')
 
@@ -37,10 +37,10 @@ def start_node(start_nginx, mariadb, database):
 
     free_lease(mariadb, database)
 
-    def start(address=None, lifetime='1s', **more):
+    def start(address=None, lifetime='1s', at_most='5s', **more):
         return start_nginx(Shard('main', database,
                                  address or f'unix:{mariadb.socket}'),
-                           http=on(lifetime), **more)
+                           http=on(lifetime, at_most), **more)
 
     return start
 

@@ -11,15 +11,18 @@ its own.
   voters  three MariaDBs as conf/mariadb/voter.cnf has them, and durability
           replica, on the machine that has everything else, too. Beside it, in
           each round, the bare client of saturation.py writes to the same
-          primary, whose commits wait for the same replicas.
+          primary, whose commits wait for the same replicas, and k6 pays 1000
+          times a second.
 
 Raw numbers go to bench/results/guards-PART-COMMIT.json.
 """
 
 import argparse
 import functools
+import json
 import os
 import statistics
+import subprocess
 
 import pair
 import saturation
@@ -30,6 +33,10 @@ CLAIMED, UNCLAIMED = 'claimed', 'unclaimed'
 
 # connections and rows of a batch of the bare client, as in saturation.py
 BARE = {'batches': (4, 64), 'single': (16, 1)}
+
+# payments a second, and what its times are called here
+K6_RATE = 1000
+K6_FIGURES = {'p50_ms': 'med', 'p95_ms': 'p(95)', 'p99_ms': 'p(99)'}
 
 # the primary's commits wait, and so does whoever stops it
 VOTERS = 2, 3
@@ -110,6 +117,42 @@ def follow(directory, port):
         saturation.DIR = primary
 
 
+def k6(seconds, lines):
+    """The reference service's scenario, whatever the answers take. Every answer
+    has to be 200, and to have its row."""
+
+    summary = f'{saturation.DIR}/k6.json'
+    saturation.start_nginx(1, ROOT, 'payment', shard=lines)
+
+    try:
+        before, = sql('SELECT COUNT(*) FROM payment', 'payment')[0]
+        subprocess.run(
+            [f'{ROOT}/build/bin/k6', 'run', '--quiet', '--no-usage-report',
+             '--address', '', f'{ROOT}/bench/k6/authorize.js'],
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={'GOGC': '800', **os.environ, 'SUMMARY': summary,
+                 'DURATION': f'{seconds}s', 'RATE': str(K6_RATE),
+                 'BASE_URL': f'http://127.0.0.1:{saturation.HTTP_PORT}'})
+        after, = sql('SELECT COUNT(*) FROM payment', 'payment')[0]
+    finally:
+        tool('server.sh', 'nginx', 'stop', saturation.DIR)
+
+    with open(summary) as file:
+        metrics = json.load(file)['metrics']
+
+    accepted = metrics['payment_accepted']['values']['count']
+    requests = metrics['http_reqs']['values']['count']
+
+    if not accepted == requests == int(after) - int(before):
+        raise SystemExit(f'bench: {requests} requests, {accepted} answered with'
+                         f' 200, {int(after) - int(before)} rows')
+
+    times = metrics['http_req_duration']['values']
+
+    return {'rps': accepted / seconds, 'payments': accepted,
+            **{name: times[of] for name, of in K6_FIGURES.items()}}
+
+
 def voters(options):
     start_voters()
     lines = 'durability replica; ' + ' '.join(
@@ -125,6 +168,7 @@ def voters(options):
             one[load.name] = pair.measure(ROOT, 'payment', load,
                                           options.seconds, shard=lines)
 
+        one['k6 1000/s'] = k6(2 * options.seconds, lines)
         rounds.append(one)
         ratio = one[pair.WARM.name]['rps'] / one['batches']['rate']
         print(f'round {number + 1} of {options.rounds}: {ratio:.3f} of batches',

@@ -13,6 +13,7 @@ set -euo pipefail
 dir=$BUILD/guards
 
 "$ROOT/tools/fetch.sh" venv
+"$ROOT/tools/fetch.sh" k6
 need wrk wrk
 "$ROOT/tools/build.sh" dynamic
 own_servers "$dir"

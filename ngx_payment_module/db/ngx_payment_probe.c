@@ -37,6 +37,8 @@ typedef struct {
     ngx_uint_t                 voters;          /* of the same */
     ngx_msec_t                 answered;
     ngx_uint_t                 error;           /* of the last look; 0: none */
+    const char                *objection;       /* to its claim, that was told
+                                                   last; NULL: none */
     unsigned                   busy:1;          /* a look is under way */
     unsigned                   valid:1;         /* topology is an answer */
 } ngx_payment_probe_server_t;
@@ -59,6 +61,7 @@ static void ngx_payment_probe_done(ngx_payment_attempt_t *a);
 static void ngx_payment_probe_error(ngx_payment_probe_server_t *s,
     ngx_payment_attempt_t *a);
 static void ngx_payment_probe_judge(ngx_payment_probe_t *p);
+static void ngx_payment_probe_nobody(ngx_payment_probe_t *p);
 static void ngx_payment_probe_count(ngx_payment_probe_t *p,
     ngx_uint_t voters);
 static ngx_uint_t ngx_payment_probe_twice(const ngx_payment_probe_t *p,
@@ -305,8 +308,11 @@ ngx_payment_probe_judge(ngx_payment_probe_t *p)
 
     if (primary == shard->servers.nelts) {
         common->found = 0;
+        ngx_payment_probe_nobody(p);
         return;
     }
+
+    p->servers[primary].objection = NULL;
 
     if (!common->found
         || ngx_payment_common_server(shard, common->primary) != primary)
@@ -320,6 +326,48 @@ ngx_payment_probe_judge(ngx_payment_probe_t *p)
 
     if (shard->durability == NGX_PAYMENT_DURABILITY_REPLICA) {
         ngx_payment_probe_count(p, p->servers[primary].voters);
+    }
+}
+
+
+/*
+ * A server that has claimed the payments, and could write them, is told of once
+ * for each reason why it does not get them: its promoter takes it for the
+ * primary.
+ */
+
+static void
+ngx_payment_probe_nobody(ngx_payment_probe_t *p)
+{
+    ngx_uint_t                   i;
+    const char                  *objection;
+    ngx_payment_server_t        *servers;
+    ngx_payment_topology_t      *t;
+    ngx_payment_probe_server_t  *s;
+
+    servers = p->shard->servers.elts;
+
+    for (i = 0; i < p->shard->servers.nelts; i++) {
+        s = &p->servers[i];
+        t = &s->topology;
+
+        if (!s->valid || !t->writable || !t->claims
+            || t->claimed != t->server_id)
+        {
+            continue;
+        }
+
+        objection = ngx_payment_topology_objection(p->shard, t);
+
+        if (objection && objection != s->objection) {
+            ngx_log_error(NGX_LOG_ERR, p->log, 0,
+                          "payment: shard \"%V\": no server has the payments: "
+                          "%V has claimed them with epoch %uL, and %s (%uA)",
+                          &p->shard->name, &servers[i].name, t->epoch,
+                          objection, p->shard->common->epoch);
+        }
+
+        s->objection = objection;
     }
 }
 

@@ -155,10 +155,12 @@ class Rig:
 
         self.voters.rejoin(voter)
         self.voters.wait_voters(2)
+        self.voters.catch_up()
 
     def rebuild(self, voter):
         voter.rebuild(self.voters.template, self.voters.primary)
         self.voters.wait_voters(2)
+        self.voters.catch_up()
 
     def forget_voters(self):
         """The primary answers what nobody has confirmed."""

@@ -4,6 +4,7 @@ were answered are there, and no node writes to a second primary.
 
 import os
 import random
+import re
 import subprocess
 import time
 import uuid
@@ -246,6 +247,41 @@ def test_a_promotion_that_lost_payments(voters, start_node):
     admin(node.nginx, 'accept-loss', shard='main')
     node.first()
     assert payments(third) == 2
+
+
+def test_a_claim_that_is_too_low(voters, start_node):
+    """The server that was promoted had not yet heard of the last claims. Its
+    own claim is one of an earlier epoch: it gets no payment, and the log says
+    why, once; until it has claimed them so often that it is ahead."""
+
+    old, new, other = voters
+    new.query('STOP SLAVE')
+    voters.claim(old)
+    voters.claim(old)
+    other.applied(old.query('SELECT @@global.gtid_binlog_pos')[0][0])
+    node = start_node(location='payment_timeout 2s;', **REPLICA)
+    wait_for(lambda: node.nginx.status()['shards'][0]['topology_epoch'] == 3,
+             10, 'the claims are known')
+    old.kill()
+    new.query('RESET SLAVE ALL')
+    voters.primary = new
+    voters.open(new)
+
+    # it would take them: a voter has come
+    fourth, = voters.add()
+    fourth.follow(new)
+    voters.wait_voters(1)
+
+    line = 'no server has the payments: '
+    wait_for(lambda: node.nginx.lines(line), 10, 'a line about it')
+    assert node.ask.authorize().status == 503
+    assert re.search(r'claimed them with epoch 2, and has an earlier epoch .*'
+                     r' \(3\)', *node.nginx.lines(line))
+
+    voters.claim(new)
+    voters.claim(new)
+    node.first()
+    assert len(node.nginx.lines(line)) == 1
 
 
 def test_with_the_rights_of_promoter_sql(voters, start_node):

@@ -133,6 +133,13 @@ class Voter(MariaDB):
         position = self.slave('Gtid_IO_Pos')
         return int(position.split('-')[2]) if position else 0
 
+    def applied(self, position, seconds=60):
+        """Until it has applied that."""
+
+        result = self.query(f"SELECT MASTER_GTID_WAIT('{position}',"
+                            f" {seconds})")[0][0]
+        assert result == 0, f'{position}: not applied within {seconds} s'
+
     def set(self, **variables):
         with self.admin() as db:
             for name, value in variables.items():
@@ -203,6 +210,15 @@ class Voters(list):
                                                  )) == n, seconds,
                  f'{n} voters')
 
+    def catch_up(self):
+        """Until the replicas have what the primary has now: claims, too."""
+
+        position = self.primary.query('SELECT @@global.gtid_binlog_pos')[0][0]
+
+        for voter in self[:3]:
+            if voter is not self.primary:
+                voter.applied(position)
+
     def promote(self, *voters):
         """Of these replicas, the one that has received most; its order is a
         manager's, and only the claim is ours. Returns it."""
@@ -211,7 +227,7 @@ class Voters(list):
             voter.query('STOP SLAVE IO_THREAD')
 
         best = max(voters, key=Voter.received)
-        best.query(f"DO MASTER_GTID_WAIT('{best.slave('Gtid_IO_Pos')}', 20)")
+        best.applied(best.slave('Gtid_IO_Pos'))
         best.query('STOP SLAVE')
         best.query('RESET SLAVE ALL')
         self.primary = best
@@ -251,7 +267,7 @@ class Voters(list):
             old.set(read_only=1)
 
         position = old.query('SELECT @@global.gtid_binlog_pos')[0][0]
-        new.query(f"DO MASTER_GTID_WAIT('{position}', 20)")
+        new.applied(position)
         new.query('STOP SLAVE')
         new.query('RESET SLAVE ALL')
         self.primary = new

@@ -96,11 +96,15 @@ class Voter(MariaDB):
 
     def rebuild(self, template, primary):
         """Whatever it has is thrown away: all comes from the primary, whose
-        binary log has everything."""
+        binary log has everything. Returns when it has come; nothing of that is
+        flushed by itself, which would take minutes after many rounds."""
 
         self.crash()
         self.first_start(template)
+        self.set(sync_binlog=0, innodb_flush_log_at_trx_commit=0)
         self.follow(primary)
+        self.applied(primary.query('SELECT @@global.gtid_binlog_pos')[0][0])
+        self.set(sync_binlog=1, innodb_flush_log_at_trx_commit=1)
 
     def follow(self, primary, demoted=False):
         """A replica of that one from now on, from where it is itself; demoted:
@@ -133,7 +137,7 @@ class Voter(MariaDB):
         position = self.slave('Gtid_IO_Pos')
         return int(position.split('-')[2]) if position else 0
 
-    def applied(self, position, seconds=60):
+    def applied(self, position, seconds=25):
         """Until it has applied that."""
 
         result = self.query(f"SELECT MASTER_GTID_WAIT('{position}',"

@@ -18,9 +18,7 @@ versions=(9.0.1 9.0.2)                  # as long as the present one
 
 
 build() {
-    need dpkg-buildpackage dpkg-dev
-    need dh debhelper
-    need lintian lintian
+    "$ROOT/tools/install-deps.sh" deb
 
     rm -rf -- "$dir"
     mkdir -p "$dir/source"

@@ -210,7 +210,7 @@ inside)
     ;;
 
 test)
-    need buildah buildah
+    "$ROOT/tools/install-deps.sh" image
     mkdir -p "$dir"
     "$ROOT/tools/fetch.sh" kafka
     build_base

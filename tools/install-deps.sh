@@ -1,11 +1,12 @@
 #!/bin/bash
 # Installs the Debian packages that the project needs and this machine lacks.
 #
-#   tools/install-deps.sh [run | all | browser | trees]
+#   tools/install-deps.sh [run | all | browser | trees | deb | image]
 #                                         run: for `make run`; all: tests too;
 #                                         browser: those in a browser, too;
 #                                         trees: those in other root file
-#                                         systems, too
+#                                         systems, too; deb, image: and what
+#                                         makes a package, or an image
 #   tools/install-deps.sh list            print what `all` would look for
 #
 # Needs root or sudo only if something is missing. A freshly installed package
@@ -37,6 +38,11 @@ browser_packages=(chromium fonts-dejavu-core)
 
 # what makes a root file system of packages, and what reads shell scripts
 tree_packages=(mmdebstrap shellcheck)
+
+# what makes Debian's package, and looks at it
+deb_packages=(debhelper lintian)
+
+image_packages=(buildah)
 
 # what Node.js programs are run with, and what fetches their packages
 node_packages=(nodejs npm)
@@ -141,6 +147,16 @@ case ${1:-all} in
     browser) packages+=("${test_packages[@]}" "${browser_packages[@]}") ;;
     trees) packages+=("${test_packages[@]}" "${tree_packages[@]}") ;;
 
+    deb)
+        packages+=("${test_packages[@]}" "${tree_packages[@]}"
+                   "${deb_packages[@]}")
+        ;;
+
+    image)
+        packages+=("${test_packages[@]}" "${tree_packages[@]}"
+                   "${image_packages[@]}")
+        ;;
+
     list)
         printf '%s\n' "${packages[@]}" "${test_packages[@]}" \
                "${node_packages[@]}" "$java_package"
@@ -148,7 +164,8 @@ case ${1:-all} in
         ;;
 
     *)
-        die "usage: tools/install-deps.sh [run | all | browser | trees | list]"
+        die "usage: tools/install-deps.sh [run | all | browser | trees |" \
+            "deb | image | list]"
         ;;
 esac
 

@@ -27,6 +27,7 @@ set -euo pipefail
 prepare() {
     local suite=$1 log=$trees/$1-fetch.log fetched='promtool plugins nginx'
 
+    "$ROOT/tools/install-deps.sh" trees
     mapfile -t packages < <("$ROOT/tools/install-deps.sh" list)
     tree_make "$suite" "$suite" "${packages[@]}"
     tree_copy "$suite"

@@ -61,6 +61,7 @@ static void ngx_payment_probe_done(ngx_payment_attempt_t *a);
 static void ngx_payment_probe_error(ngx_payment_probe_server_t *s,
     ngx_payment_attempt_t *a);
 static void ngx_payment_probe_judge(ngx_payment_probe_t *p);
+static void ngx_payment_probe_alone(ngx_payment_probe_t *p);
 static void ngx_payment_probe_nobody(ngx_payment_probe_t *p);
 static void ngx_payment_probe_count(ngx_payment_probe_t *p,
     ngx_uint_t voters);
@@ -282,7 +283,12 @@ ngx_payment_probe_judge(ngx_payment_probe_t *p)
 
     (void) ngx_payment_common_epoch(shard, epoch);
 
-    if (ngx_exiting || !ngx_payment_probe_enough(shard, answers)) {
+    if (ngx_exiting) {
+        return;
+    }
+
+    if (!ngx_payment_probe_enough(shard, answers)) {
+        ngx_payment_probe_alone(p);
         return;
     }
 
@@ -331,6 +337,34 @@ ngx_payment_probe_judge(ngx_payment_probe_t *p)
 
 
 /*
+ * Too few servers answer to say who has the payments.  The one that had them
+ * may still tell that its voters are gone, as they are if those are the servers
+ * that do not answer.
+ */
+
+static void
+ngx_payment_probe_alone(ngx_payment_probe_t *p)
+{
+    ngx_payment_shard_t         *shard;
+    ngx_payment_common_shard_t  *common;
+    ngx_payment_probe_server_t  *s;
+
+    shard = p->shard;
+    common = shard->common;
+
+    if (shard->durability != NGX_PAYMENT_DURABILITY_REPLICA || !common->found) {
+        return;
+    }
+
+    s = &p->servers[ngx_payment_common_server(shard, common->primary)];
+
+    if (s->valid) {
+        ngx_payment_probe_count(p, s->voters);
+    }
+}
+
+
+/*
  * A server that has claimed the payments, and could write them, is told of once
  * for each reason why it does not get them: its promoter takes it for the
  * primary.
@@ -362,9 +396,9 @@ ngx_payment_probe_nobody(ngx_payment_probe_t *p)
         if (objection && objection != s->objection) {
             ngx_log_error(NGX_LOG_ERR, p->log, 0,
                           "payment: shard \"%V\": no server has the payments: "
-                          "%V has claimed them with epoch %uL, and %s (%uA)",
+                          "%V has claimed them with epoch %uL of %uA, and %s",
                           &p->shard->name, &servers[i].name, t->epoch,
-                          objection, p->shard->common->epoch);
+                          p->shard->common->epoch, objection);
         }
 
         s->objection = objection;

@@ -152,7 +152,8 @@ def test_a_server_that_would_not_wait(voters, node):
         node.first(5)
 
 
-def test_no_voter(voters, node):
+@pytest.mark.parametrize('die', [False, True])
+def test_no_voter(voters, node, die):
     """Payments are refused at once, and not when their time is over; and they
     are taken again when a voter is back."""
 
@@ -162,7 +163,10 @@ def test_no_voter(voters, node):
         load.wait(20)
 
         for voter in others:
-            voter.query('STOP SLAVE')
+            if die:
+                voter.kill()
+            else:
+                voter.query('STOP SLAVE')
 
         wait_for(lambda: node.nginx.lines('no payments are taken'), 10,
                  'a line about it')
@@ -170,8 +174,12 @@ def test_no_voter(voters, node):
         assert {call.status for call in calls} == {503}, calls
         assert max(call.seconds for call in calls) < 0.5, calls
 
-        others[0].query('START SLAVE')
-        node.first(5)
+        if die:
+            others[0].start()
+        else:
+            others[0].query('START SLAVE')
+
+        node.first(10)
         load.wait(20)
 
     assert {call.status for call in load.bad()} <= {503, 504}, load.bad()

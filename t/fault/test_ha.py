@@ -243,8 +243,8 @@ def loses_payments(rig):
 
 
 def has_no_voter(rig):
-    """Broken: an answer that is not 503, or that takes half a second, after
-    the nodes have seen that there is none, for which they have 5 s."""
+    """Broken: a node that does not tell within 5 s that there is none, or an
+    answer that is not 503, or takes half a second, when both have told."""
 
     primary, others = rig.roles()
     die = rig.rng.random() < 0.5
@@ -262,6 +262,9 @@ def has_no_voter(rig):
     while time.monotonic() < began + 5 and not all(
             now > before for now, before in zip(rig.refusals(), seen)):
         time.sleep(0.01)
+
+    if not all(now > before for now, before in zip(rig.refusals(), seen)):
+        rig.broken.append('a node that has not told within 5 s')
 
     gone = time.monotonic()
     rig.seconds['until payments were refused'].append(gone - began)

@@ -48,7 +48,7 @@ def bury(mariadb, database):
     session = mariadb.session(database)
     cursor = session.cursor()
 
-    for n in range(16):
+    for n in range(40):
         cursor.execute(
             'INSERT INTO payment_expiry SELECT UTC_TIMESTAMP(3)'
             f' - INTERVAL 1 HOUR + INTERVAL {GRAVES * n} + seq MICROSECOND,'

@@ -3,6 +3,7 @@
  */
 
 #include "ngx_payment_producer_topic.h"
+#include "ngx_payment_storm.h"
 
 
 /* one that the broker makes by itself is unknown when it is asked for first */
@@ -36,6 +37,9 @@ void
 ngx_payment_producer_topic_doubt(ngx_payment_producer_topic_t *t,
     uint64_t payment, rd_kafka_resp_err_t err, ngx_log_t *log)
 {
+    const char                  *note;
+    static ngx_payment_storm_t   storm;
+
     if (t->refused == 0) {
         t->refused = payment;
         return;
@@ -47,10 +51,16 @@ ngx_payment_producer_topic_doubt(ngx_payment_producer_topic_t *t,
 
     t->state = NGX_PAYMENT_TOPIC_DOUBTED;
 
-    ngx_log_error(NGX_LOG_ERR, log, 0,
-                  "payment outbox: topic \"%s\" refuses events of several "
-                  "payments and takes no other: %s; none is a dead letter "
-                  "until it takes one", t->name, rd_kafka_err2name(err));
+    /* between any two events that it takes */
+    note = ngx_payment_storm_note(&storm, (ngx_uint_t) (uint16_t) err);
+
+    if (note) {
+        ngx_log_error(NGX_LOG_ERR, log, 0,
+                      "payment outbox: topic \"%s\" refuses events of several "
+                      "payments and takes no other: %s; none is a dead letter "
+                      "until it takes one%s", t->name, rd_kafka_err2name(err),
+                      note);
+    }
 }
 
 

@@ -46,6 +46,9 @@ typedef struct {
     uint64_t                   scout_at_ns; /* stuck: when one may be sent */
     ngx_uint_t                 past;        /* events passed by, in pump */
     ngx_uint_t                 pump;        /* the number of a relay's pump */
+    void                      *alone;       /* whose events are tried one by
+                                               one, and nothing else is sent */
+    ngx_uint_t                 tried;       /* of these, in a row */
     unsigned                   proven:1;    /* this producer delivered one */
     unsigned                   stuck:1;
 } ngx_payment_producer_lane_t;

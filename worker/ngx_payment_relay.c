@@ -7,8 +7,9 @@
  * nothing is sent a second time that was acknowledged.
  *
  * A failure that is the event's own may be that of another in its batch, which
- * the broker refuses as a whole.  So it is tried again alone, with nothing else
- * on the way, and only an event that failed alone becomes a dead letter.
+ * the broker refuses as a whole.  A batch is of one partition.  So the event is
+ * tried again with nothing else in its lane, and only one that failed alone
+ * becomes a dead letter.
  */
 
 #include "ngx_payment_relay.h"
@@ -48,7 +49,10 @@ static void ngx_payment_relay_replayed(void *data, ngx_int_t replayed);
 
 static ngx_uint_t ngx_payment_relay_may_send(ngx_payment_relay_t *r,
     uint64_t now_ns);
-static ngx_int_t ngx_payment_relay_suspects(ngx_payment_relay_t *r);
+static void ngx_payment_relay_suspects(ngx_payment_relay_t *r);
+static ngx_payment_producer_lane_t *ngx_payment_relay_alone(
+    ngx_payment_relay_t *r, payment_event_t *e);
+static void ngx_payment_relay_not_alone(ngx_payment_relay_t *r);
 static ngx_int_t ngx_payment_relay_queue(ngx_payment_relay_t *r,
     payment_event_t *e);
 static void ngx_payment_relay_pass_by(ngx_payment_relay_t *r,
@@ -404,12 +408,10 @@ ngx_payment_relay_pump(ngx_payment_relay_t *r)
     payment_inflight_t  *table;
 
     table = &r->sh.table;
-    if (ngx_payment_relay_suspects(r) == NGX_OK) {
-        return;
-    }
-
     r->reader.past = 0;
     r->all->pumps++;
+
+    ngx_payment_relay_suspects(r);
 
     for (e = payment_inflight_first(table, PAYMENT_EVENT_READY); e; e = next) {
 
@@ -557,7 +559,8 @@ ngx_payment_relay_lane_free(ngx_payment_relay_t *r, payment_event_t *e,
     all = r->all;
     lane = ngx_payment_producer_lane(&all->producer, e);
 
-    return ngx_payment_producer_lane_has_room(&all->producer, lane, now_ns)
+    return lane->alone == NULL
+           && ngx_payment_producer_lane_has_room(&all->producer, lane, now_ns)
            && (lane->in_flight == 0
                || !ngx_payment_breaker_probing(&all->breaker));
 }
@@ -593,65 +596,111 @@ ngx_payment_relay_may_send(ngx_payment_relay_t *r, uint64_t now_ns)
 
 
 /*
- * Suspects are sent one at a time, with nothing else on the way, also of other
- * relays.  NGX_OK: one is on its way, or waits until nothing else is, so the
- * caller hands out nothing.  NGX_DECLINED: the caller may go on.
+ * Suspects are sent one at a time in each lane, with nothing else on the way
+ * there, also of other relays.  After some of them the lane is everybody's for
+ * one pump.
  */
 
-static ngx_int_t
+static void
 ngx_payment_relay_suspects(ngx_payment_relay_t *r)
 {
-    uint64_t               now;
-    payment_event_t       *e;
-    ngx_payment_relays_t  *all;
+    uint64_t                      now;
+    payment_event_t              *e, *next;
+    ngx_payment_producer_t       *producer;
+    ngx_payment_producer_lane_t  *lane;
 
-    all = r->all;
-    now = ngx_payment_clock_ns();
-    e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_SUSPECT);
+    producer = &r->all->producer;
 
-    /* not where it would wait alone for all */
+    ngx_payment_relay_not_alone(r);
 
-    while (e && !ngx_payment_producer_takes(&all->producer, e) && !e->scout) {
-        e->since_ns = now;
-        payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
-        e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_SUSPECT);
-    }
-
-    if (all->exclusive == NULL && e && r->alone < NGX_PAYMENT_RELAY_ALONE
-        && ngx_payment_relay_may_send(r, now))
+    for (e = payment_inflight_first(&r->sh.table, PAYMENT_EVENT_SUSPECT);
+         e;
+         e = next)
     {
-        all->exclusive = r;
-    }
+        next = e->next;
+        now = ngx_payment_clock_ns();
 
-    if (all->exclusive == NULL) {
-        r->alone = 0;
-        return NGX_DECLINED;
-    }
+        (void) ngx_payment_producer_route(producer, e);
 
-    if (all->exclusive != r
-        || all->producer.outstanding > all->producer.stuck)
-    {
-        return NGX_OK;
-    }
+        if (!ngx_payment_producer_takes(producer, e) && !e->scout) {
+            /* not where it would keep the lane for itself and not be taken */
+            e->since_ns = now;
+            payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
+            continue;
+        }
 
-    if (e && r->alone < NGX_PAYMENT_RELAY_ALONE
-        && ngx_payment_relay_may_send(r, now))
-    {
+        if (!ngx_payment_relay_may_send(r, now)) {
+            return;
+        }
+
+        lane = ngx_payment_relay_alone(r, e);
+
+        if (lane == NULL || lane->in_flight) {
+            continue;
+        }
+
         e->alone = 1;
-        r->alone++;
+        lane->tried++;
 
-        if (ngx_payment_relay_send(r, e, now) == NGX_OK
-            && all->producer.outstanding > all->producer.stuck)
-        {
-            return NGX_OK;
+        if (ngx_payment_relay_send(r, e, now) != NGX_OK) {
+            ngx_payment_relay_not_alone(r);
+            return;
         }
     }
+}
 
-    /* no suspect is left, or there is no permit: let the others go on */
 
-    all->exclusive = NULL;
+/* The suspect's lane, if it is this relay's alone; or NULL, as when it has been
+ * everybody's in this pump already. */
 
-    return NGX_DECLINED;
+static ngx_payment_producer_lane_t *
+ngx_payment_relay_alone(ngx_payment_relay_t *r, payment_event_t *e)
+{
+    ngx_payment_producer_lane_t  *lane;
+
+    lane = ngx_payment_producer_lane(&r->all->producer, e);
+
+    if (lane->alone == r) {
+        return lane;
+    }
+
+    if (lane->alone || lane->pump == r->all->pumps) {
+        return NULL;
+    }
+
+    if (lane->tried >= NGX_PAYMENT_RELAY_ALONE) {
+        lane->tried = 0;
+        lane->pump = r->all->pumps;
+        lane->past = 0;
+        return NULL;
+    }
+
+    lane->alone = r;
+    r->alone++;
+
+    return lane;
+}
+
+
+/* Its lanes are everybody's again, but for those in which an event is on its
+ * way: with another one beside it, it would not have been tried alone. */
+
+static void
+ngx_payment_relay_not_alone(ngx_payment_relay_t *r)
+{
+    ngx_uint_t                     i, n;
+    ngx_payment_producer_topic_t  *topic;
+
+    for (i = 0; r->alone && i < r->all->producer.ntopics; i++) {
+        topic = &r->all->producer.topics[i];
+
+        for (n = 0; n < NGX_PAYMENT_PRODUCER_LANES; n++) {
+            if (topic->lanes[n].alone == r && topic->lanes[n].in_flight == 0) {
+                topic->lanes[n].alone = NULL;
+                r->alone--;
+            }
+        }
+    }
 }
 
 

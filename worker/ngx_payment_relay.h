@@ -54,7 +54,7 @@ struct ngx_payment_relay_s {
     uint64_t                     give_up_at_ms; /* a server, at the earliest */
     uint64_t                     passed_by_at_ms; /* the first that was */
     ngx_uint_t                   failures;      /* in a row */
-    ngx_uint_t                   alone;         /* suspects tried in a row */
+    ngx_uint_t                   alone;         /* lanes that are its alone */
     ngx_uint_t                   server;        /* that ids were learnt on */
 
     /* events that keep their places where none is taken */
@@ -80,7 +80,6 @@ struct ngx_payment_relays_s {
     ngx_uint_t                   n;
     ngx_uint_t                   turn;          /* whose is the first */
     ngx_uint_t                   pumps;         /* of all of them */
-    ngx_payment_relay_t         *exclusive;     /* the only one that sends */
 };
 
 

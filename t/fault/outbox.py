@@ -12,6 +12,7 @@ I8   a payment's events come in the order of their versions, and lie in the
 
 import base64
 import collections
+import datetime
 import json
 import os
 import random
@@ -403,6 +404,14 @@ def judge(messages, expected, duplicates=0, partitions=None):
     assert repeats <= duplicates, f'I7: {repeats} came again'
 
     return repeats
+
+
+def waits(messages):
+    """The seconds from each event's commit until Kafka had it, the shortest
+    first; of a topic whose messages have the time of their coming."""
+
+    return sorted(m.timestamp - datetime.datetime.fromisoformat(
+        m.headers['ce_time']).timestamp() for m in messages)
 
 
 def pending(mariadb, database):

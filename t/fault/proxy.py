@@ -64,6 +64,8 @@ class Strike:
     hold        nothing moves on this link any more; it stays open. release()
                 forwards what was held, however late
     swallow     the server gets it; its answer never arrives; nothing is closed
+    withhold    the server carries it out; its answer arrives when release()
+                says so
     delay       it arrives late
     error       the server never sees it; the answer is an error, by number
     lie         the server carries it out; the answer is an error all the same
@@ -118,6 +120,7 @@ class Link:
         self.flow = asyncio.Event()
         self.flow.set()
         self.swallow = None
+        self.withhold = None
         self.tls = False
         self.preparing = None
         self.statements = {}        # by their ids
@@ -263,6 +266,11 @@ class Link:
             await self._forward(self.server, packet)
             return True
 
+        if action == 'withhold':
+            self.withhold = strike
+            await self._forward(self.server, packet)
+            return True
+
         if action == 'delay':
             strike.hit(self)
             await asyncio.sleep(strike.seconds)
@@ -292,6 +300,11 @@ class Link:
             if self.preparing and data[4] == 0:
                 self.statements[data[5:9]] = self.preparing
                 self.preparing = None
+
+            if self.withhold:
+                self.flow.clear()
+                self.withhold.hit(self)
+                self.withhold = None
 
             if self.swallow:
                 self.swallow.hit(self)

@@ -11,6 +11,7 @@ import servers
 from outbox import (ADMIN, COLUMNS, admin, fill,          # noqa: F401
                     general_log, judge, kafka, pending, relay, said,
                     start_outbox, topic, wait_empty, wait_leased)
+from proxy import is_query
 from servers import wait_for
 from test_outbox_kafka import (PLAIN, dead, healthy, narrow,      # noqa: F401
                                poison)
@@ -302,6 +303,32 @@ def test_replay_taken_back(behind_proxy, proxy, mariadb, database, kafka,
     # and it can be asked for again
     assert replay(nginx, number) == 200
     wait_for(lambda: kafka.count(narrow) == 11, 15, 'it is published')
+
+
+def test_replay_during_a_read(behind_proxy, proxy, mariadb, database, kafka,
+                              narrow):
+    """The read still saw the dead letter, and so that a later event is to
+    follow it; when its answer comes that is not so any more."""
+
+    nginx = behind_proxy()
+    bad = poison(mariadb, database)
+    wait_for(lambda: dead(mariadb, database), 15, 'the letter')
+    wait_empty(mariadb, database)
+    widen(kafka, narrow)
+
+    admin(nginx, 'pause')
+    healthy(mariadb, database, bad, 2)
+    read = proxy.strike(is_query(b'FROM outbox_event WHERE id > '), 'withhold')
+    admin(nginx, 'resume')
+    read.wait()
+    assert replay(nginx, dead(mariadb, database)[0][4]) == 200
+    assert dead(mariadb, database) == ()
+    read.release()
+
+    wait_for(lambda: kafka.count(narrow) == 2, 15, 'both')
+    wait_empty(mariadb, database)
+    assert [m.version for m in kafka.messages(narrow)] == [1, 2]
+    assert dead(mariadb, database) == ()
 
 
 def test_replay_frees_what_waits_to_follow(start_outbox, mariadb, database,

@@ -1,7 +1,6 @@
 """What makes one payment, one topic or one partition wait makes nobody else
 wait: the others are read past it, and published; and order is kept."""
 
-import datetime
 import time
 import uuid
 
@@ -10,7 +9,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from outbox import (COLUMNS, Kafka, fill, judge, kafka,         # noqa: F401
                     outbox, partition_of, pending, relay, running,
-                    start_outbox, topic, wait_empty, wait_leased)
+                    start_outbox, topic, wait_empty, wait_leased, waits)
 from servers import wait_for
 from test_outbox_kafka import breaker, transitions
 
@@ -124,14 +123,6 @@ class Gaps:
 
         if n > self.n:
             self.n, self.since = n, now
-
-
-def waits(messages):
-    """The seconds from each event's commit until Kafka had it, the shortest
-    first."""
-
-    return sorted(m.timestamp - datetime.datetime.fromisoformat(
-        m.headers['ce_time']).timestamp() for m in messages)
 
 
 def calm(nginx):

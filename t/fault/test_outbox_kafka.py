@@ -9,6 +9,9 @@ import urllib.request
 import uuid
 
 import pytest
+from confluent_kafka.admin import (
+    AclBinding, AclBindingFilter, AclOperation, AclPermissionType,
+    ResourcePatternType, ResourceType)
 
 from client import Load
 from conftest import LONG
@@ -16,7 +19,7 @@ from kafka_proxy import KafkaProxy
 from outbox import (ADMIN, COLUMNS, Kafka, Writer, admin,  # noqa: F401
                     committed, fill, helper, judge, kafka, outbox, pending,
                     relay, settings, start_outbox, topic, wait_empty,
-                    wait_leased)
+                    wait_leased, waits)
 from servers import wait_for
 
 IN_FLIGHT = 15000
@@ -470,6 +473,44 @@ def test_many_poisons(start_outbox, mariadb, database, kafka, narrow):
     judge(kafka.messages(narrow), expected, 0, 8)
 
 
+def test_poison_of_many_partitions(start_outbox, mariadb, database, kafka,
+                                   narrow):
+    """Each is tried with nothing else in its partition, and the others go on:
+    so partitions take no turns, and are done the sooner the more there are."""
+
+    kafka.configure(narrow, message_timestamp_type='LogAppendTime')
+    nginx = start_outbox(**RETRY)
+    wait_leased(nginx)
+    expected = {}
+
+    def seconds(merchants):
+        """Until 400 of them are dead letters, and others published."""
+
+        before = len(dead(mariadb, database))
+        began = time.monotonic()
+
+        mariadb.query(
+            f"INSERT INTO outbox_event ({COLUMNS}) SELECT 'payment', UUID(),"
+            f" 'authorized', CONCAT('M-', seq % {merchants}), 1,"
+            " UTC_TIMESTAMP(6), NULL, REPEAT('x', 20000) FROM seq_1_to_400",
+            database)
+
+        while len(dead(mariadb, database)) < before + 400:
+            assert time.monotonic() < began + 60
+            expected.update(fill(mariadb, database, 8))
+            time.sleep(0.1)
+
+        return time.monotonic() - began
+
+    one, many = seconds(1), seconds(50)
+    wait_empty(mariadb, database)
+    waited = waits(kafka.messages(narrow))
+    print(f'{one:.1f} s in one partition, {many:.1f} s in many; others waited'
+          f' for {waited[-1]:.1f} s at most')
+    assert many < 0.6 * one
+    judge(kafka.messages(narrow), expected, 0, 8)
+
+
 @pytest.mark.parametrize('refuse, allow, says, least', [
     # a node's clock that is wrong, as the broker sees it
     (dict(message_timestamp_before_max_ms=0),
@@ -541,6 +582,48 @@ def test_one_types_topic_is_missing(start_outbox, mariadb, database, work):
         assert outbox(nginx)['producers'] <= 2
     finally:
         strict.stop()
+
+
+def test_one_types_topic_is_forbidden(start_outbox, mariadb, database, work):
+    """An operator has taken the permission away: the same."""
+
+    guarded = Kafka('kafka-guarded', '\n'.join((
+        'authorizer.class.name='
+        'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
+        'super.users=User:nobody', 'allow.everyone.if.no.acl.found=true')))
+    guarded.first_start()
+
+    try:
+        prefix = f'each-{uuid.uuid4()}'
+        guarded.create(f'{prefix}.authorized')
+        guarded.create(f'{prefix}.voided')
+        admin = guarded.admin()
+        denied = AclBinding(ResourceType.TOPIC, f'{prefix}.voided',
+                            ResourcePatternType.LITERAL, 'User:ANONYMOUS', '*',
+                            AclOperation.WRITE, AclPermissionType.DENY)
+        admin.create_acls([denied])[denied].result(20)
+
+        nginx = start_outbox(kafka_brokers=guarded.address,
+                             kafka_topic=f'{prefix}.$event', **QUICK)
+        wait_leased(nginx)
+        fill(mariadb, database, 20, kind='voided')
+        expected = fill(mariadb, database, 200)
+        wait_for(lambda: pending(mariadb, database) == 20, 30, 'the others')
+        judge(guarded.messages(f'{prefix}.authorized'), expected, 0, 8)
+        assert dead(mariadb, database) == ()
+        assert breaker(nginx)['state'] == 'CLOSED'
+        [line] = nginx.lines(f'topic "{prefix}.voided" takes no events')
+        assert 'TOPIC_AUTHORIZATION_FAILED' in line
+
+        admin.delete_acls([AclBindingFilter(
+            ResourceType.TOPIC, f'{prefix}.voided',
+            ResourcePatternType.LITERAL, None, None, AclOperation.ANY,
+            AclPermissionType.ANY)])
+        wait_empty(mariadb, database, 30)
+        assert guarded.count(f'{prefix}.voided') == 20
+        assert nginx.lines(f'topic "{prefix}.voided" takes events again')
+    finally:
+        guarded.stop()
 
 
 def test_an_outage_is_no_poison(start_outbox, mariadb, database, kafka,

@@ -9,6 +9,7 @@ import servers
 from outbox import (ADMIN, admin, fill, judge, kafka,     # noqa: F401
                     lease, outbox, pending, relay, settings, start_outbox,
                     topic, wait_empty, wait_leased)
+from kafka_proxy import KafkaProxy
 from proxy import is_query
 from servers import wait_for
 from test_outbox import add_archive
@@ -129,6 +130,38 @@ def test_kafka_unreachable_from_the_holder(start_outbox, healthy_second,
     time.sleep(4)
     assert relay(second)['lease_epoch'] == acquired
     assert first.lines('handing the lease over')
+
+
+def test_who_could_not_has_a_turn_again(start_outbox, start_nginx, mariadb,
+                                        database, kafka, topic):
+    """After four times atMost, if the other one can't either by then."""
+
+    ways = [KafkaProxy(kafka), KafkaProxy(kafka)]
+    soon = dict(SHORT, breaker_wait_duration_in_open_state='2s')
+
+    try:
+        first = start_outbox(kafka_brokers=ways[0].address, **soon)
+        wait_leased(first)
+        second = start_nginx(
+            servers.Shard('main', database, f'unix:{mariadb.socket}'),
+            http=settings(kafka, topic, kafka_brokers=ways[1].address,
+                          **soon), **ADMIN)
+        ways[0].held.set()
+        expected = fill(mariadb, database, 100)
+        taken_over(second, mariadb, database, time.monotonic())
+
+        ways[0].held.clear()
+        ways[1].held.set()
+        expected.update(fill(mariadb, database, 100))
+        wait_for(lambda: relay(first)['lease_held'], 4 * 3 + PATIENCE + 5,
+                 'the first one has it again')
+        wait_empty(mariadb, database, 10)
+
+        # what the second had on its way may be there twice
+        judge(kafka.messages(topic), expected, 200, 8)
+    finally:
+        for way in ways:
+            way.close()
 
 
 def test_forced_open_at_the_holder(start_outbox, healthy_second, mariadb,

@@ -8,15 +8,16 @@ import shutil
 import time
 
 import pytest
+from confluent_kafka.admin import NewTopic
 
 import ha
 from client import Load
 from conftest import LONG
-from outbox import (committed, judge, pending,  # noqa: F401
-                    relay, settings, start_outbox, three_brokers, topic,
+from outbox import (committed, fill, judge, partition_of,     # noqa: F401
+                    pending, relay, settings, start_outbox, three_brokers, topic,
                     wait_empty, wait_leased)
 from servers import wait_for
-from test_outbox_kafka import QUICK
+from test_outbox_kafka import QUICK, transitions
 
 pytestmark = pytest.mark.timeout(2 * 3600 if LONG else 300)
 
@@ -159,6 +160,44 @@ def test_without_copies_a_broker_that_loses_its_disk(
     ha.row('a broker loses_its_disk', 'one replica', 1, load.calls,
            dict.fromkeys(ha.FIGURES, 0) | dict(lost=lost), '')
     assert lost
+
+
+def test_too_few_copies_of_one_partition(start_outbox, mariadb, database,
+                                         kafka, topic):
+    """Its leader lives and takes nothing, for one replica is not enough; the
+    other partition's events go on, and nothing is blamed."""
+
+    name = f'{topic}-two'
+    admin = kafka.admin()
+    admin.create_topics([NewTopic(name, 2, replica_assignment=[[1, 2], [1, 3]],
+                                  config={'min.insync.replicas': '2'})]
+                        )[name].result(20)
+    nginx = start_outbox(kafka_topic=name)
+    wait_leased(nginx)
+    expected = fill(mariadb, database, 100)
+    wait_empty(mariadb, database)
+
+    kafka[1].kill()
+    wait_for(lambda: in_sync(kafka, name)() == 1, 30, 'one replica')
+    until = time.monotonic() + 15
+
+    while time.monotonic() < until:
+        expected.update(fill(mariadb, database, 20))
+        time.sleep(0.1)
+
+    def well():
+        return [m for m, in mariadb.query('SELECT merchant_id FROM'
+                                          ' outbox_event', database)
+                if partition_of(m, 2) == 1]
+
+    wait_for(lambda: not well(), 10, 'what is well')
+    assert pending(mariadb, database) > 0
+    assert nginx.lines(f'partition 0 of topic "{name}" takes no events')
+    assert transitions(nginx) == [] and relay(nginx)['dead'] == 0
+
+    kafka[1].start()
+    wait_empty(mariadb, database, 60)
+    judge(kafka.messages(name), expected, 0, 2)
 
 
 @pytest.mark.parametrize('replicas, insync, told', [

@@ -62,6 +62,7 @@ typedef enum {
 
 static void ngx_payment_db_connect(ngx_payment_db_t *db);
 static void ngx_payment_db_connected(ngx_payment_attempt_t *a);
+static ngx_msec_t ngx_payment_db_draw_age(const ngx_payment_shard_t *shard);
 static void ngx_payment_db_connect_failed(ngx_payment_db_t *db,
     ngx_payment_attempt_t *a);
 static uint32_t ngx_payment_db_cause(const ngx_payment_attempt_t *a);
@@ -267,6 +268,7 @@ ngx_payment_db_connected(ngx_payment_attempt_t *a)
 
     shard->common->refused = 0;
     shard->common->objected = 0;
+    shard->common->answered = ngx_current_msec;
 
     db->choice = a->choice;
     db->mighty = a->mighty ? 1 : 0;
@@ -281,13 +283,7 @@ ngx_payment_db_connected(ngx_payment_attempt_t *a)
     db->awaits = 0;
     db->requests = 0;
     db->connected_at = ngx_current_msec;
-
-    /* up to a tenth less, so that connections that were opened together do not
-     * end together */
-    db->max_age = shard->max_age
-                  - (shard->max_age
-                     ? (ngx_msec_t) ngx_random() % (shard->max_age / 10 + 1)
-                     : 0);
+    db->max_age = ngx_payment_db_draw_age(shard);
 
     db->state = NGX_PAYMENT_DB_IDLE;
     ngx_payment_db_rest(db);
@@ -295,6 +291,18 @@ ngx_payment_db_connected(ngx_payment_attempt_t *a)
     if (db->state == NGX_PAYMENT_DB_IDLE) {
         db->ready(db);
     }
+}
+
+
+/* Up to a tenth less than the longest, so that connections that were opened
+ * together do not end together. */
+
+static ngx_msec_t
+ngx_payment_db_draw_age(const ngx_payment_shard_t *shard)
+{
+    return shard->max_age
+           - (shard->max_age
+              ? (ngx_msec_t) ngx_random() % (shard->max_age / 10 + 1) : 0);
 }
 
 

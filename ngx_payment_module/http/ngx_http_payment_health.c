@@ -21,6 +21,10 @@
 /* ms: whoever is refused asks again sooner, see NGX_PAYMENT_DB_BACKOFF_MAX */
 #define NGX_HTTP_PAYMENT_HEALTH_REFUSED   10000
 
+/* ms: an idle connection of each process asks each NGX_PAYMENT_WATCH_INTERVAL,
+ * and none had an answer */
+#define NGX_HTTP_PAYMENT_HEALTH_SILENT    1800
+
 
 typedef struct {
     ngx_uint_t    code;
@@ -35,6 +39,8 @@ static const char *ngx_http_payment_health_service(
 static ngx_uint_t ngx_http_payment_health_usable(
     const ngx_http_payment_main_conf_t *pmcf, ngx_payment_shard_t *shard,
     ngx_uint_t *open);
+static ngx_uint_t ngx_http_payment_health_silent(
+    const ngx_payment_shard_t *shard);
 static void ngx_http_payment_health_db(ngx_http_payment_text_t *t,
     const ngx_http_payment_main_conf_t *pmcf, ngx_uint_t usable,
     ngx_uint_t wanted);
@@ -244,9 +250,23 @@ ngx_http_payment_health_usable(const ngx_http_payment_main_conf_t *pmcf,
     refused = shard->common->refused;
 
     return *open != 0
+           && !ngx_http_payment_health_silent(shard)
            && (refused == 0
                || (ngx_msec_int_t) (ngx_current_msec - refused)
                   > NGX_HTTP_PAYMENT_HEALTH_REFUSED);
+}
+
+
+/* A server that hangs keeps its connections: the answers are what is missing.
+ */
+
+static ngx_uint_t
+ngx_http_payment_health_silent(const ngx_payment_shard_t *shard)
+{
+    /* signed: another process's clock may be ahead of ours */
+
+    return (ngx_msec_int_t) (ngx_current_msec - shard->common->answered)
+           > NGX_HTTP_PAYMENT_HEALTH_SILENT;
 }
 
 
@@ -296,8 +316,10 @@ ngx_http_payment_health_shard(ngx_http_payment_text_t *t,
 
     if (!usable) {
         ngx_http_payment_text_add(t, ",\"reason\":\"%s\"",
-                                  ngx_http_payment_health_why(
-                                      ngx_payment_stats_error_code(error)));
+                                  open && ngx_http_payment_health_silent(shard)
+                                  ? "the server does not answer"
+                                  : ngx_http_payment_health_why(
+                                        ngx_payment_stats_error_code(error)));
     }
 
     ngx_http_payment_text_add(t, "}}");

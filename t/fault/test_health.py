@@ -100,6 +100,24 @@ def test_database_away(ailing, proxy, away):
     assert abs(shard['last_error']['at_ms'] / 1000 - time.time()) < away + 5
 
 
+@pytest.mark.parametrize('seconds', [0, 5])
+def test_database_hangs(ailing, proxy, seconds):
+    """Its connections stay open, or open and are not greeted, and no payment
+    comes that would notice."""
+
+    proxy.black_hole()
+    becomes(ailing, 503)
+    assert details_of_main(ailing)['reason'] == 'the server does not answer'
+
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert get(ailing)[0] == 503
+        time.sleep(0.1)
+
+    proxy.heal()
+    becomes(ailing, 200)
+
+
 @pytest.mark.parametrize('payments', [True, False])
 def test_read_only_everywhere(ailing, mariadb, journal, payments):
     """The first payment notices, and where none comes, an idle connection; and

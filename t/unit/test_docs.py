@@ -441,6 +441,29 @@ def test_comments_of_production_conf_show_defaults():
                 == c_default(IN_SHARD[name]), name
 
 
+def log_members(path):
+    """Those of a configuration's log of payments, and what each is made of."""
+
+    [lines] = re.findall(r"log_format  payment  escape=json\s*?\n(.*?);\n",
+                         FILES[path], re.S)
+    text = "".join(re.findall(r"'(.*?)'", lines))
+    return dict(re.findall(r'"(\w+)":"?(.+?)"?[,}]', text))
+
+
+@pytest.mark.parametrize("path", [
+    "deploy/nginx.conf", "deploy/helm/ngx-payment/templates/configmap.yaml"])
+def test_containers_log_what_production_conf_does(path):
+    """But for the merchant, whom they know otherwise."""
+
+    production = log_members("conf/production.conf")
+    assert len(production) == 17
+
+    contained = log_members(path)
+    production.pop("merchant")
+    contained.pop("merchant", None)
+    assert contained == production
+
+
 def test_readme_table_of_directives():
     for _, head, cells in rows(FILES["README.md"]):
         if head[0] == "directive":

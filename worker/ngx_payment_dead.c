@@ -109,12 +109,17 @@ ngx_payment_dead_done(void *part, ngx_uint_t lost)
     ngx_payment_dead_t *d = part;
 
     ngx_int_t                    rc;
+    ngx_uint_t                   all;
     payment_event_t             *e;
     ngx_payment_outbox_shard_t  *sh;
 
     sh = d->sh;
 
     rc = ngx_payment_fence_check(d->fence, lost, "moving dead letters");
+
+    all = rc == NGX_OK
+          && d->work->affected
+             >= payment_inflight_count(&sh->table, PAYMENT_EVENT_DELETING);
 
     if (rc == NGX_OK) {
         (void) ngx_atomic_fetch_add(&sh->stats->dead,
@@ -135,6 +140,11 @@ ngx_payment_dead_done(void *part, ngx_uint_t lost)
         if (rc != NGX_OK) {
             payment_inflight_move(e, PAYMENT_EVENT_DEAD);
             continue;
+        }
+
+        if (!all) {
+            /* some stayed, whose letter somebody has deleted */
+            payment_floor_lower(&sh->settled, e->id);
         }
 
         if (!e->follower) {
@@ -296,8 +306,9 @@ ngx_payment_dead_came_back(ngx_payment_dead_t *d)
         letters = ngx_payment_row_number(row[1]);
         lowest = ngx_payment_row_number(row[2]);
 
-        payment_floor_lower(&d->sh->floor,
-                            lowest - ngx_min(letters, lowest));
+        lowest -= ngx_min(letters, lowest);
+        payment_floor_lower(&d->sh->floor, lowest);
+        payment_floor_lower(&d->sh->settled, lowest);
     }
 }
 

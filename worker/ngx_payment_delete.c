@@ -136,6 +136,7 @@ ngx_payment_delete_look_done(void *part, ngx_uint_t lost)
         e = payment_inflight_find(&sh->table, d->fence->ids[i]);
 
         if (e && e->state == PAYMENT_EVENT_UNSURE) {
+            payment_floor_lower(&sh->settled, e->id);
             payment_inflight_remove(e);
             gone++;
         }

@@ -114,6 +114,11 @@ ngx_payment_outbox_shard_forget(ngx_payment_outbox_shard_t *sh,
         return;
     }
 
+    if (e->state != PAYMENT_EVENT_DELETING) {
+        /* its row may still be there */
+        payment_floor_lower(&sh->settled, e->id);
+    }
+
     payment_inflight_remove(e);
 }
 
@@ -246,6 +251,7 @@ ngx_payment_outbox_shard_fetch(ngx_payment_outbox_shard_t *sh,
         e = payment_inflight_add(&sh->table, id, PAYMENT_EVENT_WANTED);
 
         if (e == NULL) {
+            payment_floor_lower(&sh->settled, id);
             sh->astray = 1;
             return;
         }

@@ -127,6 +127,8 @@ typedef struct {
     ngx_payment_relay_state_e    state;
     payment_inflight_t           table;
     payment_floor_t              floor;       /* no row is below it */
+    payment_floor_t              settled;     /* below it, every row is known;
+                                                 forgotten by each rewind */
     payment_aside_t              aside;
     uint64_t                     aside_gate;  /* the largest of theirs */
     uint64_t                     aside_oldest_us; /* since when one waits */

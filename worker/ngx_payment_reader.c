@@ -53,18 +53,23 @@ static ngx_uint_t ngx_payment_reader_needs_barrier(ngx_payment_reader_t *rd,
 static ngx_uint_t ngx_payment_reader_confirmed(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_ask_head(ngx_payment_reader_t *rd,
     uint64_t now_ns);
+static uint64_t ngx_payment_reader_settled(ngx_payment_reader_t *rd);
+static size_t ngx_payment_reader_more_than_known(ngx_payment_reader_t *rd);
+static ngx_uint_t ngx_payment_reader_knows(ngx_payment_reader_t *rd,
+    uint64_t id);
 static void ngx_payment_reader_ask_max(ngx_payment_reader_t *rd,
     uint64_t now_ns);
 static void ngx_payment_reader_ask_dead(ngx_payment_reader_t *rd,
     uint64_t now_ns);
 static void ngx_payment_reader_ask_below(ngx_payment_reader_t *rd,
     uint64_t now_ns);
-static void ngx_payment_reader_ask_lowest(ngx_payment_reader_t *rd,
+static void ngx_payment_reader_ask_unsettled(ngx_payment_reader_t *rd,
     uint64_t now_ns);
 static size_t ngx_payment_reader_sql_size(ngx_payment_read_e which);
 static void ngx_payment_reader_ask(ngx_payment_reader_t *rd,
     ngx_payment_read_e which, const char *fmt, ...);
 static void ngx_payment_reader_done(ngx_payment_db_t *db, ngx_uint_t lost);
+static void ngx_payment_reader_excuse(ngx_payment_db_stmt_t *stmt);
 static ngx_uint_t ngx_payment_reader_take(ngx_payment_reader_t *rd,
     uint64_t now_ns);
 static void ngx_payment_reader_take_wanted(ngx_payment_reader_t *rd);
@@ -73,14 +78,17 @@ static void ngx_payment_reader_vanished(ngx_payment_reader_t *rd,
 static ngx_uint_t ngx_payment_reader_take_next(ngx_payment_reader_t *rd);
 static ngx_uint_t ngx_payment_reader_on_disk(ngx_payment_reader_t *rd,
     MYSQL_ROW row, unsigned long *lengths);
-static void ngx_payment_reader_take_head(ngx_payment_reader_t *rd,
+static ngx_int_t ngx_payment_reader_take_head(ngx_payment_reader_t *rd,
     uint64_t now_ns);
+static ngx_int_t ngx_payment_reader_want(ngx_payment_reader_t *rd,
+    uint64_t id);
 static void ngx_payment_reader_take_max(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_take_dead(ngx_payment_reader_t *rd,
     uint64_t now_ns);
 static void ngx_payment_reader_take_below(ngx_payment_reader_t *rd,
     uint64_t now_ns);
-static void ngx_payment_reader_take_lowest(ngx_payment_reader_t *rd,
+static void ngx_payment_reader_take_settled(ngx_payment_reader_t *rd);
+static void ngx_payment_reader_take_unsettled(ngx_payment_reader_t *rd,
     uint64_t now_ns);
 static ngx_int_t ngx_payment_reader_event(ngx_payment_reader_t *rd,
     payment_event_t *e, MYSQL_ROW columns, unsigned long *lengths);
@@ -211,6 +219,8 @@ ngx_payment_reader_rewind(ngx_payment_reader_t *rd)
         payment_floor_forget(floor);
     }
 
+    payment_floor_forget(&rd->sh->settled);
+
     rd->cursor = floor->id ? floor->id - 1 : 0;
     rd->limit = rd->sh->conf->batch_size;
     rd->full = 0;
@@ -247,6 +257,7 @@ ngx_payment_reader_gate(ngx_payment_reader_t *rd, payment_event_t *e)
 {
     if (e->version <= 1
         || (e->gate <= rd->heads_done
+            && !rd->sh->astray
             && payment_inflight_count(&rd->sh->table, PAYMENT_EVENT_WANTED)
                == 0))
     {
@@ -355,7 +366,7 @@ ngx_payment_reader_next(ngx_payment_reader_t *rd)
     ngx_payment_reader_ask_max(rd, now);
     ngx_payment_reader_ask_dead(rd, now);
     ngx_payment_reader_ask_below(rd, now);
-    ngx_payment_reader_ask_lowest(rd, now);
+    ngx_payment_reader_ask_unsettled(rd, now);
 
     if (rd->n == 0) {
         return;
@@ -623,8 +634,8 @@ ngx_payment_reader_confirmed(ngx_payment_reader_t *rd)
 }
 
 
-/* All ids from the floor to the cursor: a look that saw only some of them would
- * open no gate. */
+/* All ids to the cursor, from where not all are known on: a look that saw only
+ * some of them would open no gate. */
 
 static void
 ngx_payment_reader_ask_head(ngx_payment_reader_t *rd, uint64_t now_ns)
@@ -639,17 +650,44 @@ ngx_payment_reader_ask_head(ngx_payment_reader_t *rd, uint64_t now_ns)
         return;
     }
 
-    rd->head_limit = rd->sh->table.capacity + rd->sh->aside.n
-                     + NGX_PAYMENT_READER_SLACK;
+    rd->head_from = ngx_payment_reader_settled(rd);
+    rd->head_limit = ngx_payment_reader_more_than_known(rd);
 
     ngx_payment_reader_ask(rd, NGX_PAYMENT_READ_HEAD,
                            "SELECT id FROM outbox_event "
                            "WHERE id >= %uL AND id <= %uL "
                            "ORDER BY id LIMIT %uz",
-                           rd->sh->floor.id, rd->cursor, rd->head_limit);
+                           rd->head_from, rd->cursor, rd->head_limit);
 
     rd->heads++;
     rd->head_wanted = 0;
+}
+
+
+/* Below that every row is known, and none will come.  While nothing waits for
+ * long it is the floor, or about that. */
+
+static uint64_t
+ngx_payment_reader_settled(ngx_payment_reader_t *rd)
+{
+    return ngx_max(rd->sh->floor.id, rd->sh->settled.id);
+}
+
+
+/* So many ids that some of them are not known. */
+
+static size_t
+ngx_payment_reader_more_than_known(ngx_payment_reader_t *rd)
+{
+    return rd->sh->table.capacity + rd->sh->aside.n + NGX_PAYMENT_READER_SLACK;
+}
+
+
+static ngx_uint_t
+ngx_payment_reader_knows(ngx_payment_reader_t *rd, uint64_t id)
+{
+    return payment_inflight_find(&rd->sh->table, id)
+           || payment_aside_has(&rd->sh->aside, id);
 }
 
 
@@ -687,8 +725,8 @@ ngx_payment_reader_ask_dead(ngx_payment_reader_t *rd, uint64_t now_ns)
 }
 
 
-/* Nobody waits for it, so that it is cut short where there is much to go
- * over. */
+/* Where no look at the head begins: nobody waits for it, so that it is cut
+ * short where there is much to go over. */
 
 static void
 ngx_payment_reader_ask_below(ngx_payment_reader_t *rd, uint64_t now_ns)
@@ -702,24 +740,41 @@ ngx_payment_reader_ask_below(ngx_payment_reader_t *rd, uint64_t now_ns)
                            NGX_PAYMENT_READER_BELOW " FOR "
                            "SELECT EXISTS (SELECT 1 FROM outbox_event "
                            "WHERE id < %uL)", rd->sh->floor.id);
+
+    if (rd->sh->settled.id > rd->sh->floor.id) {
+        ngx_payment_reader_ask(rd, NGX_PAYMENT_READ_SETTLED,
+                               "SET STATEMENT max_statement_time = "
+                               NGX_PAYMENT_READER_BELOW " FOR "
+                               "SELECT id FROM outbox_event "
+                               "WHERE id >= %uL AND id < %uL "
+                               "ORDER BY id LIMIT %uz",
+                               rd->sh->floor.id, rd->sh->settled.id,
+                               ngx_payment_reader_more_than_known(rd));
+    }
 }
 
 
-/* Not while it is known that the table is empty up to the cursor. */
+/* The lowest row that is not known.  Not while it is known that the table is
+ * empty up to the cursor. */
 
 static void
-ngx_payment_reader_ask_lowest(ngx_payment_reader_t *rd, uint64_t now_ns)
+ngx_payment_reader_ask_unsettled(ngx_payment_reader_t *rd, uint64_t now_ns)
 {
-    if (rd->sh->floor.id == rd->cursor + 1 || now_ns < rd->lowest_at_ns) {
+    if (rd->sh->floor.id == rd->cursor + 1 || now_ns < rd->unsettled_at_ns) {
         return;
     }
 
     ngx_payment_reader_ask(rd, NGX_PAYMENT_READ_LEVEL,
                            "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED");
 
-    ngx_payment_reader_ask(rd, NGX_PAYMENT_READ_LOWEST,
-                           "SELECT id FROM outbox_event WHERE id >= %uL "
-                           "ORDER BY id LIMIT 1", rd->sh->floor.id);
+    rd->unsettled_limit = ngx_payment_reader_more_than_known(rd);
+
+    ngx_payment_reader_ask(rd, NGX_PAYMENT_READ_UNSETTLED,
+                           "SELECT id FROM outbox_event "
+                           "WHERE id >= %uL AND id <= %uL "
+                           "ORDER BY id LIMIT %uz",
+                           ngx_payment_reader_settled(rd), rd->cursor,
+                           rd->unsettled_limit);
 }
 
 
@@ -740,11 +795,8 @@ ngx_payment_reader_done(ngx_payment_db_t *db, ngx_uint_t lost)
     stale = (rd->state == NGX_PAYMENT_READER_STALE);
     ngx_payment_reader_set_state(rd, NGX_PAYMENT_READER_IDLE);
 
-    if (rd->asked[NGX_PAYMENT_READ_BELOW]
-        && rd->asked[NGX_PAYMENT_READ_BELOW]->error == ER_STATEMENT_TIMEOUT)
-    {
-        rd->asked[NGX_PAYMENT_READ_BELOW]->error = 0;
-    }
+    ngx_payment_reader_excuse(rd->asked[NGX_PAYMENT_READ_BELOW]);
+    ngx_payment_reader_excuse(rd->asked[NGX_PAYMENT_READ_SETTLED]);
 
     if (ngx_payment_outbox_shard_check(sh, rd->stmts, rd->n, lost,
                                        "reading events", &rd->last_error)
@@ -793,6 +845,17 @@ ngx_payment_reader_done(ngx_payment_db_t *db, ngx_uint_t lost)
 }
 
 
+/* It was cut short. */
+
+static void
+ngx_payment_reader_excuse(ngx_payment_db_stmt_t *stmt)
+{
+    if (stmt && stmt->error == ER_STATEMENT_TIMEOUT) {
+        stmt->error = 0;
+    }
+}
+
+
 /* The late rows are older than the next ones.  Returns how many were next. */
 
 static ngx_uint_t
@@ -810,8 +873,11 @@ ngx_payment_reader_take(ngx_payment_reader_t *rd, uint64_t now_ns)
         rows = ngx_payment_reader_take_next(rd);
     }
 
-    if (rd->asked[NGX_PAYMENT_READ_HEAD]) {
-        ngx_payment_reader_take_head(rd, now_ns);
+    if (rd->asked[NGX_PAYMENT_READ_HEAD]
+        && ngx_payment_reader_take_head(rd, now_ns) != NGX_OK)
+    {
+        /* all is read again, and what follows is of what was known before */
+        return rows;
     }
 
     if (rd->asked[NGX_PAYMENT_READ_MAX]) {
@@ -826,8 +892,12 @@ ngx_payment_reader_take(ngx_payment_reader_t *rd, uint64_t now_ns)
         ngx_payment_reader_take_below(rd, now_ns);
     }
 
-    if (rd->asked[NGX_PAYMENT_READ_LOWEST]) {
-        ngx_payment_reader_take_lowest(rd, now_ns);
+    if (rd->asked[NGX_PAYMENT_READ_SETTLED]) {
+        ngx_payment_reader_take_settled(rd);
+    }
+
+    if (rd->asked[NGX_PAYMENT_READ_UNSETTLED]) {
+        ngx_payment_reader_take_unsettled(rd, now_ns);
     }
 
     return rows;
@@ -917,8 +987,7 @@ ngx_payment_reader_take_next(ngx_payment_reader_t *rd)
 
         lengths = mysql_fetch_lengths(res);
         id = ngx_payment_row_number(row[NGX_PAYMENT_ROW_ID]);
-        known = payment_inflight_find(table, id)
-                || payment_aside_has(&rd->sh->aside, id);
+        known = ngx_payment_reader_knows(rd, id);
 
         if (!known && !ngx_payment_reader_on_disk(rd, row, lengths)) {
             rd->again = 1;
@@ -986,7 +1055,9 @@ ngx_payment_reader_on_disk(ngx_payment_reader_t *rd, MYSQL_ROW row,
 }
 
 
-static void
+/* NGX_DECLINED: it has begun again at the head of the table. */
+
+static ngx_int_t
 ngx_payment_reader_take_head(ngx_payment_reader_t *rd, uint64_t now_ns)
 {
     uint64_t                     id, took;
@@ -1005,20 +1076,14 @@ ngx_payment_reader_take_head(ngx_payment_reader_t *rd, uint64_t now_ns)
         id = ngx_payment_row_number(row[0]);
         rows++;
 
-        if (payment_inflight_find(&sh->table, id)
-            || payment_aside_has(&sh->aside, id))
-        {
+        if (ngx_payment_reader_knows(rd, id)) {
             continue;
         }
 
-        if (payment_inflight_add(&sh->table, id, PAYMENT_EVENT_WANTED)
-            == NULL)
-        {
+        if (ngx_payment_reader_want(rd, id) != NGX_OK) {
             full = 1;
             break;
         }
-
-        (void) ngx_atomic_fetch_add(&sh->stats->late, 1);
     }
 
     took = now_ns - rd->started_ns;
@@ -1032,10 +1097,33 @@ ngx_payment_reader_take_head(ngx_payment_reader_t *rd, uint64_t now_ns)
         /* more than can be looked at: begin again with what can */
 
         sh->handlers->overrun(sh->data);
-        return;
+        return NGX_DECLINED;
     }
 
-    rd->heads_done = rd->heads;
+    /* an event was forgotten meanwhile whose row this look did not reach */
+
+    if (ngx_payment_reader_settled(rd) >= rd->head_from) {
+        rd->heads_done = rd->heads;
+    }
+
+    return NGX_OK;
+}
+
+
+/* A row that came late is to be read.  NGX_DECLINED: there is no room. */
+
+static ngx_int_t
+ngx_payment_reader_want(ngx_payment_reader_t *rd, uint64_t id)
+{
+    ngx_payment_outbox_shard_t *sh = rd->sh;
+
+    if (payment_inflight_add(&sh->table, id, PAYMENT_EVENT_WANTED) == NULL) {
+        return NGX_DECLINED;
+    }
+
+    (void) ngx_atomic_fetch_add(&sh->stats->late, 1);
+
+    return NGX_OK;
 }
 
 
@@ -1102,6 +1190,36 @@ ngx_payment_reader_take_below(ngx_payment_reader_t *rd, uint64_t now_ns)
                   "restored", &rd->sh->shard->name, rd->sh->floor.id);
 
     payment_floor_forget(&rd->sh->floor);
+    payment_floor_forget(&rd->sh->settled);
+}
+
+
+/* Rows are there that nobody could commit: they were put there, as by a dump
+ * that was restored. */
+
+static void
+ngx_payment_reader_take_settled(ngx_payment_reader_t *rd)
+{
+    uint64_t                id;
+    MYSQL_ROW               row;
+    ngx_payment_db_stmt_t  *stmt;
+
+    stmt = rd->asked[NGX_PAYMENT_READ_SETTLED];
+
+    while (stmt->result && (row = mysql_fetch_row(stmt->result)) != NULL) {
+
+        id = ngx_payment_row_number(row[0]);
+
+        if (ngx_payment_reader_knows(rd, id)) {
+            continue;
+        }
+
+        payment_floor_lower(&rd->sh->settled, id);
+
+        if (ngx_payment_reader_want(rd, id) != NGX_OK) {
+            return;
+        }
+    }
 }
 
 
@@ -1111,26 +1229,37 @@ ngx_payment_reader_take_below(ngx_payment_reader_t *rd, uint64_t now_ns)
  */
 
 static void
-ngx_payment_reader_take_lowest(ngx_payment_reader_t *rd, uint64_t now_ns)
+ngx_payment_reader_take_unsettled(ngx_payment_reader_t *rd, uint64_t now_ns)
 {
-    uint64_t                     lowest;
+    size_t                       n;
+    uint64_t                     id, lowest, unknown;
     MYSQL_ROW                    row;
+    MYSQL_RES                   *res;
     ngx_payment_outbox_shard_t  *sh;
 
     sh = rd->sh;
-    lowest = ngx_min(rd->asked_cursor + 1,
-                     payment_inflight_lowest(&sh->table));
+    res = rd->asked[NGX_PAYMENT_READ_UNSETTLED]->result;
+    unknown = rd->asked_cursor + 1;
+    n = 0;
 
-    row = mysql_fetch_row(rd->asked[NGX_PAYMENT_READ_LOWEST]->result);
+    while ((row = mysql_fetch_row(res)) != NULL) {
+        id = ngx_payment_row_number(row[0]);
 
-    if (row) {
-        lowest = ngx_min(lowest, ngx_payment_row_number(row[0]));
+        if (++n == rd->unsettled_limit || !ngx_payment_reader_knows(rd, id)) {
+            unknown = id;
+            break;
+        }
     }
+
+    lowest = ngx_min(unknown, payment_inflight_lowest(&sh->table));
+    lowest = ngx_min(lowest, payment_aside_lowest(&sh->aside));
 
     payment_floor_seen(&sh->floor, lowest, rd->started_ns / 1000000,
                        now_ns / 1000000);
+    payment_floor_seen(&sh->settled, unknown, rd->started_ns / 1000000,
+                       now_ns / 1000000);
 
-    rd->lowest_at_ns = (sh->floor.since_ms + PAYMENT_FLOOR_LAG_MS + 1)
+    rd->unsettled_at_ns = (sh->floor.since_ms + PAYMENT_FLOOR_LAG_MS + 1)
                        * 1000000ULL;
 }
 

@@ -9,8 +9,11 @@
  * Nothing begins at the table's physical start, where deleted rows may lie for
  * hours, but at the shard's floor, see payment_floor.h.  The reader finds that
  * by looking, each PAYMENT_FLOOR_LAG_MS, for the lowest id that there is,
- * committed or not.  Rows below the floor, of a table that was emptied or
- * restored, are looked for once a second, for a tenth of a second at most.
+ * committed or not.  Where an event waits for long the floor stays with it.  So
+ * the look at the head begins where the first row is that is not known, which
+ * is found in the same way: below that all is settled.  Rows below, of a table
+ * that was emptied or restored, are looked for once a second, for a tenth of a
+ * second at most.
  *
  * A payment's earlier event is always committed before the row of a later one
  * is written, so whoever sees the later row can see the earlier; but only if
@@ -83,13 +86,14 @@ typedef enum {
     NGX_PAYMENT_READ_NEXT,         /* rows after the cursor */
     NGX_PAYMENT_READ_BARRIER,
     NGX_PAYMENT_READ_CONFIRMED,    /* has a replica the barrier? */
-    NGX_PAYMENT_READ_HEAD,         /* ids from the floor to the cursor */
+    NGX_PAYMENT_READ_HEAD,         /* ids to the cursor */
     NGX_PAYMENT_READ_MAX,          /* how far the table goes */
     NGX_PAYMENT_READ_DEAD,         /* are there dead letters? */
     NGX_PAYMENT_READ_BELOW,        /* are there rows below the floor? */
+    NGX_PAYMENT_READ_SETTLED,      /* ids from there to what is settled */
     NGX_PAYMENT_READ_LEVEL,        /* the next statement reads what is not
                                       committed, too */
-    NGX_PAYMENT_READ_LOWEST,       /* the lowest id from the floor on */
+    NGX_PAYMENT_READ_UNSETTLED,    /* ids to the cursor, in the same way */
     NGX_PAYMENT_READ_STMTS
 } ngx_payment_read_e;
 
@@ -110,7 +114,9 @@ typedef struct {
     ngx_uint_t                   past;        /* READY, but their lanes have no
                                                  room: others are read, too */
     ngx_uint_t                   asked_rows;  /* of the read under way */
+    uint64_t                     head_from;
     size_t                       head_limit;
+    size_t                       unsettled_limit;
     uint64_t                     heads;       /* looks at the head, started */
     uint64_t                     heads_done;  /* the latest that ended */
     uint64_t                     started_ns;
@@ -118,7 +124,7 @@ typedef struct {
     uint64_t                     max_at_ns;   /* the next look at the end */
     uint64_t                     dead_at_ns;  /* the next look at the dead */
     uint64_t                     below_at_ns; /* the next look below it */
-    uint64_t                     lowest_at_ns;  /* the next for the lowest */
+    uint64_t                     unsettled_at_ns; /* the next for these */
     ngx_uint_t                   doubts;      /* that the floor is from */
 
     uint64_t                     unproved;    /* what the last read stopped

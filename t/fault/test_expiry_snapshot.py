@@ -177,7 +177,7 @@ def test_come_below_the_floor(start_node, mariadb, database, journal,
     for call in calls[4:]:
         put(mariadb, database, call, 0)
 
-    wait_expired(mariadb, database, 11, 10)
+    wait_expired(mariadb, database, 11, 20)
     assert expiries(mariadb, database) == 1
     assert relay(nginx)['errors'] == 0
 

@@ -125,6 +125,21 @@ first_of(const uint64_t *payments, uint64_t payment)
 
 
 static uint64_t
+lowest_of(const uint64_t *payments)
+{
+    uint64_t  id;
+
+    for (id = 1; id < IDS; id++) {
+        if (payments[id]) {
+            return id;
+        }
+    }
+
+    return UINT64_MAX;
+}
+
+
+static uint64_t
 oldest_of(const uint64_t *payments)
 {
     uint64_t  id, oldest;
@@ -202,6 +217,7 @@ test_random_traces(void **state)
 
         assert_int_equal(t.n, n);
         assert_int_equal(payment_aside_oldest(&t), oldest_of(payments));
+        assert_int_equal(payment_aside_lowest(&t), lowest_of(payments));
         assert_int_equal(payment_aside_has(&t, id), payments[id] != 0);
 
         first = first_of(payments, payment);

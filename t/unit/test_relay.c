@@ -763,13 +763,20 @@ ngx_payment_db_exchange(ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts,
             break;
 
         case NGX_PAYMENT_READ_HEAD:
-            test_select(rd->asked[i], &result[i], rd->sh->floor.id, rd->cursor,
-                        rd->head_limit, 0);
+            test_select(rd->asked[i], &result[i],
+                        ngx_max(rd->sh->floor.id, rd->sh->settled.id),
+                        rd->cursor, rd->head_limit, 0);
             break;
 
-        case NGX_PAYMENT_READ_LOWEST:
-            test_select(rd->asked[i], &result[i], rd->sh->floor.id, UINT64_MAX,
-                        1, 1);
+        case NGX_PAYMENT_READ_SETTLED:
+            test_select(rd->asked[i], &result[i], rd->sh->floor.id,
+                        rd->sh->settled.id - 1, TEST_ROWS, 0);
+            break;
+
+        case NGX_PAYMENT_READ_UNSETTLED:
+            test_select(rd->asked[i], &result[i],
+                        ngx_max(rd->sh->floor.id, rd->sh->settled.id),
+                        rd->cursor, rd->unsettled_limit, 1);
             break;
 
         default:
@@ -944,6 +951,14 @@ test_produce(rd_kafka_t *rk, ...)
 
     for (i = 0; i < test.nmessages; i++) {
         assert_true(test.messages[i].row->payment != m->row->payment);
+
+        /* a broker refuses a batch, and a batch is of one partition */
+
+        if (test.messages[i].e->topic == m->e->topic
+            && test.messages[i].e->lane == m->e->lane)
+        {
+            assert_false(m->e->alone || test.messages[i].e->alone);
+        }
     }
 
     for (i = 0; i < test.nrows; i++) {

@@ -252,6 +252,24 @@ payment_aside_oldest(const payment_aside_t *t)
 }
 
 
+uint64_t
+payment_aside_lowest(const payment_aside_t *t)
+{
+    size_t    i;
+    uint64_t  lowest;
+
+    lowest = UINT64_MAX;
+
+    for (i = 0; i < t->used; i++) {
+        if (t->events[i].id && t->events[i].id < lowest) {
+            lowest = t->events[i].id;
+        }
+    }
+
+    return lowest;
+}
+
+
 void
 payment_aside_forget(payment_aside_t *t)
 {

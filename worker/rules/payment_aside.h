@@ -9,8 +9,8 @@
  * Owner: the helper process; one a shard.
  * Limits: as many events as payment_aside_create() was told, 56 bytes
  * each; memory that was never used costs nothing.  Every call but
- * payment_aside_forget(), payment_aside_oldest() and an addition out of order
- * takes constant time.
+ * payment_aside_forget(), payment_aside_oldest(), payment_aside_lowest() and an
+ * addition out of order takes constant time.
  *
  * Order: a payment's events come back in the order of their ids.  As long as
  * there are any, an event of the payment with a larger id belongs here, too:
@@ -84,6 +84,10 @@ uint64_t payment_aside_take(payment_aside_t *t, uint64_t payment);
 /* When the oldest was created; 0: there is none.  Goes through them all. */
 
 uint64_t payment_aside_oldest(const payment_aside_t *t);
+
+/* The lowest id; UINT64_MAX: there is none.  The same. */
+
+uint64_t payment_aside_lowest(const payment_aside_t *t);
 
 void payment_aside_forget(payment_aside_t *t);
 

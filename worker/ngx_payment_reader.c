@@ -1260,7 +1260,7 @@ ngx_payment_reader_take_unsettled(ngx_payment_reader_t *rd, uint64_t now_ns)
                        now_ns / 1000000);
 
     rd->unsettled_at_ns = (sh->floor.since_ms + PAYMENT_FLOOR_LAG_MS + 1)
-                       * 1000000ULL;
+                          * 1000000ULL;
 }
 
 

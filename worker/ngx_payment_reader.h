@@ -86,14 +86,14 @@ typedef enum {
     NGX_PAYMENT_READ_NEXT,         /* rows after the cursor */
     NGX_PAYMENT_READ_BARRIER,
     NGX_PAYMENT_READ_CONFIRMED,    /* has a replica the barrier? */
-    NGX_PAYMENT_READ_HEAD,         /* ids to the cursor */
+    NGX_PAYMENT_READ_HEAD,         /* ids from what is settled to the cursor */
     NGX_PAYMENT_READ_MAX,          /* how far the table goes */
     NGX_PAYMENT_READ_DEAD,         /* are there dead letters? */
     NGX_PAYMENT_READ_BELOW,        /* are there rows below the floor? */
-    NGX_PAYMENT_READ_SETTLED,      /* ids from there to what is settled */
+    NGX_PAYMENT_READ_SETTLED,      /* ids from the floor to what is settled */
     NGX_PAYMENT_READ_LEVEL,        /* the next statement reads what is not
                                       committed, too */
-    NGX_PAYMENT_READ_UNSETTLED,    /* ids to the cursor, in the same way */
+    NGX_PAYMENT_READ_UNSETTLED,    /* the same ids as HEAD */
     NGX_PAYMENT_READ_STMTS
 } ngx_payment_read_e;
 
@@ -114,9 +114,10 @@ typedef struct {
     ngx_uint_t                   past;        /* READY, but their lanes have no
                                                  room: others are read, too */
     ngx_uint_t                   asked_rows;  /* of the read under way */
-    uint64_t                     head_from;
-    size_t                       head_limit;
-    size_t                       unsettled_limit;
+    uint64_t                     head_from;   /* where the look under way
+                                                 at the head began */
+    size_t                       head_limit;  /* ids that it may return */
+    size_t                       unsettled_limit; /* the same of UNSETTLED */
     uint64_t                     heads;       /* looks at the head, started */
     uint64_t                     heads_done;  /* the latest that ended */
     uint64_t                     started_ns;

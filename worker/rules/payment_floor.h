@@ -14,6 +14,9 @@
  * are told here, and a table that was emptied or restored, which the caller has
  * to look for.
  *
+ * The reader keeps a second one, of rows that it does not know: where those
+ * begin it looks for late ones.  There, "row" means "unknown row".
+ *
  * Limits: constant time, and three numbers.
  */
 

@@ -42,6 +42,13 @@ CONTRACT = json.loads((ROOT / 'ngx_payment_module/http/asyncapi.json')
 HEADERS_SCHEMA = jsonschema_rs.Draft7Validator(CONTRACT['headers'])
 EVENT_SCHEMA = jsonschema_rs.Draft7Validator(CONTRACT['payload']['schema'])
 
+# and what those of each release were promised
+RELEASED = [(schema['properties']['eventType']['enum'],
+             jsonschema_rs.Draft7Validator(schema))
+            for schema in (json.loads(file.read_text())['payload'] for file in
+                           (ROOT / 't/released').glob('*/events.json'))]
+assert RELEASED
+
 COLUMNS = ('aggregatetype, aggregateid, type, merchant_id, version,'
            ' created_at, traceparent, payload')
 
@@ -292,6 +299,11 @@ def keeps_contract(message):
     if message.value.startswith(b'{"eventType":'):
         event = json.loads(message.value)
         EVENT_SCHEMA.validate(event)
+
+        for types, schema in RELEASED:
+            if event['eventType'] in types:
+                schema.validate(event)
+
         assert message.id == f'{event["paymentId"]}:{event["version"]}'
         assert message.key == event['merchantId']
         is_a_cloud_event(message, event)

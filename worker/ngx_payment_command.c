@@ -19,6 +19,22 @@ ngx_payment_command_take(ngx_payment_command_t *c)
 
 
 ngx_uint_t
+ngx_payment_command_taken_back(const ngx_payment_command_t *c)
+{
+    return c->word != 0
+           && c->word != c->stats->command
+           && !(c->word & NGX_PAYMENT_COMMAND_BEGUN);
+}
+
+
+void
+ngx_payment_command_drop(ngx_payment_command_t *c)
+{
+    c->word = 0;
+}
+
+
+ngx_uint_t
 ngx_payment_command_begin(ngx_payment_command_t *c)
 {
     ngx_atomic_uint_t  begun;

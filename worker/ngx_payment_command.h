@@ -76,6 +76,11 @@ typedef struct {
  * is under way. */
 ngx_atomic_uint_t ngx_payment_command_take(ngx_payment_command_t *c);
 
+/* Has whoever asked for the command under way taken it back?  Then it can be
+ * dropped: others are not to wait for it. */
+ngx_uint_t ngx_payment_command_taken_back(const ngx_payment_command_t *c);
+void ngx_payment_command_drop(ngx_payment_command_t *c);
+
 /* The command under way begins; 0: it was taken back, and is not to be done. */
 ngx_uint_t ngx_payment_command_begin(ngx_payment_command_t *c);
 void ngx_payment_command_done(ngx_payment_command_t *c, ngx_uint_t status);

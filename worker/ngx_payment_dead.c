@@ -9,7 +9,6 @@
 
 
 #define NGX_PAYMENT_DEAD_VALUES       256      /* bytes: reason, attempts */
-#define NGX_PAYMENT_DEAD_CONDITION    256      /* bytes: of one row */
 
 /* ms, from one count to the next, and to that after one that took too long */
 #define NGX_PAYMENT_DEAD_PAUSE        1000
@@ -46,7 +45,6 @@ ngx_payment_dead_step(void *part, uint64_t now_ms)
 {
     ngx_payment_dead_t *d = part;
 
-    u_char                     one[NGX_PAYMENT_DEAD_CONDITION];
     u_char                     values[NGX_PAYMENT_DEAD_VALUES];
     ngx_str_t                  condition;
     ngx_uint_t                 n, attempts;
@@ -71,7 +69,6 @@ ngx_payment_dead_step(void *part, uint64_t now_ms)
         attempts = 0;
         n = ngx_payment_fence_collect(d->fence, PAYMENT_EVENT_DEAD, 1,
                                       NGX_PAYMENT_DEAD_FOLLOWERS);
-        n = ngx_payment_fence_condition(d->fence, n, &condition);
         move.insert_if = " AND EXISTS " NGX_PAYMENT_DEAD_LETTER ")"
                          " AND NOT EXISTS " NGX_PAYMENT_DEAD_SAME;
 
@@ -80,15 +77,10 @@ ngx_payment_dead_step(void *part, uint64_t now_ms)
         attempts = e->attempts;
         d->fence->ids[0] = e->id;
         n = 1;
-        condition.data = one;
-        condition.len = ngx_snprintf(one, sizeof(one),
-                            "id = %uL AND version = %uD AND created_at = "
-                            NGX_PAYMENT_FENCE_TIME,
-                            e->id, e->version, e->created_us)
-                        - one;
         move.insert_if = " AND NOT EXISTS " NGX_PAYMENT_DEAD_SAME;
     }
 
+    n = ngx_payment_fence_condition(d->fence, n, &condition);
     ngx_payment_fence_deleting(d->fence, n);
 
     (void) ngx_snprintf(values, sizeof(values),
@@ -96,6 +88,7 @@ ngx_payment_dead_step(void *part, uint64_t now_ms)
     move.values = (char *) values;
 
     ngx_payment_fence_begin_fenced(d->fence, "");
+    ngx_payment_fence_verify(d->fence, n, &condition);
     d->work = ngx_payment_fence_move(d->fence, &move, &condition);
     ngx_payment_fence_commit(d->fence);
 
@@ -239,10 +232,12 @@ ngx_payment_dead_cancel_replay(ngx_payment_dead_t *d)
 /*
  * A dead letter goes back with all of its payment, under ids below that of
  * everything that waits: so they are found as late commits are, ahead of what
- * the payment had since.  In a table that was emptied a moment ago and counts
- * from 1 again there are no such ids, and the replay fails until that is
- * published.  A letter that is still in the table, too, as older releases may
- * have left it, only loses its copy.
+ * the payment had since.  That is below the floor, so that a row which is not
+ * committed yet is above them, too; only where there is no room is it below
+ * what can be seen.  In a table that was emptied a moment ago and counts from 1
+ * again there are no such ids, and the replay fails until that is published.  A
+ * letter that is still in the table, too, as older releases may have left it,
+ * only loses its copy.
  */
 
 ngx_int_t
@@ -280,10 +275,12 @@ ngx_payment_dead_replay_step(void *part, uint64_t now_ms)
                "SELECT @a := aggregateid, @k := (SELECT COUNT(*) "
                "FROM outbox_dead d "
                "WHERE d.aggregateid = outbox_dead.aggregateid), "
-               "@m := COALESCE((SELECT MIN(id) FROM outbox_event "
-               "WHERE id >= %uL), (SELECT MAX(id) + 1 FROM outbox_dead)) "
+               "@m := IF(@k < %uL, %uL, COALESCE("
+               "(SELECT MIN(id) FROM outbox_event WHERE id >= %uL), "
+               "(SELECT MAX(id) + 1 FROM outbox_dead))) "
                "FROM outbox_dead WHERE id = %uL",
-               d->sh->floor.id, d->replay_id);
+               d->sh->floor.id, d->sh->floor.id, d->sh->floor.id,
+               d->replay_id);
 
     d->work = ngx_payment_fence_move(d->fence, &move, &condition);
     ngx_payment_fence_commit(d->fence);
@@ -399,6 +396,6 @@ ngx_payment_dead_count_done(void *part, ngx_uint_t lost)
     row = d->count->result ? mysql_fetch_row(d->count->result) : NULL;
 
     if (row && d->sh->lease.state != PAYMENT_LEASE_FREE) {
-        d->sh->gauges->dead_letters = ngx_payment_row_number(row[0]);
+        d->sh->gauges->dead_counted = ngx_payment_row_number(row[0]) + 1;
     }
 }

@@ -137,7 +137,7 @@ ngx_payment_delete_look_done(void *part, ngx_uint_t lost)
 
         if (e && e->state == PAYMENT_EVENT_UNSURE) {
             payment_floor_lower(&sh->settled, e->id);
-            payment_inflight_remove(e);
+            ngx_payment_outbox_shard_gone(sh, e);
             gone++;
         }
     }
@@ -195,6 +195,7 @@ ngx_payment_delete_step(void *part, uint64_t now_ms)
     ngx_payment_fence_deleting(d->fence, n);
 
     ngx_payment_fence_begin_fenced(d->fence, "");
+    ngx_payment_fence_verify(d->fence, n, &condition);
 
     if (sh->conf->archive) {
         d->work = ngx_payment_fence_move(d->fence, &archive, &condition);
@@ -226,7 +227,8 @@ ngx_payment_delete_done(void *part, ngx_uint_t lost)
 
     rc = ngx_payment_fence_check(d->fence, lost, "deleting published events");
 
-    /* MariaDB reports a DELETE that was killed as done, with no rows */
+    /* MariaDB reports a DELETE that was killed as done, with no rows; and
+     * nothing was deleted if one of the rows was another's */
 
     certain = rc == NGX_OK && d->work->affected == n;
 

@@ -232,6 +232,8 @@ ngx_payment_fence_begin_fenced(ngx_payment_fence_t *f, const char *set)
             " LOCK IN SHARE MODE",
             f->turn, sh->node->rules.uuid, sh->lease.epoch,
             (uint64_t) sh->shard->common->epoch);
+
+    f->leased = f->turn;
 }
 
 
@@ -330,7 +332,7 @@ ngx_payment_fence_check(ngx_payment_fence_t *f, ngx_uint_t lost,
 
     row = f->ours->result ? mysql_fetch_row(f->ours->result) : NULL;
 
-    if (row && ngx_payment_row_number(row[0]) == f->turn) {
+    if (row && ngx_payment_row_number(row[0]) == f->leased) {
         return NGX_OK;
     }
 
@@ -415,7 +417,6 @@ ngx_payment_fence_collect(ngx_payment_fence_t *f, payment_event_state_e state,
     ngx_payment_assert(max <= NGX_PAYMENT_FENCE_IDS_MAX);
 
     n = 0;
-    f->youngest_us = 0;
 
     for (e = payment_inflight_first(&f->sh->table, state);
          e && n < max;
@@ -423,7 +424,6 @@ ngx_payment_fence_collect(ngx_payment_fence_t *f, payment_event_state_e state,
     {
         if (e->follower == followers) {
             f->ids[n++] = e->id;
-            f->youngest_us = ngx_max(f->youngest_us, e->created_us);
         }
     }
 
@@ -458,8 +458,7 @@ ngx_payment_fence_condition(ngx_payment_fence_t *f, ngx_uint_t n,
                          ranges.singles);
     }
 
-    p = ngx_slprintf(p, end, ") AND created_at <= " NGX_PAYMENT_FENCE_TIME,
-                     f->youngest_us);
+    p = ngx_slprintf(p, end, ")");
 
     ngx_payment_assert(p < end);
 
@@ -467,6 +466,34 @@ ngx_payment_fence_condition(ngx_payment_fence_t *f, ngx_uint_t n,
     condition->len = p - f->condition;
 
     return covered;
+}
+
+
+/* A plain read waits for nobody, and keeps DDL away from the table until the
+ * transaction ends.  Where it fails, the turn of what follows never comes. */
+
+void
+ngx_payment_fence_verify(ngx_payment_fence_t *f, ngx_uint_t n,
+    const ngx_str_t *condition)
+{
+    uint64_t          sum;
+    ngx_uint_t        i;
+    payment_event_t  *e;
+
+    sum = 0;
+
+    for (i = 0; i < n; i++) {
+        e = payment_inflight_find(&f->sh->table, f->ids[i]);
+        sum ^= (uint64_t) e->version << 32 | e->crc;
+    }
+
+    (void) ngx_payment_fence_add(f,
+            "SELECT @f := IF(@f = %uL "
+            "AND BIT_XOR(version << 32 | CRC32(aggregateid)) = %uL, %uL, 0) "
+            "FROM outbox_event FORCE INDEX (PRIMARY) WHERE %V",
+            f->turn, sum, f->turn + 1, condition);
+
+    f->turn++;
 }
 
 

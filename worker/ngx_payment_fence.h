@@ -34,14 +34,15 @@
 #define NGX_PAYMENT_FENCE_CONDITION                                           \
     (NGX_PAYMENT_FENCE_RANGES + NGX_PAYMENT_FENCE_SINGLES + 256)
 
-/* bytes of all statements of an exchange; two of them hold a condition */
+/* bytes of all statements of an exchange; three of them hold a condition */
 #define NGX_PAYMENT_FENCE_TEXT                                                \
     (NGX_PAYMENT_FENCE_STMTS * NGX_PAYMENT_SQL_SIZE                           \
-     + 2 * NGX_PAYMENT_FENCE_CONDITION)
+     + 3 * NGX_PAYMENT_FENCE_CONDITION)
 
 /* the condition of every statement that changes rows under the lease; takes
  * the exchange's turn */
 #define NGX_PAYMENT_FENCED            "@f = %uL AND @@in_transaction = 1"
+
 
 /* when a row was written: takes Unix time in microseconds */
 #define NGX_PAYMENT_FENCE_TIME                                                \
@@ -95,7 +96,9 @@ typedef struct {
 
     ngx_payment_db_stmt_t        stmts[NGX_PAYMENT_FENCE_STMTS];
     ngx_uint_t                   n;
-    uint64_t                     turn;        /* of the fenced exchange */
+    uint64_t                     turn;        /* of the fenced exchange, as it
+                                                 is from verify() on */
+    uint64_t                     leased;      /* what it was before */
     ngx_payment_db_stmt_t       *ours;        /* tells whether the lease is */
     ngx_payment_db_stmt_t       *inserted;    /* of a move; NULL: none is */
     ngx_payment_db_stmt_t       *removed;
@@ -103,7 +106,6 @@ typedef struct {
     u_char                      *last;
 
     uint64_t                    *ids;
-    uint64_t                     youngest_us; /* of their rows, Unix time */
     u_char                      *pieces;      /* ranges, then single ids */
     u_char                      *condition;
 
@@ -148,14 +150,19 @@ ngx_payment_db_stmt_t *ngx_payment_fence_move(ngx_payment_fence_t *f,
 ngx_uint_t ngx_payment_fence_collect(ngx_payment_fence_t *f,
     payment_event_state_e state, ngx_uint_t followers, ngx_uint_t max);
 
-/*
- * "(id BETWEEN 1 AND 20 OR id IN (30,32)) AND created_at <= '2026-11-28'" of
- * the first n of the ids that were collected, as far as the text fits; returns
- * how many they are.  The time is that of the youngest: an id that was given
- * again since, after a TRUNCATE or the like, names a younger row.
- */
+/* "(id BETWEEN 1 AND 20 OR id IN (30,32))" of the first n of f->ids, as far as
+ * the text fits; returns how many they are. */
 ngx_uint_t ngx_payment_fence_condition(ngx_payment_fence_t *f, ngx_uint_t n,
     ngx_str_t *condition);
+
+/*
+ * Only if the rows of this condition are still the events of the first n of
+ * f->ids does the rest of the fenced exchange change anything: their ids can
+ * have been given to others, by a TRUNCATE or a dump.  Until the transaction
+ * ends nobody can do that again.
+ */
+void ngx_payment_fence_verify(ngx_payment_fence_t *f, ngx_uint_t n,
+    const ngx_str_t *condition);
 
 /* The events of the first n of f->ids become DELETING. */
 void ngx_payment_fence_deleting(ngx_payment_fence_t *f, ngx_uint_t n);

@@ -5,6 +5,7 @@
 #include "ngx_payment_operator.h"
 
 
+static void ngx_payment_operator_forget(ngx_payment_relays_t *relays);
 static ngx_uint_t ngx_payment_operator_status(ngx_payment_relays_t *relays,
     ngx_atomic_uint_t command);
 static ngx_int_t ngx_payment_operator_breaker(ngx_payment_breaker_t *b,
@@ -25,6 +26,8 @@ ngx_payment_operator_run(ngx_payment_relays_t *relays)
     ngx_uint_t         status;
     ngx_atomic_uint_t  command;
 
+    ngx_payment_operator_forget(relays);
+
     command = ngx_payment_command_take(&relays->command);
 
     if (command == 0) {
@@ -35,6 +38,25 @@ ngx_payment_operator_run(ngx_payment_relays_t *relays)
 
     if (status) {
         ngx_payment_command_done(&relays->command, status);
+    }
+}
+
+
+/* Only a replay is under way for longer than its call. */
+
+static void
+ngx_payment_operator_forget(ngx_payment_relays_t *relays)
+{
+    ngx_uint_t  shard;
+
+    if (!ngx_payment_command_taken_back(&relays->command)) {
+        return;
+    }
+
+    shard = ngx_payment_command_shard(relays->command.word);
+
+    if (ngx_payment_dead_cancel_replay(&relays->relays[shard].dead) == NGX_OK) {
+        ngx_payment_command_drop(&relays->command);
     }
 }
 

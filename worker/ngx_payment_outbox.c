@@ -259,6 +259,11 @@ ngx_payment_outbox_enter(ngx_payment_outbox_t *o)
             continue;
         }
 
+        /* its number can be another process's one day, its gauges cannot */
+
+        life->kafka_up = 0;
+        ngx_memzero(life->gauges, sizeof(life->gauges));
+
         life->owner[NGX_PAYMENT_OWNER_LEN - 1] = '\0';
         p = ngx_sprintf(p, ",'%s'", life->owner);
 

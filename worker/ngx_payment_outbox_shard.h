@@ -190,7 +190,13 @@ void ngx_payment_outbox_shard_forget_aside(ngx_payment_outbox_shard_t *sh);
 void ngx_payment_outbox_shard_vacate(ngx_payment_outbox_shard_t *sh,
     payment_event_t *e);
 
-/* Forgets an event; its row may be shown once more by the read under way. */
+/* Forgets an event whose row was deleted: the read under way may still show it.
+ */
+void ngx_payment_outbox_shard_gone(ngx_payment_outbox_shard_t *sh,
+    payment_event_t *e);
+
+/* Forgets an event.  Its row was deleted if it was DELETING; it may still be
+ * there otherwise, and is found again. */
 void ngx_payment_outbox_shard_forget(ngx_payment_outbox_shard_t *sh,
     payment_event_t *e);
 

@@ -30,6 +30,9 @@
 #define NGX_PAYMENT_PRODUCER_THROTTLE_LONG  100   /* ms */
 #define NGX_PAYMENT_PRODUCER_THROTTLE_LANES 2     /* in flight meanwhile */
 #define NGX_PAYMENT_PRODUCER_EVENTS     64       /* in one go of the loop */
+#define NGX_PAYMENT_PRODUCER_FATAL      100      /* ms: after a second error */
+#define NGX_PAYMENT_PRODUCER_FATAL_MAX  10000    /* ms; it doubles, up to it */
+#define NGX_PAYMENT_PRODUCER_FATAL_STEPS  8      /* until it does */
 #define NGX_PAYMENT_PRODUCER_STACK         (256 * 1024)   /* bytes */
 
 
@@ -74,6 +77,7 @@ static void ngx_payment_producer_reports(ngx_payment_producer_t *p,
     rd_kafka_event_t *event);
 static void ngx_payment_producer_error(ngx_payment_producer_t *p,
     rd_kafka_event_t *event);
+static void ngx_payment_producer_fatal(ngx_payment_producer_t *p);
 static void ngx_payment_producer_log(ngx_payment_producer_t *p,
     rd_kafka_event_t *event);
 static void ngx_payment_producer_remember(ngx_payment_producer_t *p,
@@ -626,6 +630,7 @@ ngx_payment_producer_delivered(ngx_payment_producer_t *p, payment_event_t *e,
     t = &p->topics[e->topic];
     l = &t->lanes[e->lane];
 
+    p->fatal = 0;
     l->proven = 1;
     l->moved_ns = ngx_payment_producer_time(p, now_ns);
     p->latest_ns = ngx_max(p->latest_ns, e->since_ns);
@@ -647,6 +652,41 @@ ngx_payment_producer_unstuck(ngx_payment_producer_t *p,
 {
     p->stuck -= lane->in_flight;
     p->busy += (lane->in_flight != 0);
+}
+
+
+/*
+ * A broker that answers with an error which says nothing of the event, while
+ * events that were sent later are delivered elsewhere, speaks of the lane.
+ * Errors of the library's own, below 0, are those of a connection, and may be
+ * anybody's.
+ */
+
+ngx_uint_t
+ngx_payment_producer_blames_lane(ngx_payment_producer_t *p,
+    payment_event_t *e, rd_kafka_resp_err_t err)
+{
+    ngx_payment_producer_lane_t   *l;
+    ngx_payment_producer_topic_t  *t;
+
+    t = &p->topics[e->topic];
+    l = &t->lanes[e->lane];
+
+    if (l->stuck) {
+        return 1;
+    }
+
+    if ((err < 0 && err != RD_KAFKA_RESP_ERR_UNKNOWN)
+        || p->latest_ns <= e->since_ns)
+    {
+        return 0;
+    }
+
+    ngx_payment_producer_topic_stuck(t, e->lane, p->log);
+    p->stuck += l->in_flight;
+    p->busy -= (l->in_flight != 0);
+
+    return 1;
 }
 
 
@@ -922,7 +962,6 @@ ngx_payment_producer_error_name(uint16_t code)
 static void
 ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 {
-    char                         errstr[512];
     const char                  *note;
     rd_kafka_resp_err_t          err;
     static ngx_payment_storm_t   storm;
@@ -932,14 +971,7 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
     /* an event has the broker's error, where a callback would be told _FATAL */
 
     if (rd_kafka_event_error_is_fatal(event)) {
-        err = rd_kafka_fatal_error(p->rk, errstr, sizeof(errstr));
-        ngx_payment_producer_remember(p, err);
-
-        ngx_log_error(NGX_LOG_ERR, p->log, 0,
-                      "payment outbox: the Kafka producer can't go on, a new "
-                      "one takes over: %s: %s", rd_kafka_err2name(err), errstr);
-
-        ngx_payment_producer_abort(p, NGX_PAYMENT_PRODUCER_PURGED);
+        ngx_payment_producer_fatal(p);
         return;
     }
 
@@ -984,6 +1016,44 @@ ngx_payment_producer_error(ngx_payment_producer_t *p, rd_kafka_event_t *event)
         p->last_error = err;
         break;
     }
+}
+
+
+/*
+ * A new producer takes over.  The next one may end as this one did, before it
+ * has delivered anything: so from the second on it has to wait, for longer each
+ * time.
+ */
+
+static void
+ngx_payment_producer_fatal(ngx_payment_producer_t *p)
+{
+    char                         errstr[512];
+    ngx_msec_t                   pause;
+    const char                  *note, *hint;
+    rd_kafka_resp_err_t          err;
+    static ngx_payment_storm_t   storm;
+
+    err = rd_kafka_fatal_error(p->rk, errstr, sizeof(errstr));
+    ngx_payment_producer_remember(p, err);
+
+    hint = (err == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED)
+           ? ": may this user write to the topic?" : "";
+    note = ngx_payment_storm_note(&storm, (ngx_uint_t) (uint16_t) err);
+
+    if (note) {
+        ngx_log_error(NGX_LOG_ERR, p->log, 0,
+                      "payment outbox: the Kafka producer can't go on, a new "
+                      "one takes over: %s: %s%s%s", rd_kafka_err2name(err),
+                      errstr, hint, note);
+    }
+
+    pause = p->fatal ? NGX_PAYMENT_PRODUCER_FATAL << (p->fatal - 1) : 0;
+    p->fatal = ngx_min(p->fatal + 1, NGX_PAYMENT_PRODUCER_FATAL_STEPS);
+    p->start_at = ngx_payment_clock_ms()
+                  + ngx_min(pause, NGX_PAYMENT_PRODUCER_FATAL_MAX);
+
+    ngx_payment_producer_abort(p, NGX_PAYMENT_PRODUCER_PURGED);
 }
 
 
@@ -1050,7 +1120,7 @@ ngx_payment_producer_resume(ngx_event_t *ev)
 ngx_uint_t
 ngx_payment_producer_reaches(ngx_payment_producer_t *p)
 {
-    return p->down_since_ns == 0;
+    return p->down_since_ns == 0 && p->fatal < 2;
 }
 
 
@@ -1091,7 +1161,9 @@ ngx_payment_producer_log(ngx_payment_producer_t *p, rd_kafka_event_t *event)
         return;
     }
 
-    level = (severity <= 2) ? NGX_LOG_ALERT : NGX_LOG_INFO;
+    /* of a producer that ends as the one before, it is the same line again */
+
+    level = (severity <= 2 && p->fatal < 2) ? NGX_LOG_ALERT : NGX_LOG_INFO;
 
     ngx_log_error(level, p->log, 0, "payment outbox: librdkafka: %s: %s",
                   facility, text);
@@ -1205,6 +1277,8 @@ ngx_payment_producer_timer(ngx_event_t *ev)
 {
     ngx_payment_producer_t *p = ev->data;
 
+    uint64_t  now;
+
     if (p->closing) {
         return;
     }
@@ -1240,6 +1314,14 @@ ngx_payment_producer_timer(ngx_event_t *ev)
     }
 
     ngx_payment_producer_end(p);
+
+    now = ngx_payment_clock_ms();
+
+    if (now < p->start_at) {
+        ngx_add_timer(ev, (ngx_msec_t) (p->start_at - now));
+        return;
+    }
+
     ngx_payment_producer_start(p);
 }
 

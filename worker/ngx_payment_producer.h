@@ -107,6 +107,9 @@ typedef struct {
     ngx_event_t                        timer;        /* NONE, SPENT */
     ngx_event_t                        resume;       /* throttled: its end */
     uint64_t                           give_up_at;   /* SPENT: ms */
+    ngx_uint_t                         fatal;        /* errors, since an event
+                                                        was delivered */
+    uint64_t                           start_at;     /* ms: not before that */
     uint64_t                           down_since_ns;  /* 0: not known */
     rd_kafka_resp_err_t                last_error;   /* since it was reached */
     unsigned                           topic_for_each_type:1;
@@ -152,6 +155,11 @@ ngx_uint_t ngx_payment_producer_lane_has_room(ngx_payment_producer_t *p,
 /* Looks for lanes that are stuck; 1: there is one more. */
 ngx_uint_t ngx_payment_producer_look(ngx_payment_producer_t *p,
     uint64_t now_ns);
+
+/* An event failed: does that say of its lane that it takes none, and of Kafka
+ * nothing?  If so, the lane is stuck from now on. */
+ngx_uint_t ngx_payment_producer_blames_lane(ngx_payment_producer_t *p,
+    payment_event_t *e, rd_kafka_resp_err_t err);
 
 /* It is not the lanes, but Kafka: none is stuck. */
 void ngx_payment_producer_acquit(ngx_payment_producer_t *p);

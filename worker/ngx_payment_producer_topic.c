@@ -127,13 +127,25 @@ void
 ngx_payment_producer_topic_stuck(ngx_payment_producer_topic_t *t,
     ngx_uint_t lane, ngx_log_t *log)
 {
+    const char                  *note;
+    static ngx_payment_storm_t   storm;
+
     t->lanes[lane].stuck = 1;
     t->lanes[lane].scout_at_ns = 0;
 
+    /* one that takes some, and again none, may do so for long */
+    note = ngx_payment_storm_note(&storm, lane + 1);
+
+    if (note == NULL) {
+        return;
+    }
+
+    t->lanes[lane].told = 1;
+
     ngx_log_error(NGX_LOG_ERR, log, 0,
                   "payment outbox: partition %ui of topic \"%s\" takes no "
-                  "events, while others do; they wait until it does", lane,
-                  t->name);
+                  "events, while others do; they wait until it does%s", lane,
+                  t->name, note);
 }
 
 
@@ -147,9 +159,12 @@ ngx_payment_producer_topic_unstuck(ngx_payment_producer_topic_t *t,
 
     t->lanes[lane].stuck = 0;
 
-    ngx_log_error(NGX_LOG_NOTICE, log, 0,
-                  "payment outbox: partition %ui of topic \"%s\" takes events "
-                  "again", lane, t->name);
+    if (t->lanes[lane].told) {
+        t->lanes[lane].told = 0;
+        ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                      "payment outbox: partition %ui of topic \"%s\" takes "
+                      "events again", lane, t->name);
+    }
 
     return NGX_OK;
 }

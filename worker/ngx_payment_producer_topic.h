@@ -51,6 +51,7 @@ typedef struct {
     ngx_uint_t                 tried;       /* of these, in a row */
     unsigned                   proven:1;    /* this producer delivered one */
     unsigned                   stuck:1;
+    unsigned                   told:1;      /* that it is, is in the log */
 } ngx_payment_producer_lane_t;
 
 

@@ -17,6 +17,10 @@
 
 #define NGX_PAYMENT_READER_LOOK_NS    (1000 * 1000000ULL)
 
+/* the longest pause between two looks at the table's end: the gauges need them
+ */
+#define NGX_PAYMENT_READER_MAX_NS     (5000 * 1000000ULL)
+
 /* for how long all reads have barriers, after another node's row was found */
 #define NGX_PAYMENT_READER_BARRIER_NS  (1000 * 1000000ULL)
 
@@ -82,7 +86,8 @@ static ngx_int_t ngx_payment_reader_take_head(ngx_payment_reader_t *rd,
     uint64_t now_ns);
 static ngx_int_t ngx_payment_reader_want(ngx_payment_reader_t *rd,
     uint64_t id);
-static void ngx_payment_reader_take_max(ngx_payment_reader_t *rd);
+static void ngx_payment_reader_take_max(ngx_payment_reader_t *rd,
+    uint64_t now_ns);
 static void ngx_payment_reader_take_dead(ngx_payment_reader_t *rd,
     uint64_t now_ns);
 static void ngx_payment_reader_take_below(ngx_payment_reader_t *rd,
@@ -881,7 +886,7 @@ ngx_payment_reader_take(ngx_payment_reader_t *rd, uint64_t now_ns)
     }
 
     if (rd->asked[NGX_PAYMENT_READ_MAX]) {
-        ngx_payment_reader_take_max(rd);
+        ngx_payment_reader_take_max(rd, now_ns);
     }
 
     if (rd->asked[NGX_PAYMENT_READ_DEAD]) {
@@ -1128,9 +1133,9 @@ ngx_payment_reader_want(ngx_payment_reader_t *rd, uint64_t id)
 
 
 static void
-ngx_payment_reader_take_max(ngx_payment_reader_t *rd)
+ngx_payment_reader_take_max(ngx_payment_reader_t *rd, uint64_t now_ns)
 {
-    uint64_t   min, max;
+    uint64_t   min, max, took;
     MYSQL_ROW  row;
 
     row = mysql_fetch_row(rd->asked[NGX_PAYMENT_READ_MAX]->result);
@@ -1140,6 +1145,13 @@ ngx_payment_reader_take_max(ngx_payment_reader_t *rd)
     min = ngx_max(min, rd->cursor + 1);
 
     rd->beyond = (max >= min) ? (max - min + 1) * rd->density / 1024 : 0;
+
+    /* a holder that came to a pause may have to go over all deleted rows */
+
+    took = (now_ns - rd->started_ns) * NGX_PAYMENT_READER_SHARE;
+
+    rd->max_at_ns = ngx_max(rd->max_at_ns,
+                            now_ns + ngx_min(took, NGX_PAYMENT_READER_MAX_NS));
 }
 
 
@@ -1298,6 +1310,7 @@ ngx_payment_reader_event(ngx_payment_reader_t *rd, payment_event_t *e,
     e->version = row->version;
     e->created_us = row->created_us;
     e->payment = payment;
+    e->crc = ngx_crc32_long(row->aggregateid.data, row->aggregateid.len);
 
     /* the column after those of the row: it is to follow a dead letter */
 

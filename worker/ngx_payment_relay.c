@@ -21,6 +21,7 @@
 #define NGX_PAYMENT_RELAY_BACKOFF_MAX_NS   (2000 * 1000000ULL)
 #define NGX_PAYMENT_RELAY_ATTEMPTS_MAX  1000 /* counted of an event */
 #define NGX_PAYMENT_RELAY_READ_AGE    1000   /* ms: nothing waits, by a read */
+#define NGX_PAYMENT_RELAY_READ_STALE  10000  /* ms: a read's time-out */
 #define NGX_PAYMENT_RELAY_UNABLE      4      /* times at_most: relay_able() */
 #define NGX_PAYMENT_RELAY_UNFIT       1000   /* ms between two of give_up() */
 #define NGX_PAYMENT_RELAY_SCOUTS      4      /* of a lane that takes none */
@@ -84,6 +85,8 @@ static void ngx_payment_relay_doubt(ngx_payment_relay_t *r);
 static void ngx_payment_relay_forget_troubled(ngx_payment_relay_t *r);
 static void ngx_payment_relay_forget_followers(ngx_payment_relay_t *r);
 static void ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns);
+static void ngx_payment_relay_show_lease(ngx_payment_relay_t *r,
+    uint64_t now_ms);
 static ngx_uint_t ngx_payment_relay_able(ngx_payment_relay_t *r,
     uint64_t now_ms);
 static ngx_uint_t ngx_payment_relay_backlog(ngx_payment_relay_t *r);
@@ -584,6 +587,7 @@ ngx_payment_relay_may_send(ngx_payment_relay_t *r, uint64_t now_ns)
     return r->sh.state == NGX_PAYMENT_RELAY_RUNNING
            && payment_inflight_count(&r->sh.table, PAYMENT_EVENT_ACKED)
               + payment_inflight_count(&r->sh.table, PAYMENT_EVENT_DELETING)
+              + payment_inflight_count(&r->sh.table, PAYMENT_EVENT_UNSURE)
               < NGX_PAYMENT_RELAY_UNDELETED
            && !conf->stats->helper.paused
            && now_ns >= r->resume_at_ns
@@ -800,7 +804,9 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
 
     case NGX_PAYMENT_VERDICT_FAILED:
 
-        if (e->excused) {
+        if (e->excused
+            || ngx_payment_producer_blames_lane(&r->all->producer, e, err))
+        {
             ngx_payment_breaker_result(breaker, now, e, took,
                                        PAYMENT_BREAKER_IGNORED);
             ngx_payment_relay_hold_back(r, e, now);
@@ -870,26 +876,34 @@ ngx_payment_relay_acked(ngx_payment_relay_t *r, payment_event_t *e)
 }
 
 
-/* The first failure ends the round, and is logged. */
+/* The first failure ends the round, and is logged; a round may be short. */
 
 static void
 ngx_payment_relay_outage(ngx_payment_relay_t *r, payment_event_t *e,
     rd_kafka_resp_err_t err)
 {
+    const char                  *note;
+    static ngx_payment_storm_t   storm;
+
     if (r->sh.state != NGX_PAYMENT_RELAY_RUNNING) {
         return;
     }
 
     r->failures++;
+    note = ngx_payment_storm_note(&storm, (ngx_uint_t) (uint16_t) err);
+
+    if (note == NULL) {
+        return;
+    }
 
     ngx_log_error(NGX_LOG_ERR, r->sh.log, 0,
                   "payment outbox: shard \"%V\": delivery to topic \"%s\" "
                   "failed: %s, %ui events in flight; beginning again at event "
-                  "%uL or before", &r->sh.shard->name,
+                  "%uL or before%s", &r->sh.shard->name,
                   r->all->producer.topics[e->topic].name,
                   rd_kafka_err2name(err),
                   payment_inflight_count(&r->sh.table, PAYMENT_EVENT_SENT),
-                  e->id);
+                  e->id, note);
 }
 
 
@@ -1324,11 +1338,33 @@ ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns)
     payment_lease_set_able(&r->sh.lease, now_ms,
                            ngx_payment_relay_able(r, now_ms) != 0);
 
-    /* Events can be produced until then, if nothing happens by then. */
+    ngx_payment_relay_show_lease(r, now_ms);
+}
+
+
+/*
+ * Events can be produced until then, if nothing happens by then.  A lease is of
+ * no use to who cannot read: while it is held an exchange begins each second at
+ * least, and ends within its time-out.
+ */
+
+static void
+ngx_payment_relay_show_lease(ngx_payment_relay_t *r, uint64_t now_ms)
+{
+    ngx_uint_t  reads;
+
+    reads = ngx_payment_reader_connected(&r->reader)
+            && now_ms - r->reader.read_at_ms < NGX_PAYMENT_RELAY_READ_STALE;
+
+    if (reads || r->sh.lease.state != PAYMENT_LEASE_HELD) {
+        r->fit_at_ms = now_ms;
+    }
 
     r->sh.gauges->lease_until =
-        ngx_payment_reader_connected(&r->reader)
-        ? now_ms + payment_lease_remaining(&r->sh.lease, now_ms) : 0;
+        reads ? now_ms + payment_lease_remaining(&r->sh.lease, now_ms) : 0;
+
+    r->sh.gauges->reading_fails =
+        (now_ms - r->fit_at_ms >= NGX_PAYMENT_RELAY_READ_STALE);
 }
 
 
@@ -1429,6 +1465,12 @@ ngx_payment_relay_age(ngx_payment_relay_t *r, uint64_t now_ms)
 
     if (oldest || r->sh.gauges->backlog == 0) {
         r->sh.gauges->oldest_us = oldest;
+
+    } else if (r->sh.gauges->oldest_us == 0) {
+
+        /* one that was never read, and is at least as old as that */
+
+        r->sh.gauges->oldest_us = ngx_payment_unix_us();
     }
 }
 

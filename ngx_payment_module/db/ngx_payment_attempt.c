@@ -101,7 +101,8 @@ static void ngx_payment_attempt_pipe_handler(ngx_event_t *rev);
  * Every session says itself what its server could have other defaults for (or
  * an init_connect): what texts and times mean, that a value which does not fit
  * is an error, that a result has all its rows and a text all its bytes, that a
- * look is not a part of a transaction, and that COMMIT is nothing else.
+ * look is not a part of a transaction, that COMMIT is nothing else, and that a
+ * statement's time is ours to limit.
  */
 
 static const char *const  ngx_payment_attempt_defaults[] = {
@@ -110,7 +111,8 @@ static const char *const  ngx_payment_attempt_defaults[] = {
     " SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',"
     " SESSION sql_select_limit = 18446744073709551615,"
     " SESSION sql_big_selects = 1, SESSION group_concat_max_len = 1048576,"
-    " SESSION sql_safe_updates = 0, SESSION completion_type = 0",
+    " SESSION sql_safe_updates = 0, SESSION completion_type = 0,"
+    " SESSION max_statement_time = 0",
     "SET SESSION TRANSACTION READ WRITE",
     NULL
 };

@@ -23,6 +23,9 @@
 #define NGX_PAYMENT_LIVES           8
 #define NGX_PAYMENT_BROKERS_MAX     16      /* of Kafka, that are shown */
 
+/* A gauge's value that nobody knows. */
+#define NGX_PAYMENT_STATS_UNKNOWN   ((ngx_atomic_uint_t) -1)
+
 /* Bucket i counts what took at most so many us; the last one has no end.  Among
  * them are the bounds that rules and agreements speak of: 5 ms, 10 ms, 0.1 s,
  * 1 s. */
@@ -79,6 +82,7 @@ typedef struct {
     ngx_atomic_t    queued;            /* operations waiting */
 
     /* from ngx_payment_common.h and the configuration, likewise */
+    ngx_atomic_t    usable;            /* 1: payment_health says UP of it */
     ngx_atomic_t    primary_known;
     ngx_atomic_t    topology_epoch;
     ngx_atomic_t    durability_replica;
@@ -134,10 +138,12 @@ typedef struct {
 
     /* from the gauges of the helpers that live, made when somebody asks */
     ngx_atomic_t    lease_held;        /* 1: events may be produced now */
+    ngx_atomic_t    reading_fails;     /* 1: it is held, and of no use */
     ngx_atomic_t    backlog;           /* rows not yet published */
     ngx_atomic_t    oldest_age;        /* seconds, of the oldest of them */
     ngx_atomic_t    in_flight;
-    ngx_atomic_t    dead_letters;      /* rows of outbox_dead, now */
+    ngx_atomic_t    dead_letters;      /* rows of outbox_dead, now;
+                                          NGX_PAYMENT_STATS_UNKNOWN */
     ngx_atomic_t    overdue;           /* authorizations that should have
                                           expired, at most
                                           NGX_PAYMENT_EXPIRY_COUNT */
@@ -149,12 +155,15 @@ typedef struct {
 
 typedef struct {
     ngx_atomic_t    lease_until;       /* monotonic ms; 0: not ours, or unfit */
+    ngx_atomic_t    reading_fails;     /* 1: it is ours, and no read succeeds */
     ngx_atomic_t    backlog;
     ngx_atomic_t    oldest_us;         /* Unix time of the oldest of them; 0:
                                           none is known */
     ngx_atomic_t    in_flight;
-    ngx_atomic_t    dead_letters;      /* 0: also while the lease is not ours */
-    ngx_atomic_t    overdue;           /* likewise */
+    ngx_atomic_t    dead_counted;      /* dead letters + 1; 0: also while they
+                                          were not counted yet, or the lease is
+                                          not ours */
+    ngx_atomic_t    overdue;           /* 0: also while it is not ours */
     ngx_atomic_t    overdue_us;        /* Unix time since when the oldest of
                                           them is; 0: there is none */
 } ngx_payment_life_gauges_t;

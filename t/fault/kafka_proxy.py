@@ -40,6 +40,7 @@ class KafkaProxy:
         self.accepted = 0
         self.held = threading.Event()       # set: nothing is answered
         self.error = 0                      # what the next batch is told
+        self.errors = {}                    # {partition: what all are told}
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -107,16 +108,25 @@ class KafkaProxy:
             with self.lock:
                 error, self.error = self.error, 0
 
+            error = error or self.errors.get(self._partition(frame), 0)
+
             if error:
                 return self._lie(frame, error)
 
         return frame.replace(self.told, self.tell)
 
+    # An answer to a batch: number of topics, name, number of partitions,
+    # partition, error.
+
+    @staticmethod
+    def _partition(frame):
+        name, = struct.unpack_from('>h', frame, 12)
+        return struct.unpack_from('>i', frame, 14 + name + 4)[0]
+
     @staticmethod
     def _lie(frame, error):
-        """The answer to a batch, in which the first partition has an error."""
+        """The same, in which the first partition has an error."""
 
-        # number of topics, name, number of partitions, partition, error
         name, = struct.unpack_from('>h', frame, 12)
         answer = bytearray(frame)
         struct.pack_into('>h', answer, 14 + name + 8, error)

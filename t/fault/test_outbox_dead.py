@@ -292,6 +292,10 @@ def test_replay_taken_back(behind_proxy, proxy, mariadb, database, kafka,
 
     proxy.refuse()
     assert replay(nginx, number) >= 400
+
+    # nobody else waits for what was taken back
+    admin(nginx, 'breaker-force-open')
+    admin(nginx, 'breaker-reset')
     proxy.accept()
 
     expected = fill(mariadb, database, 10)
@@ -303,6 +307,55 @@ def test_replay_taken_back(behind_proxy, proxy, mariadb, database, kafka,
     # and it can be asked for again
     assert replay(nginx, number) == 200
     wait_for(lambda: kafka.count(narrow) == 11, 15, 'it is published')
+
+
+def test_replay_before_a_late_commit(behind_proxy, mariadb, database, kafka,
+                                     narrow, general_log):
+    """A later version has its id and is not committed yet, and the lowest row
+    that is committed is some ids above it."""
+
+    nginx = behind_proxy()
+    fill(mariadb, database, 10)         # so that there are ids below
+    bad = poison(mariadb, database)
+    wait_for(lambda: dead(mariadb, database), 15, 'the letter')
+    letter = dead(mariadb, database)[0][4]
+    wait_for(lambda: said(mariadb, database,
+                          f'FROM outbox_event WHERE id < {letter + 1})'),
+             15, 'a helper that knows where nothing can come any more')
+    widen(kafka, narrow)
+    kafka.freeze()
+
+    try:
+        late = mariadb.session(database)
+        cursor = late.cursor()
+        cursor.execute(
+            f"INSERT INTO outbox_event ({COLUMNS}) VALUES ('payment', '{bad}',"
+            " 'captured', 'M-1', 2, UTC_TIMESTAMP(6), NULL, '{}')")
+
+        # ids that nobody has
+        with mariadb.admin(database) as db:
+            db.execute('START TRANSACTION')
+            for _ in range(5):
+                db.execute(
+                    f"INSERT INTO outbox_event ({COLUMNS}) VALUES ('payment',"
+                    " UUID(), 'authorized', 'M-2', 1, UTC_TIMESTAMP(6), NULL,"
+                    " '{}')")
+            db.execute('ROLLBACK')
+
+        fill(mariadb, database, 1)
+        assert replay(nginx, letter) == 200
+        assert mariadb.query('SELECT id FROM outbox_event WHERE aggregateid ='
+                             f" '{bad}' AND version = 1",
+                             database)[0][0] < cursor.lastrowid
+        late.commit()
+        late.close()
+    finally:
+        kafka.thaw()
+
+    wait_for(lambda: kafka.count(narrow) == 13, 20, 'all of them')
+    wait_empty(mariadb, database)
+    ours = [m for m in kafka.messages(narrow) if m.id.startswith(bad)]
+    assert [m.version for m in ours] == [1, 2]
 
 
 def test_replay_during_a_read(behind_proxy, proxy, mariadb, database, kafka,

@@ -19,6 +19,9 @@ from test_tls import show, tls, tls_database                      # noqa: F401
 # what may be in flight when a helper is killed: payment_outbox_max_in_flight
 IN_FLIGHT = 15000
 
+# nothing more is handed out while so many wait for their deletion
+UNDELETED = 8000
+
 
 def kill_helper(nginx):
     """kill -9; its pid."""
@@ -241,6 +244,8 @@ def test_killed_under_load(start_outbox, mariadb, database, kafka, topic,
             wait_for(lambda: relay(nginx)['lease_epoch'] > epoch, 20,
                      'the next one has the lease')
             source.wait(200)
+
+    assert max(undeleted) <= UNDELETED + IN_FLIGHT
 
     wait_empty(mariadb, database, 60)
     expected = committed(mariadb, database) if proved else source.expected

@@ -584,24 +584,45 @@ def test_one_types_topic_is_missing(start_outbox, mariadb, database, work):
         strict.stop()
 
 
+GUARDED = '\n'.join((
+    'authorizer.class.name='
+    'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
+    'super.users=User:nobody', 'allow.everyone.if.no.acl.found=true'))
+
+
+def deny(guarded, kind, name, operation):
+    """This operation, and no other; returns what allows it again."""
+
+    admin = guarded.admin()
+
+    # where there is a rule, what none names is forbidden
+    for what, whether in ((AclOperation.ALL, AclPermissionType.ALLOW),
+                          (operation, AclPermissionType.DENY)):
+        rule = AclBinding(kind, name, ResourcePatternType.LITERAL,
+                          'User:ANONYMOUS', '*', what, whether)
+        admin.create_acls([rule])[rule].result(20)
+
+    def allow():
+        wanted = AclBindingFilter(kind, name, ResourcePatternType.LITERAL,
+                                  None, None, AclOperation.ANY,
+                                  AclPermissionType.ANY)
+        admin.delete_acls([wanted])[wanted].result(20)
+
+    return allow
+
+
 def test_one_types_topic_is_forbidden(start_outbox, mariadb, database, work):
     """An operator has taken the permission away: the same."""
 
-    guarded = Kafka('kafka-guarded', '\n'.join((
-        'authorizer.class.name='
-        'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
-        'super.users=User:nobody', 'allow.everyone.if.no.acl.found=true')))
+    guarded = Kafka('kafka-guarded', GUARDED)
     guarded.first_start()
 
     try:
         prefix = f'each-{uuid.uuid4()}'
         guarded.create(f'{prefix}.authorized')
         guarded.create(f'{prefix}.voided')
-        admin = guarded.admin()
-        denied = AclBinding(ResourceType.TOPIC, f'{prefix}.voided',
-                            ResourcePatternType.LITERAL, 'User:ANONYMOUS', '*',
-                            AclOperation.WRITE, AclPermissionType.DENY)
-        admin.create_acls([denied])[denied].result(20)
+        allow = deny(guarded, ResourceType.TOPIC, f'{prefix}.voided',
+                     AclOperation.WRITE)
 
         nginx = start_outbox(kafka_brokers=guarded.address,
                              kafka_topic=f'{prefix}.$event', **QUICK)
@@ -615,10 +636,7 @@ def test_one_types_topic_is_forbidden(start_outbox, mariadb, database, work):
         [line] = nginx.lines(f'topic "{prefix}.voided" takes no events')
         assert 'TOPIC_AUTHORIZATION_FAILED' in line
 
-        admin.delete_acls([AclBindingFilter(
-            ResourceType.TOPIC, f'{prefix}.voided',
-            ResourcePatternType.LITERAL, None, None, AclOperation.ANY,
-            AclPermissionType.ANY)])
+        allow()
         wait_empty(mariadb, database, 30)
         assert guarded.count(f'{prefix}.voided') == 20
         assert nginx.lines(f'topic "{prefix}.voided" takes events again')

@@ -15,6 +15,7 @@ from outbox import (COLUMNS, Writer, fill, helper,        # noqa: F401
                     judge, kafka, lease, pending, relay, settings,
                     start_outbox, topic, wait_empty, wait_leased)
 from servers import wait_for
+from test_outbox import add_archive
 from test_outbox_kafka import PLAIN, dead, narrow, poison         # noqa: F401
 
 RETRY = dict(PLAIN, retry_interval='200ms')
@@ -138,12 +139,17 @@ def test_replica_gives_ids_again(start_outbox, mariadb, second, database,
     assert dead(second, database) == ()
 
 
+@pytest.mark.parametrize('earlier', ['0 SECOND', '1 HOUR'])
+@pytest.mark.parametrize('archive', ['off', 'on'])
 def test_table_emptied_under_the_helper(start_outbox, mariadb, database,
-                                        kafka, topic, lock_rows):
+                                        kafka, topic, lock_rows, earlier,
+                                        archive):
     """TRUNCATE begins the ids anew: what waits for its deletion by then is not
-    the event that has its id now."""
+    the event that has its id now; also not by its time, which is that of the
+    node that took the payment."""
 
-    nginx = start_outbox()
+    add_archive(mariadb, database)
+    nginx = start_outbox(archive=archive)
     wait_leased(nginx)
 
     # known to Kafka, and not deleted yet, since the rows are locked
@@ -171,7 +177,8 @@ def test_table_emptied_under_the_helper(start_outbox, mariadb, database,
                 db.execute(
                     f"INSERT INTO outbox_event (id, {COLUMNS}) VALUES"
                     f" ({number}, 'payment', '{payment}', 'authorized',"
-                    " 'M-again', 1, UTC_TIMESTAMP(6), NULL, '{}')")
+                    " 'M-again', 1, UTC_TIMESTAMP(6) - INTERVAL"
+                    f" {earlier}, NULL, '{{}}')")
         finally:
             db.execute('UNLOCK TABLES')
 

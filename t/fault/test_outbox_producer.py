@@ -1,11 +1,16 @@
 """What librdkafka itself may do: its queue is full, or it gives up for good."""
 
+import time
+
 import pytest
 
 from kafka_proxy import KafkaProxy
 from outbox import (fill, judge, kafka, outbox, pending,  # noqa: F401
                     relay, start_outbox, topic, wait_empty, wait_leased)
 from servers import wait_for
+from test_outbox_helper import kill_helper
+from test_outbox_kafka import (GUARDED, AclOperation, Kafka, ResourceType,
+                               deny)
 
 OUT_OF_ORDER_SEQUENCE_NUMBER = 45
 
@@ -72,3 +77,48 @@ def test_fatal_error(behind_proxy, mariadb, database, kafka, topic):
     assert nginx.lines("can't go on")
     judge(kafka.messages(topic), expected, len(again), 8)
     assert outbox(nginx)['kafka_up']
+
+
+def test_writing_is_forbidden(start_outbox, mariadb, database, work):
+    """A user who may write to no topic at all gets no idempotent producer, and
+    a new one not either: they are made ever more rarely, and few lines tell of
+    it. When the permission is back, all is published."""
+
+    guarded = Kafka('kafka-forbidding', GUARDED)
+    guarded.first_start()
+
+    try:
+        topic = 'forbidden'                                  # noqa: F811
+        guarded.create(topic)
+        nginx = start_outbox(kafka_brokers=guarded.address, kafka_topic=topic)
+        wait_leased(nginx)
+        expected = fill(mariadb, database, 10)
+        wait_empty(mariadb, database)
+
+        allow = [deny(guarded, ResourceType.TOPIC, '*', AclOperation.WRITE),
+                 deny(guarded, ResourceType.BROKER, 'kafka-cluster',
+                      AclOperation.IDEMPOTENT_WRITE)]
+        kill_helper(nginx)
+        wait_leased(nginx)
+        expected.update(fill(mariadb, database, 100))
+        nginx.expect('CLUSTER_AUTHORIZATION_FAILED')
+        nginx.expect('librdkafka: FATAL')
+        wait_for(lambda: nginx.lines("can't go on"), 10, 'the reason')
+        assert 'may this user write' in nginx.lines("can't go on")[0]
+
+        began, made = time.monotonic(), outbox(nginx)['producers']
+        wait_for(lambda: time.monotonic() - began > 8, 20, 'some tries')
+        tries = outbox(nginx)['producers'] - made
+        assert tries < 8, tries
+        assert len(nginx.lines("can't go on")) < 8
+        assert len([line for line in nginx.lines('librdkafka: FATAL')
+                    if '[alert]' in line]) < 4
+        assert pending(mariadb, database) == 100
+
+        for one in allow:
+            one()
+
+        wait_empty(mariadb, database, 40)
+        judge(guarded.messages(topic), expected, 0, 8)
+    finally:
+        guarded.stop()

@@ -13,6 +13,7 @@ from outbox import (ADMIN, COLUMNS, admin, fill,          # noqa: F401
                     general_log, judge, kafka, pending, relay, said,
                     start_outbox, topic, wait_empty, wait_leased)
 from servers import wait_for
+from test_outbox_helper import kill_helper
 from test_outbox_kafka import dead, poison
 
 ROWS = 150000
@@ -229,3 +230,31 @@ def test_emptied_behind_deleted_rows(start_outbox, mariadb, database, kafka,
     expected.update(fill(mariadb, database, 100, each=2))
     wait_empty(mariadb, database, 15)
     judge(kafka.messages(topic), expected, 0, 8)
+
+
+@pytest.mark.timeout(240)
+def test_a_limit_of_the_servers_own(start_outbox, mariadb, database, kafka,
+                                    topic, graveyard):
+    """A new helper has to go over all that was deleted once, however long its
+    server lets a statement of other clients take."""
+
+    nginx = start_outbox()
+    wait_leased(nginx)
+    expected, _ = graveyard()
+    wait_empty(mariadb, database)
+    began = time.monotonic()
+    mariadb.query('SELECT COUNT(*) FROM outbox_event', database)
+    took = time.monotonic() - began
+
+    try:
+        mariadb.query(f'SET GLOBAL max_statement_time = {took / 5:.6f}')
+        kill_helper(nginx)
+        wait_leased(nginx)
+        expected.update(fill(mariadb, database, 10))
+        wait_for(lambda: kafka.count(topic) == len(expected), 20, 'all')
+    finally:
+        mariadb.query('SET GLOBAL max_statement_time = 0')
+
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected, 0, 8)
+    assert relay(nginx)['errors'] == 0

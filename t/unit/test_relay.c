@@ -171,6 +171,7 @@ volatile ngx_msec_t     ngx_current_msec;
 ngx_rbtree_t            ngx_event_timer_rbtree;
 ngx_queue_t             ngx_posted_events;
 ngx_queue_t             ngx_posted_next_events;
+uint32_t                ngx_crc32_table256[256];
 
 
 static int
@@ -422,6 +423,13 @@ ngx_payment_fence_condition(ngx_payment_fence_t *f, ngx_uint_t n,
     ngx_str_t *condition)
 {
     return n;
+}
+
+
+void
+ngx_payment_fence_verify(ngx_payment_fence_t *f, ngx_uint_t n,
+    const ngx_str_t *condition)
+{
 }
 
 

@@ -63,6 +63,8 @@ struct payment_event_s {
     payment_inflight_t      *table;
 
     uint32_t                 version;
+    uint32_t                 crc;           /* the caller's: of the payment's
+                                               id, as the database has it */
     uint32_t                 size;          /* of data */
     uint16_t                 attempts;
     uint16_t                 reason;        /* the caller's: why REFUSED */

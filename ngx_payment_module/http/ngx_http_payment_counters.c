@@ -5,6 +5,14 @@
 #include "ngx_payment_clock.h"
 
 
+/* ms: whoever is refused asks again sooner, see NGX_PAYMENT_DB_BACKOFF_MAX */
+#define NGX_HTTP_PAYMENT_REFUSED      10000
+
+/* ms: an idle connection of each process asks each NGX_PAYMENT_WATCH_INTERVAL,
+ * and none had an answer */
+#define NGX_HTTP_PAYMENT_SILENT       1800
+
+
 static void ngx_http_payment_counters_sum_lives(ngx_payment_helper_stats_t *h,
     ngx_uint_t shards);
 
@@ -66,6 +74,8 @@ const ngx_http_payment_counter_t  ngx_http_payment_shard_counters[] = {
         "Connections with a batch on them now."),
     ngx_http_payment_shard_counter("queued", GAUGE, queued,
         "Operations that wait for a connection now."),
+    ngx_http_payment_shard_counter("usable", FLAG, usable,
+        "1 while payments of the shard are taken, as payment_health says."),
     ngx_http_payment_shard_counter("primary_known", FLAG, primary_known,
         "1 while the server that has claimed the payments is known, or none "
         "claims any."),
@@ -88,6 +98,9 @@ const ngx_http_payment_counter_t  ngx_http_payment_outbox_counters[] = {
 
     ngx_http_payment_outbox_counter("lease_held", FLAG, lease_held,
         "1 while this nginx may publish the shard's events."),
+    ngx_http_payment_outbox_counter("reading_fails", FLAG, reading_fails,
+        "1 while this nginx has the lease and has read nothing for ten "
+        "seconds."),
     ngx_http_payment_outbox_counter("lease_epoch", GAUGE, epoch,
         "The epoch of the lease held last."),
     ngx_http_payment_outbox_counter("leases_acquired", COUNTER, acquired,
@@ -101,7 +114,7 @@ const ngx_http_payment_counter_t  ngx_http_payment_outbox_counters[] = {
         "Time since the oldest event that is not yet published was "
         "committed."),
     ngx_http_payment_outbox_counter("dead_letters", HOLDERS, dead_letters,
-        "Dead letters that are there now."),
+        "Dead letters that are there now; not shown until they were counted."),
     ngx_http_payment_outbox_counter("in_flight", GAUGE, in_flight,
         "Events handed to the Kafka client and not yet reported on."),
     ngx_http_payment_outbox_counter("read", COUNTER, read,
@@ -221,7 +234,9 @@ ngx_http_payment_counters_known(const void *stats,
 
     outbox = stats;
 
-    return outbox->lease_held != 0;
+    return outbox->lease_held != 0
+           && *(const ngx_atomic_t *) ((const u_char *) stats + counter->offset)
+              != NGX_PAYMENT_STATS_UNKNOWN;
 }
 
 
@@ -260,8 +275,9 @@ ngx_http_payment_counters_sum_lives(ngx_payment_helper_stats_t *h,
             sum[s].backlog += gauges->backlog;
             sum[s].oldest_age = ngx_max(sum[s].oldest_age, us / 1000000);
             sum[s].in_flight += gauges->in_flight;
+            sum[s].reading_fails |= gauges->reading_fails;
             sum[s].dead_letters = ngx_max(sum[s].dead_letters,
-                                          gauges->dead_letters);
+                                          gauges->dead_counted);
             sum[s].overdue = ngx_max(sum[s].overdue, gauges->overdue);
 
             us = gauges->overdue_us;
@@ -277,7 +293,11 @@ ngx_http_payment_counters_sum_lives(ngx_payment_helper_stats_t *h,
         h->outbox[s].backlog = sum[s].backlog;
         h->outbox[s].oldest_age = sum[s].oldest_age;
         h->outbox[s].in_flight = sum[s].in_flight;
-        h->outbox[s].dead_letters = sum[s].dead_letters;
+        h->outbox[s].reading_fails = sum[s].reading_fails;
+
+        /* 0, less 1, is NGX_PAYMENT_STATS_UNKNOWN */
+
+        h->outbox[s].dead_letters = sum[s].dead_letters - 1;
         h->outbox[s].overdue = sum[s].overdue;
         h->outbox[s].overdue_age = sum[s].overdue_age;
     }
@@ -319,6 +339,11 @@ ngx_http_payment_counters_sum(const ngx_http_payment_main_conf_t *pmcf)
         stats->shards[s].busy = sum[s].busy;
         stats->shards[s].queued = sum[s].queued;
 
+        /* a node without payment_api takes no payments, and lacks nothing */
+
+        stats->shards[s].usable =
+            !pmcf->api || ngx_http_payment_counters_usable(pmcf, shards[s]);
+
         common = shards[s]->common;
 
         stats->shards[s].primary_known = !common->claimed || common->found;
@@ -353,6 +378,39 @@ ngx_http_payment_counters_open(const ngx_payment_stats_t *stats,
     }
 
     return open;
+}
+
+
+/*
+ * A server that says to one process that it takes no writes, or has not the
+ * payments, says so to all, also to those whose connections are open and idle.
+ */
+
+ngx_uint_t
+ngx_http_payment_counters_usable(const ngx_http_payment_main_conf_t *pmcf,
+    const ngx_payment_shard_t *shard)
+{
+    ngx_msec_t  refused;
+
+    refused = shard->common->refused;
+
+    return ngx_http_payment_counters_open(pmcf->writer.stats, pmcf->generation,
+                                          shard->index)
+           != 0
+           && !ngx_http_payment_counters_silent(shard)
+           && (refused == 0
+               || (ngx_msec_int_t) (ngx_current_msec - refused)
+                  > NGX_HTTP_PAYMENT_REFUSED);
+}
+
+
+ngx_uint_t
+ngx_http_payment_counters_silent(const ngx_payment_shard_t *shard)
+{
+    /* signed: another process's clock may be ahead of ours */
+
+    return (ngx_msec_int_t) (ngx_current_msec - shard->common->answered)
+           > NGX_HTTP_PAYMENT_SILENT;
 }
 
 

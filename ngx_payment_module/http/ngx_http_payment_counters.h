@@ -83,6 +83,14 @@ void ngx_http_payment_counters_sum(const ngx_http_payment_main_conf_t *pmcf);
 ngx_uint_t ngx_http_payment_counters_open(const ngx_payment_stats_t *stats,
     ngx_uint_t generation, ngx_uint_t shard);
 
+/* Are payments of the shard taken?  What payment_health and the metrics say. */
+ngx_uint_t ngx_http_payment_counters_usable(
+    const ngx_http_payment_main_conf_t *pmcf, const ngx_payment_shard_t *shard);
+
+/* A server that hangs keeps its connections: the answers are what is missing.
+ */
+ngx_uint_t ngx_http_payment_counters_silent(const ngx_payment_shard_t *shard);
+
 /* A process that dies can leave a gauge too low: less than 0 is read as 0. */
 uint64_t ngx_http_payment_counters_gauge(const ngx_atomic_t *value);
 

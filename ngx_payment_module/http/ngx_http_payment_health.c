@@ -18,12 +18,8 @@
 #include "ngx_payment_attempt.h"
 
 
-/* ms: whoever is refused asks again sooner, see NGX_PAYMENT_DB_BACKOFF_MAX */
-#define NGX_HTTP_PAYMENT_HEALTH_REFUSED   10000
-
-/* ms: an idle connection of each process asks each NGX_PAYMENT_WATCH_INTERVAL,
- * and none had an answer */
-#define NGX_HTTP_PAYMENT_HEALTH_SILENT    1800
+/* s: as PaymentEventsLate has it */
+#define NGX_HTTP_PAYMENT_HEALTH_LATE      60
 
 
 typedef struct {
@@ -36,11 +32,6 @@ static ngx_uint_t ngx_http_payment_health_state(
     const ngx_http_payment_main_conf_t *pmcf);
 static const char *ngx_http_payment_health_service(
     const ngx_http_payment_main_conf_t *pmcf);
-static ngx_uint_t ngx_http_payment_health_usable(
-    const ngx_http_payment_main_conf_t *pmcf, ngx_payment_shard_t *shard,
-    ngx_uint_t *open);
-static ngx_uint_t ngx_http_payment_health_silent(
-    const ngx_payment_shard_t *shard);
 static void ngx_http_payment_health_db(ngx_http_payment_text_t *t,
     const ngx_http_payment_main_conf_t *pmcf, ngx_uint_t usable,
     ngx_uint_t wanted);
@@ -49,6 +40,9 @@ static void ngx_http_payment_health_shard(ngx_http_payment_text_t *t,
 static const char *ngx_http_payment_health_why(ngx_uint_t code);
 static void ngx_http_payment_health_outbox(ngx_http_payment_text_t *t,
     const ngx_http_payment_main_conf_t *pmcf);
+static void ngx_http_payment_health_events(
+    const ngx_payment_helper_stats_t *h, ngx_uint_t shards,
+    ngx_uint_t *unread, ngx_uint_t *late);
 static void ngx_http_payment_health_breaker(ngx_http_payment_text_t *t,
     const ngx_http_payment_main_conf_t *pmcf);
 static void ngx_http_payment_health_rate(ngx_http_payment_text_t *t,
@@ -94,7 +88,7 @@ ngx_int_t
 ngx_http_payment_health_ready_handler(ngx_http_request_t *r)
 {
     ngx_int_t                      rc;
-    ngx_uint_t                     i, n, usable, open;
+    ngx_uint_t                     i, n, usable;
     const char                    *leaving;
     ngx_payment_shard_t          **shards;
     ngx_http_payment_text_t        t;
@@ -115,7 +109,7 @@ ngx_http_payment_health_ready_handler(ngx_http_request_t *r)
     usable = 0;
 
     for (i = 0; i < n; i++) {
-        usable += ngx_http_payment_health_usable(pmcf, shards[i], &open);
+        usable += ngx_http_payment_counters_usable(pmcf, shards[i]);
     }
 
     leaving = ngx_http_payment_health_service(pmcf);
@@ -145,7 +139,9 @@ ngx_http_payment_health_ready_handler(ngx_http_request_t *r)
     if (pmcf->outbox.enable) {
         ngx_http_payment_health_outbox(&t, pmcf);
 
-        if (pmcf->outbox.breaker_enable) {
+        if (pmcf->outbox.breaker_enable
+            && ngx_http_payment_counters_up(&pmcf->writer.stats->helper))
+        {
             ngx_http_payment_health_breaker(&t, pmcf);
         }
     }
@@ -234,42 +230,6 @@ ngx_http_payment_health_service(const ngx_http_payment_main_conf_t *pmcf)
 }
 
 
-/*
- * A server that says to one process that it takes no writes, or has not the
- * payments, says so to all, also to those whose connections are open and idle.
- */
-
-static ngx_uint_t
-ngx_http_payment_health_usable(const ngx_http_payment_main_conf_t *pmcf,
-    ngx_payment_shard_t *shard, ngx_uint_t *open)
-{
-    ngx_msec_t  refused;
-
-    *open = ngx_http_payment_counters_open(pmcf->writer.stats,
-                                           pmcf->generation, shard->index);
-    refused = shard->common->refused;
-
-    return *open != 0
-           && !ngx_http_payment_health_silent(shard)
-           && (refused == 0
-               || (ngx_msec_int_t) (ngx_current_msec - refused)
-                  > NGX_HTTP_PAYMENT_HEALTH_REFUSED);
-}
-
-
-/* A server that hangs keeps its connections: the answers are what is missing.
- */
-
-static ngx_uint_t
-ngx_http_payment_health_silent(const ngx_payment_shard_t *shard)
-{
-    /* signed: another process's clock may be ahead of ours */
-
-    return (ngx_msec_int_t) (ngx_current_msec - shard->common->answered)
-           > NGX_HTTP_PAYMENT_HEALTH_SILENT;
-}
-
-
 static void
 ngx_http_payment_health_db(ngx_http_payment_text_t *t,
     const ngx_http_payment_main_conf_t *pmcf, ngx_uint_t usable,
@@ -300,9 +260,12 @@ ngx_http_payment_health_shard(ngx_http_payment_text_t *t,
 {
     uint64_t               error;
     ngx_uint_t             open, usable, server;
+    const char            *why;
     ngx_payment_server_t  *servers;
 
-    usable = ngx_http_payment_health_usable(pmcf, shard, &open);
+    usable = ngx_http_payment_counters_usable(pmcf, shard);
+    open = ngx_http_payment_counters_open(pmcf->writer.stats,
+                                          pmcf->generation, shard->index);
     error = shard->common->last_error;
 
     servers = shard->servers.elts;
@@ -315,11 +278,12 @@ ngx_http_payment_health_shard(ngx_http_payment_text_t *t,
     ngx_http_payment_text_add(t, ",\"connections\":%ui", open);
 
     if (!usable) {
-        ngx_http_payment_text_add(t, ",\"reason\":\"%s\"",
-                                  open && ngx_http_payment_health_silent(shard)
-                                  ? "the server does not answer"
-                                  : ngx_http_payment_health_why(
-                                        ngx_payment_stats_error_code(error)));
+        why = (open && ngx_http_payment_counters_silent(shard))
+              ? "the server does not answer"
+              : ngx_http_payment_health_why(
+                    ngx_payment_stats_error_code(error));
+
+        ngx_http_payment_text_add(t, ",\"reason\":\"%s\"", why);
     }
 
     ngx_http_payment_text_add(t, "}}");
@@ -346,6 +310,7 @@ static void
 ngx_http_payment_health_outbox(ngx_http_payment_text_t *t,
     const ngx_http_payment_main_conf_t *pmcf)
 {
+    ngx_uint_t                   unread, late;
     const char                  *reason;
     ngx_payment_stats_t         *stats;
     ngx_payment_helper_stats_t  *h;
@@ -354,10 +319,13 @@ ngx_http_payment_health_outbox(ngx_http_payment_text_t *t,
     h = &stats->helper;
 
     ngx_http_payment_counters_sum(pmcf);
+    ngx_http_payment_health_events(h, pmcf->shards.nelts, &unread, &late);
 
     reason = !ngx_http_payment_counters_up(h) ? "there is no helper process"
              : h->paused ? "an operator has paused publishing"
-             : !h->kafka_up ? "no broker of Kafka can be reached" : NULL;
+             : !h->kafka_up ? "no broker of Kafka can be reached"
+             : unread ? "events cannot be read"
+             : late ? "events have waited for more than a minute" : NULL;
 
     ngx_http_payment_text_add(t, ",\"outbox\":{\"status\":\"%s\"",
                               reason ? "DEGRADED" : "UP");
@@ -368,6 +336,23 @@ ngx_http_payment_health_outbox(ngx_http_payment_text_t *t,
     }
 
     ngx_http_payment_text_add(t, "}");
+}
+
+
+static void
+ngx_http_payment_health_events(const ngx_payment_helper_stats_t *h,
+    ngx_uint_t shards, ngx_uint_t *unread, ngx_uint_t *late)
+{
+    ngx_uint_t  s;
+
+    *unread = 0;
+    *late = 0;
+
+    for (s = 0; s < shards; s++) {
+        *unread |= (h->outbox[s].reading_fails != 0);
+        *late |= (h->outbox[s].lease_held
+                  && h->outbox[s].oldest_age > NGX_HTTP_PAYMENT_HEALTH_LATE);
+    }
 }
 
 

@@ -46,6 +46,8 @@ static void ngx_http_payment_prometheus_quantile(ngx_http_payment_text_t *t,
     ngx_atomic_uint_t id, const char *quantile, uint64_t us);
 static void ngx_http_payment_prometheus_breaker(ngx_http_payment_text_t *t,
     const ngx_payment_helper_stats_t *h);
+static void ngx_http_payment_prometheus_breaker_now(ngx_http_payment_text_t *t,
+    const ngx_payment_helper_stats_t *h);
 static void ngx_http_payment_prometheus_calls(ngx_http_payment_text_t *t,
     const ngx_payment_helper_stats_t *h);
 static void ngx_http_payment_prometheus_rate(ngx_http_payment_text_t *t,
@@ -588,7 +590,31 @@ static void
 ngx_http_payment_prometheus_breaker(ngx_http_payment_text_t *t,
     const ngx_payment_helper_stats_t *h)
 {
-    uint64_t    buffered, failed, slow, slow_failed;
+    ngx_http_payment_prometheus_family(t, NGX_HTTP_PAYMENT_R4J
+                                       "not_permitted_calls_total", "counter",
+                                       "Calls that the circuit breaker "
+                                       "refused.");
+    ngx_http_payment_text_add(t, NGX_HTTP_PAYMENT_R4J
+                              "not_permitted_calls_total{"
+                              NGX_HTTP_PAYMENT_R4J_NAME
+                              ",kind=\"not_permitted\"} %uA\n",
+                              h->breaker_not_permitted);
+
+    ngx_http_payment_prometheus_calls(t, h);
+
+    /* what follows is gone with the helper that it was said by */
+
+    if (ngx_http_payment_counters_up(h)) {
+        ngx_http_payment_prometheus_breaker_now(t, h);
+    }
+}
+
+
+static void
+ngx_http_payment_prometheus_breaker_now(ngx_http_payment_text_t *t,
+    const ngx_payment_helper_stats_t *h)
+{
+    uint64_t    us, buffered, failed, slow, slow_failed;
     ngx_uint_t  state, i;
 
     state = h->breaker_state;
@@ -631,16 +657,19 @@ ngx_http_payment_prometheus_breaker(ngx_http_payment_text_t *t,
                                      slow_failed);
 
     ngx_http_payment_prometheus_family(t, NGX_HTTP_PAYMENT_R4J
-                                       "not_permitted_calls_total", "counter",
-                                       "Calls that the circuit breaker "
-                                       "refused.");
-    ngx_http_payment_text_add(t, NGX_HTTP_PAYMENT_R4J
-                              "not_permitted_calls_total{"
-                              NGX_HTTP_PAYMENT_R4J_NAME
-                              ",kind=\"not_permitted\"} %uA\n",
-                              h->breaker_not_permitted);
+                                       "calls_seconds_max", "gauge",
+                                       "The longest of these times in the "
+                                       "last 40 to 60 seconds.");
 
-    ngx_http_payment_prometheus_calls(t, h);
+    for (i = 0; i < PAYMENT_BREAKER_OUTCOMES; i++) {
+        us = h->breaker_max_us[i];
+
+        ngx_http_payment_text_add(t, NGX_HTTP_PAYMENT_R4J "calls_seconds_max{"
+                                  NGX_HTTP_PAYMENT_R4J_NAME
+                                  ",kind=\"%s\"} %uL.%06uL\n",
+                                  ngx_http_payment_calls[i].name,
+                                  us / 1000000, us % 1000000);
+    }
 }
 
 
@@ -649,8 +678,6 @@ ngx_http_payment_prometheus_calls(ngx_http_payment_text_t *t,
     const ngx_payment_helper_stats_t *h)
 {
     u_char                            labels[64];
-    uint64_t                          us;
-    ngx_uint_t                        i;
     const ngx_http_payment_timing_t  *calls;
 
     ngx_http_payment_prometheus_family(t, NGX_HTTP_PAYMENT_R4J "calls_seconds",
@@ -667,21 +694,6 @@ ngx_http_payment_prometheus_calls(ngx_http_payment_text_t *t,
                                           "calls_seconds", (char *) labels,
                             (const ngx_payment_histogram_t *)
                             ((const u_char *) h + calls->offset));
-    }
-
-    ngx_http_payment_prometheus_family(t, NGX_HTTP_PAYMENT_R4J
-                                       "calls_seconds_max", "gauge",
-                                       "The longest of these times in the "
-                                       "last 40 to 60 seconds.");
-
-    for (i = 0; i < PAYMENT_BREAKER_OUTCOMES; i++) {
-        us = h->breaker_max_us[i];
-
-        ngx_http_payment_text_add(t, NGX_HTTP_PAYMENT_R4J "calls_seconds_max{"
-                                  NGX_HTTP_PAYMENT_R4J_NAME
-                                  ",kind=\"%s\"} %uL.%06uL\n",
-                                  ngx_http_payment_calls[i].name,
-                                  us / 1000000, us % 1000000);
     }
 }
 

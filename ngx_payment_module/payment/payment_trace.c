@@ -42,7 +42,7 @@ int
 payment_trace_parse(char out[PAYMENT_TRACEPARENT_LEN], const char *text,
     size_t len)
 {
-    int  no_trace, no_parent, any;
+    int  no_trace, no_parent, any, flags;
 
     if (len < PAYMENT_TRACEPARENT_LEN
         || !payment_trace_hex(text, 2, &any)
@@ -68,6 +68,12 @@ payment_trace_parse(char out[PAYMENT_TRACEPARENT_LEN], const char *text,
 
     memcpy(out, text, PAYMENT_TRACEPARENT_LEN);
     memcpy(out, "00", 2);
+
+    /* of the flags, those that are defined: sampled, random */
+
+    flags = text[54] <= '9' ? text[54] - '0' : text[54] - 'a' + 10;
+    out[53] = '0';
+    out[54] = (char) ('0' + (flags & 3));
 
     return 1;
 }

@@ -25,6 +25,7 @@ import time
 import traceback
 
 import confluent_kafka
+import jsonschema_rs
 import pytest
 
 from tables import ALL_OPERATIONS, ID_OF_KEY
@@ -38,6 +39,9 @@ WORKERS = 2             # of each
 SHRINK_RUNS = 3         # a race may need more than one run to fail again
 WINDOW_S = 3            # how far back the observer looks
 KEY_RETENTION_S = 13    # in the end; payment_timeout is 12 s
+EVENT = jsonschema_rs.Draft7Validator(json.loads(read(os.path.join(
+    ROOT, 'ngx_payment_module', 'http', 'event-schema.json'))))
+
 LIST_INDEX = os.path.join(ROOT, 'sql', 'optional', 'merchant_index.sql')
 NOWHERE = '127.0.0.1:1'     # no Kafka is there
 
@@ -552,6 +556,7 @@ def test_events_reach_kafka(ran, nodes, database):
 
     for one in consume(port, TOPIC):
         payload = json.loads(one.value())
+        EVENT.validate(payload)
         id, version = check_event(ran['payments'], payload)
 
         assert one.key().decode() == payload['merchantId']

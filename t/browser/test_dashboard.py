@@ -40,7 +40,8 @@ CONFIG = """
 """
 
 DEAD = """
-INSERT INTO outbox_dead
+INSERT INTO outbox_dead (id, aggregatetype, aggregateid, type, merchant_id,
+    version, created_at, traceparent, payload, reason, attempts, dead_at)
 SELECT 1000000001, 'payment', id, 'authorized', merchant_id, 1,
        '2026-01-02 03:04:05.678901', NULL, '{}',
        '<img src=x onerror="document.title=1">', 5, '2026-01-02 03:04:06.789'
@@ -177,6 +178,7 @@ def test_what_it_shows_is_so(open_page, nginx):
         status = json.loads(c.request('GET', '/status').body)
 
     assert status['version'] in page.locator('#node').inner_text()
+    assert tile(page, 'Payments') == 'taken'
     assert 5 < number(tile(page, 'Payments per second')) < 500
     assert number(tile(page, 'Other answers per second')) > 0
     assert tile(page, 'Kafka') == 'reached'
@@ -220,6 +222,43 @@ def test_buttons(open_page, nginx):
     page.get_by_role('button', name='Reset the breaker').click()
     await_that(lambda: tile(page, 'Breaker') == 'CLOSED',
                'the breaker is not closed')
+
+
+def test_a_drained_node(open_page, nginx):
+    page = open_page('/dashboard')
+    page.on('dialog', lambda dialog: dialog.accept())
+    page.get_by_role('button', name='Drain this node').click()
+    await_that(lambda: tile(page, 'Payments') == 'drained', 'it takes payments')
+    page.get_by_role('button', name='End the draining').click()
+    await_that(lambda: tile(page, 'Payments') == 'taken', 'it is drained')
+
+
+def test_a_database_that_is_away(chromium, database):
+    """The first thing that one sees is that payments are refused."""
+
+    env = environment()
+    config = CONFIG.format(kafka=env['PAYMENT_TEST_KAFKA_PORT'],
+                           pid=os.getpid())
+    away = Nginx('browser-away', database.shard() + config)
+    away.configure(database.shard().replace(
+        f"unix:{env['PAYMENT_TEST_DB_SOCKET']}", '127.0.0.1:1') + config)
+    away.signal_reload()
+    context = chromium.new_context()
+
+    try:
+        page = context.new_page()
+        page.goto(f'http://127.0.0.1:{away.port}/looking')
+        await_that(lambda: tile(page, 'Payments') == 'refused',
+                   'it says that it takes payments')
+        first = page.locator('.tile').first
+        assert first.locator('dt').inner_text() == 'Payments'
+        assert 'bad' in first.locator('dd').first.get_attribute('class')
+        assert '0 of 1 shards' in first.inner_text()
+        assert 'held' not in page.locator('#outbox').inner_text()
+        assert findings(page) == []
+    finally:
+        context.close()
+        away.close()
 
 
 def test_who_says_no_changes_nothing(open_page, nginx):

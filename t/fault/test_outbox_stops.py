@@ -12,6 +12,7 @@ from outbox import (ADMIN, admin, fill, judge, kafka,     # noqa: F401
 from kafka_proxy import KafkaProxy
 from proxy import is_query
 from servers import wait_for
+from test_health import LOCATIONS, get
 from test_outbox import add_archive
 
 SHORT = dict(lock_at_most_for='3s')
@@ -113,6 +114,40 @@ def test_reader_is_refused_at_the_only_node(start_outbox, start_proxy,
     wait_empty(mariadb, database, 15)
     judge(kafka.messages(topic), expected, 0, 8)
     assert relay(first)['lease_held']
+
+
+def test_reads_fail_at_the_only_node(start_outbox, start_proxy, mariadb,
+                                     database, kafka, topic):
+    """It has its connections and the lease, and tells that they are of no
+    use."""
+
+    def events():
+        status, body = get(first)
+        assert status == 200
+        return body['components']['outbox']
+
+    proxy = start_proxy(mariadb.socket)
+    first = start_outbox(servers.Shard('main', database, proxy.address),
+                         nginx=dict(location=LOCATIONS))
+    wait_leased(first)
+    expected = fill(mariadb, database, 10)
+    wait_empty(mariadb, database)
+    assert not relay(first)['reading_fails']
+    assert events() == {'status': 'UP'}
+
+    proxy.strike(is_query(b'FROM outbox_event WHERE id >'), 'error',
+                 times=10 ** 9, error=1054)
+    wait_for(lambda: relay(first)['reading_fails'], 20, 'a gauge that tells')
+    assert not relay(first)['lease_held']
+    assert events() == {'status': 'DEGRADED',
+                        'details': {'reason': 'events cannot be read'}}
+
+    proxy.calm()
+    expected.update(fill(mariadb, database, 10))
+    wait_empty(mariadb, database, 20)
+    wait_for(lambda: relay(first)['lease_held'], 5, 'that it may publish')
+    assert not relay(first)['reading_fails']
+    judge(kafka.messages(topic), expected, 0, 8)
 
 
 def test_kafka_unreachable_from_the_holder(start_outbox, healthy_second,

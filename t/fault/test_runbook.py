@@ -25,7 +25,7 @@ from kafka_proxy import KafkaProxy
 from outbox import (ADMIN, COLUMNS, admin, fill,          # noqa: F401
                     free_lease, helpers, kafka, outbox, start_outbox, topic,
                     wait_empty, wait_leased)
-from proxy import is_commit
+from proxy import is_commit, is_query
 from servers import ROOT, wait_for
 from test_outbox_gauges import METRICS
 from test_outbox_helper import kill_helper
@@ -279,6 +279,10 @@ def the_breaker_is_forced_open(rig):
     rig.admin('breaker-force-open')
 
 
+def the_table_of_dead_letters_is_gone(rig):
+    rig.mariadb.query('RENAME TABLE outbox_dead TO elsewhere', rig.database)
+
+
 def publishing_is_paused(rig):
     rig.admin('pause')
 
@@ -310,7 +314,20 @@ FAULTS = {
     the_breaker_is_forced_open: {'PaymentBreakerOpen'},
     publishing_is_paused: {'PaymentPaused'},
     the_node_is_drained: {'PaymentDrained'},
+    the_table_of_dead_letters_is_gone: {'PaymentOutboxErrors'},
     another_database_has_the_name: {'PaymentLeaseTwice'},
+}
+
+
+# what ends it, as the runbook has it
+CURES = {
+    the_database_is_stopped: lambda rig: rig.mariadb.start(),
+    kafka_is_stopped: lambda rig: rig.kafka.start(),
+    the_breaker_is_forced_open: lambda rig: rig.admin('breaker-reset'),
+    publishing_is_paused: lambda rig: rig.admin('resume'),
+    the_node_is_drained: lambda rig: rig.admin('undrain'),
+    the_table_of_dead_letters_is_gone: lambda rig: rig.mariadb.query(
+        'RENAME TABLE elsewhere TO outbox_dead', rig.database),
 }
 
 
@@ -320,6 +337,23 @@ def test_fault(rig, fault):
     rig.start()
     fault(rig)
     rig.prometheus.wait_firing(FAULTS[fault])
+
+    if fault in CURES:
+        CURES[fault](rig)
+        wait_for(lambda: not rig.prometheus.firing(), 60,
+                 'the end of all alerts')
+
+
+@pytest.mark.timeout(240)
+def test_events_cannot_be_read(rig, proxy):
+    """The helper has its connections and the lease, and each read fails."""
+
+    rig.start(shard=servers.Shard('main', rig.database, proxy.address))
+    proxy.strike(is_query(b'FROM outbox_event WHERE id >'), 'error',
+                 times=10 ** 9, error=1054)
+    rig.prometheus.wait_firing({'PaymentLeaseNobody', 'PaymentOutboxErrors'})
+    proxy.calm()
+    wait_for(lambda: not rig.prometheus.firing(), 60, 'the end of all alerts')
 
 
 @pytest.mark.timeout(240)

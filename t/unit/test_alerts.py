@@ -46,12 +46,6 @@ def buckets(metric, slow, labels=""):
             name + 'le="+Inf"}': f"0+{100 + slow}x100"}
 
 
-def connections(values, connects=4):
-    return {f"payment_shard_connections_open{{{SHARD}}}": values,
-            f"payment_shard_connects_total{{{SHARD}}}": f"{connects}x1500",
-            f"payment_shard_connect_failures_total{{{SHARD}}}": "0x1500"}
-
-
 def gauge(name, values, labels=NODE):
     return {f"{name}{{{labels}}}": values}
 
@@ -71,7 +65,10 @@ FIRES = {
     "PaymentErrorsBurnFast": (requests(100, 50, 1440), "6h3m", set()),
     "PaymentErrorsBurn": (requests(992, 8), "6h", set()),
     "PaymentDown": ({f"up{{{NODE}}}": "1x4 0x20"}, "3m", set()),
-    "PaymentDatabaseAway": (connections("4x4 0x20"), "2m", set()),
+    "PaymentDatabaseAway": (
+        {**gauge("payment_shard_usable", "1x4 0x80", SHARD),
+         **gauge("payment_outbox_errors_total", "3x4 3+1x80", SHARD)}, "16m",
+        set()),
     "PaymentOutcomeUnknown": (
         gauge("payment_shard_unknown_total", "0x10 1x90", SHARD), "4m",
         set()),
@@ -118,6 +115,9 @@ FIRES = {
     "PaymentLeaseNobody": (
         {**gauge("payment_outbox_lease_held", "1x4 0x40", SHARD),
          **gauge("payment_outbox_lease_held", "0x40", OTHER)}, "3m", set()),
+    "PaymentOutboxErrors": (
+        {**gauge("payment_outbox_errors_total", "3x4 3+1x80", SHARD),
+         **gauge("payment_shard_usable", "1x90", SHARD)}, "16m", set()),
     "PaymentLeaseTwice": (
         {**gauge("payment_outbox_lease_held", "1x40", SHARD),
          **gauge("payment_outbox_lease_held", "0x4 1x40",
@@ -150,15 +150,9 @@ SILENT = {
     "PaymentErrorsBurn": (requests(999, 1), "6h"),
     "PaymentDown": ({f"up{{{NODE}}}": "1x4 0x2 1x20"}, "3m"),
 
-    # connections that are made anew; a node that takes no payments
+    # connections that are made anew
     "PaymentDatabaseAway": (
-        {**connections("4x4 0x1 4x20"),
-         f'payment_shard_connections_open{{instance="b",shard="main"}}':
-             "0x20",
-         f'payment_shard_connects_total{{instance="b",shard="main"}}':
-             "0x20",
-         f'payment_shard_connect_failures_total{{instance="b",shard="main"}}':
-             "0x20"}, "4m"),
+        gauge("payment_shard_usable", "1x4 0x1 1x20", SHARD), "4m"),
     "PaymentOutcomeUnknown": (
         gauge("payment_shard_unknown_total", "3x100", SHARD), "4m"),
     "PaymentSlow": (buckets("payment_request_duration_seconds", 0,
@@ -204,6 +198,10 @@ SILENT = {
         {**gauge("payment_outbox_lease_held", "1x4 0x40", SHARD),
          **gauge("payment_outbox_lease_held", "0x6 1x40",
                  OTHER)}, "4m"),
+    # a fail-over
+    "PaymentOutboxErrors": (
+        {**gauge("payment_outbox_errors_total", "3x4 40x80", SHARD),
+         **gauge("payment_shard_usable", "1x90", SHARD)}, "16m"),
     "PaymentLeaseTwice": (
         {**gauge("payment_outbox_lease_held", "1x6 0x40", SHARD),
          **gauge("payment_outbox_lease_held", "0x4 1x40",
@@ -317,6 +315,10 @@ def test_spring_panels_have_series(tmp_path):
              'method="POST"}[5m]))', 5),
             ('sum(rate(http_server_requests_seconds_count{status=~"4.."}'
              '[5m]))', 1),
+            ('sum(rate(http_server_requests_seconds_count{outcome="SUCCESS"}'
+             '[5m]))', 4),
+            ('sum(rate(http_server_requests_seconds_count'
+             '{outcome="CLIENT_ERROR"}[5m]))', 1),
             (f'sum(rate(http_server_requests_seconds_sum{{{of}}}[5m]))', 0.2),
             ('histogram_quantile(0.95, sum by (le) (rate('
              f'http_server_requests_seconds_bucket{{{of}}}[5m])))', 0.095)):

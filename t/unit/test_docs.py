@@ -683,6 +683,7 @@ OTHER_WRITERS = {
     ("ngx_payment_shard_stats_t", "busy"): "ngx_payment_module/http/",
     ("ngx_payment_shard_stats_t", "queued"): "ngx_payment_module/http/",
     # what all processes know together, and the configuration
+    ("ngx_payment_shard_stats_t", "usable"): "ngx_payment_module/http/",
     ("ngx_payment_shard_stats_t", "primary_known"): "ngx_payment_module/http/",
     ("ngx_payment_shard_stats_t", "topology_epoch"): "ngx_payment_module/http/",
     ("ngx_payment_shard_stats_t", "durability_replica"):
@@ -691,6 +692,7 @@ OTHER_WRITERS = {
     ("ngx_payment_shard_stats_t", "lacking"): "ngx_payment_module/http/",
     # and of the lives of the helper
     ("ngx_payment_outbox_stats_t", "lease_held"): "ngx_payment_module/http/",
+    ("ngx_payment_outbox_stats_t", "reading_fails"): "ngx_payment_module/http/",
     ("ngx_payment_outbox_stats_t", "backlog"): "ngx_payment_module/http/",
     ("ngx_payment_outbox_stats_t", "in_flight"): "ngx_payment_module/http/",
     ("ngx_payment_outbox_stats_t", "oldest_age"): "ngx_payment_module/http/",
@@ -705,8 +707,8 @@ OTHER_WRITERS = {
 
 # Gauges that are a sum over the lives of the helper, of those that are alive.
 
-OF_LIVES = ("lease_held", "backlog", "oldest_age", "in_flight",
-            "dead_letters", "overdue", "overdue_age", "kafka_up")
+OF_LIVES = ("lease_held", "reading_fails", "backlog", "oldest_age",
+            "in_flight", "dead_letters", "overdue", "overdue_age", "kafka_up")
 
 # Gauges of the helper that outlive it.
 

@@ -39,7 +39,9 @@ static const struct {
 } cases[] = {
     { "00-" TRACE "-" PARENT "-01", "00-" TRACE "-" PARENT "-01" },
     { "00-" TRACE "-" PARENT "-00", "00-" TRACE "-" PARENT "-00" },
-    { "00-" TRACE "-" PARENT "-ff", "00-" TRACE "-" PARENT "-ff" },
+    { "00-" TRACE "-" PARENT "-ff", "00-" TRACE "-" PARENT "-03" },
+    { "00-" TRACE "-" PARENT "-0e", "00-" TRACE "-" PARENT "-02" },
+    { "00-" TRACE "-" PARENT "-39", "00-" TRACE "-" PARENT "-01" },
 
     /* later versions, which begin alike */
     { "01-" TRACE "-" PARENT "-01", "00-" TRACE "-" PARENT "-01" },

@@ -9,7 +9,7 @@
         test-pacemaker test-upgrade test-matrix test-deploy test-image \
         test-deb bench \
         bench-pair bench-guards bench-replays bench-lists bench-observing \
-        bench-k6 bench-k6-flow bench-k6-pair
+        bench-publishing bench-k6 bench-k6-flow bench-k6-pair
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
@@ -140,6 +140,9 @@ bench-observing:        ## what metrics, health, log and traces cost; a scrape
 bench-guards:           ## what the guards against lost servers cost
 	@bench/guards.sh claim
 	@bench/guards.sh voters
+
+bench-publishing:       ## what publishing costs the database, and the helper idle
+	@bench/publishing.sh
 
 bench-replays:          ## what repeats and reads cost; OLDER=COMMIT beside it
 	@bench/replays.sh $(OLDER)

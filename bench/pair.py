@@ -91,20 +91,20 @@ def median(values):
     return statistics.median(values)
 
 
-def table(rounds, names):
-    lines = [f'{"":24}' + ''.join(f'{head:>12}' for _, head in FIGURES)]
+def table(rounds, names, figures=FIGURES):
+    lines = [f'{"":24}' + ''.join(f'{head:>12}' for _, head in figures)]
 
     for load in dict.fromkeys(r['load'] for r in rounds):
         for name in names:
             runs = [r[name] for r in rounds if r['load'] == load]
             lines.append(f'{f"{load}, {name}":24}' + ''.join(
                 f'{median([run[figure] for run in runs]):12.2f}'
-                for figure, _ in FIGURES))
+                for figure, _ in figures))
 
         new, base = names
         lines.append(f'{"  ratio, median of pairs":24}' + ''.join(
             f'{ratio(rounds, load, figure, new, base):12.3f}'
-            for figure, _ in FIGURES))
+            for figure, _ in figures))
 
     return '\n'.join(lines)
 

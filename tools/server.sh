@@ -270,6 +270,9 @@ kafka_start() {
             }
     fi
 
+    # a library that it unpacks there stays when the broker is killed
+    mkdir -p "$dir/tmp"
+
     if [[ -n ${KAFKA_JVM_OPTIONS:-} ]]; then
         read -ra options <<<"$KAFKA_JVM_OPTIONS"
     fi
@@ -278,6 +281,7 @@ kafka_start() {
         java -Xms"${heap}m" -Xmx"${heap}m" -XX:+UseG1GC \
         -XX:MaxGCPauseMillis=20 -XX:+ExplicitGCInvokesConcurrent \
         -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true \
+        -Djava.io.tmpdir="$dir/tmp" \
         -cp "$BUILD/kafka/libs/*" \
         -Dlog4j2.configurationFile="$ROOT/tools/kafka/log4j2.properties" \
         "${options[@]}" kafka.Kafka "$dir/kafka.properties"

@@ -114,7 +114,7 @@ const ngx_http_payment_counter_t  ngx_http_payment_outbox_counters[] = {
         "Time since the oldest event that is not yet published was "
         "committed."),
     ngx_http_payment_outbox_counter("dead_letters", HOLDERS, dead_letters,
-        "Dead letters that are there now; not shown until they were counted."),
+        "Dead letters that are there now."),
     ngx_http_payment_outbox_counter("in_flight", GAUGE, in_flight,
         "Events handed to the Kafka client and not yet reported on."),
     ngx_http_payment_outbox_counter("read", COUNTER, read,

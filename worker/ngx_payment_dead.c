@@ -268,6 +268,7 @@ ngx_payment_dead_replay_step(void *part, uint64_t now_ms)
     }
 
     d->replaying = 1;
+    d->sh->replaying = 1;
 
     ngx_payment_fence_begin_fenced(d->fence, ", @a = NULL");
 
@@ -340,6 +341,7 @@ ngx_payment_dead_replay_done(void *part, ngx_uint_t lost)
 
     d->replay_id = 0;
     d->replaying = 0;
+    sh->replaying = 0;
 
     sh->handlers->replayed(sh->data, rc);
 }

@@ -137,7 +137,7 @@ ngx_payment_delete_look_done(void *part, ngx_uint_t lost)
 
         if (e && e->state == PAYMENT_EVENT_UNSURE) {
             payment_floor_lower(&sh->settled, e->id);
-            ngx_payment_outbox_shard_gone(sh, e);
+            payment_inflight_remove(e);
             gone++;
         }
     }
@@ -147,6 +147,12 @@ ngx_payment_delete_look_done(void *part, ngx_uint_t lost)
                       "payment outbox: shard \"%V\": of %ui published events, "
                       "the rows of %ui are gone, or their ids were given to "
                       "others", &sh->shard->name, d->looked_at, gone);
+    }
+
+    if (gone && sh->reading) {
+        /* the read under way may show rows that are not there, or others that
+         * have their ids, as if they were known */
+        sh->handlers->overrun(sh->data);
     }
 
     d->due = 1;

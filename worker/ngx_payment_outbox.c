@@ -480,9 +480,7 @@ ngx_payment_outbox_tick(ngx_event_t *ev)
     now = ngx_payment_clock_ns();
 
     if (ngx_payment_producer_look(&o->relays.producer, now)) {
-        for (i = 0; i < o->relays.n; i++) {
-            ngx_payment_relay_excuse(&o->relays.relays[i]);
-        }
+        ngx_payment_relay_excuse_all(&o->relays);
     }
 
     ngx_payment_breaker_tick(&o->relays.breaker, now);

@@ -109,25 +109,14 @@ ngx_payment_outbox_shard_forget(ngx_payment_outbox_shard_t *sh,
 {
     ngx_payment_outbox_shard_vacate(sh, e);
 
-    if (e->state == PAYMENT_EVENT_DELETING) {
-        ngx_payment_outbox_shard_gone(sh, e);
+    if (e->state == PAYMENT_EVENT_DELETING && sh->reading) {
+        payment_inflight_move(e, PAYMENT_EVENT_GONE);
         return;
     }
 
-    /* its row may still be there */
-
-    payment_floor_lower(&sh->settled, e->id);
-    payment_inflight_remove(e);
-}
-
-
-void
-ngx_payment_outbox_shard_gone(ngx_payment_outbox_shard_t *sh,
-    payment_event_t *e)
-{
-    if (sh->reading) {
-        payment_inflight_move(e, PAYMENT_EVENT_GONE);
-        return;
+    if (e->state != PAYMENT_EVENT_DELETING) {
+        /* its row may still be there */
+        payment_floor_lower(&sh->settled, e->id);
     }
 
     payment_inflight_remove(e);

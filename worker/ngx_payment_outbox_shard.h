@@ -142,6 +142,8 @@ typedef struct {
     unsigned                     aside_taken:1;   /* the oldest of them may be
                                                      another by now */
     unsigned                     reading:1;   /* rows may still be shown */
+    unsigned                     replaying:1; /* rows may come below the floor
+                                                 */
     unsigned                     astray:1;    /* what is set aside might stay
                                                  there: begin anew */
 } ngx_payment_outbox_shard_t;
@@ -190,13 +192,7 @@ void ngx_payment_outbox_shard_forget_aside(ngx_payment_outbox_shard_t *sh);
 void ngx_payment_outbox_shard_vacate(ngx_payment_outbox_shard_t *sh,
     payment_event_t *e);
 
-/* Forgets an event whose row was deleted: the read under way may still show it.
- */
-void ngx_payment_outbox_shard_gone(ngx_payment_outbox_shard_t *sh,
-    payment_event_t *e);
-
-/* Forgets an event.  Its row was deleted if it was DELETING; it may still be
- * there otherwise, and is found again. */
+/* Forgets an event; its row may be shown once more by the read under way. */
 void ngx_payment_outbox_shard_forget(ngx_payment_outbox_shard_t *sh,
     payment_event_t *e);
 

@@ -32,6 +32,7 @@
 #define NGX_PAYMENT_PRODUCER_EVENTS     64       /* in one go of the loop */
 #define NGX_PAYMENT_PRODUCER_FATAL      100      /* ms: after a second error */
 #define NGX_PAYMENT_PRODUCER_FATAL_MAX  10000    /* ms; it doubles, up to it */
+#define NGX_PAYMENT_PRODUCER_WELL       10000    /* ms without such an error */
 #define NGX_PAYMENT_PRODUCER_FATAL_STEPS  8      /* until it does */
 #define NGX_PAYMENT_PRODUCER_STACK         (256 * 1024)   /* bytes */
 
@@ -633,6 +634,7 @@ ngx_payment_producer_delivered(ngx_payment_producer_t *p, payment_event_t *e,
     p->fatal = 0;
     l->proven = 1;
     l->moved_ns = ngx_payment_producer_time(p, now_ns);
+    l->latest_ns = ngx_max(l->latest_ns, e->since_ns);
     p->latest_ns = ngx_max(p->latest_ns, e->since_ns);
 
     topic = ngx_payment_producer_topic_delivered(t, p->log);
@@ -677,7 +679,8 @@ ngx_payment_producer_blames_lane(ngx_payment_producer_t *p,
     }
 
     if ((err < 0 && err != RD_KAFKA_RESP_ERR_UNKNOWN)
-        || p->latest_ns <= e->since_ns)
+        || p->latest_ns <= e->since_ns
+        || l->latest_ns > e->since_ns)
     {
         return 0;
     }
@@ -1181,6 +1184,13 @@ ngx_payment_producer_stats(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 
     if (text && ngx_payment_producer_brokers_read(p->brokers, text)) {
         ngx_payment_producer_up(p);
+
+        if (ngx_payment_clock_ms() >= p->start_at + NGX_PAYMENT_PRODUCER_WELL
+            && rd_kafka_fatal_error(p->rk, NULL, 0) == 0)
+        {
+            /* also of one that has nothing to deliver */
+            p->fatal = 0;
+        }
 
         /* no sooner, so that a topic that is not there is asked about at the
          * statistics' pace */

@@ -127,14 +127,13 @@ void
 ngx_payment_producer_topic_stuck(ngx_payment_producer_topic_t *t,
     ngx_uint_t lane, ngx_log_t *log)
 {
-    const char                  *note;
-    static ngx_payment_storm_t   storm;
+    const char  *note;
 
     t->lanes[lane].stuck = 1;
     t->lanes[lane].scout_at_ns = 0;
 
     /* one that takes some, and again none, may do so for long */
-    note = ngx_payment_storm_note(&storm, lane + 1);
+    note = ngx_payment_storm_note(&t->stuck, lane + 1);
 
     if (note == NULL) {
         return;

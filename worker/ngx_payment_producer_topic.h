@@ -24,6 +24,7 @@
 #include <ngx_core.h>
 
 #include "ngx_payment_producer_conf.h"
+#include "ngx_payment_storm.h"
 
 #include <librdkafka/rdkafka.h>
 
@@ -43,6 +44,7 @@ typedef enum {
 typedef struct {
     ngx_uint_t                 in_flight;   /* events */
     uint64_t                   moved_ns;    /* delivered one, or was empty */
+    uint64_t                   latest_ns;   /* when a delivered one was sent */
     uint64_t                   scout_at_ns; /* stuck: when one may be sent */
     ngx_uint_t                 past;        /* events passed by, in pump */
     ngx_uint_t                 pump;        /* the number of a relay's pump */
@@ -63,6 +65,7 @@ typedef struct {
     uint32_t                   deliveries;
     uint64_t                   refused;     /* a payment, since a delivery */
     uint64_t                   scout_at_ns; /* SHUT: when one may be sent */
+    ngx_payment_storm_t        stuck;       /* lines about its lanes */
 
     ngx_uint_t                 unknown;     /* times in a row that Kafka has
                                                said so */

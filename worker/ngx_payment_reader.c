@@ -746,6 +746,8 @@ ngx_payment_reader_ask_below(ngx_payment_reader_t *rd, uint64_t now_ns)
                            "SELECT EXISTS (SELECT 1 FROM outbox_event "
                            "WHERE id < %uL)", rd->sh->floor.id);
 
+    rd->below_id = rd->sh->floor.id;
+
     if (rd->sh->settled.id > rd->sh->floor.id) {
         ngx_payment_reader_ask(rd, NGX_PAYMENT_READ_SETTLED,
                                "SET STATEMENT max_statement_time = "
@@ -1192,7 +1194,11 @@ ngx_payment_reader_take_below(ngx_payment_reader_t *rd, uint64_t now_ns)
     stmt = rd->asked[NGX_PAYMENT_READ_BELOW];
     row = stmt->result ? mysql_fetch_row(stmt->result) : NULL;
 
-    if (row == NULL || row[0][0] == '0') {
+    /* what was replayed meanwhile is no surprise */
+
+    if (row == NULL || row[0][0] == '0' || rd->sh->replaying
+        || rd->below_id != rd->sh->floor.id)
+    {
         return;
     }
 

@@ -143,6 +143,7 @@ typedef struct {
 
     ngx_payment_reader_dead_e    dead;
     uint64_t                     read_at_ms;  /* the latest that succeeded */
+    uint64_t                     below_id;    /* where READ_BELOW ends */
     uint64_t                     retry_at_ms; /* after a failure */
     ngx_uint_t                   failures;    /* in a row */
     ngx_uint_t                   last_error;  /* of the database, logged */

@@ -21,7 +21,7 @@
 #define NGX_PAYMENT_RELAY_BACKOFF_MAX_NS   (2000 * 1000000ULL)
 #define NGX_PAYMENT_RELAY_ATTEMPTS_MAX  1000 /* counted of an event */
 #define NGX_PAYMENT_RELAY_READ_AGE    1000   /* ms: nothing waits, by a read */
-#define NGX_PAYMENT_RELAY_READ_STALE  10000  /* ms: a read's time-out */
+#define NGX_PAYMENT_RELAY_READ_STALE  10000  /* ms: nothing can be read */
 #define NGX_PAYMENT_RELAY_UNABLE      4      /* times at_most: relay_able() */
 #define NGX_PAYMENT_RELAY_UNFIT       1000   /* ms between two of give_up() */
 #define NGX_PAYMENT_RELAY_SCOUTS      4      /* of a lane that takes none */
@@ -62,6 +62,9 @@ static ngx_uint_t ngx_payment_relay_lane_free(ngx_payment_relay_t *r,
     payment_event_t *e, uint64_t now_ns);
 static ngx_int_t ngx_payment_relay_send(ngx_payment_relay_t *r,
     payment_event_t *e, uint64_t now_ns);
+static void ngx_payment_relay_undelivered(ngx_payment_relay_t *r,
+    payment_event_t *e, rd_kafka_resp_err_t err, uint64_t now_ns,
+    uint64_t took_ns);
 static void ngx_payment_relay_acked(ngx_payment_relay_t *r,
     payment_event_t *e);
 static void ngx_payment_relay_outage(ngx_payment_relay_t *r,
@@ -803,20 +806,7 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
         break;
 
     case NGX_PAYMENT_VERDICT_FAILED:
-
-        if (e->excused
-            || ngx_payment_producer_blames_lane(&r->all->producer, e, err))
-        {
-            ngx_payment_breaker_result(breaker, now, e, took,
-                                       PAYMENT_BREAKER_IGNORED);
-            ngx_payment_relay_hold_back(r, e, now);
-            break;
-        }
-
-        ngx_payment_breaker_result(breaker, now, e, took,
-                                   PAYMENT_BREAKER_FAILURE);
-        ngx_payment_relay_outage(r, e, err);
-        ngx_payment_relay_failed(r, e, now);
+        ngx_payment_relay_undelivered(r, e, err, now, took);
         break;
 
     case NGX_PAYMENT_VERDICT_FAILED_ITSELF:
@@ -854,6 +844,37 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
 }
 
 
+/* Its lane may be the reason, or Kafka. */
+
+static void
+ngx_payment_relay_undelivered(ngx_payment_relay_t *r, payment_event_t *e,
+    rd_kafka_resp_err_t err, uint64_t now_ns, uint64_t took_ns)
+{
+    ngx_payment_breaker_t  *breaker;
+
+    breaker = &r->all->breaker;
+
+    if (!e->excused
+        && ngx_payment_producer_blames_lane(&r->all->producer, e, err))
+    {
+        ngx_payment_relay_excuse_all(r->all);
+        e->excused = 1;
+    }
+
+    if (e->excused) {
+        ngx_payment_breaker_result(breaker, now_ns, e, took_ns,
+                                   PAYMENT_BREAKER_IGNORED);
+        ngx_payment_relay_hold_back(r, e, now_ns);
+        return;
+    }
+
+    ngx_payment_breaker_result(breaker, now_ns, e, took_ns,
+                               PAYMENT_BREAKER_FAILURE);
+    ngx_payment_relay_outage(r, e, err);
+    ngx_payment_relay_failed(r, e, now_ns);
+}
+
+
 static void
 ngx_payment_relay_acked(ngx_payment_relay_t *r, payment_event_t *e)
 {
@@ -882,15 +903,14 @@ static void
 ngx_payment_relay_outage(ngx_payment_relay_t *r, payment_event_t *e,
     rd_kafka_resp_err_t err)
 {
-    const char                  *note;
-    static ngx_payment_storm_t   storm;
+    const char  *note;
 
     if (r->sh.state != NGX_PAYMENT_RELAY_RUNNING) {
         return;
     }
 
     r->failures++;
-    note = ngx_payment_storm_note(&storm, (ngx_uint_t) (uint16_t) err);
+    note = ngx_payment_storm_note(&r->outages, (ngx_uint_t) (uint16_t) err);
 
     if (note == NULL) {
         return;
@@ -1344,27 +1364,33 @@ ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns)
 
 /*
  * Events can be produced until then, if nothing happens by then.  A lease is of
- * no use to who cannot read: while it is held an exchange begins each second at
- * least, and ends within its time-out.
+ * no use to who cannot read: as long as nothing is rewound an exchange begins
+ * every few seconds at least, and only a new holder's first one, which may have
+ * to go over all rows that were ever deleted, takes longer than that.
  */
 
 static void
 ngx_payment_relay_show_lease(ngx_payment_relay_t *r, uint64_t now_ms)
 {
-    ngx_uint_t  reads;
+    ngx_uint_t                  fails;
+    ngx_payment_life_gauges_t  *gauges;
 
-    reads = ngx_payment_reader_connected(&r->reader)
-            && now_ms - r->reader.read_at_ms < NGX_PAYMENT_RELAY_READ_STALE;
+    gauges = r->sh.gauges;
 
-    if (reads || r->sh.lease.state != PAYMENT_LEASE_HELD) {
+    if (r->sh.lease.state != PAYMENT_LEASE_HELD
+        || r->sh.state != NGX_PAYMENT_RELAY_RUNNING)
+    {
         r->fit_at_ms = now_ms;
     }
 
-    r->sh.gauges->lease_until =
-        reads ? now_ms + payment_lease_remaining(&r->sh.lease, now_ms) : 0;
+    r->fit_at_ms = ngx_max(r->fit_at_ms, r->reader.read_at_ms);
 
-    r->sh.gauges->reading_fails =
-        (now_ms - r->fit_at_ms >= NGX_PAYMENT_RELAY_READ_STALE);
+    fails = (now_ms - r->fit_at_ms >= NGX_PAYMENT_RELAY_READ_STALE);
+
+    gauges->reading_fails = fails;
+    gauges->lease_until =
+        (!fails && ngx_payment_reader_connected(&r->reader))
+        ? now_ms + payment_lease_remaining(&r->sh.lease, now_ms) : 0;
 }
 
 
@@ -1532,6 +1558,17 @@ ngx_payment_relay_excuse(ngx_payment_relay_t *r)
          e = e->next)
     {
         e->excused = !ngx_payment_producer_takes(&r->all->producer, e);
+    }
+}
+
+
+void
+ngx_payment_relay_excuse_all(ngx_payment_relays_t *all)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < all->n; i++) {
+        ngx_payment_relay_excuse(&all->relays[i]);
     }
 }
 

@@ -50,6 +50,7 @@ struct ngx_payment_relay_s {
     uint64_t                     resume_at_ns;  /* after a failure */
     uint64_t                     worked_at_ms;  /* see relay_able() */
     uint64_t                     fit_at_ms;     /* see relay_show_lease() */
+    ngx_payment_storm_t          outages;       /* lines about them */
     uint64_t                     unable_until_ms;
     uint64_t                     last_epoch;    /* of the latest lease */
     uint64_t                     give_up_at_ms; /* a server, at the earliest */
@@ -110,6 +111,7 @@ void ngx_payment_relay_recall(ngx_payment_relay_t *r);
 
 /* Lanes are stuck: what is in flight there says nothing of Kafka. */
 void ngx_payment_relay_excuse(ngx_payment_relay_t *r);
+void ngx_payment_relay_excuse_all(ngx_payment_relays_t *all);
 
 /* Since when the oldest event is in flight, of the producer's time; 0: none
  * is. */

@@ -320,7 +320,8 @@ const unsigned char  ngx_http_payment_dashboard_html[] =
     "  const backlog = held ? sum(ours, 'backlog') : null;\n"
     "  const oldest = Math.max(0, ...ours.map(s => "
     "s.oldest_event_age_seconds));\n"
-    "  const dead = held ? sum(ours, 'dead_letters') : null;\n"
+    "  const dead = held && ours.every(s => s.dead_letters !== null)\n"
+    "    ? sum(ours, 'dead_letters') : null;\n"
     "  const failing = ['OPEN', 'FORCED_OPEN'].includes(breaker.state);\n"
     "\n"
     "  const p99 = name => times[name].count\n"
@@ -374,8 +375,8 @@ const unsigned char  ngx_http_payment_dashboard_html[] =
     "          + `${number(breaker.slow_call_rate)} % slow`,\n"
     "      breaker.state === 'CLOSED' ? 'good' : failing ? 'bad' : 'warn'],\n"
     "    outbox.enabled && ['Dead letters', or_dash(dead, number),\n"
-    "      held ? '' : 'no lease is here', dead ? 'bad' : held ? 'good' : "
-    "''],\n"
+    "      held ? '' : 'no lease is here',\n"
+    "      dead ? 'bad' : dead === null ? '' : 'good'],\n"
     "  ]);\n"
     "\n"
     "  for (const [name, value] of [['rate', payments], ['answer', "
@@ -562,4 +563,4 @@ const char  ngx_http_payment_dashboard_policy[] =
     "default-src 'none'; connect-src 'self'; base-uri 'none';"
     " form-action 'none'; frame-ancestors 'none';"
     " style-src 'sha256-7fXa0j2pPuWbBuwiMnr0Eb1tno0r4VrGIO7ktMEuEDU=';"
-    " script-src 'sha256-MqyoV22nfhQysexyxB+33ILa2vHy2rU74UVU7f8zGnA='";
+    " script-src 'sha256-zzSvZaczfNigSMU08xU4sKkLLL6wjmQAhLmxKztmog4='";

@@ -211,6 +211,10 @@ def test_age_of_the_oldest_event(start_outbox, mariadb, database, kafka,
         age = relay(nginx)['oldest_event_age_seconds']
         wait_for(lambda: relay(nginx)['oldest_event_age_seconds'] > age, 5,
                  'a greater age')
+
+        # that Kafka is away says nothing of the database
+        assert relay(nginx)['lease_held']
+        assert not relay(nginx)['reading_fails']
     finally:
         kafka.thaw()
 

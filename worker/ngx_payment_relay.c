@@ -1385,7 +1385,9 @@ ngx_payment_relay_show_lease(ngx_payment_relay_t *r, uint64_t now_ms)
 
     r->fit_at_ms = ngx_max(r->fit_at_ms, r->reader.read_at_ms);
 
-    fails = (now_ms - r->fit_at_ms >= NGX_PAYMENT_RELAY_READ_STALE);
+    /* a read that ended since this tick began is later than its time */
+
+    fails = (now_ms >= r->fit_at_ms + NGX_PAYMENT_RELAY_READ_STALE);
 
     gauges->reading_fails = fails;
     gauges->lease_until =

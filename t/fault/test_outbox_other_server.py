@@ -290,7 +290,7 @@ def test_unfit_for_a_while(start_outbox, mariadb, database, kafka, topic):
     mariadb.query('SET GLOBAL read_only = 1')
     wait_for(lambda: not relay(nginx)['lease_held'], 6,
              'a gauge that says that nothing may be produced')
-    last = relay(nginx)['last_error']
+    last = wait_for(lambda: relay(nginx)['last_error'], 5, 'an error')
     assert last['code'] == 1290
     assert abs(last['at_ms'] / 1000 - time.time()) < 10
     errors = relay(nginx)['errors']

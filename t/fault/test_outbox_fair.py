@@ -7,7 +7,6 @@ import uuid
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from kafka_proxy import KafkaProxy
 from outbox import (COLUMNS, Kafka, fill, judge, kafka,         # noqa: F401
                     outbox, partition_of, pending, relay, running,
                     start_outbox, topic, wait_empty, wait_leased, waits)
@@ -16,8 +15,6 @@ from test_outbox_kafka import breaker, transitions
 
 # the longest time without a publication: the slow-call time, and a look
 STANDSTILL = 4
-
-UNKNOWN_SERVER_ERROR = -1
 
 
 class Second(Kafka):
@@ -264,53 +261,3 @@ def test_leaderless_partition(start_outbox, mariadb, database, kafka, topic,
     wait_empty(mariadb, database, 60)
     calm(nginx)
     judge(kafka.messages(topic), expected, 0, 2)
-
-
-@pytest.mark.timeout(300)
-def test_partition_that_answers_with_an_error(start_outbox, mariadb, database,
-                                              kafka, topic):
-    """At once, and with one that says nothing of an event: it is the
-    partition's, for others take theirs. Once it is over, all that waited is
-    published."""
-
-    proxy = KafkaProxy(kafka)
-
-    try:
-        nginx = start_outbox(kafka_brokers=proxy.address)
-        wait_leased(nginx)
-        expected = fill(mariadb, database, 200)
-        wait_empty(mariadb, database)
-
-        proxy.errors[1] = UNKNOWN_SERVER_ERROR
-        gaps = Gaps(nginx)
-        until = time.monotonic() + 20
-
-        while time.monotonic() < until:
-            expected.update(fill(mariadb, database, 40))
-            gaps.look()
-
-        print(f'no longer than {gaps.longest:.1f} s without')
-        assert gaps.longest < STANDSTILL
-        assert not transitions(nginx), 'the breaker says that Kafka is ill'
-        assert 1 <= len(nginx.lines('takes no events')) <= 8
-        assert len(nginx.lines('delivery to topic')) <= 3
-
-        def healthy():
-            return [m for m, in mariadb.query('SELECT merchant_id FROM'
-                                              ' outbox_event', database)
-                    if partition_of(m, 8) != 1]
-
-        wait_for(lambda: not healthy(), 10, 'what is healthy')
-        assert pending(mariadb, database) > 0
-
-        proxy.errors.clear()
-        wait_empty(mariadb, database, 60)
-
-        # the broker has taken what it said that it had not
-        messages = kafka.messages(topic)
-        judge(messages, expected, len(messages), 8)
-        healthy = {ident: m for ident, m in expected.items()
-                   if partition_of(m, 8) != 1}
-        judge([m for m in messages if m.id in healthy], healthy, 0, 8)
-    finally:
-        proxy.close()

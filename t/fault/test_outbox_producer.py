@@ -5,14 +5,17 @@ import time
 import pytest
 
 from kafka_proxy import KafkaProxy
-from outbox import (fill, judge, kafka, outbox, pending,  # noqa: F401
-                    relay, start_outbox, topic, wait_empty, wait_leased)
+from outbox import (fill, judge, kafka, outbox,           # noqa: F401
+                    partition_of, pending, relay, start_outbox, topic,
+                    wait_empty, wait_leased)
 from servers import wait_for
+from test_outbox_fair import STANDSTILL, Gaps
 from test_outbox_helper import kill_helper
 from test_outbox_kafka import (GUARDED, AclOperation, Kafka, ResourceType,
-                               deny)
+                               deny, transitions)
 
 OUT_OF_ORDER_SEQUENCE_NUMBER = 45
+UNKNOWN_SERVER_ERROR = -1
 
 
 @pytest.fixture
@@ -122,3 +125,47 @@ def test_writing_is_forbidden(start_outbox, mariadb, database, work):
         judge(guarded.messages(topic), expected, 0, 8)
     finally:
         guarded.stop()
+
+
+@pytest.mark.timeout(300)
+def test_partition_that_answers_with_an_error(behind_proxy, mariadb, database,
+                                              kafka, topic):
+    """At once, and with one that says nothing of an event: it is the
+    partition's, for others take theirs. Once it is over, all that waited is
+    published."""
+
+    nginx, proxy = behind_proxy()
+    expected = fill(mariadb, database, 200)
+    wait_empty(mariadb, database)
+
+    proxy.errors[1] = UNKNOWN_SERVER_ERROR
+    gaps = Gaps(nginx)
+    until = time.monotonic() + 20
+
+    while time.monotonic() < until:
+        expected.update(fill(mariadb, database, 40))
+        gaps.look()
+
+    print(f'no longer than {gaps.longest:.1f} s without')
+    assert gaps.longest < STANDSTILL
+    assert not transitions(nginx), 'the breaker says that Kafka is ill'
+    assert 1 <= len(nginx.lines('takes no events')) <= 8
+    assert len(nginx.lines('delivery to topic')) <= 3
+
+    def healthy():
+        return [m for m, in mariadb.query('SELECT merchant_id FROM'
+                                          ' outbox_event', database)
+                if partition_of(m, 8) != 1]
+
+    wait_for(lambda: not healthy(), 10, 'what is healthy')
+    assert pending(mariadb, database) > 0
+
+    proxy.errors.clear()
+    wait_empty(mariadb, database, 60)
+
+    # the broker has taken what it said that it had not
+    messages = kafka.messages(topic)
+    judge(messages, expected, len(messages), 8)
+    well = {ident: merchant for ident, merchant in expected.items()
+            if partition_of(merchant, 8) != 1}
+    judge([m for m in messages if m.id in well], well, 0, 8)

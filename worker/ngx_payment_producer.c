@@ -661,7 +661,7 @@ ngx_payment_producer_unstuck(ngx_payment_producer_t *p,
  * A broker that answers with an error which says nothing of the event, while
  * events that were sent later are delivered elsewhere, speaks of the lane.
  * Errors of the library's own, below 0, are those of a connection, and may be
- * anybody's.
+ * anybody's; and who may not write to a topic may write to none of its lanes.
  */
 
 ngx_uint_t
@@ -679,6 +679,8 @@ ngx_payment_producer_blames_lane(ngx_payment_producer_t *p,
     }
 
     if ((err < 0 && err != RD_KAFKA_RESP_ERR_UNKNOWN)
+        || err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED
+        || err == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED
         || p->latest_ns <= e->since_ns
         || l->latest_ns > e->since_ns)
     {

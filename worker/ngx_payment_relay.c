@@ -301,6 +301,7 @@ ngx_payment_relay_leased(void *data)
     ngx_payment_reader_block(&r->reader);
 
     r->failures = 0;
+    r->fit_at_ms = ngx_payment_clock_ms();
 
     if (r->sh.state == NGX_PAYMENT_RELAY_STOPPED) {
         ngx_payment_relay_rewound(r);

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from kafka_proxy import KafkaProxy
-from outbox import (fill, judge, kafka, outbox,           # noqa: F401
+from outbox import (Writer, fill, judge, kafka, outbox,   # noqa: F401
                     partition_of, pending, relay, start_outbox, topic,
                     wait_empty, wait_leased)
 from servers import wait_for
@@ -123,6 +123,36 @@ def test_writing_is_forbidden(start_outbox, mariadb, database, work):
 
         wait_empty(mariadb, database, 40)
         judge(guarded.messages(topic), expected, 0, 8)
+    finally:
+        guarded.stop()
+
+
+def test_writing_is_forbidden_meanwhile(start_outbox, mariadb, database, work):
+    """While events go out: the topic's name is told, and no partition of it is
+    taken for the one that is ill."""
+
+    guarded = Kafka('kafka-forbidding', GUARDED)
+    guarded.first_start()
+
+    try:
+        topic = 'forbidden'                                  # noqa: F811
+        guarded.create(topic)
+        nginx = start_outbox(kafka_brokers=guarded.address, kafka_topic=topic,
+                             breaker_wait_duration_in_open_state='2s')
+        wait_leased(nginx)
+
+        with Writer(mariadb, database, threads=2, batch=10) as load:
+            load.wait(200)
+            allow = deny(guarded, ResourceType.TOPIC, topic, AclOperation.WRITE)
+            line = f'delivery to topic "{topic}" failed: TOPIC_AUTHORIZATION'
+            wait_for(lambda: nginx.lines(line), 30, 'the reason')
+            load.wait(200)
+            allow()
+
+        wait_empty(mariadb, database, 60)
+        assert not nginx.lines('takes no events')
+        messages = guarded.messages(topic)
+        judge(messages, load.expected, len(messages), 8)
     finally:
         guarded.stop()
 

@@ -240,12 +240,12 @@ def test_a_database_that_is_away(chromium, database):
     config = CONFIG.format(kafka=env['PAYMENT_TEST_KAFKA_PORT'],
                            pid=os.getpid())
     away = Nginx('browser-away', database.shard() + config)
-    away.configure(database.shard().replace(
-        f"unix:{env['PAYMENT_TEST_DB_SOCKET']}", '127.0.0.1:1') + config)
-    away.signal_reload()
     context = chromium.new_context()
 
     try:
+        away.configure(database.shard().replace(
+            f"unix:{env['PAYMENT_TEST_DB_SOCKET']}", '127.0.0.1:1') + config)
+        away.signal_reload()
         page = context.new_page()
         page.goto(f'http://127.0.0.1:{away.port}/looking')
         await_that(lambda: tile(page, 'Payments') == 'refused',

@@ -182,7 +182,11 @@ def test_backlog(start_outbox, mariadb, database, kafka, topic, each):
 
     judge(kafka.messages(topic), expected, 0, 8)
     wait_for(lambda: relay(nginx)['backlog'] == 0, 5, 'no backlog to see')
-    assert relay(nginx)['rewinds'] == 0
+
+    # rows may be read twice, where a broker answers its first batches late, but
+    # nothing is sent twice
+    state = relay(nginx)
+    assert (state['published'], state['failed']) == (60000, 0)
 
 
 @pytest.mark.timeout(600)

@@ -11,6 +11,9 @@ Called by run.sh with the directory for its servers.
   outage   the same while Kafka is killed for a minute, and back again
   idle     CPU of the helper with nothing to do
 
+With --base, the directory of another checkout that is built, it only drains, by
+both builds in turns: what counts is the median of the ratios.
+
 The helper's memory is VmRSS; librdkafka's buffers and its threads are in it.
 Raw numbers go to bench/results/outbox-COMMIT.json.
 """
@@ -312,40 +315,48 @@ def idle():
                     rss=rss(nginx.helper))
 
 
-def main():
-    global DIR
-
-    parser = argparse.ArgumentParser()
-    parser.add_argument('dir')
-    parser.add_argument('--rows', default='10000,100000,1000000')
-    parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--rate', type=int, default=1000)
-    parser.add_argument('--outage', type=int, default=60)
-    options = parser.parse_args()
-    DIR = options.dir
-
-    tool('build.sh', 'dynamic')
-    os.makedirs(f'{DIR}/logs', exist_ok=True)
-    tool('server.sh', 'mariadb', 'start', DIR, str(DB_PORT))
-    tool('server.sh', 'mariadb', 'database', DIR, DATABASE, USER, PASSWORD)
-    tool('server.sh', 'kafka', 'start', DIR, str(KAFKA_PORT))
-
-    with connect() as db, db.cursor() as cursor:
-        cursor.execute("INSERT IGNORE INTO outbox_lease VALUES"
-                       " ('payment-outbox', '2000-01-01', '2000-01-01', '', 0,"
-                       " '')")
-
+def use(root):
     with open(f'{DIR}/nginx.conf', 'w') as file:
         file.write(CONFIG.format(
-            root=ROOT, dir=DIR, kafka_port=KAFKA_PORT, http_port=HTTP_PORT,
+            root=root, dir=DIR, kafka_port=KAFKA_PORT, http_port=HTTP_PORT,
             user='user root;' if os.geteuid() == 0 else ''))
 
-    drain(200000, 1)                     # the broker's JVM, warm
+
+def beside(base, rows, rounds):
+    """The same backlogs by this build and by another one, in turns."""
+
+    pairs = []
+
+    for n in rows:
+        for each in (1, 3):
+            ratios = []
+
+            for number in range(rounds):
+                pair = {}
+
+                for name, root in (('new', ROOT), ('base', base))[
+                        ::-1 if number % 2 else 1]:
+                    use(root)
+                    pair[name] = drain(n - n % each, each)
+
+                pairs.append(pair)
+                ratios.append(pair['new']['rate'] / pair['base']['rate'])
+
+            print(f'{n} rows, {each} a payment: {statistics.median(ratios):.3f}'
+                  f' ({min(ratios):.2f} to {max(ratios):.2f}) of the base',
+                  flush=True)
+
+    return pairs
+
+
+def alone(options, rows):
+    """All that this build does."""
+
     results = dict(drain=[], steady=[])
 
     print('rows      each  events/s   helper/mariadbd/kafka CPU us   RSS MiB')
 
-    for n in map(int, options.rows.split(',')):
+    for n in rows:
         for each in (1, 3):
             n -= n % each
             runs = [drain(n, each) for _ in range(options.rounds)]
@@ -380,12 +391,51 @@ def main():
     print(f'idle: helper {results["idle"]["helper_percent"]:.1f} % of a core, '
           f'mariadbd {results["idle"]["mariadbd_percent"]:.1f} %')
 
-    commit = subprocess.check_output(
-        ['git', '-C', ROOT, 'rev-parse', '--short', 'HEAD'],
-        text=True).strip()
-    path = f'{ROOT}/bench/results/outbox-{commit}.json'
+    return results
 
-    with open(path, 'w') as file:
+
+def commit_of(root):
+    return subprocess.check_output(
+        ['git', '-C', root, 'rev-parse', '--short', 'HEAD'],
+        text=True).strip()
+
+
+def main():
+    global DIR
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument('dir')
+    parser.add_argument('--rows', default='10000,100000,1000000')
+    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--rate', type=int, default=1000)
+    parser.add_argument('--outage', type=int, default=60)
+    parser.add_argument('--base')
+    options = parser.parse_args()
+    rows = [int(n) for n in options.rows.split(',')]
+    DIR = options.dir
+
+    tool('build.sh', 'dynamic')
+    os.makedirs(f'{DIR}/logs', exist_ok=True)
+    tool('server.sh', 'mariadb', 'start', DIR, str(DB_PORT))
+    tool('server.sh', 'mariadb', 'database', DIR, DATABASE, USER, PASSWORD)
+    tool('server.sh', 'kafka', 'start', DIR, str(KAFKA_PORT))
+
+    with connect() as db, db.cursor() as cursor:
+        cursor.execute("INSERT IGNORE INTO outbox_lease VALUES"
+                       " ('payment-outbox', '2000-01-01', '2000-01-01', '', 0,"
+                       " '')")
+
+    use(ROOT)
+    drain(200000, 1)                     # the broker's JVM, warm
+
+    if options.base:
+        results = {'pairs': beside(options.base, rows, options.rounds)}
+        name = f'outbox-{commit_of(options.base)}-{commit_of(ROOT)}'
+    else:
+        results = alone(options, rows)
+        name = f'outbox-{commit_of(ROOT)}'
+
+    with open(f'{ROOT}/bench/results/{name}.json', 'w') as file:
         json.dump(results, file, indent=1)
 
 

@@ -71,7 +71,7 @@ clean: stop             ## stop, and remove the data and the build
 	@rm -rf run build
 
 test:                   ## all tests, on servers of their own
-	@FUZZ='$(FUZZ)' tools/test.sh unit fuzz nginx api fault
+	@FUZZ='$(FUZZ)' tools/test.sh unit fuzz nginx api browser fault
 
 tidy:                   ## the house's rules, and documents against sources
 	@tools/test.sh tidy

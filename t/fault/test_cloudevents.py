@@ -8,8 +8,10 @@ import subprocess
 import urllib.request
 import uuid
 
-from outbox import (committed, judge, kafka, start_outbox,  # noqa: F401
-                    topic, wait_empty)
+import pytest
+
+from outbox import (Topics, committed, judge, kafka,            # noqa: F401
+                    start_outbox, topic, wait_empty)
 from servers import ROOT
 
 TRACE = {'traceparent':
@@ -126,3 +128,25 @@ def test_what_an_operator_says_of_events(start_outbox, mariadb,   # noqa: F811
     assert (first['type'], first['sequence'], first['dataschema']) == \
         ('net.example.payment.authorized', '0000000001',
          SAID['event_dataschema'])
+
+
+class OfAllSuites(Topics):
+    """The Kafka of t/*.t, t/api and t/browser, where topics stay."""
+
+    address = f'127.0.0.1:{os.environ["PAYMENT_TEST_KAFKA_PORT"]}'
+
+    def names(self):
+        return [name for name in self.admin().list_topics(timeout=20).topics
+                if not name.startswith('__')]
+
+
+def test_events_of_the_other_suites():
+    """Whatever they published keeps the contract, too: messages() looks."""
+
+    suites = OfAllSuites()
+    found = sum(len(suites.messages(name)) for name in suites.names())
+
+    if not found:
+        pytest.skip('no other suite has run on these servers')
+
+    print(f'{found} events')

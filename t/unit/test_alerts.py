@@ -239,6 +239,10 @@ def promtool(tmp_path, rules, series, at, expression, samples):
 
 
 def fire(tmp_path, series, at, names):
+    """All that is played is scraped."""
+
+    series = {f"up{{{NODE}}}": "1x1600", **series}
+
     promtool(tmp_path, RULES, series, at,
              'count by (alertname) (ALERTS{alertstate="firing"})',
              [{"labels": f'{{alertname="{name}"}}', "value": 1}
@@ -261,6 +265,12 @@ def test_it_is_silent(tmp_path, name):
     fire(tmp_path, series, at, set())
 
 
+def test_nothing_is_scraped(tmp_path):
+    """No alert can fire then, but this one."""
+
+    fire(tmp_path, {f"up{{{NODE}}}": "1x4"}, "11m", {"PaymentDown"})
+
+
 def test_a_wrong_expectation_is_noticed(tmp_path):
     series, at, _ = FIRES["PaymentPaused"]
 
@@ -277,6 +287,24 @@ def test_alert_says_what_whoever_is_woken_needs(rule):
     notes = rule["annotations"]
     assert notes["summary"] and notes["description"].endswith(".")
     assert notes["runbook_url"] == "runbook.md#" + rule["alert"].lower()
+
+
+def test_links_to_the_runbook_can_be_made(tmp_path):
+    """The command of the documentation is run as it stands there."""
+
+    [command] = re.findall("^    (sed .*runbook_url.*)$",
+                           (ROOT / "docs/operations.md").read_text(), re.M)
+    file = tmp_path / "alerts.yml"
+
+    with open(file, "w") as made:
+        subprocess.run(command, shell=True, cwd=ROOT, check=True, stdout=made)
+
+    for group in yaml.safe_load(file.read_text())["groups"]:
+        for rule in group["rules"]:
+            if "alert" in rule:
+                assert rule["annotations"]["runbook_url"] == (
+                    "https://wiki.example.net/payment/runbook.md#"
+                    + rule["alert"].lower())
 
 
 def test_runbook_has_every_alert():

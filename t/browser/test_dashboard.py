@@ -42,7 +42,7 @@ CONFIG = """
 DEAD = """
 INSERT INTO outbox_dead (id, aggregatetype, aggregateid, type, merchant_id,
     version, created_at, traceparent, payload, reason, attempts, dead_at)
-SELECT 1000000001, 'payment', id, 'authorized', merchant_id, 1,
+SELECT 1000000001, 'payment', UUID(), 'authorized', merchant_id, 1,
        '2026-01-02 03:04:05.678901', NULL, '{}',
        '<img src=x onerror="document.title=1">', 5, '2026-01-02 03:04:06.789'
 FROM payment LIMIT 1

@@ -115,6 +115,8 @@ ngx_payment_delete_look_done(void *part, ngx_uint_t lost)
         return;
     }
 
+    sh->reads++;
+
     while ((row = mysql_fetch_row(d->work->result)) != NULL) {
 
         e = payment_inflight_find(&sh->table, ngx_payment_row_number(row[0]));
@@ -123,6 +125,7 @@ ngx_payment_delete_look_done(void *part, ngx_uint_t lost)
             && ngx_payment_delete_same(e, row,
                                       mysql_fetch_lengths(d->work->result)))
         {
+            e->read = sh->reads;
             payment_inflight_move(e, PAYMENT_EVENT_ACKED);
         }
     }
@@ -156,6 +159,94 @@ ngx_payment_delete_look_done(void *part, ngx_uint_t lost)
     }
 
     d->due = 1;
+    sh->handlers->deleted(sh->data);
+}
+
+
+/* The lease is given back: where are the rows of what was published when they
+ * had not been seen? */
+
+ngx_int_t
+ngx_payment_delete_find_step(void *part, uint64_t now_ms)
+{
+    ngx_payment_delete_t *d = part;
+
+    ngx_payment_outbox_shard_t *sh = d->sh;
+
+    if (payment_inflight_count(&sh->table, PAYMENT_EVENT_EARLY) == 0
+        || sh->lease.state == PAYMENT_LEASE_HELD)
+    {
+        return NGX_DECLINED;
+    }
+
+    if (d->find_from == 0) {
+        d->find_from = ngx_max(ngx_max(sh->floor.id, sh->settled.id), 1);
+        d->find_began_ns = ngx_payment_clock_ns();
+    }
+
+    ngx_payment_fence_begin(d->fence);
+    d->work = ngx_payment_fence_add(d->fence,
+                  "SELECT id, version, aggregateid FROM outbox_event "
+                  "WHERE id >= %uL ORDER BY id LIMIT %d",
+                  d->find_from, NGX_PAYMENT_DELETE_FIND);
+    ngx_payment_fence_send(d->fence);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_payment_delete_find_done(void *part, ngx_uint_t lost)
+{
+    ngx_payment_delete_t *d = part;
+
+    uint64_t                     id;
+    MYSQL_ROW                    row;
+    ngx_uint_t                   rows;
+    unsigned long               *lengths;
+    payment_event_t             *e;
+    ngx_payment_outbox_shard_t  *sh;
+
+    sh = d->sh;
+
+    if (ngx_payment_fence_check_plain(d->fence, lost,
+                                      "looking for published events")
+        != NGX_OK)
+    {
+        d->find_from = 0;
+        return;
+    }
+
+    sh->reads++;
+
+    for (rows = 0; (row = mysql_fetch_row(d->work->result)) != NULL; rows++) {
+
+        lengths = mysql_fetch_lengths(d->work->result);
+        id = ngx_payment_row_number(row[0]);
+        d->find_from = id + 1;
+
+        if (ngx_payment_row_number(row[1]) == 1) {
+            (void) ngx_payment_outbox_shard_meet(sh, id, (u_char *) row[2],
+                                                 lengths[2]);
+        }
+    }
+
+    d->due = 1;
+
+    if (rows < NGX_PAYMENT_DELETE_FIND) {
+
+        /* what was not among them was deleted by somebody else */
+
+        while ((e = payment_inflight_first(&sh->table, PAYMENT_EVENT_EARLY))
+               != NULL
+               && e->since_ns < d->find_began_ns)
+        {
+            payment_inflight_remove(e);
+        }
+
+        d->find_from = 0;
+    }
+
     sh->handlers->deleted(sh->data);
 }
 

@@ -27,6 +27,7 @@
 
 #define NGX_PAYMENT_DELETE_DELAY      100      /* ms */
 #define NGX_PAYMENT_DELETE_ENOUGH     500      /* rows */
+#define NGX_PAYMENT_DELETE_FIND       4000     /* rows looked at at a time */
 
 
 typedef struct {
@@ -37,6 +38,10 @@ typedef struct {
     ngx_uint_t                   rows_max;    /* of the next deletion */
     ngx_uint_t                   looked_at;   /* rows, of the look under way */
     ngx_uint_t                   doubts;      /* when it began */
+    uint64_t                     find_from;   /* where the look for rows that
+                                                 were not seen goes on; 0: none
+                                                 is under way */
+    uint64_t                     find_began_ns;
     ngx_event_t                  timer;
     unsigned                     due:1;
 } ngx_payment_delete_t;
@@ -54,6 +59,9 @@ void ngx_payment_delete_all(ngx_payment_delete_t *d);
 /* jobs of the fence */
 ngx_int_t ngx_payment_delete_look_step(void *part, uint64_t now_ms);
 void ngx_payment_delete_look_done(void *part, ngx_uint_t lost);
+
+ngx_int_t ngx_payment_delete_find_step(void *part, uint64_t now_ms);
+void ngx_payment_delete_find_done(void *part, ngx_uint_t lost);
 
 ngx_int_t ngx_payment_delete_step(void *part, uint64_t now_ms);
 void ngx_payment_delete_done(void *part, ngx_uint_t lost);

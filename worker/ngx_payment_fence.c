@@ -14,6 +14,7 @@ static ngx_uint_t ngx_payment_fence_may(ngx_payment_fence_t *f,
     ngx_payment_fence_job_t *job, uint64_t now_ms);
 static void ngx_payment_fence_timer(ngx_event_t *ev);
 static void ngx_payment_fence_done(ngx_payment_db_t *db, ngx_uint_t lost);
+static uint64_t ngx_payment_fence_identity(payment_event_t *e);
 
 
 /*
@@ -469,31 +470,88 @@ ngx_payment_fence_condition(ngx_payment_fence_t *f, ngx_uint_t n,
 }
 
 
-/* A plain read waits for nobody, and keeps DDL away from the table until the
- * transaction ends.  Where it fails, the turn of what follows never comes. */
+/*
+ * In a new life of the table, after a TRUNCATE or when a dump was restored, ids
+ * are given in the order of numbers again: up to the one where that life begins
+ * they are whose they were, and all behind it are others'.  So of ids that one
+ * read has seen, which is of one life, the last one tells for all: if it is
+ * still its event's, so are those before it.  A replay alone puts rows
+ * elsewhere, at the lowest ids, for which the first one tells.  These two are
+ * asked of each run of ids that one read has seen; and all of them, where there
+ * are many runs.
+ *
+ * A plain read waits for nobody, and keeps DDL away from the table until the
+ * transaction ends.  Where it fails, the turn of what follows never comes.
+ */
 
 void
 ngx_payment_fence_verify(ngx_payment_fence_t *f, ngx_uint_t n,
     const ngx_str_t *condition)
 {
-    uint64_t          sum;
-    ngx_uint_t        i;
-    payment_event_t  *e;
+    u_char            *p, *end;
+    uint64_t           sum, all;
+    ngx_str_t          ends;
+    ngx_uint_t         i, runs;
+    payment_event_t   *e, *before, *after;
 
+    u_char             text[2 * NGX_PAYMENT_FENCE_RUNS * PAYMENT_RANGE_ID_LEN
+                            + sizeof("id IN ()")];
+
+    end = text + sizeof(text);
+    p = ngx_slprintf(text, end, "id IN (");
+    before = NULL;
+    runs = 0;
     sum = 0;
+    all = 0;
+
+    e = payment_inflight_find(&f->sh->table, f->ids[0]);
 
     for (i = 0; i < n; i++) {
-        e = payment_inflight_find(&f->sh->table, f->ids[i]);
-        sum ^= (uint64_t) e->version << 32 | e->crc;
+        after = (i + 1 < n) ? payment_inflight_find(&f->sh->table,
+                                                    f->ids[i + 1])
+                            : NULL;
+
+        all ^= ngx_payment_fence_identity(e);
+
+        if (before == NULL || before->read != e->read
+            || after == NULL || after->read != e->read)
+        {
+            runs += (before == NULL || before->read != e->read);
+            sum ^= ngx_payment_fence_identity(e);
+
+            if (runs <= NGX_PAYMENT_FENCE_RUNS) {
+                p = ngx_slprintf(p, end, "%s%uL", i ? "," : "", e->id);
+            }
+        }
+
+        before = e;
+        e = after;
+    }
+
+    p = ngx_slprintf(p, end, ")");
+
+    ends.data = text;
+    ends.len = p - text;
+
+    if (runs > NGX_PAYMENT_FENCE_RUNS) {
+        ends = *condition;
+        sum = all;
     }
 
     (void) ngx_payment_fence_add(f,
             "SELECT @f := IF(@f = %uL "
             "AND BIT_XOR(version << 32 | CRC32(aggregateid)) = %uL, %uL, 0) "
             "FROM outbox_event FORCE INDEX (PRIMARY) WHERE %V",
-            f->turn, sum, f->turn + 1, condition);
+            f->turn, sum, f->turn + 1, &ends);
 
     f->turn++;
+}
+
+
+static uint64_t
+ngx_payment_fence_identity(payment_event_t *e)
+{
+    return (uint64_t) e->version << 32 | e->crc;
 }
 
 

@@ -27,6 +27,7 @@
 
 #define NGX_PAYMENT_FENCE_STMTS       12
 #define NGX_PAYMENT_FENCE_IDS_MAX     4000
+#define NGX_PAYMENT_FENCE_RUNS        64      /* of ids, see verify() */
 
 /* bytes of a condition: its ranges, its single ids, and what joins them */
 #define NGX_PAYMENT_FENCE_RANGES      (24 * 1024)
@@ -156,10 +157,9 @@ ngx_uint_t ngx_payment_fence_condition(ngx_payment_fence_t *f, ngx_uint_t n,
     ngx_str_t *condition);
 
 /*
- * Only if the rows of this condition are still the events of the first n of
- * f->ids does the rest of the fenced exchange change anything: their ids can
- * have been given to others, by a TRUNCATE or a dump.  Until the transaction
- * ends nobody can do that again.
+ * Only if the first n of f->ids are still the ids of these events does the rest
+ * of the fenced exchange change anything: they can have been given to others,
+ * by a TRUNCATE or a dump.  Until the transaction ends nobody can do that.
  */
 void ngx_payment_fence_verify(ngx_payment_fence_t *f, ngx_uint_t n,
     const ngx_str_t *condition);

@@ -162,6 +162,7 @@ static ngx_uint_t
 ngx_payment_lease_drained(ngx_payment_outbox_shard_t *sh)
 {
     return payment_inflight_count(&sh->table, PAYMENT_EVENT_SENT) == 0
+           && payment_inflight_count(&sh->table, PAYMENT_EVENT_EARLY) == 0
            && payment_inflight_count(&sh->table, PAYMENT_EVENT_ACKED) == 0
            && payment_inflight_count(&sh->table, PAYMENT_EVENT_UNSURE) == 0
            && payment_inflight_count(&sh->table, PAYMENT_EVENT_DELETING) == 0;

@@ -61,6 +61,9 @@ typedef struct {
     ngx_uint_t                   life;            /* index of stats' lives */
     ngx_event_t                  tick;
     ngx_event_t                  start;           /* after the delays */
+    ngx_event_t                  news;            /* the end of a pause */
+    payment_pace_t               pace;            /* of hearing them */
+    ngx_uint_t                   heard;           /* since it began */
 } ngx_payment_outbox_t;
 
 
@@ -71,6 +74,13 @@ static ngx_int_t ngx_payment_outbox_identity(ngx_payment_outbox_t *o);
 static void ngx_payment_outbox_run(ngx_event_t *ev);
 static ngx_int_t ngx_payment_outbox_init_relays(ngx_payment_outbox_t *o);
 static void ngx_payment_outbox_ring(ngx_event_t *ev);
+static void ngx_payment_outbox_hear(void *data);
+static void ngx_payment_outbox_news(ngx_event_t *ev);
+static void ngx_payment_outbox_listen(ngx_payment_outbox_t *o);
+static void ngx_payment_outbox_hear_one(ngx_payment_outbox_t *o,
+    const ngx_payment_news_item_t *item);
+static ngx_uint_t ngx_payment_outbox_has_missed(ngx_payment_outbox_t *o,
+    ngx_payment_relay_t *r);
 static void ngx_payment_outbox_tick(ngx_event_t *ev);
 static void ngx_payment_outbox_watch(ngx_payment_outbox_t *o, uint64_t now_ns);
 
@@ -213,6 +223,16 @@ ngx_payment_outbox_begin(ngx_payment_outbox_conf_t *conf, ngx_cycle_t *cycle)
     o->tick.data = o;
     o->tick.log = o->log;
     o->tick.cancelable = 1;
+
+    o->relays.hear = ngx_payment_outbox_hear;
+    o->relays.data = o;
+
+    o->news.handler = ngx_payment_outbox_news;
+    o->news.data = o;
+    o->news.log = o->log;
+    o->news.cancelable = 1;
+
+    payment_pace_init(&o->pace, conf->max_delay * 1000000ULL);
 
     o->start.handler = ngx_payment_outbox_run;
     o->start.data = o;
@@ -462,10 +482,150 @@ ngx_payment_outbox_ring(ngx_event_t *ev)
     for (i = 0; i < o->relays.n; i++) {
         r = &o->relays.relays[i];
 
-        if (o->stats->doorbell_armed[r->sh.shard->index] == 0) {
+        if (o->stats->doorbell_armed[r->sh.shard->index] == 0
+            && !o->conf->news.ring->wanted[r->sh.shard->index])
+        {
             ngx_payment_relay_wake(r);
         }
     }
+
+    if (!o->news.timer_set) {
+        ngx_payment_outbox_news(&o->news);
+    }
+}
+
+
+/* what workers tell */
+
+static void
+ngx_payment_outbox_hear(void *data)
+{
+    ngx_payment_outbox_t *o = data;
+
+    ngx_uint_t               n;
+    ngx_payment_news_item_t  item;
+
+    for (n = 0; n < NGX_PAYMENT_NEWS_ITEMS; n++) {
+        if (ngx_payment_news_take(&o->conf->news, &item) != NGX_OK) {
+            break;
+        }
+
+        ngx_payment_outbox_hear_one(o, &item);
+    }
+
+    o->heard += n;
+}
+
+
+/* A shard whose events are told of is read when one of them was not, and else
+ * now and then: to find the rows. */
+
+static void
+ngx_payment_outbox_news(ngx_event_t *ev)
+{
+    ngx_payment_outbox_t *o = ev->data;
+
+    uint64_t              began, pause;
+    ngx_uint_t            i;
+    ngx_payment_relay_t  *r;
+
+    if (o->state != NGX_PAYMENT_OUTBOX_RUNNING) {
+        return;
+    }
+
+    began = ngx_payment_clock_ns();
+
+    ngx_payment_outbox_listen(o);
+    ngx_payment_outbox_hear(o);
+
+    for (i = 0; i < o->relays.n; i++) {
+        r = &o->relays.relays[i];
+
+        if (ngx_payment_outbox_has_missed(o, r)) {
+            ngx_payment_relay_wake(r);
+        }
+    }
+
+    pause = payment_pace_read(&o->pace, began, ngx_payment_clock_ns(),
+                              (uint32_t) o->heard);
+    o->heard = 0;
+
+    if (pause >= 1000000) {
+        ngx_add_timer(&o->news, (ngx_msec_t) (pause / 1000000));
+    }
+}
+
+
+/* Whatever is told of from now on rings, but during a pause. */
+
+static void
+ngx_payment_outbox_listen(ngx_payment_outbox_t *o)
+{
+    uint64_t                  now;
+    ngx_uint_t                i, index;
+    ngx_payment_relay_t      *r;
+    ngx_payment_news_ring_t  *ring;
+
+    ring = o->conf->news.ring;
+    now = ngx_payment_clock_ns();
+
+    for (i = 0; i < o->relays.n; i++) {
+        r = &o->relays.relays[i];
+        index = r->sh.shard->index;
+
+        if (ngx_payment_reader_listens(&r->reader, now)) {
+            ring->wanted[index] = 1;
+            o->stats->doorbell_armed[index] = 1;
+
+        } else if (ring->wanted[index]) {
+            /* who rang for what it has told might be heard by nobody */
+            ring->wanted[index] = 0;
+            r->missed = 1;
+        }
+    }
+
+    ngx_memory_barrier();
+}
+
+
+static void
+ngx_payment_outbox_hear_one(ngx_payment_outbox_t *o,
+    const ngx_payment_news_item_t *item)
+{
+    ngx_uint_t            i;
+    ngx_payment_relay_t  *r;
+
+    for (i = 0; i < o->relays.n; i++) {
+        r = &o->relays.relays[i];
+
+        if (r->sh.shard->common == item->shard) {
+
+            if (ngx_payment_relay_told(r, item) != NGX_OK) {
+                r->missed = 1;
+            }
+
+            return;
+        }
+    }
+}
+
+
+static ngx_uint_t
+ngx_payment_outbox_has_missed(ngx_payment_outbox_t *o, ngx_payment_relay_t *r)
+{
+    ngx_uint_t                index;
+    ngx_payment_news_ring_t  *ring;
+
+    ring = o->conf->news.ring;
+    index = r->sh.shard->index;
+
+    if (!r->missed && ring->missed[index] == r->reader.missed) {
+        return 0;
+    }
+
+    r->missed = 0;
+
+    return 1;
 }
 
 
@@ -481,6 +641,10 @@ ngx_payment_outbox_tick(ngx_event_t *ev)
 
     if (ngx_payment_producer_look(&o->relays.producer, now)) {
         ngx_payment_relay_excuse_all(&o->relays);
+    }
+
+    if (!o->news.timer_set) {
+        ngx_payment_outbox_news(&o->news);
     }
 
     ngx_payment_breaker_tick(&o->relays.breaker, now);
@@ -703,6 +867,11 @@ ngx_payment_outbox_end(ngx_payment_outbox_t *o)
     ngx_memzero((void *) o->stats->doorbell_armed,
                 sizeof(o->stats->doorbell_armed));
 
+    if (running) {
+        ngx_memzero((void *) o->conf->news.ring->wanted,
+                    sizeof(o->conf->news.ring->wanted));
+    }
+
     if (o->start.timer_set) {
         ngx_del_timer(&o->start);
     }
@@ -711,6 +880,10 @@ ngx_payment_outbox_end(ngx_payment_outbox_t *o)
 
     if (o->tick.timer_set) {
         ngx_del_timer(&o->tick);
+    }
+
+    if (o->news.timer_set) {
+        ngx_del_timer(&o->news);
     }
 
     for (i = 0; i < o->relays.n; i++) {

@@ -12,6 +12,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "ngx_payment_news.h"
 #include "ngx_payment_proved.h"
 #include "ngx_payment_span.h"
 #include "ngx_payment_stats.h"
@@ -39,6 +40,7 @@ typedef struct {
     ngx_array_t               *shards;      /* of ngx_payment_shard_t * */
     ngx_payment_stats_t       *stats;       /* set when the zone is there */
     ngx_payment_proved_t      *proved;      /* the same */
+    ngx_payment_news_t         news;        /* the same */
     ngx_fd_t                   doorbell;    /* eventfd, shared by the cycle */
     ngx_path_t                *path;
 

@@ -260,3 +260,55 @@ ngx_payment_outbox_shard_fetch(ngx_payment_outbox_shard_t *sh,
         e->gate = sh->aside_gate;
     }
 }
+
+
+uint64_t
+ngx_payment_outbox_shard_early_id(const u_char *aggregateid, size_t len)
+{
+    u_char  id[NGX_PAYMENT_PROVED_ID_LEN];
+
+    /* whoever else writes rows may have shorter ids */
+
+    ngx_memzero(id, sizeof(id));
+    ngx_memcpy(id, aggregateid, ngx_min(sizeof(id), len));
+
+    return PAYMENT_INFLIGHT_EARLY | ngx_payment_proved_word(id, 1, 0);
+}
+
+
+ngx_int_t
+ngx_payment_outbox_shard_meet(ngx_payment_outbox_shard_t *sh, uint64_t id,
+    const u_char *aggregateid, size_t len)
+{
+    payment_event_t  *e, *other;
+
+    e = payment_inflight_find(&sh->table,
+                              ngx_payment_outbox_shard_early_id(aggregateid,
+                                                                len));
+
+    if (e == NULL || e->payment != payment_inflight_hash(aggregateid, len)) {
+        return NGX_DECLINED;
+    }
+
+    other = payment_inflight_find(&sh->table, id);
+
+    if (other && (other->state != PAYMENT_EVENT_WANTED || other->attempts)) {
+        return NGX_DECLINED;
+    }
+
+    if (other) {
+        payment_inflight_remove(other);
+    }
+
+    payment_inflight_rename(e, id);
+    e->read = sh->reads;
+
+    /* that row is on the server that ids are of now */
+    e->doubted = 0;
+
+    if (e->state == PAYMENT_EVENT_EARLY) {
+        payment_inflight_move(e, PAYMENT_EVENT_ACKED);
+    }
+
+    return NGX_OK;
+}

@@ -94,7 +94,9 @@ typedef struct {
     void   (*leased)(void *data);
     void   (*unleased)(void *data);
 
-    /* the reader: rows were read; what is read does not fit any more */
+    /* The reader: rows came of which workers may have told before; they were
+     * taken; what is read does not fit any more. */
+    void   (*reading)(void *data);
     void   (*read)(void *data);
     void   (*overrun)(void *data);
 
@@ -139,6 +141,8 @@ typedef struct {
 
     ngx_uint_t                   server;      /* that rows are changed on */
     ngx_uint_t                   doubts;      /* ids changed their meaning */
+    uint32_t                     reads;       /* SELECTs that saw whose ids
+                                                 are */
     unsigned                     aside_taken:1;   /* the oldest of them may be
                                                      another by now */
     unsigned                     reading:1;   /* rows may still be shown */
@@ -195,5 +199,16 @@ void ngx_payment_outbox_shard_vacate(ngx_payment_outbox_shard_t *sh,
 /* Forgets an event; its row may be shown once more by the read under way. */
 void ngx_payment_outbox_shard_forget(ngx_payment_outbox_shard_t *sh,
     payment_event_t *e);
+
+/* What a payment's first event is known by, as long as its row was not seen. */
+uint64_t ngx_payment_outbox_shard_early_id(const u_char *aggregateid,
+    size_t len);
+
+/*
+ * The row of a payment's first event was seen.  NGX_OK: the event was handed
+ * out before that, and is known by its id from now on.
+ */
+ngx_int_t ngx_payment_outbox_shard_meet(ngx_payment_outbox_shard_t *sh,
+    uint64_t id, const u_char *aggregateid, size_t len);
 
 #endif /* NGX_PAYMENT_OUTBOX_SHARD_H */

@@ -33,6 +33,10 @@
 
 #define NGX_PAYMENT_READER_SLACK      1000      /* late ids found at a time */
 
+/* An event that was committed longer ago is no news: it may have been read,
+ * published and forgotten meanwhile. */
+#define NGX_PAYMENT_READER_NEWS_NS    (200 * 1000000ULL)
+
 #define NGX_PAYMENT_READER_BLOCKED                                            \
     "version > 1 AND EXISTS (SELECT 1 FROM outbox_dead d "                    \
     "WHERE d.aggregateid = outbox_event.aggregateid)"
@@ -80,6 +84,9 @@ static void ngx_payment_reader_take_wanted(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_vanished(ngx_payment_reader_t *rd,
     payment_event_t *e);
 static ngx_uint_t ngx_payment_reader_take_next(ngx_payment_reader_t *rd);
+static ngx_uint_t ngx_payment_reader_meet(ngx_payment_reader_t *rd,
+    uint64_t id, MYSQL_ROW row, unsigned long *lengths);
+static void ngx_payment_reader_forget_early(ngx_payment_reader_t *rd);
 static ngx_uint_t ngx_payment_reader_on_disk(ngx_payment_reader_t *rd,
     MYSQL_ROW row, unsigned long *lengths);
 static ngx_int_t ngx_payment_reader_take_head(ngx_payment_reader_t *rd,
@@ -126,6 +133,11 @@ ngx_payment_reader_init(ngx_payment_reader_t *rd)
         if (rd->sql[i] == NULL) {
             return NGX_ERROR;
         }
+    }
+
+    rd->given = ngx_calloc(sizeof(ngx_payment_proved_t), sh->log);
+    if (rd->given == NULL) {
+        return NGX_ERROR;
     }
 
     rd->db.shard = sh->shard;
@@ -230,6 +242,8 @@ ngx_payment_reader_rewind(ngx_payment_reader_t *rd)
     rd->limit = rd->sh->conf->batch_size;
     rd->full = 0;
     rd->mixed = 0;
+    rd->behind = 1;
+    rd->rewound_ns = ngx_payment_clock_ns();
 
     /* nobody waits at a gate any more */
     rd->head_wanted = 0;
@@ -273,6 +287,47 @@ ngx_payment_reader_gate(ngx_payment_reader_t *rd, payment_event_t *e)
     ngx_payment_reader_soon(rd);
 
     return 0;
+}
+
+
+/* news */
+
+ngx_uint_t
+ngx_payment_reader_listens(ngx_payment_reader_t *rd, uint64_t now_ns)
+{
+    ngx_payment_outbox_shard_t *sh = rd->sh;
+
+    return sh->state == NGX_PAYMENT_RELAY_RUNNING
+           && sh->lease.state == PAYMENT_LEASE_HELD
+           && !sh->conf->stats->helper.paused
+           && ngx_payment_reader_connected(rd)
+           && payment_inflight_count(&sh->table, PAYMENT_EVENT_UNSURE) == 0
+           && !rd->behind
+           && !rd->starved
+           && rd->failures == 0
+           && now_ns >= rd->barrier_until_ns;
+}
+
+
+/* Whoever had the lease before may have published what is older than that. */
+
+ngx_uint_t
+ngx_payment_reader_believes(ngx_payment_reader_t *rd,
+    const ngx_payment_news_item_t *item, uint64_t now_ns)
+{
+    payment_inflight_t *table = &rd->sh->table;
+
+    return item->choice == rd->db.choice
+           && item->since_ns > rd->rewound_ns
+           && item->since_ns + NGX_PAYMENT_READER_NEWS_NS > now_ns
+
+           /* reading needs its room, or their rows would not be found */
+
+           && payment_inflight_room(table)
+              >= NGX_PAYMENT_READER_GROWTH * rd->sh->conf->batch_size
+                 + 2 * NGX_PAYMENT_READER_WANTED
+           && payment_inflight_count(table, PAYMENT_EVENT_EARLY)
+              < NGX_PAYMENT_READER_EARLY;
 }
 
 
@@ -389,6 +444,7 @@ ngx_payment_reader_next(ngx_payment_reader_t *rd)
     /* before the read starts: what is committed later rings */
 
     if (rd->asked[NGX_PAYMENT_READ_NEXT]) {
+        rd->missed = rd->sh->conf->news.ring->missed[rd->sh->shard->index];
         rd->sh->conf->stats->doorbell_armed[rd->sh->shard->index] = 1;
         ngx_memory_barrier();
     }
@@ -843,6 +899,8 @@ ngx_payment_reader_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
+    sh->handlers->reading(sh->data);
+
     rows = ngx_payment_reader_take(rd, now);
 
     ngx_payment_reader_forget_gone(rd);
@@ -876,6 +934,9 @@ ngx_payment_reader_take(ngx_payment_reader_t *rd, uint64_t now_ns)
         ngx_payment_reader_take_wanted(rd);
     }
 
+    rd->complete = 0;
+    rd->none_below = 0;
+
     if (rd->asked[NGX_PAYMENT_READ_NEXT]) {
         rows = ngx_payment_reader_take_next(rd);
     }
@@ -903,6 +964,8 @@ ngx_payment_reader_take(ngx_payment_reader_t *rd, uint64_t now_ns)
         ngx_payment_reader_take_settled(rd);
     }
 
+    ngx_payment_reader_forget_early(rd);
+
     if (rd->asked[NGX_PAYMENT_READ_UNSETTLED]) {
         ngx_payment_reader_take_unsettled(rd, now_ns);
     }
@@ -917,19 +980,26 @@ ngx_payment_reader_take_wanted(ngx_payment_reader_t *rd)
     uint64_t             id;
     MYSQL_ROW            row;
     MYSQL_RES           *res;
+    unsigned long       *lengths;
     payment_event_t     *e, *next;
     payment_inflight_t  *table;
 
     table = &rd->sh->table;
     res = rd->asked[NGX_PAYMENT_READ_WANTED]->result;
+    rd->sh->reads++;
 
     while ((row = mysql_fetch_row(res)) != NULL) {
         id = ngx_payment_row_number(row[NGX_PAYMENT_ROW_ID]);
         e = payment_inflight_find(table, id);
 
-        if (e && e->state == PAYMENT_EVENT_WANTED) {
-            (void) ngx_payment_reader_event(rd, e, row,
-                                            mysql_fetch_lengths(res));
+        if (e == NULL || e->state != PAYMENT_EVENT_WANTED) {
+            continue;
+        }
+
+        lengths = mysql_fetch_lengths(res);
+
+        if (!ngx_payment_reader_meet(rd, id, row, lengths)) {
+            (void) ngx_payment_reader_event(rd, e, row, lengths);
         }
     }
 
@@ -969,14 +1039,16 @@ ngx_payment_reader_take_next(ngx_payment_reader_t *rd)
     uint64_t             id, gate, first;
     MYSQL_ROW            row;
     MYSQL_RES           *res;
-    ngx_uint_t           rows, known;
+    ngx_uint_t           rows, known, fresh;
     unsigned long       *lengths;
     payment_event_t     *e;
     payment_inflight_t  *table;
 
     table = &rd->sh->table;
     res = rd->asked[NGX_PAYMENT_READ_NEXT]->result;
+    rd->sh->reads++;
     rows = 0;
+    fresh = 0;
     first = 0;
 
     /*
@@ -985,7 +1057,8 @@ ngx_payment_reader_take_next(ngx_payment_reader_t *rd)
      * be made.
      */
 
-    gate = ngx_payment_reader_at_floor(rd) ? 0
+    rd->from_floor = ngx_payment_reader_at_floor(rd);
+    gate = rd->from_floor ? 0
            : rd->asked[NGX_PAYMENT_READ_HEAD] ? rd->heads : rd->heads + 1;
 
     rd->mixed = 0;
@@ -994,7 +1067,8 @@ ngx_payment_reader_take_next(ngx_payment_reader_t *rd)
 
         lengths = mysql_fetch_lengths(res);
         id = ngx_payment_row_number(row[NGX_PAYMENT_ROW_ID]);
-        known = ngx_payment_reader_knows(rd, id);
+        known = ngx_payment_reader_knows(rd, id)
+                || ngx_payment_reader_meet(rd, id, row, lengths);
 
         if (!known && !ngx_payment_reader_on_disk(rd, row, lengths)) {
             rd->again = 1;
@@ -1005,6 +1079,8 @@ ngx_payment_reader_take_next(ngx_payment_reader_t *rd)
         rows++;
 
         if (!known) {
+            fresh++;
+
             e = payment_inflight_add(table, id, PAYMENT_EVENT_WANTED);
             if (e == NULL) {
                 return rows;
@@ -1026,7 +1102,63 @@ ngx_payment_reader_take_next(ngx_payment_reader_t *rd)
 
     ngx_payment_reader_adapt(rd, rows, first);
 
+    rd->behind = (rd->full && fresh);
+    rd->complete = (!rd->full && rd->unproved == 0);
+
     return rows;
+}
+
+
+/* Was the event of this row handed out before the row was seen?  Then it has
+ * its id now. */
+
+static ngx_uint_t
+ngx_payment_reader_meet(ngx_payment_reader_t *rd, uint64_t id, MYSQL_ROW row,
+    unsigned long *lengths)
+{
+    if (ngx_payment_row_number(row[NGX_PAYMENT_ROW_VERSION]) != 1
+        || ngx_payment_outbox_shard_meet(rd->sh, id,
+                   (u_char *) row[NGX_PAYMENT_ROW_AGGREGATEID],
+                   lengths[NGX_PAYMENT_ROW_AGGREGATEID])
+           != NGX_OK)
+    {
+        return 0;
+    }
+
+    (void) ngx_atomic_fetch_add(&rd->sh->stats->read, 1);
+
+    return 1;
+}
+
+
+/* All rows were seen that there are.  What Kafka had before this read began,
+ * and is not among them, was deleted by somebody else. */
+
+static void
+ngx_payment_reader_forget_early(ngx_payment_reader_t *rd)
+{
+    payment_event_t     *e;
+    payment_inflight_t  *table;
+
+    table = &rd->sh->table;
+
+    if (!rd->complete
+        || (!rd->asked[NGX_PAYMENT_READ_HEAD] && !rd->from_floor)
+        || (rd->sh->floor.id && !rd->none_below)
+        || payment_inflight_count(table, PAYMENT_EVENT_WANTED))
+    {
+        return;
+    }
+
+    while ((e = payment_inflight_first(table, PAYMENT_EVENT_EARLY)) != NULL
+           && e->since_ns < rd->started_ns)
+    {
+        ngx_log_error(NGX_LOG_INFO, rd->sh->log, 0,
+                      "payment outbox: shard \"%V\": the row of an event that "
+                      "was published is gone", &rd->sh->shard->name);
+
+        payment_inflight_remove(e);
+    }
 }
 
 
@@ -1194,6 +1326,8 @@ ngx_payment_reader_take_below(ngx_payment_reader_t *rd, uint64_t now_ns)
     stmt = rd->asked[NGX_PAYMENT_READ_BELOW];
     row = stmt->result ? mysql_fetch_row(stmt->result) : NULL;
 
+    rd->none_below = (row && row[0][0] == '0');
+
     /* what was replayed meanwhile is no surprise */
 
     if (row == NULL || row[0][0] == '0' || rd->sh->replaying
@@ -1233,6 +1367,7 @@ ngx_payment_reader_take_settled(ngx_payment_reader_t *rd)
         }
 
         payment_floor_lower(&rd->sh->settled, id);
+        rd->none_below = 0;
 
         if (ngx_payment_reader_want(rd, id) != NGX_OK) {
             return;
@@ -1313,6 +1448,7 @@ ngx_payment_reader_event(ngx_payment_reader_t *rd, payment_event_t *e,
     rd->row_size = (7 * rd->row_size + row->size) / 8;
 
     e->asked = 0;
+    e->read = sh->reads;
     e->version = row->version;
     e->created_us = row->created_us;
     e->payment = payment;
@@ -1325,6 +1461,12 @@ ngx_payment_reader_event(ngx_payment_reader_t *rd, payment_event_t *e,
         e->follower = 1;
         payment_inflight_move(e, PAYMENT_EVENT_DEAD);
         return NGX_OK;
+    }
+
+    if (e->version == 1) {
+        ngx_payment_proved_add(rd->given,
+            ngx_payment_outbox_shard_early_id(row->aggregateid.data,
+                                              row->aggregateid.len));
     }
 
     payment_inflight_set_data(e, row, (uint32_t) row->size);

@@ -62,6 +62,9 @@
 
 #define NGX_PAYMENT_READER_WANTED     256      /* rows read by their ids */
 
+#define NGX_PAYMENT_READER_EARLY      4000     /* events published whose rows
+                                                  were not seen */
+
 
 typedef enum {
     NGX_PAYMENT_READER_IDLE = 0,
@@ -128,6 +131,12 @@ typedef struct {
     uint64_t                     unsettled_at_ns; /* the next for these */
     ngx_uint_t                   doubts;      /* that the floor is from */
 
+    ngx_payment_proved_t        *given;       /* first events that were read
+                                                 and handed out, of late */
+    ngx_atomic_uint_t            missed;      /* events that were not news, when
+                                                 the last read began */
+    uint64_t                     rewound_ns;  /* it began anew */
+
     uint64_t                     unproved;    /* what the last read stopped
                                                  at; 0: at nothing */
     uint64_t                     barrier_until_ns;  /* all reads have one */
@@ -155,6 +164,13 @@ typedef struct {
     unsigned                     doubted:1;   /* unproved: a read had a barrier
                                                  for its sake */
     unsigned                     starved:1;   /* the table had no room */
+    unsigned                     from_floor:1;  /* it began there */
+    unsigned                     complete:1;  /* the last read saw all rows
+                                                 after the cursor */
+    unsigned                     none_below:1;  /* and that there are none below
+                                                 the floor */
+    unsigned                     behind:1;    /* there are more rows that nobody
+                                                 knows */
     unsigned                     mixed:1;     /* it held later versions */
     unsigned                     head_wanted:1;  /* a gate waits for a look */
 } ngx_payment_reader_t;
@@ -173,6 +189,13 @@ void ngx_payment_reader_wake(ngx_payment_reader_t *rd);
 void ngx_payment_reader_tick(ngx_payment_reader_t *rd, uint64_t now_ns);
 void ngx_payment_reader_soon(ngx_payment_reader_t *rd);
 void ngx_payment_reader_more(ngx_payment_reader_t *rd);
+
+/* Are a payment's first events to be handed out when they are told of, before
+ * their rows were seen?  And is this one? */
+ngx_uint_t ngx_payment_reader_listens(ngx_payment_reader_t *rd,
+    uint64_t now_ns);
+ngx_uint_t ngx_payment_reader_believes(ngx_payment_reader_t *rd,
+    const ngx_payment_news_item_t *item, uint64_t now_ns);
 
 /* Is there a connection, to the server on which rows are changed? */
 ngx_uint_t ngx_payment_reader_connected(ngx_payment_reader_t *rd);

@@ -41,6 +41,7 @@ static void ngx_payment_relay_connected(void *data, ngx_payment_db_t *db,
 static void ngx_payment_relay_unfit(void *data);
 static void ngx_payment_relay_leased(void *data);
 static void ngx_payment_relay_unleased(void *data);
+static void ngx_payment_relay_reading(void *data);
 static void ngx_payment_relay_read(void *data);
 static void ngx_payment_relay_overrun(void *data);
 static void ngx_payment_relay_deleted(void *data);
@@ -57,6 +58,10 @@ static void ngx_payment_relay_not_alone(ngx_payment_relay_t *r);
 static ngx_int_t ngx_payment_relay_queue(ngx_payment_relay_t *r,
     payment_event_t *e);
 static void ngx_payment_relay_pass_by(ngx_payment_relay_t *r,
+    payment_event_t *e);
+static ngx_int_t ngx_payment_relay_send_early(ngx_payment_relay_t *r,
+    payment_event_t *e, uint64_t now_ns);
+static void ngx_payment_relay_untold(ngx_payment_relay_t *r,
     payment_event_t *e);
 static ngx_uint_t ngx_payment_relay_lane_free(ngx_payment_relay_t *r,
     payment_event_t *e, uint64_t now_ns);
@@ -101,6 +106,7 @@ static const ngx_payment_outbox_shard_handlers_t  ngx_payment_relay_handlers = {
     ngx_payment_relay_unfit,
     ngx_payment_relay_leased,
     ngx_payment_relay_unleased,
+    ngx_payment_relay_reading,
     ngx_payment_relay_read,
     ngx_payment_relay_overrun,
     ngx_payment_relay_deleted,
@@ -184,6 +190,9 @@ ngx_payment_relay_init_jobs(ngx_payment_relay_t *r)
         { NGX_PAYMENT_FENCE_OURS, ngx_payment_delete_look_step,
           ngx_payment_delete_look_done, &r->deletion, 0, 0, 0 },
 
+        { NGX_PAYMENT_FENCE_OURS, ngx_payment_delete_find_step,
+          ngx_payment_delete_find_done, &r->deletion, 0, 0, 0 },
+
         { NGX_PAYMENT_FENCE_OURS, ngx_payment_delete_step,
           ngx_payment_delete_done, &r->deletion, 0, 0, 0 },
 
@@ -226,6 +235,100 @@ void
 ngx_payment_relay_wake(ngx_payment_relay_t *r)
 {
     ngx_payment_reader_wake(&r->reader);
+}
+
+
+/*
+ * A payment's first event, of which a worker has told, is sent at once, or else
+ * forgotten, and its row is read like any other.  So it never waits for
+ * anything while it has no id.
+ */
+
+ngx_int_t
+ngx_payment_relay_told(ngx_payment_relay_t *r,
+    const ngx_payment_news_item_t *item)
+{
+    uint64_t             id, now;
+    payment_event_t     *e;
+    ngx_payment_row_t   *row;
+    payment_inflight_t  *table;
+
+    table = &r->sh.table;
+    now = ngx_payment_clock_ns();
+
+    if (!ngx_payment_reader_listens(&r->reader, now)
+        || !ngx_payment_reader_believes(&r->reader, item, now))
+    {
+        return NGX_DECLINED;
+    }
+
+    row = ngx_payment_row_create_told(item, r->sh.log);
+    if (row == NULL) {
+        return NGX_DECLINED;
+    }
+
+    id = ngx_payment_outbox_shard_early_id(row->aggregateid.data,
+                                           row->aggregateid.len);
+
+    if (payment_inflight_find(table, id)
+        || ngx_payment_proved_has(r->reader.given, id))
+    {
+        /* its row was quicker */
+        ngx_payment_row_free(row);
+        return NGX_OK;
+    }
+
+    e = payment_inflight_add(table, id, PAYMENT_EVENT_WANTED);
+    if (e == NULL) {
+        ngx_payment_row_free(row);
+        return NGX_DECLINED;
+    }
+
+    e->version = row->version;
+    e->created_us = row->created_us;
+    e->payment = payment_inflight_hash(row->aggregateid.data,
+                                       row->aggregateid.len);
+    e->crc = ngx_crc32_long(row->aggregateid.data, row->aggregateid.len);
+
+    payment_inflight_set_data(e, row, (uint32_t) row->size);
+
+    if (ngx_payment_relay_send_early(r, e, now) != NGX_OK) {
+        payment_inflight_remove(e);
+        return NGX_DECLINED;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_payment_relay_send_early(ngx_payment_relay_t *r, payment_event_t *e,
+    uint64_t now_ns)
+{
+    ngx_payment_producer_t *producer = &r->all->producer;
+
+    if (!ngx_payment_relay_may_send(r, now_ns)
+        || payment_inflight_occupant(e)
+        || payment_aside_precedes(&r->sh.aside, e->id, e->payment)
+        || ngx_payment_producer_route(producer, e) != NGX_OK
+        || !ngx_payment_producer_takes(producer, e)
+        || !ngx_payment_relay_lane_free(r, e, now_ns))
+    {
+        return NGX_DECLINED;
+    }
+
+    return ngx_payment_relay_send(r, e, now_ns);
+}
+
+
+/* It was not published, and its row was not seen: that is read. */
+
+static void
+ngx_payment_relay_untold(ngx_payment_relay_t *r, payment_event_t *e)
+{
+    ngx_payment_outbox_shard_vacate(&r->sh, e);
+    payment_inflight_remove(e);
+    ngx_payment_reader_soon(&r->reader);
 }
 
 
@@ -330,6 +433,15 @@ ngx_payment_relay_unleased(void *data)
     if (payment_inflight_count(&r->sh.table, PAYMENT_EVENT_SENT)) {
         ngx_payment_producer_abort(&r->all->producer, 0);
     }
+}
+
+
+static void
+ngx_payment_relay_reading(void *data)
+{
+    ngx_payment_relay_t *r = data;
+
+    r->all->hear(r->all->data);
 }
 
 
@@ -592,6 +704,7 @@ ngx_payment_relay_may_send(ngx_payment_relay_t *r, uint64_t now_ns)
            && payment_inflight_count(&r->sh.table, PAYMENT_EVENT_ACKED)
               + payment_inflight_count(&r->sh.table, PAYMENT_EVENT_DELETING)
               + payment_inflight_count(&r->sh.table, PAYMENT_EVENT_UNSURE)
+              + payment_inflight_count(&r->sh.table, PAYMENT_EVENT_EARLY)
               < NGX_PAYMENT_RELAY_UNDELETED
            && !conf->stats->helper.paused
            && now_ns >= r->resume_at_ns
@@ -891,6 +1004,13 @@ ngx_payment_relay_acked(ngx_payment_relay_t *r, payment_event_t *e)
     r->failures = 0;
 
     ngx_payment_outbox_shard_vacate(&r->sh, e);
+
+    if (payment_inflight_is_early(e)) {
+        e->since_ns = ngx_payment_clock_ns();
+        payment_inflight_move(e, PAYMENT_EVENT_EARLY);
+        return;
+    }
+
     payment_inflight_move(e, e->doubted ? PAYMENT_EVENT_UNSURE
                                         : PAYMENT_EVENT_ACKED);
 
@@ -924,7 +1044,8 @@ ngx_payment_relay_outage(ngx_payment_relay_t *r, payment_event_t *e,
                   r->all->producer.topics[e->topic].name,
                   rd_kafka_err2name(err),
                   payment_inflight_count(&r->sh.table, PAYMENT_EVENT_SENT),
-                  e->id, note);
+                  payment_inflight_is_early(e) ? r->reader.cursor : e->id,
+                  note);
 }
 
 
@@ -935,6 +1056,11 @@ ngx_payment_relay_failed(ngx_payment_relay_t *r, payment_event_t *e,
     uint64_t now_ns)
 {
     ngx_payment_relay_rewind(r);
+
+    if (payment_inflight_is_early(e)) {
+        ngx_payment_relay_untold(r, e);
+        return;
+    }
 
     if (e->attempts && !e->doubted) {
         /* that it was refused before is not forgotten */
@@ -955,6 +1081,11 @@ ngx_payment_relay_refused(ngx_payment_relay_t *r, payment_event_t *e,
     rd_kafka_resp_err_t err, uint64_t now_ns)
 {
     ngx_payment_producer_topic_t  *topic;
+
+    if (payment_inflight_is_early(e)) {
+        ngx_payment_relay_untold(r, e);
+        return;
+    }
 
     topic = &r->all->producer.topics[e->topic];
 
@@ -1043,6 +1174,11 @@ static void
 ngx_payment_relay_hold_back(ngx_payment_relay_t *r, payment_event_t *e,
     uint64_t now_ns)
 {
+    if (payment_inflight_is_early(e)) {
+        ngx_payment_relay_untold(r, e);
+        return;
+    }
+
     payment_inflight_free_data(e);
 
     e->alone = 0;

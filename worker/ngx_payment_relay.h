@@ -26,7 +26,7 @@
 #include "ngx_payment_reader.h"
 
 
-#define NGX_PAYMENT_RELAY_JOBS        9
+#define NGX_PAYMENT_RELAY_JOBS        10
 
 
 typedef struct ngx_payment_relay_s   ngx_payment_relay_t;
@@ -64,6 +64,7 @@ struct ngx_payment_relay_s {
                                        [NGX_PAYMENT_PRODUCER_LANES];
     unsigned                     doubt:1;       /* of what is in flight */
     unsigned                     passed_by:1;   /* some that are set aside */
+    unsigned                     missed:1;      /* news that it did not take */
 };
 
 
@@ -78,6 +79,10 @@ struct ngx_payment_relays_s {
     ngx_payment_breaker_t        breaker;
     ngx_payment_command_t        command;
 
+    /* hears what workers have told */
+    void                       (*hear)(void *data);
+    void                        *data;
+
     ngx_payment_relay_t         *relays;
     ngx_uint_t                   n;
     ngx_uint_t                   turn;          /* whose is the first */
@@ -91,6 +96,10 @@ void ngx_payment_relay_open(ngx_payment_relay_t *r);
 
 /* The doorbell rang. */
 void ngx_payment_relay_wake(ngx_payment_relay_t *r);
+
+/* A worker tells of an event.  NGX_DECLINED: its row has to be read first. */
+ngx_int_t ngx_payment_relay_told(ngx_payment_relay_t *r,
+    const ngx_payment_news_item_t *item);
 
 /* Hands out what can be. */
 void ngx_payment_relay_pump(ngx_payment_relay_t *r);

@@ -74,6 +74,30 @@ ngx_payment_row_create(MYSQL_ROW columns, unsigned long *lengths,
 }
 
 
+ngx_payment_row_t *
+ngx_payment_row_create_told(const ngx_payment_news_item_t *item,
+    ngx_log_t *log)
+{
+    char           *p;
+    char           *columns[NGX_PAYMENT_ROW_COLUMNS_N];
+    ngx_uint_t      i;
+    unsigned long   lengths[NGX_PAYMENT_ROW_COLUMNS_N];
+
+    columns[NGX_PAYMENT_ROW_ID] = "0";
+    columns[NGX_PAYMENT_ROW_VERSION] = "1";
+
+    p = (char *) item->text;
+
+    for (i = 0; i < NGX_PAYMENT_NEWS_COLUMNS; i++) {
+        columns[NGX_PAYMENT_ROW_AGGREGATEID + i] = p;
+        lengths[NGX_PAYMENT_ROW_AGGREGATEID + i] = item->lens[i];
+        p += item->lens[i];
+    }
+
+    return ngx_payment_row_create(columns, lengths, log);
+}
+
+
 void
 ngx_payment_row_free(void *row)
 {

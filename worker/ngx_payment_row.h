@@ -13,6 +13,7 @@
 #include <ngx_core.h>
 
 #include "ngx_payment_clock.h"
+#include "ngx_payment_news.h"
 
 #include <mysql.h>
 
@@ -65,6 +66,11 @@ typedef struct {
 /* malloc()ed; NULL when out of memory or when the columns are not an event's */
 ngx_payment_row_t *ngx_payment_row_create(MYSQL_ROW columns,
     unsigned long *lengths, ngx_log_t *log);
+
+/* The same of an event that was told of, and has no id yet. */
+ngx_payment_row_t *ngx_payment_row_create_told(
+    const ngx_payment_news_item_t *item, ngx_log_t *log);
+
 void ngx_payment_row_free(void *row);
 
 /* a column that is an unsigned integer; 0 when it is NULL */

@@ -1006,6 +1006,10 @@ ngx_http_payment_init_zone(ngx_shm_zone_t *zone, void *data)
     pmcf->outbox.stats = &shared->stats;
     pmcf->outbox.proved = &shared->proved;
 
+    pmcf->writer.news.ring = &shared->news;
+    pmcf->writer.news.mutex = &pool->mutex;
+    pmcf->outbox.news = pmcf->writer.news;
+
     shards = pmcf->shards.elts;
 
     for (i = 0; i < pmcf->shards.nelts; i++) {

@@ -41,6 +41,7 @@ typedef struct {
     ngx_payment_common_t        common;
     ngx_payment_seen_t          seen;
     ngx_payment_proved_t        proved;
+    ngx_payment_news_ring_t     news;
     ngx_payment_underway_t      underway;
 } ngx_http_payment_zone_t;
 

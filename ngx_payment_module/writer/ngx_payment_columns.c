@@ -135,6 +135,9 @@ static const enum enum_field_types
 static void ngx_payment_columns_place(ngx_payment_columns_t *columns,
     const ngx_payment_shard_t *shard);
 static void ngx_payment_columns_set_time(MYSQL_TIME *time, int64_t unix_us);
+static ngx_int_t ngx_payment_columns_tell_event(ngx_payment_columns_t *columns,
+    ngx_payment_column_t *col, ngx_uint_t row, const ngx_payment_news_t *news,
+    const ngx_payment_shard_t *shard, uint64_t choice, uint64_t since_ns);
 static void ngx_payment_columns_add_expiry(ngx_payment_columns_t *columns,
     const payment_t *p, MYSQL_TIME *expires);
 
@@ -513,6 +516,80 @@ ngx_payment_columns_add_event(ngx_payment_columns_t *columns,
     ngx_payment_columns_bytes(&col[7], row, op->tracestate.data,
                               op->tracestate.len);
     ngx_payment_columns_bytes(&col[8], row, payload, len);
+}
+
+
+void
+ngx_payment_columns_tell(ngx_payment_columns_t *columns,
+    const ngx_payment_news_t *news, const ngx_payment_shard_t *shard,
+    uint64_t choice, uint64_t since_ns)
+{
+    ngx_uint_t               row, missed;
+    ngx_payment_column_t    *col;
+    ngx_payment_news_ring_t *ring;
+
+    ring = news->ring;
+    col = columns->columns[NGX_PAYMENT_STMT_EVENTS];
+    missed = columns->rows[NGX_PAYMENT_STMT_EVENTS];
+
+    if (ring->wanted[shard->index]) {
+
+        ngx_shmtx_lock(news->mutex);
+
+        for (row = 0; row < columns->rows[NGX_PAYMENT_STMT_EVENTS]; row++) {
+            if (ngx_payment_columns_tell_event(columns, col, row, news, shard,
+                                               choice, since_ns)
+                == NGX_OK)
+            {
+                missed--;
+            }
+        }
+
+        ngx_shmtx_unlock(news->mutex);
+    }
+
+    if (missed) {
+        (void) ngx_atomic_fetch_add(&ring->missed[shard->index],
+                                    (ngx_atomic_int_t) missed);
+    }
+}
+
+
+static ngx_int_t
+ngx_payment_columns_tell_event(ngx_payment_columns_t *columns,
+    ngx_payment_column_t *col, ngx_uint_t row, const ngx_payment_news_t *news,
+    const ngx_payment_shard_t *shard, uint64_t choice, uint64_t since_ns)
+{
+    u_char       time[sizeof("2026-11-22 18:00:00.123456")];
+    ngx_str_t    texts[NGX_PAYMENT_NEWS_COLUMNS];
+    ngx_uint_t   i;
+    MYSQL_TIME  *now;
+
+    static const ngx_uint_t  places[NGX_PAYMENT_NEWS_COLUMNS] = {
+        1, 2, 3, 5, 6, 7, 8
+    };
+
+    if (((int64_t *) col[4].values)[row] != 1) {
+        return NGX_DECLINED;
+    }
+
+    for (i = 0; i < NGX_PAYMENT_NEWS_COLUMNS; i++) {
+        if (i != NGX_PAYMENT_NEWS_CREATED_AT) {
+            texts[i].data = ((u_char **) col[places[i]].values)[row];
+            texts[i].len = texts[i].data ? col[places[i]].lens[row] : 0;
+        }
+    }
+
+    now = &columns->now;
+
+    texts[NGX_PAYMENT_NEWS_CREATED_AT].data = time;
+    texts[NGX_PAYMENT_NEWS_CREATED_AT].len =
+        ngx_sprintf(time, "%04ui-%02ui-%02ui %02ui:%02ui:%02ui.%06ui",
+                    now->year, now->month, now->day, now->hour, now->minute,
+                    now->second, (ngx_uint_t) now->second_part)
+        - time;
+
+    return ngx_payment_news_put(news, shard, choice, since_ns, texts);
 }
 
 

@@ -1055,6 +1055,8 @@ ngx_payment_transaction_commit(ngx_payment_transaction_t *t)
 
     n = ngx_payment_transaction_add_commit(t, t->stmts);
 
+    t->commit_ns = ngx_payment_clock_ns();
+
     if (t->spans) {
         t->sent_us = ngx_payment_now_us();
     }
@@ -1105,7 +1107,9 @@ ngx_payment_transaction_commit_done(ngx_payment_db_t *db, ngx_uint_t lost)
 }
 
 
-/* Before the bell rings: the helper may publish what it will read then. */
+/* Before the bell rings: the helper may publish what it is told of, and what it
+ * will read then.  It is told first, for what it has read as proved is no news
+ * any more. */
 
 static void
 ngx_payment_transaction_prove(ngx_payment_transaction_t *t)
@@ -1113,9 +1117,12 @@ ngx_payment_transaction_prove(ngx_payment_transaction_t *t)
     ngx_uint_t         i;
     ngx_payment_op_t  *op;
 
-    if (t->doorbell == NGX_INVALID_FILE) {
+    if (t->doorbell == NGX_INVALID_FILE || t->batch->nkeys == 0) {
         return;
     }
+
+    ngx_payment_columns_tell(t->columns, t->news, t->shard, t->db->choice,
+                             t->commit_ns);
 
     for (i = 0; i < t->batch->nkeys; i++) {
         op = t->batch->keys[i];
@@ -1429,6 +1436,8 @@ ngx_payment_transaction_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
                   &t->shard->name, found ? "done" : "not done", found, b->n);
 
     if (found) {
+        (void) ngx_atomic_fetch_add(&t->news->ring->missed[t->shard->index],
+                                    (ngx_atomic_int_t) found);
         ngx_payment_doorbell_ring(t->doorbell,
                                   &t->stats->doorbell_armed[t->shard->index]);
     }

@@ -28,6 +28,7 @@
 #include "ngx_payment_columns.h"
 #include "ngx_payment_db.h"
 #include "ngx_payment_look.h"
+#include "ngx_payment_news.h"
 #include "ngx_payment_proved.h"
 #include "ngx_payment_span.h"
 
@@ -52,6 +53,7 @@ struct ngx_payment_transaction_s {
     ngx_payment_stats_t         *stats;
     ngx_fd_t                     doorbell;
     ngx_payment_proved_t        *proved;
+    const ngx_payment_news_t    *news;
     ngx_payment_span_conf_t     *spans;     /* NULL: no traces */
     ngx_log_t                   *log;
     ngx_payment_db_t            *db;        /* whose data is the transaction */
@@ -80,7 +82,8 @@ struct ngx_payment_transaction_s {
     int64_t                      clock_ms;  /* the server's, behind their locks;
                                                where authorizations expire */
     ngx_uint_t                   guarded;   /* its WRITE asks who has them */
-    uint64_t                     sent_us;   /* its COMMIT; of traces alone */
+    uint64_t                     commit_ns; /* when COMMIT was sent */
+    uint64_t                     sent_us;   /* the same, of traces alone */
 
     /* why it is rolled back: the server's error, and what that means; also for
      * the owner, when it has ended */

@@ -243,6 +243,7 @@ ngx_payment_writer_open_line(ngx_payment_writer_t *w, ngx_payment_line_t *line)
     t->stats = w->conf->stats;
     t->doorbell = w->conf->doorbell;
     t->proved = w->conf->proved;
+    t->news = &w->conf->news;
     t->spans = w->conf->spans;
     t->log = w->log;
     t->db = &line->db;

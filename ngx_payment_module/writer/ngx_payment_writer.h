@@ -21,6 +21,7 @@
 #include <ngx_core.h>
 
 #include "ngx_payment_op.h"
+#include "ngx_payment_news.h"
 #include "ngx_payment_proved.h"
 #include "ngx_payment_seen.h"
 #include "ngx_payment_shard.h"
@@ -48,6 +49,7 @@ typedef struct {
     ngx_payment_stats_t      *stats;
     ngx_payment_seen_t       *seen;
     ngx_payment_proved_t     *proved;
+    ngx_payment_news_t        news;
     ngx_payment_underway_t   *underway;
     ngx_payment_span_conf_t  *spans;            /* NULL: no traces */
     ngx_fd_t                  doorbell;         /* -1: no outbox here */

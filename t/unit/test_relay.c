@@ -64,12 +64,13 @@ static MYSQL_ROW test_fetch_row(MYSQL_RES *result);
 
 #define TEST_ROWS        8000
 #define TEST_PARTITIONS  4
-#define TEST_PAYMENTS    200
+#define TEST_PAYMENTS    2000
+#define TEST_FEW         200        /* payments, with many changes each */
 #define TEST_BATCH       20         /* rows of a read */
 #define TEST_IN_FLIGHT   200
 #define TEST_MESSAGES    1000       /* with Kafka at a time */
 #define TEST_STEP        20         /* ms */
-#define TEST_SEEDS       2
+#define TEST_SEEDS       3
 
 
 static char           test_kafka;   /* where a handle points to */
@@ -85,6 +86,7 @@ static unsigned long  test_lengths[16];
 #include "ngx_payment_breaker.c"
 #include "ngx_payment_command.c"
 #include "ngx_payment_dead.c"
+#include "ngx_payment_news.c"
 #include "ngx_payment_outbox_shard.c"
 #include "ngx_payment_producer.c"
 #include "ngx_payment_producer_brokers.c"
@@ -110,6 +112,7 @@ typedef struct {
     unsigned        dead:1;         /* in outbox_dead */
     unsigned        large:1;        /* Kafka refuses it */
     unsigned        lost:1;         /* no answer comes, the first time */
+    unsigned        untold:1;       /* its worker has not told of it */
 } test_row_t;
 
 
@@ -144,13 +147,17 @@ static struct {
     ngx_uint_t       nreports;
     ngx_uint_t       report;        /* the next one to be told */
 
+    ngx_uint_t       early;         /* messages whose row was not seen */
     ngx_uint_t       warnings;      /* that nothing can be set aside */
+    unsigned         alone:1;       /* there is no other node */
+    unsigned         tells:1;       /* workers tell of what they commit */
     unsigned         none_for_1:1;
 } test;
 
 
 static ngx_payment_stats_t        stats;
 static ngx_payment_proved_t       proved;
+static ngx_payment_news_ring_t    ring;
 static ngx_payment_outbox_conf_t  conf;
 static ngx_payment_shard_t        shard;
 static ngx_payment_relay_t        relay;
@@ -239,6 +246,13 @@ void *
 ngx_alloc(size_t size, ngx_log_t *log)
 {
     return malloc(size);
+}
+
+
+void *
+ngx_calloc(size_t size, ngx_log_t *log)
+{
+    return calloc(1, size);
 }
 
 
@@ -527,6 +541,7 @@ ngx_payment_purge_init(ngx_payment_purge_t *p)
 
 test_job(lease)
 test_job(delete_look)
+test_job(delete_find)
 test_job(delete)
 test_job(archive)
 test_job(expiry)
@@ -665,6 +680,18 @@ ngx_payment_producer_copies_free(ngx_payment_producer_copies_t *c)
 }
 
 
+/* a number below n */
+
+static unsigned
+test_number(unsigned n)
+{
+    test.seed = test.seed * UINT64_C(6364136223846793005)
+                + 1442695040888963407;
+
+    return (unsigned) (test.seed >> 33) % n;
+}
+
+
 static uint64_t
 test_hash(unsigned payment)
 {
@@ -683,6 +710,31 @@ test_row_of(uint64_t id)
 
     for (i = id - 1; i < test.nrows; i++) {
         if (test.rows[i].there && test.rows[i].id == id) {
+            return &test.rows[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+/* by what the helper knows of it: by its id, or what it is */
+
+static test_row_t *
+test_row_of_event(payment_event_t *e)
+{
+    ngx_uint_t  i;
+
+    if (!payment_inflight_is_early(e)) {
+        return test_row_of(e->id);
+    }
+
+    test.early++;
+
+    for (i = 0; i < test.nrows; i++) {
+        if (test.rows[i].there && test.rows[i].version == e->version
+            && test_hash(test.rows[i].payment) == e->payment)
+        {
             return &test.rows[i];
         }
     }
@@ -797,23 +849,13 @@ ngx_payment_db_exchange(ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts,
 }
 
 
-static MYSQL_ROW
-test_fetch_row(MYSQL_RES *result)
+static char **
+test_columns(test_row_t *row)
 {
     ngx_uint_t      i;
-    test_row_t     *row;
-    test_result_t  *r;
 
     static char     texts[NGX_PAYMENT_ROW_COLUMNS_N + 1][32];
     static char    *columns[NGX_PAYMENT_ROW_COLUMNS_N + 1];
-
-    r = (test_result_t *) result;
-
-    if (r->at == r->n) {
-        return NULL;
-    }
-
-    row = r->rows[r->at++];
 
     (void) sprintf(texts[NGX_PAYMENT_ROW_ID], "%lu", row->id);
     (void) sprintf(texts[NGX_PAYMENT_ROW_VERSION], "%u", row->version);
@@ -835,6 +877,59 @@ test_fetch_row(MYSQL_RES *result)
     }
 
     return columns;
+}
+
+
+static MYSQL_ROW
+test_fetch_row(MYSQL_RES *result)
+{
+    test_result_t *r = (test_result_t *) result;
+
+    return r->at < r->n ? test_columns(r->rows[r->at++]) : NULL;
+}
+
+
+/* Workers tell of what they have committed, sooner or later. */
+
+static void
+test_tell(void)
+{
+    char                          **columns;
+    ngx_str_t                       texts[NGX_PAYMENT_NEWS_COLUMNS];
+    ngx_uint_t                      i, n;
+    test_row_t                     *row;
+
+    for (i = 0; test.tells && i < test.nrows; i++) {
+        row = &test.rows[i];
+
+        if (!row->untold || row->hidden || test_number(3) == 0) {
+            continue;
+        }
+
+        row->untold = 0;
+        columns = test_columns(row);
+
+        for (n = 0; n < NGX_PAYMENT_NEWS_COLUMNS; n++) {
+            texts[n].data = (u_char *) columns[NGX_PAYMENT_ROW_AGGREGATEID + n];
+            texts[n].len = test_lengths[NGX_PAYMENT_ROW_AGGREGATEID + n];
+        }
+
+        assert_int_equal(ngx_payment_news_put(&conf.news, &shard,
+                                              relay.reader.db.choice,
+                                              test.now_ns, texts),
+                         NGX_OK);
+    }
+}
+
+
+static void
+test_hear(void *data)
+{
+    ngx_payment_news_item_t  item;
+
+    while (ngx_payment_news_take(&conf.news, &item) == NGX_OK) {
+        (void) ngx_payment_relay_told(&relay, &item);
+    }
 }
 
 
@@ -949,7 +1044,7 @@ test_produce(rd_kafka_t *rk, ...)
 
     va_end(args);
 
-    m->row = test_row_of(m->e->id);
+    m->row = test_row_of_event(m->e);
     m->sent_ns = test.now_ns;
 
     assert_non_null(m->row);
@@ -1135,6 +1230,8 @@ test_step(void)
     ngx_current_msec = (ngx_msec_t) (test.now_ns / 1000000);
 
     test_answer();
+    test_tell();
+    test_hear(NULL);
     test_timer(&relay.reader.timer);
     test_timer(&relays.producer.timer);
 
@@ -1180,7 +1277,8 @@ test_add(unsigned payment, unsigned version, unsigned partition)
 
     /* the others are another node's */
 
-    if (payment % 3) {
+    if (test.alone || payment % 3) {
+        row->untold = (version == 1);
         (void) sprintf(id, "%u", payment);
         ngx_payment_proved_add(&proved, ngx_payment_proved_word(
                                    (u_char *) id, version,
@@ -1332,6 +1430,7 @@ test_begin(void **state)
     ngx_memzero(&test, sizeof(test));
     ngx_memzero(&stats, sizeof(stats));
     ngx_memzero(&proved, sizeof(proved));
+    ngx_memzero(&ring, sizeof(ring));
     ngx_memzero(&conf, sizeof(conf));
     ngx_memzero(&relay, sizeof(relay));
     ngx_memzero(&relays, sizeof(relays));
@@ -1349,6 +1448,7 @@ test_begin(void **state)
     conf.shards = &shards;
     conf.stats = &stats;
     conf.proved = &proved;
+    conf.news.ring = &ring;
     conf.poll_interval = 10;
     conf.batch_size = TEST_BATCH;
     conf.max_in_flight = TEST_IN_FLIGHT;
@@ -1365,6 +1465,7 @@ test_begin(void **state)
     relays.relays = &relay;
     relays.n = 1;
     relays.command.stats = &stats.helper;
+    relays.hear = test_hear;
 
     lease.at_most_ms = conf.lock_at_most_for;
     lease.at_least_ms = 0;
@@ -1420,6 +1521,7 @@ test_end(void **state)
         free(relay.reader.sql[i]);
     }
 
+    free(relay.reader.given);
     payment_inflight_destroy(&relay.sh.table);
     payment_aside_destroy(&relay.sh.aside);
     free(relays.breaker.memory);
@@ -1776,18 +1878,6 @@ test_many_behind_what_is_refused(void **state)
 }
 
 
-/* a number below n */
-
-static unsigned
-test_number(unsigned n)
-{
-    test.seed = test.seed * UINT64_C(6364136223846793005)
-                + 1442695040888963407;
-
-    return (unsigned) (test.seed >> 33) % n;
-}
-
-
 /* An event of one of some payments, in whose transaction it may stay for a
  * while; a payment's next one comes afterwards. */
 
@@ -1799,7 +1889,8 @@ test_change(void)
 
     /* one of them has many changes */
 
-    payment = test_number(8) ? test_number(TEST_PAYMENTS) : 0;
+    payment = test_number(8) ? test_number(test.tells ? TEST_PAYMENTS
+                                                      : TEST_FEW) : 0;
     latest = &test.latest[payment];
     row = *latest;
 
@@ -1824,6 +1915,8 @@ test_anything(uint64_t seed)
     unsigned    i, n, step;
 
     test.seed = seed;
+    test.tells = seed % 2;
+    test.alone = test.tells;
 
     for (step = 0; step < 2500; step++) {
 
@@ -1921,9 +2014,11 @@ test_a_storm_that_lasts(void **state)
 static void
 test_random(void **state)
 {
-    char      *text;
-    uint64_t   seed, last;
+    char        *text;
+    uint64_t     seed, last;
+    ngx_uint_t   early;
 
+    early = 0;
     text = getenv("RELAY_SEED");
     seed = text ? strtoull(text, NULL, 10) : 1;
     last = text ? seed : TEST_SEEDS;
@@ -1931,6 +2026,7 @@ test_random(void **state)
     for ( ;; ) {
         print_message("RELAY_SEED=%lu\n", seed);
         test_anything(seed);
+        early += test.early;
 
         if (seed++ == last) {
             break;
@@ -1939,6 +2035,8 @@ test_random(void **state)
         (void) test_end(state);
         (void) test_begin(state);
     }
+
+    assert_true(text || early > 200);
 }
 
 

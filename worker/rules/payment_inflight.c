@@ -18,6 +18,7 @@ static void payment_inflight_sort_in(payment_event_list_t *list,
     payment_event_t *e);
 static void payment_inflight_link(payment_event_t *e,
     payment_event_state_e state);
+static void payment_inflight_unlink_id(payment_event_t *e);
 static payment_event_t **payment_inflight_id_bucket(payment_inflight_t *t,
     uint64_t id);
 static payment_event_t **payment_inflight_payment_bucket(payment_inflight_t *t,
@@ -170,6 +171,24 @@ payment_inflight_add(payment_inflight_t *t, uint64_t id,
 
 
 void
+payment_inflight_rename(payment_event_t *e, uint64_t id)
+{
+    payment_event_t  **bucket;
+
+    assert(payment_inflight_find(e->table, id) == NULL);
+    assert(e->state == PAYMENT_EVENT_SENT || e->state == PAYMENT_EVENT_EARLY);
+
+    payment_inflight_unlink_id(e);
+
+    e->id = id;
+
+    bucket = payment_inflight_id_bucket(e->table, id);
+    e->id_next = *bucket;
+    *bucket = e;
+}
+
+
+void
 payment_inflight_move(payment_event_t *e, payment_event_state_e state)
 {
     assert(e->state != PAYMENT_EVENT_FREE && state != PAYMENT_EVENT_FREE);
@@ -182,12 +201,21 @@ payment_inflight_move(payment_event_t *e, payment_event_state_e state)
 void
 payment_inflight_remove(payment_event_t *e)
 {
-    payment_event_t  **p;
-
     assert(e->state != PAYMENT_EVENT_FREE);
     assert(!e->occupies && e->behind == NULL);
 
     payment_inflight_free_data(e);
+    payment_inflight_unlink_id(e);
+
+    payment_inflight_unlink(&e->table->lists[e->state], e);
+    payment_inflight_link(e, PAYMENT_EVENT_FREE);
+}
+
+
+static void
+payment_inflight_unlink_id(payment_event_t *e)
+{
+    payment_event_t  **p;
 
     p = payment_inflight_id_bucket(e->table, e->id);
 
@@ -197,9 +225,6 @@ payment_inflight_remove(payment_event_t *e)
     }
 
     *p = e->id_next;
-
-    payment_inflight_unlink(&e->table->lists[e->state], e);
-    payment_inflight_link(e, PAYMENT_EVENT_FREE);
 }
 
 

@@ -37,12 +37,17 @@ typedef enum {
     PAYMENT_EVENT_SUSPECT,      /* read again, to be sent with nothing else */
     PAYMENT_EVENT_DEAD,         /* to be moved to the dead letters */
     PAYMENT_EVENT_GONE,         /* deleted, but a read under way may show it */
-    PAYMENT_EVENT_UNSURE        /* was ACKED: is the row still the same? */
+    PAYMENT_EVENT_UNSURE,       /* was ACKED: is the row still the same? */
+    PAYMENT_EVENT_EARLY         /* Kafka has it; its row was not seen yet */
 } payment_event_state_e;
 
-#define PAYMENT_EVENT_STATES    12
+#define PAYMENT_EVENT_STATES    13
 
 #define PAYMENT_INFLIGHT_SLAB   512         /* events */
+
+/* An event whose row was not seen yet has this in place of an id, with a hash
+ * of what it is: no row has so large a number. */
+#define PAYMENT_INFLIGHT_EARLY  (UINT64_C(1) << 63)
 
 
 typedef struct payment_event_s     payment_event_t;
@@ -65,6 +70,8 @@ struct payment_event_s {
     uint32_t                 version;
     uint32_t                 crc;           /* the caller's: of the payment's
                                                id, as the database has it */
+    uint32_t                 read;          /* the caller's: a number of the
+                                               read that saw its row */
     uint32_t                 size;          /* of data */
     uint16_t                 attempts;
     uint16_t                 reason;        /* the caller's: why REFUSED */
@@ -138,6 +145,10 @@ uint64_t payment_inflight_lowest(const payment_inflight_t *t);
 payment_event_t *payment_inflight_add(payment_inflight_t *t, uint64_t id,
     payment_event_state_e state);
 
+/* The row of an early event was seen: its id, which is no other's, is known. */
+
+void payment_inflight_rename(payment_event_t *e, uint64_t id);
+
 /* To the end of the list of another state; sorted in when READY. */
 
 void payment_inflight_move(payment_event_t *e, payment_event_state_e state);
@@ -174,6 +185,13 @@ void payment_inflight_forget_unsent(payment_inflight_t *t);
 /* Forgets everything. */
 
 void payment_inflight_forget(payment_inflight_t *t);
+
+
+static inline int
+payment_inflight_is_early(const payment_event_t *e)
+{
+    return (e->id & PAYMENT_INFLIGHT_EARLY) != 0;
+}
 
 
 static inline size_t

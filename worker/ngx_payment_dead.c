@@ -88,7 +88,7 @@ ngx_payment_dead_step(void *part, uint64_t now_ms)
     move.values = (char *) values;
 
     ngx_payment_fence_begin_fenced(d->fence, "");
-    ngx_payment_fence_verify(d->fence, n, &condition);
+    ngx_payment_fence_verify(d->fence, &condition);
     d->work = ngx_payment_fence_move(d->fence, &move, &condition);
     ngx_payment_fence_commit(d->fence);
 

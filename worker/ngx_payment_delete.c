@@ -292,7 +292,7 @@ ngx_payment_delete_step(void *part, uint64_t now_ms)
     ngx_payment_fence_deleting(d->fence, n);
 
     ngx_payment_fence_begin_fenced(d->fence, "");
-    ngx_payment_fence_verify(d->fence, n, &condition);
+    ngx_payment_fence_verify(d->fence, &condition);
 
     if (sh->conf->archive) {
         d->work = ngx_payment_fence_move(d->fence, &archive, &condition);

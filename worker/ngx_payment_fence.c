@@ -485,14 +485,13 @@ ngx_payment_fence_condition(ngx_payment_fence_t *f, ngx_uint_t n,
  */
 
 void
-ngx_payment_fence_verify(ngx_payment_fence_t *f, ngx_uint_t n,
-    const ngx_str_t *condition)
+ngx_payment_fence_verify(ngx_payment_fence_t *f, const ngx_str_t *condition)
 {
     u_char            *p, *end;
     uint64_t           sum, all;
     ngx_str_t          ends;
-    ngx_uint_t         i, runs;
-    payment_event_t   *e, *before, *after;
+    ngx_uint_t         runs, begins;
+    payment_event_t   *e, *before;
 
     u_char             text[2 * NGX_PAYMENT_FENCE_RUNS * PAYMENT_RANGE_ID_LEN
                             + sizeof("id IN ()")];
@@ -504,28 +503,24 @@ ngx_payment_fence_verify(ngx_payment_fence_t *f, ngx_uint_t n,
     sum = 0;
     all = 0;
 
-    e = payment_inflight_find(&f->sh->table, f->ids[0]);
-
-    for (i = 0; i < n; i++) {
-        after = (i + 1 < n) ? payment_inflight_find(&f->sh->table,
-                                                    f->ids[i + 1])
-                            : NULL;
-
+    for (e = payment_inflight_first(&f->sh->table, PAYMENT_EVENT_DELETING);
+         e;
+         e = e->next)
+    {
         all ^= ngx_payment_fence_identity(e);
 
-        if (before == NULL || before->read != e->read
-            || after == NULL || after->read != e->read)
-        {
-            runs += (before == NULL || before->read != e->read);
+        begins = (before == NULL || before->read != e->read);
+        runs += begins;
+
+        if (begins || e->next == NULL || e->next->read != e->read) {
             sum ^= ngx_payment_fence_identity(e);
 
             if (runs <= NGX_PAYMENT_FENCE_RUNS) {
-                p = ngx_slprintf(p, end, "%s%uL", i ? "," : "", e->id);
+                p = ngx_slprintf(p, end, "%s%uL", before ? "," : "", e->id);
             }
         }
 
         before = e;
-        e = after;
     }
 
     p = ngx_slprintf(p, end, ")");

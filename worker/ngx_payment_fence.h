@@ -156,16 +156,17 @@ ngx_uint_t ngx_payment_fence_collect(ngx_payment_fence_t *f,
 ngx_uint_t ngx_payment_fence_condition(ngx_payment_fence_t *f, ngx_uint_t n,
     ngx_str_t *condition);
 
-/*
- * Only if the first n of f->ids are still the ids of these events does the rest
- * of the fenced exchange change anything: they can have been given to others,
- * by a TRUNCATE or a dump.  Until the transaction ends nobody can do that.
- */
-void ngx_payment_fence_verify(ngx_payment_fence_t *f, ngx_uint_t n,
-    const ngx_str_t *condition);
-
-/* The events of the first n of f->ids become DELETING. */
+/* The events of the first n of f->ids become DELETING, in this order. */
 void ngx_payment_fence_deleting(ngx_payment_fence_t *f, ngx_uint_t n);
+
+/*
+ * Only if the ids of the events that are DELETING, whose rows the condition
+ * names, are still theirs does the rest of the fenced exchange change anything:
+ * they can have been given to others, by a TRUNCATE or a dump.  Until the
+ * transaction ends nobody can do that.
+ */
+void ngx_payment_fence_verify(ngx_payment_fence_t *f,
+    const ngx_str_t *condition);
 
 /*
  * Did a fenced exchange do what it should?  NGX_OK; else NGX_ERROR, the reason

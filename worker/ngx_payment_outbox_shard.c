@@ -282,6 +282,10 @@ ngx_payment_outbox_shard_meet(ngx_payment_outbox_shard_t *sh, uint64_t id,
 {
     payment_event_t  *e, *other;
 
+    if (sh->table.early == 0) {
+        return NGX_DECLINED;
+    }
+
     e = payment_inflight_find(&sh->table,
                               ngx_payment_outbox_shard_early_id(aggregateid,
                                                                 len));

@@ -441,8 +441,7 @@ ngx_payment_fence_condition(ngx_payment_fence_t *f, ngx_uint_t n,
 
 
 void
-ngx_payment_fence_verify(ngx_payment_fence_t *f, ngx_uint_t n,
-    const ngx_str_t *condition)
+ngx_payment_fence_verify(ngx_payment_fence_t *f, const ngx_str_t *condition)
 {
 }
 

@@ -164,6 +164,8 @@ payment_inflight_add(payment_inflight_t *t, uint64_t id,
     e->id_next = *bucket;
     *bucket = e;
 
+    t->early += (payment_inflight_is_early(e) != 0);
+
     payment_inflight_link(e, state);
 
     return e;
@@ -225,6 +227,8 @@ payment_inflight_unlink_id(payment_event_t *e)
     }
 
     *p = e->id_next;
+
+    e->table->early -= (payment_inflight_is_early(e) != 0);
 }
 
 

@@ -116,6 +116,7 @@ struct payment_inflight_s {
     payment_event_list_t     lists[PAYMENT_EVENT_STATES];
     size_t                   capacity;
     size_t                   data_size;     /* sum of the events' sizes */
+    size_t                   early;         /* events whose row was not seen */
     void                   (*free_data)(void *data);
 
     size_t                   buckets;       /* a power of 2 */

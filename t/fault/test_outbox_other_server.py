@@ -186,6 +186,28 @@ def test_table_emptied_under_the_helper(start_outbox, mariadb, database,
     judge(kafka.messages(topic), {**old, **expected}, 0, 8)
 
 
+def test_ids_of_two_lives(start_outbox, mariadb, database, kafka, topic):
+    """Some events are in flight when the table is emptied. Rows of its new life
+    that have lower and higher ids are read, and are acknowledged together with
+    them; those that have the same ids were never published."""
+
+    nginx = start_outbox()
+    wait_leased(nginx)
+    expected = fill(mariadb, database, 100)
+    wait_empty(mariadb, database)
+
+    kafka.freeze()
+    expected |= fill(mariadb, database, 50)
+    wait_for(lambda: relay(nginx)['read'] == 150, 10, 'all of them read')
+    mariadb.query('TRUNCATE TABLE outbox_event', database)
+    expected |= fill(mariadb, database, 200)
+    wait_for(lambda: relay(nginx)['read'] == 300, 10, 'the others read')
+    kafka.thaw()
+
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected, 0, 8)
+
+
 def test_refused_event_whose_id_is_given_again(start_outbox, mariadb,
                                                database, kafka, narrow):
     """The tries of one event are not counted against another that has its id

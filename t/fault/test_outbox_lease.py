@@ -371,7 +371,8 @@ def test_two_shards_two_nodes(start_outbox, start_nginx, mariadb, database,
 
 def test_a_bell_wakes_its_own_shard(start_outbox, mariadb, database,
                                     general_log, journal):
-    """Payments of one shard make the helper read that shard and no other."""
+    """Changes of one shard's payments make the helper read that shard and no
+    other. (New payments are told of, and are not read at once.)"""
 
     other = mariadb.new_database()
     free_lease(mariadb, other)
@@ -385,7 +386,7 @@ def test_a_bell_wakes_its_own_shard(start_outbox, mariadb, database,
                  and relay(nginx, 1)['lease_held'], 10, 'both leases')
         began = time.monotonic()
 
-        with Load(nginx.port, journal, clients=2, pause=0.01,
+        with Load(nginx.port, journal, clients=2, pause=0.01, changes=True,
                   merchant=servers.merchant((0, 511))) as load:
             load.wait(200)
 

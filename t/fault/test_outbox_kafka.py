@@ -502,12 +502,14 @@ def test_poison_of_many_partitions(start_outbox, mariadb, database, kafka,
 
         return time.monotonic() - began
 
-    one, many = seconds(1), seconds(50)
+    # in turns, for a machine may be slow for one of them
+    took = [(seconds(1), seconds(50)) for _ in range(2)]
+    one, many = map(min, zip(*took))
     wait_empty(mariadb, database)
     waited = waits(kafka.messages(narrow))
     print(f'{one:.1f} s in one partition, {many:.1f} s in many; others waited'
           f' for {waited[-1]:.1f} s at most')
-    assert many < 0.8 * one
+    assert many < 0.6 * one
     judge(kafka.messages(narrow), expected, 0, 8)
 
 

@@ -67,6 +67,7 @@ static ngx_uint_t ngx_payment_relay_lane_free(ngx_payment_relay_t *r,
     payment_event_t *e, uint64_t now_ns);
 static ngx_int_t ngx_payment_relay_send(ngx_payment_relay_t *r,
     payment_event_t *e, uint64_t now_ns);
+static void ngx_payment_relay_count_in_flight(ngx_payment_relay_t *r);
 static void ngx_payment_relay_undelivered(ngx_payment_relay_t *r,
     payment_event_t *e, rd_kafka_resp_err_t err, uint64_t now_ns,
     uint64_t took_ns);
@@ -418,8 +419,7 @@ ngx_payment_relay_unleased(void *data)
     ngx_payment_relay_t *r = data;
 
     ngx_memzero(r->sh.gauges, sizeof(ngx_payment_life_gauges_t));
-    r->sh.gauges->in_flight = payment_inflight_count(&r->sh.table,
-                                                     PAYMENT_EVENT_SENT);
+    ngx_payment_relay_count_in_flight(r);
 
     if (ngx_payment_dead_cancel_replay(&r->dead) == NGX_OK) {
         ngx_payment_command_done(&r->all->command,
@@ -572,8 +572,6 @@ ngx_payment_relay_pump(ngx_payment_relay_t *r)
     if (e == NULL && r->reader.past == 0 && r->passed_by) {
         r->sh.astray = 1;
     }
-
-    r->sh.gauges->in_flight = payment_inflight_count(table, PAYMENT_EVENT_SENT);
 
     ngx_payment_reader_more(&r->reader);
 }
@@ -853,6 +851,7 @@ ngx_payment_relay_send(ngx_payment_relay_t *r, payment_event_t *e,
         payment_inflight_free_data(e);
         payment_inflight_occupy(e);
         payment_inflight_move(e, PAYMENT_EVENT_SENT);
+        ngx_payment_relay_count_in_flight(r);
         return NGX_OK;
 
     case NGX_PAYMENT_SEND_REFUSED:
@@ -950,11 +949,24 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
         break;
     }
 
+    ngx_payment_relay_count_in_flight(r);
+
     if (r->sh.state == NGX_PAYMENT_RELAY_REWINDING
         && ngx_payment_relay_settled(r))
     {
         ngx_payment_relay_rewound(r);
     }
+}
+
+
+/* At once, since whoever kills this helper would know how many events may come
+ * again. */
+
+static void
+ngx_payment_relay_count_in_flight(ngx_payment_relay_t *r)
+{
+    r->sh.gauges->in_flight = payment_inflight_count(&r->sh.table,
+                                                     PAYMENT_EVENT_SENT);
 }
 
 

@@ -2,6 +2,7 @@
 and whatever happens to it no event is lost and few come twice."""
 
 import os
+import pathlib
 import signal
 import time
 
@@ -31,6 +32,14 @@ def kill_helper(nginx):
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: pid not in helpers(nginx), 5, 'its end')
     return pid
+
+
+def stop(pid):
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: all(
+        stat.read_text().rpartition(')')[2].split()[0] in 'Tt'
+        for stat in pathlib.Path(f'/proc/{pid}/task').glob('*/stat')),
+        20, 'every thread of it to stand')
 
 
 def test_there_once(start_outbox, mariadb, database):
@@ -236,8 +245,8 @@ def test_killed_under_load(start_outbox, mariadb, database, kafka, topic,
             epoch = wait_leased(nginx, 20)['lease_epoch']
             before = sum(undeleted)
 
-            # standing still, it can be asked
-            os.kill(helper(nginx), signal.SIGSTOP)
+            # standing still, all of it, its gauges can be asked
+            stop(helper(nginx))
             in_flight.append(relay(nginx)['in_flight'])
             undeleted.append(unexplained() - before)
             kill_helper(nginx)

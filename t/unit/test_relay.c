@@ -1222,6 +1222,17 @@ test_posted(void)
 }
 
 
+/* Whoever kills the helper now reads there how many events may come again. */
+
+static void
+test_gauge(void)
+{
+    assert_int_equal(relay.sh.gauges->in_flight,
+                     payment_inflight_count(&relay.sh.table,
+                                            PAYMENT_EVENT_SENT));
+}
+
+
 static void
 test_step(void)
 {
@@ -1231,8 +1242,10 @@ test_step(void)
     test_answer();
     test_tell();
     test_hear(NULL);
+    test_gauge();
     test_timer(&relay.reader.timer);
     test_timer(&relays.producer.timer);
+    test_gauge();
 
     if (ngx_payment_producer_look(&relays.producer, test.now_ns)) {
         ngx_payment_relay_excuse(&relay);

@@ -73,10 +73,18 @@ void
 ngx_payment_breaker_result(ngx_payment_breaker_t *b, uint64_t now_ns,
     payment_event_t *e, uint64_t took_ns, payment_breaker_outcome_e outcome)
 {
-    if (b->on) {
-        payment_breaker_on_result(&b->rules, now_ns, e->token, took_ns,
-                                  outcome);
+    uint64_t  slow_ns;
+
+    if (!b->on) {
+        return;
     }
+
+    if (e->first) {
+        slow_ns = b->rules.conf.slow_call_duration_threshold_ns;
+        took_ns -= ngx_min(took_ns, slow_ns);
+    }
+
+    payment_breaker_on_result(&b->rules, now_ns, e->token, took_ns, outcome);
 }
 
 
@@ -113,7 +121,7 @@ ngx_payment_breaker_count(ngx_payment_breaker_t *b, uint64_t time_ns,
             continue;
         }
 
-        presumed->slow += (age > slow_ns);
+        presumed->slow += (age > (e->first ? 2 * slow_ns : slow_ns));
         presumed->failed += (age > vain_ns);
     }
 }

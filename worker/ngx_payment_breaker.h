@@ -43,6 +43,8 @@ ngx_uint_t ngx_payment_breaker_permit(ngx_payment_breaker_t *b,
 void ngx_payment_breaker_unpermit(ngx_payment_breaker_t *b,
     payment_event_t *e);
 
+/* A first event is given the slow-call time once more: a producer needs several
+ * round trips for its connection, its topic and its id. */
 void ngx_payment_breaker_result(ngx_payment_breaker_t *b, uint64_t now_ns,
     payment_event_t *e, uint64_t took_ns, payment_breaker_outcome_e outcome);
 

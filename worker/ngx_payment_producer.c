@@ -93,6 +93,8 @@ static void ngx_payment_producer_throttled(rd_kafka_t *rk, const char *name,
 static void ngx_payment_producer_resume(ngx_event_t *ev);
 static void ngx_payment_producer_up(ngx_payment_producer_t *p);
 static void ngx_payment_producer_timer(ngx_event_t *ev);
+static ngx_uint_t ngx_payment_producer_is_behind(ngx_payment_producer_t *p,
+    ngx_payment_producer_lane_t *lane, uint64_t time_ns, uint64_t patience_ns);
 static void ngx_payment_producer_empty(ngx_payment_producer_t *p);
 static void ngx_payment_producer_end(ngx_payment_producer_t *p);
 static ngx_uint_t ngx_payment_producer_endings(void);
@@ -469,6 +471,7 @@ ngx_payment_producer_has_room(ngx_payment_producer_t *p, uint64_t now_ns)
 {
     return p->state == NGX_PAYMENT_PRODUCER_UP
            && now_ns >= p->throttled_until_ns
+           && p->behind == NULL
            && payment_window_room(&p->window, p->outstanding - p->stuck);
 }
 
@@ -644,6 +647,10 @@ ngx_payment_producer_delivered(ngx_payment_producer_t *p, payment_event_t *e,
         ngx_payment_producer_unstuck(p, l);
     }
 
+    if (p->behind == l) {
+        p->behind = NULL;
+    }
+
     return (topic == NGX_OK || lane == NGX_OK) ? NGX_OK : NGX_DECLINED;
 }
 
@@ -729,6 +736,7 @@ ngx_payment_producer_look(ngx_payment_producer_t *p, uint64_t now_ns)
     ngx_payment_producer_topic_t  *t;
 
     found = 0;
+    p->behind = NULL;
     time = ngx_payment_producer_time(p, now_ns);
     patience = ngx_min(p->conf->breaker.slow_call_duration_threshold_ns,
                        p->timeout * 1000000ULL / 2);
@@ -747,10 +755,44 @@ ngx_payment_producer_look(ngx_payment_producer_t *p, uint64_t now_ns)
                 p->busy--;
                 found = 1;
             }
+
+            if (ngx_payment_producer_is_behind(p, l, time, patience)) {
+                p->behind = l;
+            }
         }
     }
 
     return found;
+}
+
+
+/*
+ * A connection takes few requests at a time, each of one partition, and with
+ * the library (2.0.2) it is chance whose is next.  Over a long way a lane can
+ * have bad luck for seconds, while others with more and more events go before
+ * it.  So nothing is handed out when it has waited for half of what would be too
+ * long: then the others' queues run empty, and it is the next.  Not where all
+ * have many turns in that time; and not for longer, as the lane may be sick.
+ */
+
+static ngx_uint_t
+ngx_payment_producer_is_behind(ngx_payment_producer_t *p,
+    ngx_payment_producer_lane_t *lane, uint64_t time_ns, uint64_t patience_ns)
+{
+    uint64_t  waits;
+
+    if (lane->in_flight == 0 || lane->stuck
+        || p->latest_ns <= lane->moved_ns
+        || p->window.base_ns * p->busy < patience_ns / 2)
+    {
+        return 0;
+    }
+
+    /* its first event may have been sent just after the last request left */
+
+    waits = time_ns - lane->moved_ns + p->window.base_ns;
+
+    return waits >= patience_ns / 2 && waits < patience_ns;
 }
 
 
@@ -1119,6 +1161,13 @@ ngx_payment_producer_resume(ngx_event_t *ev)
     ngx_payment_producer_t *p = ev->data;
 
     p->handlers->room(p->data);
+}
+
+
+ngx_uint_t
+ngx_payment_producer_is_new(ngx_payment_producer_t *p)
+{
+    return p->window.base_ns == 0;
 }
 
 

@@ -88,6 +88,8 @@ typedef struct {
     ngx_uint_t                         outstanding;  /* sent, not reported */
     ngx_uint_t                         stuck;        /* of these, in lanes */
     ngx_uint_t                         busy;         /* other lanes with any */
+    ngx_payment_producer_lane_t       *behind;       /* nothing more goes
+                                                        before it; or NULL */
     uint64_t                           latest_ns;    /* a delivered one's */
     int32_t                          (*partitioner)(const rd_kafka_topic_t *,
                                            const void *, size_t, int32_t,
@@ -152,7 +154,7 @@ ngx_uint_t ngx_payment_producer_has_room(ngx_payment_producer_t *p,
 ngx_uint_t ngx_payment_producer_lane_has_room(ngx_payment_producer_t *p,
     ngx_payment_producer_lane_t *lane, uint64_t now_ns);
 
-/* Looks for lanes that are stuck; 1: there is one more. */
+/* Looks for lanes that are stuck, or fall behind; 1: one more is stuck. */
 ngx_uint_t ngx_payment_producer_look(ngx_payment_producer_t *p,
     uint64_t now_ns);
 
@@ -180,6 +182,9 @@ ngx_payment_send_e ngx_payment_producer_send(ngx_payment_producer_t *p,
  */
 void ngx_payment_producer_abort(ngx_payment_producer_t *p,
     ngx_msec_t patience);
+
+/* Was nothing delivered by the producer that there is now? */
+ngx_uint_t ngx_payment_producer_is_new(ngx_payment_producer_t *p);
 
 /* Is Kafka believed to be there?  So it is until the library says otherwise. */
 ngx_uint_t ngx_payment_producer_reaches(ngx_payment_producer_t *p);

@@ -131,7 +131,7 @@ class Topics:
         admin = self.admin()
 
         for deletion in admin.delete_topics(list(topics)).values():
-            deletion.result(20)
+            deletion.result(60)
 
     def configure(self, topic, **config):
         from confluent_kafka.admin import (

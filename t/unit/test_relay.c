@@ -70,6 +70,10 @@ static MYSQL_ROW test_fetch_row(MYSQL_RES *result);
 #define TEST_IN_FLIGHT   200
 #define TEST_MESSAGES    1000       /* with Kafka at a time */
 #define TEST_STEP        20         /* ms */
+
+/* of a Kafka that is far: requests at a time, of one partition each, and ms */
+#define TEST_REQUESTS    3
+#define TEST_FAR         300
 #define TEST_SEEDS       3
 
 
@@ -120,6 +124,7 @@ typedef struct {
     payment_event_t  *e;
     test_row_t       *row;
     uint64_t          sent_ns;
+    uint64_t          due_ns;       /* far Kafka: of its answer; 0: queued */
 } test_message_t;
 
 
@@ -149,6 +154,8 @@ static struct {
 
     ngx_uint_t       early;         /* messages whose row was not seen */
     ngx_uint_t       warnings;      /* that nothing can be set aside */
+    uint64_t         requests[TEST_REQUESTS];   /* far Kafka: the answers */
+    unsigned         far:1;
     unsigned         alone:1;       /* there is no other node */
     unsigned         tells:1;       /* workers tell of what they commit */
     unsigned         none_for_1:1;
@@ -1045,6 +1052,7 @@ test_produce(rd_kafka_t *rk, ...)
 
     m->row = test_row_of_event(m->e);
     m->sent_ns = test.now_ns;
+    m->due_ns = 0;
 
     assert_non_null(m->row);
     assert_int_equal(m->e->payment, test_hash(m->row->payment));
@@ -1118,6 +1126,47 @@ test_purge(int flags)
 }
 
 
+/*
+ * What is queued for a partition is one request.  When others have something
+ * queued, too, partition 0 has no luck.
+ */
+
+static void
+test_request(uint64_t *request)
+{
+    ngx_uint_t  i, partition;
+
+    if (*request > test.now_ns) {
+        return;
+    }
+
+    partition = 0;
+
+    for (i = 0; i < test.nmessages; i++) {
+        if (test.messages[i].due_ns == 0 && test.messages[i].row->partition) {
+            partition = test.messages[i].row->partition;
+            break;
+        }
+    }
+
+    for (i = 0; i < test.nmessages; i++) {
+        if (test.messages[i].due_ns == 0
+            && test.messages[i].row->partition == partition)
+        {
+            *request = test.now_ns + TEST_FAR * UINT64_C(1000000);
+            test.messages[i].due_ns = *request;
+        }
+    }
+}
+
+
+static ngx_uint_t
+test_is_away(test_message_t *m)
+{
+    return test.far && (m->due_ns == 0 || m->due_ns > test.now_ns);
+}
+
+
 static void
 test_answer(void)
 {
@@ -1126,6 +1175,10 @@ test_answer(void)
 
     ngx_memzero(took, sizeof(took));
 
+    for (i = 0; test.far && i < TEST_REQUESTS; i++) {
+        test_request(&test.requests[i]);
+    }
+
     for (i = 0; i < test.nmessages; /* void */ ) {
         m = &test.messages[i];
 
@@ -1133,7 +1186,7 @@ test_answer(void)
             m->row->lost = 0;
             test_report(i, RD_KAFKA_RESP_ERR__MSG_TIMED_OUT);
 
-        } else if (m->row->lost
+        } else if (m->row->lost || test_is_away(m)
                    || took[m->row->partition]++
                       >= test.takes[m->row->partition])
         {
@@ -1581,6 +1634,89 @@ test_late_failures_of_a_lane_that_is_well(void **state)
 
     test_feed(30000);
     test_run(5000);
+    test_all_published();
+}
+
+
+static ngx_uint_t
+test_presumed_slow(void)
+{
+    ngx_payment_breaker_presumed_t  presumed;
+
+    ngx_memzero(&presumed, sizeof(presumed));
+    ngx_payment_breaker_count(&relays.breaker, test.now_ns, &relay.sh.table,
+                              UINT64_MAX, &presumed);
+
+    return presumed.slow;
+}
+
+
+/* The first events wait for the connection, and twice as long as others before
+ * that is called slow. */
+
+static void
+test_connecting(void **state)
+{
+    ngx_uint_t  i, turn;
+
+    relays.breaker.on = 1;
+
+    for (turn = 0; turn < 2; turn++) {
+
+        test_takes(0, 0);
+
+        for (i = 0; i < 10; i++) {
+            test_add(test.nrows, 1, 0);
+        }
+
+        test_run(2200);
+        assert_int_equal(test_presumed_slow(), turn ? 10 : 0);
+
+        if (turn == 0) {
+            test_run(1700);
+            assert_int_equal(test_presumed_slow(), 0);
+        }
+
+        test_takes(0, TEST_MESSAGES);
+        test_run(1000);
+        test_all_published();
+        assert_int_equal(relays.breaker.rules.state,
+                         turn ? PAYMENT_BREAKER_OPEN : PAYMENT_BREAKER_CLOSED);
+    }
+}
+
+
+/*
+ * A Kafka that is far has no luck for one partition as long as there is more
+ * and more for the others.
+ */
+
+static void
+test_bad_luck(void **state)
+{
+    ngx_uint_t  i, t;
+
+    test.far = 1;
+    relays.breaker.on = 1;
+
+    for (t = 0; t < 30000; t += TEST_STEP) {
+
+        for (i = 0; i < 4; i++) {
+            test_add(test.nrows, 1, i);
+        }
+
+        test_step();
+
+        for (i = 0; i < test.nmessages; i++) {
+            assert_true(test.now_ns - test.messages[i].sent_ns
+                        < 2 * UINT64_C(1000000000));
+        }
+    }
+
+    assert_int_equal(relays.breaker.rules.state, PAYMENT_BREAKER_CLOSED);
+    assert_int_equal(relays.producer.stuck, 0);
+
+    test_run(30000);
     test_all_published();
 }
 
@@ -2059,6 +2195,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_well, test_begin, test_end),
         cmocka_unit_test_setup_teardown(
             test_late_failures_of_a_lane_that_is_well, test_begin, test_end),
+        cmocka_unit_test_setup_teardown(test_connecting, test_begin, test_end),
+        cmocka_unit_test_setup_teardown(test_bad_luck, test_begin, test_end),
         cmocka_unit_test_setup_teardown(test_steady_surplus, test_begin,
                                         test_end),
         cmocka_unit_test_setup_teardown(test_late_answer_after_a_doubt,

@@ -770,9 +770,10 @@ ngx_payment_producer_look(ngx_payment_producer_t *p, uint64_t now_ns)
  * A connection takes few requests at a time, each of one partition, and with
  * the library (2.0.2) it is chance whose is next.  Over a long way a lane can
  * have bad luck for seconds, while others with more and more events go before
- * it.  So nothing is handed out when it has waited for half of what would be too
- * long: then the others' queues run empty, and it is the next.  Not where all
- * have many turns in that time; and not for longer, as the lane may be sick.
+ * it.  So nothing is handed out when it has waited for half of what would be
+ * too long: then the others' queues run empty, and it is the next.  Not where
+ * all have many turns in that time; and not for longer, as the lane may be
+ * sick.
  */
 
 static ngx_uint_t

@@ -79,9 +79,10 @@ ngx_payment_breaker_result(ngx_payment_breaker_t *b, uint64_t now_ns,
         return;
     }
 
-    if (e->first) {
-        slow_ns = b->rules.conf.slow_call_duration_threshold_ns;
-        took_ns -= ngx_min(took_ns, slow_ns);
+    slow_ns = b->rules.conf.slow_call_duration_threshold_ns;
+
+    if (e->first && took_ns <= 2 * slow_ns) {
+        took_ns = ngx_min(took_ns, slow_ns);
     }
 
     payment_breaker_on_result(&b->rules, now_ns, e->token, took_ns, outcome);

@@ -26,6 +26,7 @@
 #define NGX_PAYMENT_PRODUCER_PURGED     500      /* ms after purging all */
 #define NGX_PAYMENT_PRODUCER_LANE_SHARE     16   /* see lane_has_room() */
 #define NGX_PAYMENT_PRODUCER_LANE_LAG       100  /* ms; the same */
+#define NGX_PAYMENT_PRODUCER_REQUESTS       5    /* at a time, of a broker */
 #define NGX_PAYMENT_PRODUCER_THROTTLE_MAX   10000 /* ms: believed of a broker */
 #define NGX_PAYMENT_PRODUCER_THROTTLE_LONG  100   /* ms */
 #define NGX_PAYMENT_PRODUCER_THROTTLE_LANES 2     /* in flight meanwhile */
@@ -161,7 +162,8 @@ ngx_payment_producer_start(ngx_payment_producer_t *p)
     p->down_since_ns = 0;
     p->copied = 0;
 
-    payment_window_restart(&p->window, ngx_payment_clock_ns());
+    p->opened_ns = ngx_payment_clock_ns();
+    payment_window_restart(&p->window, p->opened_ns);
 
     (void) ngx_atomic_fetch_add(&p->conf->stats->helper.producers, 1);
 
@@ -471,7 +473,7 @@ ngx_payment_producer_has_room(ngx_payment_producer_t *p, uint64_t now_ns)
 {
     return p->state == NGX_PAYMENT_PRODUCER_UP
            && now_ns >= p->throttled_until_ns
-           && p->behind == NULL
+           && p->behind == 0
            && payment_window_room(&p->window, p->outstanding - p->stuck);
 }
 
@@ -647,9 +649,8 @@ ngx_payment_producer_delivered(ngx_payment_producer_t *p, payment_event_t *e,
         ngx_payment_producer_unstuck(p, l);
     }
 
-    if (p->behind == l) {
-        p->behind = NULL;
-    }
+    p->behind -= l->behind;
+    l->behind = 0;
 
     return (topic == NGX_OK || lane == NGX_OK) ? NGX_OK : NGX_DECLINED;
 }
@@ -736,7 +737,7 @@ ngx_payment_producer_look(ngx_payment_producer_t *p, uint64_t now_ns)
     ngx_payment_producer_topic_t  *t;
 
     found = 0;
-    p->behind = NULL;
+    p->behind = 0;
     time = ngx_payment_producer_time(p, now_ns);
     patience = ngx_min(p->conf->breaker.slow_call_duration_threshold_ns,
                        p->timeout * 1000000ULL / 2);
@@ -756,9 +757,8 @@ ngx_payment_producer_look(ngx_payment_producer_t *p, uint64_t now_ns)
                 found = 1;
             }
 
-            if (ngx_payment_producer_is_behind(p, l, time, patience)) {
-                p->behind = l;
-            }
+            l->behind = ngx_payment_producer_is_behind(p, l, time, patience);
+            p->behind += l->behind;
         }
     }
 
@@ -771,20 +771,21 @@ ngx_payment_producer_look(ngx_payment_producer_t *p, uint64_t now_ns)
  * the library (2.0.2) it is chance whose is next.  Over a long way a lane can
  * have bad luck for seconds, while others with more and more events go before
  * it.  So nothing is handed out when it has waited for half of what would be
- * too long: then the others' queues run empty, and it is the next.  Not where
- * all have many turns in that time; and not for longer, as the lane may be
- * sick.
+ * too long: then the others' queues run empty, and it is the next.  Not where a
+ * turn of all lanes that have something is short; so it ends, too, when they
+ * are empty and it is not luck, but the lane is slow or stuck.
  */
 
 static ngx_uint_t
 ngx_payment_producer_is_behind(ngx_payment_producer_t *p,
     ngx_payment_producer_lane_t *lane, uint64_t time_ns, uint64_t patience_ns)
 {
-    uint64_t  waits;
+    uint64_t  turn, waits;
+
+    turn = p->window.base_ns * p->busy / NGX_PAYMENT_PRODUCER_REQUESTS;
 
     if (lane->in_flight == 0 || lane->stuck
-        || p->latest_ns <= lane->moved_ns
-        || p->window.base_ns * p->busy < patience_ns / 2)
+        || p->latest_ns <= lane->moved_ns || turn < patience_ns / 8)
     {
         return 0;
     }
@@ -793,7 +794,8 @@ ngx_payment_producer_is_behind(ngx_payment_producer_t *p,
 
     waits = time_ns - lane->moved_ns + p->window.base_ns;
 
-    return waits >= patience_ns / 2 && waits < patience_ns;
+    return waits >= ngx_max(patience_ns / 2,
+                            p->window.base_ns + turn / 2 * 3);
 }
 
 
@@ -807,11 +809,13 @@ ngx_payment_producer_empty(ngx_payment_producer_t *p)
     p->outstanding = 0;
     p->stuck = 0;
     p->busy = 0;
+    p->behind = 0;
 
     for (i = 0; i < p->ntopics; i++) {
         for (n = 0; n < NGX_PAYMENT_PRODUCER_LANES; n++) {
             p->topics[i].lanes[n].in_flight = 0;
             p->topics[i].lanes[n].proven = 0;
+            p->topics[i].lanes[n].behind = 0;
         }
     }
 }
@@ -1166,9 +1170,11 @@ ngx_payment_producer_resume(ngx_event_t *ev)
 
 
 ngx_uint_t
-ngx_payment_producer_is_new(ngx_payment_producer_t *p)
+ngx_payment_producer_connects(ngx_payment_producer_t *p, uint64_t now_ns)
 {
-    return p->window.base_ns == 0;
+    return p->window.base_ns == 0
+           && now_ns - p->opened_ns
+              < p->conf->breaker.slow_call_duration_threshold_ns;
 }
 
 

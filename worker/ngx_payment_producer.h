@@ -88,8 +88,9 @@ typedef struct {
     ngx_uint_t                         outstanding;  /* sent, not reported */
     ngx_uint_t                         stuck;        /* of these, in lanes */
     ngx_uint_t                         busy;         /* other lanes with any */
-    ngx_payment_producer_lane_t       *behind;       /* nothing more goes
-                                                        before it; or NULL */
+    ngx_uint_t                         behind;       /* lanes that are waited
+                                                        for */
+    uint64_t                           opened_ns;
     uint64_t                           latest_ns;    /* a delivered one's */
     int32_t                          (*partitioner)(const rd_kafka_topic_t *,
                                            const void *, size_t, int32_t,
@@ -183,8 +184,9 @@ ngx_payment_send_e ngx_payment_producer_send(ngx_payment_producer_t *p,
 void ngx_payment_producer_abort(ngx_payment_producer_t *p,
     ngx_msec_t patience);
 
-/* Was nothing delivered by the producer that there is now? */
-ngx_uint_t ngx_payment_producer_is_new(ngx_payment_producer_t *p);
+/* Does what is sent now wait for the producer's first connections? */
+ngx_uint_t ngx_payment_producer_connects(ngx_payment_producer_t *p,
+    uint64_t now_ns);
 
 /* Is Kafka believed to be there?  So it is until the library says otherwise. */
 ngx_uint_t ngx_payment_producer_reaches(ngx_payment_producer_t *p);

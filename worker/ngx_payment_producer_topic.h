@@ -54,6 +54,7 @@ typedef struct {
     unsigned                   proven:1;    /* this producer delivered one */
     unsigned                   stuck:1;
     unsigned                   told:1;      /* that it is, is in the log */
+    unsigned                   behind:1;    /* nothing is sent before it */
 } ngx_payment_producer_lane_t;
 
 

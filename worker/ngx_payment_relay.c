@@ -848,7 +848,7 @@ ngx_payment_relay_send(ngx_payment_relay_t *r, payment_event_t *e,
         e->excused = !ngx_payment_producer_takes(&all->producer, e);
         e->unproven = all->producer.topic_for_each_type
                       && all->producer.topics[e->topic].deliveries == 0;
-        e->first = ngx_payment_producer_is_new(&all->producer)
+        e->first = ngx_payment_producer_connects(&all->producer, now_ns)
                    && !ngx_payment_breaker_probing(&all->breaker);
         payment_inflight_free_data(e);
         payment_inflight_occupy(e);

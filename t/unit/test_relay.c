@@ -1289,6 +1289,8 @@ test_gauge(void)
 static void
 test_step(void)
 {
+    ngx_payment_breaker_presumed_t  presumed;
+
     test.now_ns += TEST_STEP * UINT64_C(1000000);
     ngx_current_msec = (ngx_msec_t) (test.now_ns / 1000000);
 
@@ -1304,9 +1306,15 @@ test_step(void)
         ngx_payment_relay_excuse(&relay);
     }
 
+    ngx_memzero(&presumed, sizeof(presumed));
+    ngx_payment_breaker_count(&relays.breaker, test.now_ns, &relay.sh.table,
+                              UINT64_MAX, &presumed);
+    ngx_payment_breaker_presume(&relays.breaker, test.now_ns, &presumed);
+
     ngx_payment_relay_tick(&relay, test.now_ns);
     test_posted();
     test_fence();
+    test_gauge();
 }
 
 
@@ -1638,19 +1646,6 @@ test_late_failures_of_a_lane_that_is_well(void **state)
 }
 
 
-static ngx_uint_t
-test_presumed_slow(void)
-{
-    ngx_payment_breaker_presumed_t  presumed;
-
-    ngx_memzero(&presumed, sizeof(presumed));
-    ngx_payment_breaker_count(&relays.breaker, test.now_ns, &relay.sh.table,
-                              UINT64_MAX, &presumed);
-
-    return presumed.slow;
-}
-
-
 /* The first events wait for the connection, and twice as long as others before
  * that is called slow. */
 
@@ -1669,20 +1664,42 @@ test_connecting(void **state)
             test_add(test.nrows, 1, 0);
         }
 
-        test_run(2200);
-        assert_int_equal(test_presumed_slow(), turn ? 10 : 0);
+        test_run(turn ? 1900 : 3900);
+        assert_in_range(test.nmessages, 4, 10);
+        assert_int_equal(relays.breaker.rules.state, PAYMENT_BREAKER_CLOSED);
 
-        if (turn == 0) {
-            test_run(1700);
-            assert_int_equal(test_presumed_slow(), 0);
+        if (turn) {
+            test_run(200);
+            assert_int_equal(relays.breaker.rules.state, PAYMENT_BREAKER_OPEN);
+            return;
         }
 
         test_takes(0, TEST_MESSAGES);
         test_run(1000);
         test_all_published();
-        assert_int_equal(relays.breaker.rules.state,
-                         turn ? PAYMENT_BREAKER_OPEN : PAYMENT_BREAKER_CLOSED);
+        assert_int_equal(relays.breaker.rules.state, PAYMENT_BREAKER_CLOSED);
     }
+}
+
+
+static void
+test_connecting_for_too_long(void **state)
+{
+    ngx_uint_t  i;
+
+    relays.breaker.on = 1;
+
+    test_takes(0, 0);
+    test_takes(1, 0);
+
+    for (i = 0; i < 10; i++) {
+        test_add(test.nrows, 1, i % 2);
+    }
+
+    test_run(3900);
+    assert_int_equal(relays.breaker.rules.state, PAYMENT_BREAKER_CLOSED);
+    test_run(200);
+    assert_int_equal(relays.breaker.rules.state, PAYMENT_BREAKER_OPEN);
 }
 
 
@@ -1718,6 +1735,51 @@ test_bad_luck(void **state)
 
     test_run(30000);
     test_all_published();
+}
+
+
+/* It is not luck, but a partition that takes nothing: that is found as soon as
+ * anywhere, and the others have waited for it once. */
+
+static void
+test_sick_and_far(void **state)
+{
+    uint64_t     since_ns;
+    ngx_uint_t   i, t, waited;
+    test_row_t  *first;
+
+    test.far = 1;
+    relays.breaker.on = 1;
+    test_takes(0, 0);
+
+    waited = 0;
+    since_ns = 0;
+    first = NULL;
+
+    for (t = 0; t < 20000; t += TEST_STEP) {
+
+        for (i = 0; i < 4; i++) {
+            test_add(test.nrows, 1, i);
+        }
+
+        test_step();
+
+        for (i = 0; i < test.nmessages && first == NULL; i++) {
+            if (test.messages[i].row->partition == 0) {
+                first = test.messages[i].row;
+                since_ns = test.now_ns;
+            }
+        }
+
+        waited += (relays.producer.behind != 0);
+
+        if (test.now_ns - since_ns >= 2100 * UINT64_C(1000000)) {
+            assert_true(relays.producer.topics[0].lanes[0].stuck);
+        }
+    }
+
+    assert_in_range(waited * TEST_STEP, 1, 1500);
+    assert_int_equal(relays.breaker.rules.state, PAYMENT_BREAKER_CLOSED);
 }
 
 
@@ -2196,7 +2258,11 @@ main(void)
         cmocka_unit_test_setup_teardown(
             test_late_failures_of_a_lane_that_is_well, test_begin, test_end),
         cmocka_unit_test_setup_teardown(test_connecting, test_begin, test_end),
+        cmocka_unit_test_setup_teardown(test_connecting_for_too_long,
+                                        test_begin, test_end),
         cmocka_unit_test_setup_teardown(test_bad_luck, test_begin, test_end),
+        cmocka_unit_test_setup_teardown(test_sick_and_far, test_begin,
+                                        test_end),
         cmocka_unit_test_setup_teardown(test_steady_surplus, test_begin,
                                         test_end),
         cmocka_unit_test_setup_teardown(test_late_answer_after_a_doubt,

@@ -86,8 +86,8 @@ struct payment_event_s {
     unsigned                 asked:1;       /* WANTED: the read is under way */
     unsigned                 occupies:1;    /* its payment: others wait */
     unsigned                 unproven:1;    /* SENT: its topic took none yet */
-    unsigned                 first:1;       /* SENT: nor did its producer, which
-                                               had to connect */
+    unsigned                 first:1;       /* SENT when its producer was about
+                                               to connect */
     unsigned                 excused:1;     /* SENT: its lane is stuck, so it
                                                says nothing of Kafka */
     unsigned                 scout:1;       /* to be sent where no event is

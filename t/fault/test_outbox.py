@@ -71,7 +71,8 @@ def test_under_load(start_outbox, mariadb, database, kafka, topic, journal):
 def test_max_delay(start_outbox, mariadb, database, kafka, topic, journal,
                    general_log):
     """Under load events are read in groups, and none waits for longer than it
-    may; and one that comes alone is read at once."""
+    may; and one that comes alone is read at once. Changes are read: of new
+    payments their workers tell."""
 
     reads = []
 
@@ -97,7 +98,7 @@ def test_max_delay(start_outbox, mariadb, database, kafka, topic, journal,
         assert min(took) < 0.5, took
         before = found()
 
-        with Load(nginx.port, journal, clients=16) as load:
+        with Load(nginx.port, journal, clients=16, changes=True) as load:
             load.wait(3000, 60)
 
         wait_empty(mariadb, database, 5)

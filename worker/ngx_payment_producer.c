@@ -606,6 +606,7 @@ ngx_payment_producer_sent(ngx_payment_producer_t *p,
     if (lane->in_flight == 0) {
         p->busy += !lane->stuck;
         lane->moved_ns = time_ns;
+        lane->awaited = 0;
     }
 
     p->outstanding++;
@@ -649,8 +650,10 @@ ngx_payment_producer_delivered(ngx_payment_producer_t *p, payment_event_t *e,
         ngx_payment_producer_unstuck(p, l);
     }
 
+    p->moved_ns = l->moved_ns;
     p->behind -= l->behind;
     l->behind = 0;
+    l->awaited = 0;
 
     return (topic == NGX_OK || lane == NGX_OK) ? NGX_OK : NGX_DECLINED;
 }
@@ -725,7 +728,8 @@ ngx_payment_producer_acquit(ngx_payment_producer_t *p)
 /*
  * A lane is stuck when nothing moved in it for the slow-call time, or half of
  * the time that an event may take, and an event was delivered elsewhere that
- * was sent at least half of that later.
+ * was sent at least half of that later; or, where none was sent so that this
+ * lane has its turn, that was delivered so much later.
  */
 
 ngx_uint_t
@@ -749,7 +753,8 @@ ngx_payment_producer_look(ngx_payment_producer_t *p, uint64_t now_ns)
             l = &t->lanes[n];
 
             if (l->in_flight && !l->stuck && time - l->moved_ns >= patience
-                && p->latest_ns > l->moved_ns + patience / 2)
+                && (l->awaited ? p->moved_ns : p->latest_ns)
+                   > l->moved_ns + patience / 2)
             {
                 ngx_payment_producer_topic_stuck(t, n, p->log);
                 p->stuck += l->in_flight;
@@ -758,6 +763,7 @@ ngx_payment_producer_look(ngx_payment_producer_t *p, uint64_t now_ns)
             }
 
             l->behind = ngx_payment_producer_is_behind(p, l, time, patience);
+            l->awaited |= l->behind;
             p->behind += l->behind;
         }
     }
@@ -772,8 +778,8 @@ ngx_payment_producer_look(ngx_payment_producer_t *p, uint64_t now_ns)
  * have bad luck for seconds, while others with more and more events go before
  * it.  So nothing is handed out when it has waited for half of what would be
  * too long: then the others' queues run empty, and it is the next.  Not where a
- * turn of all lanes that have something is short; so it ends, too, when they
- * are empty and it is not luck, but the lane is slow or stuck.
+ * turn of all lanes that have something is short, and not for longer than that
+ * time: it may not be luck, but the lane is slow or stuck.
  */
 
 static ngx_uint_t
@@ -795,7 +801,8 @@ ngx_payment_producer_is_behind(ngx_payment_producer_t *p,
     waits = time_ns - lane->moved_ns + p->window.base_ns;
 
     return waits >= ngx_max(patience_ns / 2,
-                            p->window.base_ns + turn / 2 * 3);
+                            p->window.base_ns + turn / 2 * 3)
+           && waits < patience_ns;
 }
 
 
@@ -816,6 +823,7 @@ ngx_payment_producer_empty(ngx_payment_producer_t *p)
             p->topics[i].lanes[n].in_flight = 0;
             p->topics[i].lanes[n].proven = 0;
             p->topics[i].lanes[n].behind = 0;
+            p->topics[i].lanes[n].awaited = 0;
         }
     }
 }

@@ -92,6 +92,7 @@ typedef struct {
                                                         for */
     uint64_t                           opened_ns;
     uint64_t                           latest_ns;    /* a delivered one's */
+    uint64_t                           moved_ns;     /* one was delivered */
     int32_t                          (*partitioner)(const rd_kafka_topic_t *,
                                            const void *, size_t, int32_t,
                                            void *, void *);

@@ -55,6 +55,7 @@ typedef struct {
     unsigned                   stuck:1;
     unsigned                   told:1;      /* that it is, is in the log */
     unsigned                   behind:1;    /* nothing is sent before it */
+    unsigned                   awaited:1;   /* nor was, since it moved */
 } ngx_payment_producer_lane_t;
 
 

@@ -155,7 +155,7 @@ static struct {
     ngx_uint_t       early;         /* messages whose row was not seen */
     ngx_uint_t       warnings;      /* that nothing can be set aside */
     uint64_t         requests[TEST_REQUESTS];   /* far Kafka: the answers */
-    unsigned         far:1;
+    unsigned         far;           /* ms; 0: Kafka is near */
     unsigned         alone:1;       /* there is no other node */
     unsigned         tells:1;       /* workers tell of what they commit */
     unsigned         none_for_1:1;
@@ -1153,7 +1153,7 @@ test_request(uint64_t *request)
         if (test.messages[i].due_ns == 0
             && test.messages[i].row->partition == partition)
         {
-            *request = test.now_ns + TEST_FAR * UINT64_C(1000000);
+            *request = test.now_ns + test.far * UINT64_C(1000000);
             test.messages[i].due_ns = *request;
         }
     }
@@ -1713,7 +1713,7 @@ test_bad_luck(void **state)
 {
     ngx_uint_t  i, t;
 
-    test.far = 1;
+    test.far = TEST_FAR;
     relays.breaker.on = 1;
 
     for (t = 0; t < 30000; t += TEST_STEP) {
@@ -1742,15 +1742,16 @@ test_bad_luck(void **state)
  * anywhere, and the others have waited for it once. */
 
 static void
-test_sick_and_far(void **state)
+test_sick_lanes(unsigned sick, unsigned far)
 {
     uint64_t     since_ns;
     ngx_uint_t   i, t, waited;
     test_row_t  *first;
 
-    test.far = 1;
+    test.far = far;
     relays.breaker.on = 1;
     test_takes(0, 0);
+    test_takes(sick - 1, 0);
 
     waited = 0;
     since_ns = 0;
@@ -1775,11 +1776,28 @@ test_sick_and_far(void **state)
 
         if (test.now_ns - since_ns >= 2100 * UINT64_C(1000000)) {
             assert_true(relays.producer.topics[0].lanes[0].stuck);
+            assert_int_equal(relays.producer.behind, 0);
         }
     }
 
     assert_in_range(waited * TEST_STEP, 1, 1500);
     assert_int_equal(relays.breaker.rules.state, PAYMENT_BREAKER_CLOSED);
+}
+
+
+static void
+test_sick_and_far(void **state)
+{
+    test_sick_lanes(1, TEST_FAR);
+}
+
+
+/* as many lanes as make a turn of their own long */
+
+static void
+test_two_sick_and_farther(void **state)
+{
+    test_sick_lanes(2, 640);
 }
 
 
@@ -2262,6 +2280,8 @@ main(void)
                                         test_begin, test_end),
         cmocka_unit_test_setup_teardown(test_bad_luck, test_begin, test_end),
         cmocka_unit_test_setup_teardown(test_sick_and_far, test_begin,
+                                        test_end),
+        cmocka_unit_test_setup_teardown(test_two_sick_and_farther, test_begin,
                                         test_end),
         cmocka_unit_test_setup_teardown(test_steady_surplus, test_begin,
                                         test_end),

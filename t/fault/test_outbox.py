@@ -25,8 +25,8 @@ def test_a_payment(start_outbox, mariadb, database, kafka, topic, journal):
     ask.change('capture', payment.id, merchant='MERCHANT-7', amount=None)
     ask.change('refund', payment.id, merchant='MERCHANT-7', amount=None)
 
-    wait_for(lambda: kafka.count(topic) == 3, 10, 'three events')
-    wait_empty(mariadb, database, 5)
+    wait_for(lambda: kafka.count(topic) == 3, 30, 'three events')
+    wait_empty(mariadb, database)
 
     messages = kafka.messages(topic)
     judge(messages, committed(mariadb, database), 0, 8)

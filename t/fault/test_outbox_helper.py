@@ -95,7 +95,7 @@ def test_killed(start_outbox, mariadb, database, kafka, topic, journal):
     assert time.monotonic() - killed < 2
 
     Client(nginx.port, journal).authorize()
-    wait_empty(mariadb, database, 2)
+    wait_empty(mariadb, database)
     judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
 
 

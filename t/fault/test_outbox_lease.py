@@ -244,12 +244,12 @@ def test_stuck_transaction(start_outbox, mariadb, database, kafka, topic):
 
     for n in (1, 3, 17, 100, 500):
         expected.update(fill(mariadb, database, n))
-        wait_empty(mariadb, database, 3)
+        wait_empty(mariadb, database)
 
     stuck.commit()
     expected[f'{late}:1'] = 'm'
-    wait_for(lambda: kafka.count(topic) == len(expected), 5, 'the late one')
-    wait_empty(mariadb, database, 3)
+    wait_for(lambda: kafka.count(topic) == len(expected), 30, 'the late one')
+    wait_empty(mariadb, database)
     judge(kafka.messages(topic), expected, 0, 8)
     assert relay(nginx)['errors'] == 0
 

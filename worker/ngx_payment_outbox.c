@@ -64,6 +64,8 @@ typedef struct {
     ngx_event_t                  news;            /* the end of a pause */
     payment_pace_t               pace;            /* of hearing them */
     ngx_uint_t                   heard;           /* since it began */
+    ngx_msec_t                   pause;           /* the latest one; 0: none */
+    ngx_uint_t                   waits;           /* for the end of a read */
 } ngx_payment_outbox_t;
 
 
@@ -74,13 +76,17 @@ static ngx_int_t ngx_payment_outbox_identity(ngx_payment_outbox_t *o);
 static void ngx_payment_outbox_run(ngx_event_t *ev);
 static ngx_int_t ngx_payment_outbox_init_relays(ngx_payment_outbox_t *o);
 static void ngx_payment_outbox_ring(ngx_event_t *ev);
-static void ngx_payment_outbox_hear(void *data);
+static void ngx_payment_outbox_hear_at_read(void *data);
+static void ngx_payment_outbox_hear(ngx_payment_outbox_t *o);
 static void ngx_payment_outbox_news(ngx_event_t *ev);
 static void ngx_payment_outbox_listen(ngx_payment_outbox_t *o);
 static void ngx_payment_outbox_hear_one(ngx_payment_outbox_t *o,
     const ngx_payment_news_item_t *item);
+static void ngx_payment_outbox_read_missed(ngx_payment_outbox_t *o);
 static ngx_uint_t ngx_payment_outbox_has_missed(ngx_payment_outbox_t *o,
     ngx_payment_relay_t *r);
+static ngx_uint_t ngx_payment_outbox_reads(ngx_payment_outbox_t *o,
+    uint64_t now_ns);
 static void ngx_payment_outbox_tick(ngx_event_t *ev);
 static void ngx_payment_outbox_watch(ngx_payment_outbox_t *o, uint64_t now_ns);
 
@@ -224,7 +230,7 @@ ngx_payment_outbox_begin(ngx_payment_outbox_conf_t *conf, ngx_cycle_t *cycle)
     o->tick.log = o->log;
     o->tick.cancelable = 1;
 
-    o->relays.hear = ngx_payment_outbox_hear;
+    o->relays.hear = ngx_payment_outbox_hear_at_read;
     o->relays.data = o;
 
     o->news.handler = ngx_payment_outbox_news;
@@ -497,11 +503,32 @@ ngx_payment_outbox_ring(ngx_event_t *ev)
 
 /* what workers tell */
 
+/* A read has ended: what it found may have been told of, too. */
+
 static void
-ngx_payment_outbox_hear(void *data)
+ngx_payment_outbox_hear_at_read(void *data)
 {
     ngx_payment_outbox_t *o = data;
 
+    ngx_payment_outbox_hear(o);
+
+    if (o->waits) {
+        o->waits = 0;
+
+        /* one that is set would be kept, for it is almost as late */
+
+        if (o->news.timer_set) {
+            ngx_del_timer(&o->news);
+        }
+
+        ngx_add_timer(&o->news, o->pause);
+    }
+}
+
+
+static void
+ngx_payment_outbox_hear(ngx_payment_outbox_t *o)
+{
     ngx_uint_t               n;
     ngx_payment_news_item_t  item;
 
@@ -517,17 +544,18 @@ ngx_payment_outbox_hear(void *data)
 }
 
 
-/* A shard whose events are told of is read when one of them was not, and else
- * now and then: to find the rows. */
+/*
+ * A shard whose events are told of is read when one of them was not, and else
+ * now and then: to find the rows.  Under load the end of such a read is awaited
+ * with what was told, for a moment, so that both are one group for Kafka.
+ */
 
 static void
 ngx_payment_outbox_news(ngx_event_t *ev)
 {
     ngx_payment_outbox_t *o = ev->data;
 
-    uint64_t              began, pause;
-    ngx_uint_t            i;
-    ngx_payment_relay_t  *r;
+    uint64_t  began;
 
     if (o->state != NGX_PAYMENT_OUTBOX_RUNNING) {
         return;
@@ -536,7 +564,37 @@ ngx_payment_outbox_news(ngx_event_t *ev)
     began = ngx_payment_clock_ns();
 
     ngx_payment_outbox_listen(o);
+
+    if (o->pause && !o->waits) {
+        ngx_payment_outbox_read_missed(o);
+
+        if (ngx_payment_outbox_reads(o, began + o->pause * 500000ULL)) {
+            o->waits = 1;
+            ngx_add_timer(&o->news, o->pause / 4 + 1);
+            return;
+        }
+    }
+
+    o->waits = 0;
+
     ngx_payment_outbox_hear(o);
+    ngx_payment_outbox_read_missed(o);
+
+    o->pause = payment_pace_read(&o->pace, began, ngx_payment_clock_ns(),
+                                 (uint32_t) o->heard) / 1000000;
+    o->heard = 0;
+
+    if (o->pause) {
+        ngx_add_timer(&o->news, o->pause);
+    }
+}
+
+
+static void
+ngx_payment_outbox_read_missed(ngx_payment_outbox_t *o)
+{
+    ngx_uint_t            i;
+    ngx_payment_relay_t  *r;
 
     for (i = 0; i < o->relays.n; i++) {
         r = &o->relays.relays[i];
@@ -545,14 +603,32 @@ ngx_payment_outbox_news(ngx_event_t *ev)
             ngx_payment_relay_wake(r);
         }
     }
+}
 
-    pause = payment_pace_read(&o->pace, began, ngx_payment_clock_ns(),
-                              (uint32_t) o->heard);
-    o->heard = 0;
 
-    if (pause >= 1000000) {
-        ngx_add_timer(&o->news, (ngx_msec_t) (pause / 1000000));
+/* Are rows being read that were told of?  A read that is due by then begins
+ * now. */
+
+static ngx_uint_t
+ngx_payment_outbox_reads(ngx_payment_outbox_t *o, uint64_t now_ns)
+{
+    ngx_uint_t             i, n;
+    ngx_payment_reader_t  *rd;
+
+    n = 0;
+
+    for (i = 0; i < o->relays.n; i++) {
+        rd = &o->relays.relays[i].reader;
+
+        if (payment_inflight_count(&rd->sh->table, PAYMENT_EVENT_EARLY) == 0) {
+            continue;
+        }
+
+        ngx_payment_reader_tick(rd, now_ns);
+        n += (rd->state == NGX_PAYMENT_READER_READING);
     }
+
+    return n;
 }
 
 

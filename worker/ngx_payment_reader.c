@@ -1502,6 +1502,7 @@ ngx_payment_reader_adapt(ngx_payment_reader_t *rd, ngx_uint_t rows,
     conf = rd->sh->conf;
     size = conf->batch_size;
 
+    rd->run = (rd->full ? rd->run : 0) + rows;
     rd->full = (rows >= rd->asked_rows);
 
     if (rd->full) {
@@ -1515,7 +1516,7 @@ ngx_payment_reader_adapt(ngx_payment_reader_t *rd, ngx_uint_t rows,
     max = ngx_min(NGX_PAYMENT_READER_GROWTH * size, conf->max_in_flight / 4);
     max = ngx_min(max, NGX_PAYMENT_READER_BYTES / (rd->row_size + 1));
 
-    rd->limit = ngx_max(ngx_min(2 * rows, max), size);
+    rd->limit = ngx_max(ngx_min(2 * rd->run, max), size);
 }
 
 

@@ -55,8 +55,9 @@
 /* bytes of rows that are read and can't be handed out yet: stop reading */
 #define NGX_PAYMENT_READER_HELD       (8 * 1024 * 1024)
 
-/* a read that is full is followed by one of twice its size, at most by one of
- * so many times payment_outbox_batch_size, and of so many bytes */
+/* the next read is of twice what the last one found, and the full ones just
+ * before it, at most of so many times payment_outbox_batch_size, and of so many
+ * bytes */
 #define NGX_PAYMENT_READER_GROWTH     8
 #define NGX_PAYMENT_READER_BYTES      (4 * 1024 * 1024)
 
@@ -114,6 +115,8 @@ typedef struct {
     uint64_t                     cursor;      /* all up to it were seen once */
     uint64_t                     asked_cursor; /* when the read began */
     ngx_uint_t                   limit;       /* rows of the next read */
+    ngx_uint_t                   run;         /* of the last read, and of the
+                                                 full ones just before it */
     ngx_uint_t                   past;        /* READY, but their lanes have no
                                                  room: others are read, too */
     ngx_uint_t                   asked_rows;  /* of the read under way */

@@ -555,7 +555,7 @@ ngx_payment_outbox_news(ngx_event_t *ev)
 {
     ngx_payment_outbox_t *o = ev->data;
 
-    uint64_t  began;
+    uint64_t  began, pause;
 
     if (o->state != NGX_PAYMENT_OUTBOX_RUNNING) {
         return;
@@ -580,9 +580,14 @@ ngx_payment_outbox_news(ngx_event_t *ev)
     ngx_payment_outbox_hear(o);
     ngx_payment_outbox_read_missed(o);
 
-    o->pause = payment_pace_read(&o->pace, began, ngx_payment_clock_ns(),
-                                 (uint32_t) o->heard) / 1000000;
+    pause = payment_pace_read(&o->pace, began, ngx_payment_clock_ns(),
+                              (uint32_t) o->heard);
     o->heard = 0;
+
+    /* in proportion to the square of the load: the database has no part in
+     * this, so a pause pays only where each partition is given several */
+
+    o->pause = pause * pause / ngx_max(o->pace.max_ns, 1) / 1000000;
 
     if (o->pause) {
         ngx_add_timer(&o->news, o->pause);

@@ -82,6 +82,8 @@ static void ngx_payment_outbox_news(ngx_event_t *ev);
 static void ngx_payment_outbox_listen(ngx_payment_outbox_t *o);
 static void ngx_payment_outbox_hear_one(ngx_payment_outbox_t *o,
     const ngx_payment_news_item_t *item);
+static void ngx_payment_outbox_pause(ngx_payment_outbox_t *o,
+    uint64_t began_ns);
 static void ngx_payment_outbox_read_missed(ngx_payment_outbox_t *o);
 static ngx_uint_t ngx_payment_outbox_has_missed(ngx_payment_outbox_t *o,
     ngx_payment_relay_t *r);
@@ -510,18 +512,22 @@ ngx_payment_outbox_hear_at_read(void *data)
 {
     ngx_payment_outbox_t *o = data;
 
+    uint64_t  began;
+
+    began = ngx_payment_clock_ns();
+
     ngx_payment_outbox_hear(o);
 
     if (o->waits) {
         o->waits = 0;
 
-        /* one that is set would be kept, for it is almost as late */
+        ngx_payment_outbox_pause(o, began);
 
-        if (o->news.timer_set) {
-            ngx_del_timer(&o->news);
-        }
+        /* the timer that is set would be kept, since it is almost as late; and
+         * one there must be: who rang in the meantime was not heard */
 
-        ngx_add_timer(&o->news, o->pause);
+        ngx_del_timer(&o->news);
+        ngx_add_timer(&o->news, ngx_max(o->pause, 1));
     }
 }
 
@@ -555,7 +561,7 @@ ngx_payment_outbox_news(ngx_event_t *ev)
 {
     ngx_payment_outbox_t *o = ev->data;
 
-    uint64_t  began, pause;
+    uint64_t  began;
 
     if (o->state != NGX_PAYMENT_OUTBOX_RUNNING) {
         return;
@@ -579,19 +585,28 @@ ngx_payment_outbox_news(ngx_event_t *ev)
 
     ngx_payment_outbox_hear(o);
     ngx_payment_outbox_read_missed(o);
-
-    pause = payment_pace_read(&o->pace, began, ngx_payment_clock_ns(),
-                              (uint32_t) o->heard);
-    o->heard = 0;
-
-    /* in proportion to the square of the load: the database has no part in
-     * this, so a pause pays only where each partition is given several */
-
-    o->pause = pause * pause / ngx_max(o->pace.max_ns, 1) / 1000000;
+    ngx_payment_outbox_pause(o, began);
 
     if (o->pause) {
         ngx_add_timer(&o->news, o->pause);
     }
+}
+
+
+/* How long the pause is after a look into the ring.  It grows with the square
+ * of the load: the database has no part in this, so it pays only where each
+ * partition is given several events. */
+
+static void
+ngx_payment_outbox_pause(ngx_payment_outbox_t *o, uint64_t began_ns)
+{
+    uint64_t  pause;
+
+    pause = payment_pace_read(&o->pace, began_ns, ngx_payment_clock_ns(),
+                              (uint32_t) o->heard);
+
+    o->pause = pause * pause / ngx_max(o->pace.max_ns, 1) / 1000000;
+    o->heard = 0;
 }
 
 
@@ -611,8 +626,8 @@ ngx_payment_outbox_read_missed(ngx_payment_outbox_t *o)
 }
 
 
-/* Are rows being read that were told of?  A read that is due by then begins
- * now. */
+/* Are rows being read that were told of?  A read that is due by then, and may
+ * begin, does so now. */
 
 static ngx_uint_t
 ngx_payment_outbox_reads(ngx_payment_outbox_t *o, uint64_t now_ns)

@@ -18,7 +18,8 @@
  * The rate is a mean of about PAYMENT_PACE_MEMORY_NS: a burst of that length is
  * known to be one, and a single full batch is not.
  *
- * Owner: the helper process; one pace a shard.
+ * Owner: the helper process; one pace a shard, and one of looking at what
+ * workers tell.
  * Limits: constant time, and four numbers; no pause is longer than what
  * payment_pace_init() was told.
  */

@@ -733,14 +733,17 @@ ngx_payment_outbox_tick(ngx_event_t *ev)
     ngx_payment_outbox_t  *o;
 
     o = ev->data;
+
+    if (!o->news.timer_set) {
+        ngx_payment_outbox_news(&o->news);
+    }
+
+    /* after that: nothing may have been sent later than now */
+
     now = ngx_payment_clock_ns();
 
     if (ngx_payment_producer_look(&o->relays.producer, now)) {
         ngx_payment_relay_excuse_all(&o->relays);
-    }
-
-    if (!o->news.timer_set) {
-        ngx_payment_outbox_news(&o->news);
     }
 
     ngx_payment_breaker_tick(&o->relays.breaker, now);

@@ -1,13 +1,16 @@
 """What a worker tells the helper in memory: a payment's first event is published
 before its row was read, and the row is found and deleted later."""
 
+import os
 import signal
 
 import pytest
 
+import test_tracing
 from client import Client, Load
-from outbox import (committed, general_log, judge, kafka, pending,   # noqa: F401
-                    relay, said, start_outbox, topic, wait_empty, wait_leased)
+from outbox import (committed, general_log, helper, judge, kafka,   # noqa: F401
+                    pending, relay, said, start_outbox, topic, wait_empty,
+                    wait_leased)
 from proxy import is_commit
 from servers import Shard, wait_for
 from test_outbox_helper import kill_helper
@@ -71,6 +74,41 @@ def test_later_events_are_read(heard, mariadb, database, kafka, topic):
 
     with Load(nginx.port, ask.journal, clients=16, changes=True) as load:
         load.wait(3000, 60)
+
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
+
+
+def test_too_long_to_be_told(heard, mariadb, database, kafka, topic):
+    """An event of more than a KiB is read at once."""
+
+    nginx, ask = heard()
+    before = reads(mariadb, database)
+
+    for _ in range(10):
+        published = relay(nginx)['published']
+        test_tracing.pay(nginx, metadata={'one': 'x' * 500, 'two': 'y' * 500})
+        wait_for(lambda: relay(nginx)['published'] > published, 10, 'its event')
+
+    assert reads(mariadb, database) - before >= 10
+
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
+
+
+def test_more_than_is_held(heard, mariadb, database, kafka, topic):
+    """The helper stands still while workers tell of more than the ring can
+    hold, and goes on."""
+
+    nginx, ask = heard()
+    stopped = helper(nginx)
+    os.kill(stopped, signal.SIGSTOP)
+
+    try:
+        with Load(nginx.port, ask.journal, clients=64) as load:
+            load.wait(2500, 60)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
 
     wait_empty(mariadb, database)
     judge(kafka.messages(topic), committed(mariadb, database), 0, 8)

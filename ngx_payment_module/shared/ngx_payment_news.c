@@ -22,13 +22,13 @@ ngx_payment_news_put(const ngx_payment_news_t *news,
     }
 
     if (size > NGX_PAYMENT_NEWS_TEXT
-        || (ngx_atomic_int_t) (ring->put - ring->taken)
+        || (ngx_atomic_int_t) (ring->put.n - ring->taken.n)
            >= NGX_PAYMENT_NEWS_ITEMS)
     {
         return NGX_DECLINED;
     }
 
-    item = &ring->items[ring->put % NGX_PAYMENT_NEWS_ITEMS];
+    item = &ring->items[ring->put.n % NGX_PAYMENT_NEWS_ITEMS];
 
     item->choice = choice;
     item->since_ns = since_ns;
@@ -43,7 +43,7 @@ ngx_payment_news_put(const ngx_payment_news_t *news,
     /* the item before its number: the helper has no lock */
 
     ngx_memory_barrier();
-    ring->put++;
+    ring->put.n++;
 
     return NGX_OK;
 }
@@ -53,23 +53,37 @@ ngx_int_t
 ngx_payment_news_take(const ngx_payment_news_t *news,
     ngx_payment_news_item_t *item)
 {
-    ngx_atomic_uint_t         taken;
-    ngx_payment_news_ring_t  *ring;
+    size_t                          size;
+    ngx_uint_t                      i;
+    ngx_atomic_uint_t               taken;
+    ngx_payment_news_ring_t        *ring;
+    const ngx_payment_news_item_t  *oldest;
 
     ring = news->ring;
 
     do {
-        taken = ring->taken;
+        taken = ring->taken.n;
 
-        if ((ngx_atomic_int_t) (ring->put - taken) <= 0) {
+        if ((ngx_atomic_int_t) (ring->put.n - taken) <= 0) {
             return NGX_DECLINED;
         }
 
         ngx_memory_barrier();
 
-        *item = ring->items[taken % NGX_PAYMENT_NEWS_ITEMS];
+        oldest = &ring->items[taken % NGX_PAYMENT_NEWS_ITEMS];
+        ngx_memcpy(item, oldest, offsetof(ngx_payment_news_item_t, text));
 
-    } while (!ngx_atomic_cmp_set(&ring->taken, taken, taken + 1));
+        /* any size, if another helper has taken it and a worker puts the next
+         * one there; then it is not ours */
+
+        for (size = 0, i = 0; i < NGX_PAYMENT_NEWS_COLUMNS; i++) {
+            size += item->lens[i];
+        }
+
+        ngx_memcpy(item->text, oldest->text,
+                   ngx_min(size, NGX_PAYMENT_NEWS_TEXT));
+
+    } while (!ngx_atomic_cmp_set(&ring->taken.n, taken, taken + 1));
 
     return NGX_OK;
 }

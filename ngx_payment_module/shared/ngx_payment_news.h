@@ -24,6 +24,7 @@
 
 #define NGX_PAYMENT_NEWS_ITEMS    2048      /* a power of 2 */
 #define NGX_PAYMENT_NEWS_TEXT     986       /* bytes of an event's texts */
+#define NGX_PAYMENT_NEWS_LINE     64        /* bytes of a line of a cache */
 
 
 /* columns of outbox_event, in the order of NGX_PAYMENT_ROW_COLUMNS */
@@ -49,12 +50,21 @@ typedef struct {
 } ngx_payment_news_item_t;
 
 
+/* Workers write one of the numbers for each event and the helper the other, so
+ * a line of the cache that held both would go to and fro. */
+
+typedef union {
+    ngx_atomic_t             n;
+    u_char                   line[NGX_PAYMENT_NEWS_LINE];
+} ngx_payment_news_number_t;
+
+
 typedef struct {
-    ngx_atomic_t             put;       /* items, since the start */
-    ngx_atomic_t             taken;
-    ngx_atomic_t             wanted[NGX_PAYMENT_SHARDS_MAX];
-    ngx_atomic_t             missed[NGX_PAYMENT_SHARDS_MAX];  /* not put */
-    ngx_payment_news_item_t  items[NGX_PAYMENT_NEWS_ITEMS];
+    ngx_payment_news_number_t  put;     /* items, since the start */
+    ngx_payment_news_number_t  taken;
+    ngx_atomic_t               wanted[NGX_PAYMENT_SHARDS_MAX];
+    ngx_atomic_t               missed[NGX_PAYMENT_SHARDS_MAX];  /* not put */
+    ngx_payment_news_item_t    items[NGX_PAYMENT_NEWS_ITEMS];
 } ngx_payment_news_ring_t;
 
 

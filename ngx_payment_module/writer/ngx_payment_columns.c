@@ -135,8 +135,8 @@ static const enum enum_field_types
 static void ngx_payment_columns_place(ngx_payment_columns_t *columns,
     const ngx_payment_shard_t *shard);
 static void ngx_payment_columns_set_time(MYSQL_TIME *time, int64_t unix_us);
-static ngx_int_t ngx_payment_columns_tell_event(ngx_payment_columns_t *columns,
-    ngx_payment_column_t *col, ngx_uint_t row, const ngx_payment_news_t *news,
+static ngx_int_t ngx_payment_columns_tell_event(ngx_payment_column_t *col,
+    ngx_uint_t row, const ngx_str_t *time, const ngx_payment_news_t *news,
     const ngx_payment_shard_t *shard, uint64_t choice, uint64_t since_ns);
 static void ngx_payment_columns_add_expiry(ngx_payment_columns_t *columns,
     const payment_t *p, MYSQL_TIME *expires);
@@ -524,20 +524,32 @@ ngx_payment_columns_tell(ngx_payment_columns_t *columns,
     const ngx_payment_news_t *news, const ngx_payment_shard_t *shard,
     uint64_t choice, uint64_t since_ns)
 {
-    ngx_uint_t               row, missed;
-    ngx_payment_column_t    *col;
-    ngx_payment_news_ring_t *ring;
+    u_char                    text[sizeof("2026-11-22 18:00:00.123456")];
+    ngx_str_t                 time;
+    ngx_uint_t                row, missed;
+    MYSQL_TIME               *now;
+    ngx_payment_column_t     *col;
+    ngx_payment_news_ring_t  *ring;
 
     ring = news->ring;
     col = columns->columns[NGX_PAYMENT_STMT_EVENTS];
     missed = columns->rows[NGX_PAYMENT_STMT_EVENTS];
 
     if (ring->wanted[shard->index]) {
+        now = &columns->now;
+
+        time.data = text;
+        time.len =
+            ngx_sprintf(text, "%04ui-%02ui-%02ui %02ui:%02ui:%02ui.%06ui",
+                        now->year, now->month, now->day, now->hour,
+                        now->minute, now->second,
+                        (ngx_uint_t) now->second_part)
+            - text;
 
         ngx_shmtx_lock(news->mutex);
 
         for (row = 0; row < columns->rows[NGX_PAYMENT_STMT_EVENTS]; row++) {
-            if (ngx_payment_columns_tell_event(columns, col, row, news, shard,
+            if (ngx_payment_columns_tell_event(col, row, &time, news, shard,
                                                choice, since_ns)
                 == NGX_OK)
             {
@@ -556,14 +568,12 @@ ngx_payment_columns_tell(ngx_payment_columns_t *columns,
 
 
 static ngx_int_t
-ngx_payment_columns_tell_event(ngx_payment_columns_t *columns,
-    ngx_payment_column_t *col, ngx_uint_t row, const ngx_payment_news_t *news,
+ngx_payment_columns_tell_event(ngx_payment_column_t *col, ngx_uint_t row,
+    const ngx_str_t *time, const ngx_payment_news_t *news,
     const ngx_payment_shard_t *shard, uint64_t choice, uint64_t since_ns)
 {
-    u_char       time[sizeof("2026-11-22 18:00:00.123456")];
     ngx_str_t    texts[NGX_PAYMENT_NEWS_COLUMNS];
     ngx_uint_t   i;
-    MYSQL_TIME  *now;
 
     static const ngx_uint_t  places[NGX_PAYMENT_NEWS_COLUMNS] = {
         1, 2, 3, 5, 6, 7, 8
@@ -580,14 +590,7 @@ ngx_payment_columns_tell_event(ngx_payment_columns_t *columns,
         }
     }
 
-    now = &columns->now;
-
-    texts[NGX_PAYMENT_NEWS_CREATED_AT].data = time;
-    texts[NGX_PAYMENT_NEWS_CREATED_AT].len =
-        ngx_sprintf(time, "%04ui-%02ui-%02ui %02ui:%02ui:%02ui.%06ui",
-                    now->year, now->month, now->day, now->hour, now->minute,
-                    now->second, (ngx_uint_t) now->second_part)
-        - time;
+    texts[NGX_PAYMENT_NEWS_CREATED_AT] = *time;
 
     return ngx_payment_news_put(news, shard, choice, since_ns, texts);
 }

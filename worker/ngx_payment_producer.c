@@ -35,6 +35,7 @@
 #define NGX_PAYMENT_PRODUCER_FATAL_MAX  10000    /* ms; it doubles, up to it */
 #define NGX_PAYMENT_PRODUCER_WELL       10000    /* ms without such an error */
 #define NGX_PAYMENT_PRODUCER_FATAL_STEPS  8      /* until it does */
+#define NGX_PAYMENT_PRODUCER_FORGIVE    60000    /* ms: one such error in it */
 #define NGX_PAYMENT_PRODUCER_STACK         (256 * 1024)   /* bytes */
 
 
@@ -161,6 +162,7 @@ ngx_payment_producer_start(ngx_payment_producer_t *p)
     ngx_payment_producer_empty(p);
     p->down_since_ns = 0;
     p->copied = 0;
+    p->forgiven = 0;
 
     p->opened_ns = ngx_payment_clock_ns();
     payment_window_restart(&p->window, p->opened_ns);
@@ -973,6 +975,10 @@ ngx_payment_producer_reports(ngx_payment_producer_t *p,
         e = message->_private;
         verdict = ngx_payment_producer_judge(p, message->err);
 
+        if (verdict == NGX_PAYMENT_VERDICT_FAILED && p->forgiven) {
+            verdict = NGX_PAYMENT_VERDICT_UNSENT;
+        }
+
         if (verdict == NGX_PAYMENT_VERDICT_DELIVERED) {
             ngx_payment_producer_up(p);
             n++;
@@ -1089,6 +1095,7 @@ static void
 ngx_payment_producer_fatal(ngx_payment_producer_t *p)
 {
     char                         errstr[512];
+    uint64_t                     now;
     ngx_msec_t                   pause;
     const char                  *note, *hint;
     rd_kafka_resp_err_t          err;
@@ -1108,10 +1115,18 @@ ngx_payment_producer_fatal(ngx_payment_producer_t *p)
                       errstr, hint, note);
     }
 
+    now = ngx_payment_clock_ms();
+
     pause = p->fatal ? NGX_PAYMENT_PRODUCER_FATAL << (p->fatal - 1) : 0;
     p->fatal = ngx_min(p->fatal + 1, NGX_PAYMENT_PRODUCER_FATAL_STEPS);
-    p->start_at = ngx_payment_clock_ms()
-                  + ngx_min(pause, NGX_PAYMENT_PRODUCER_FATAL_MAX);
+    p->start_at = now + ngx_min(pause, NGX_PAYMENT_PRODUCER_FATAL_MAX);
+
+    /* a new producer may do better, so what comes back from this one is no
+     * failure of Kafka; but of the second one of a minute it is */
+
+    p->forgiven = (p->fatal_at == 0
+                   || now - p->fatal_at >= NGX_PAYMENT_PRODUCER_FORGIVE);
+    p->fatal_at = now;
 
     ngx_payment_producer_abort(p, NGX_PAYMENT_PRODUCER_PURGED);
 }

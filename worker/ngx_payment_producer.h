@@ -113,12 +113,14 @@ typedef struct {
     uint64_t                           give_up_at;   /* SPENT: ms */
     ngx_uint_t                         fatal;        /* errors, since an event
                                                         was delivered */
+    uint64_t                           fatal_at;     /* ms: the latest */
     uint64_t                           start_at;     /* ms: not before that */
     uint64_t                           down_since_ns;  /* 0: not known */
     rd_kafka_resp_err_t                last_error;   /* since it was reached */
     unsigned                           topic_for_each_type:1;
     unsigned                           told:1;       /* an error since then is
                                                         in the log */
+    unsigned                           forgiven:1;   /* its fatal error */
     unsigned                           closing:1;
     unsigned                           up:1;         /* Kafka was reached */
 } ngx_payment_producer_t;

@@ -1499,7 +1499,9 @@ ngx_payment_relay_tick(ngx_payment_relay_t *r, uint64_t now_ns)
     ngx_payment_relay_pump(r);
     ngx_payment_fence_next(&r->fence);
 
-    now_ms = now_ns / 1000000;
+    /* after that: what it looks at may have been done just now */
+
+    now_ms = ngx_payment_clock_ms();
 
     if (r->sh.state == NGX_PAYMENT_RELAY_RUNNING) {
         r->sh.gauges->backlog = ngx_payment_relay_backlog(r);

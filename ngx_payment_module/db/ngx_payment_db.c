@@ -442,7 +442,11 @@ ngx_payment_db_objected(ngx_payment_common_shard_t *common)
         common->objected = ngx_current_msec ? ngx_current_msec : 1;
     }
 
-    if (ngx_current_msec - common->objected < NGX_PAYMENT_DB_SWITCH) {
+    /* another process may be ahead of this one's clock */
+
+    if ((ngx_msec_int_t) (ngx_current_msec - common->objected)
+        < NGX_PAYMENT_DB_SWITCH)
+    {
         return;
     }
 

@@ -188,7 +188,8 @@ ngx_payment_common_leave(ngx_payment_shard_t *shard, uint64_t choice)
     left = &shard->common->left;
 
     if (*left
-        && ngx_current_msec - (ngx_msec_t) *left < NGX_PAYMENT_COMMON_STAY)
+        && (ngx_msec_int_t) (ngx_current_msec - (ngx_msec_t) *left)
+           < NGX_PAYMENT_COMMON_STAY)
     {
         return 0;
     }

@@ -3,6 +3,34 @@
 #include "ngx_payment_news.h"
 
 
+/* about a millisecond, where each of the others has its turn meanwhile */
+#define NGX_PAYMENT_NEWS_TRIES     2000
+#define NGX_PAYMENT_NEWS_YIELD     100
+
+
+ngx_uint_t
+ngx_payment_news_lock(const ngx_payment_news_t *news)
+{
+    ngx_uint_t  i;
+
+    for (i = 1; i <= NGX_PAYMENT_NEWS_TRIES; i++) {
+
+        if (ngx_shmtx_trylock(news->mutex)) {
+            return 1;
+        }
+
+        if (i % NGX_PAYMENT_NEWS_YIELD) {
+            ngx_cpu_pause();
+
+        } else {
+            ngx_sched_yield();
+        }
+    }
+
+    return 0;
+}
+
+
 ngx_int_t
 ngx_payment_news_put(const ngx_payment_news_t *news,
     const ngx_payment_shard_t *shard, uint64_t choice, uint64_t since_ns,

@@ -76,6 +76,11 @@ typedef struct {
 } ngx_payment_news_t;
 
 
+/* Takes the lock, which ngx_shmtx_unlock() gives back.  0: another worker has
+ * it for longer than putting takes; it may be stopped, which must stop nobody
+ * else. */
+ngx_uint_t ngx_payment_news_lock(const ngx_payment_news_t *news);
+
 /* Puts an event there, while the lock is held.  NGX_DECLINED: it is too long,
  * or there is no room. */
 ngx_int_t ngx_payment_news_put(const ngx_payment_news_t *news,

@@ -535,18 +535,16 @@ ngx_payment_columns_tell(ngx_payment_columns_t *columns,
     col = columns->columns[NGX_PAYMENT_STMT_EVENTS];
     missed = columns->rows[NGX_PAYMENT_STMT_EVENTS];
 
-    if (ring->wanted[shard->index]) {
+    if (ring->wanted[shard->index] && ngx_payment_news_lock(news)) {
         now = &columns->now;
 
         time.data = text;
         time.len =
-            ngx_sprintf(text, "%04ui-%02ui-%02ui %02ui:%02ui:%02ui.%06ui",
+            ngx_sprintf(text, "%04uD-%02uD-%02uD %02uD:%02uD:%02uD.%06uD",
                         now->year, now->month, now->day, now->hour,
                         now->minute, now->second,
-                        (ngx_uint_t) now->second_part)
+                        (uint32_t) now->second_part)
             - text;
-
-        ngx_shmtx_lock(news->mutex);
 
         for (row = 0; row < columns->rows[NGX_PAYMENT_STMT_EVENTS]; row++) {
             if (ngx_payment_columns_tell_event(col, row, &time, news, shard,

@@ -1505,7 +1505,9 @@ ngx_payment_writer_timer(ngx_event_t *ev)
             q = ngx_queue_head(queues[i]);
             op = ngx_queue_data(q, ngx_payment_op_t, queue);
 
-            if (now - op->queued_us < limit) {
+            /* one may have come after now, when the one before it left */
+
+            if (now < op->queued_us + limit) {
                 break;
             }
 

@@ -213,6 +213,15 @@ ngx_log_error_core(ngx_uint_t level, ngx_log_t *log, ngx_err_t err,
 }
 
 
+/* Workers are this program. */
+
+ngx_uint_t
+ngx_shmtx_trylock(ngx_shmtx_t *mtx)
+{
+    return 1;
+}
+
+
 /* No text is made of numbers here: nobody reads the SQL. */
 
 u_char *

@@ -518,7 +518,9 @@ ngx_payment_outbox_hear_at_read(void *data)
 
     ngx_payment_outbox_hear(o);
 
-    if (o->waits) {
+    /* at the end its timer may be over, and is not set again */
+
+    if (o->waits && o->state == NGX_PAYMENT_OUTBOX_RUNNING) {
         o->waits = 0;
 
         ngx_payment_outbox_pause(o, began);

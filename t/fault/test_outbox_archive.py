@@ -6,6 +6,7 @@ that were missed are made up for, and while somebody reads the archive."""
 import contextlib
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -62,14 +63,15 @@ def waits_for_shapes(mariadb, database):
                     [database])
                 waits.extend(statement for statement, in cursor.fetchall())
 
-    looker = threading.Thread(target=look)
-    looker.start()
+    with ThreadPoolExecutor() as pool:
+        looks = pool.submit(look)
 
-    try:
-        yield waits
-    finally:
-        over.set()
-        looker.join()
+        try:
+            yield waits
+        finally:
+            over.set()
+
+        looks.result()
 
 
 def archived(mariadb, database, partition=''):

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+import servers
 import test_tracing
 from client import Client, Load
 from outbox import (committed, general_log, helper, judge, kafka,   # noqa: F401
@@ -21,6 +22,10 @@ SELDOM = dict(poll_interval='2s')
 
 def reads(mariadb, database):
     return said(mariadb, database, 'FROM outbox_event WHERE id > %LIMIT')
+
+
+def is_read(payload, link):
+    return b'FROM outbox_event WHERE id > ' in payload
 
 
 def pay(nginx, ask):
@@ -133,6 +138,28 @@ def test_ends_before_rows_were_seen(heard, start_outbox, mariadb, database,
         assert pending(mariadb, database) == 0
         start_outbox()
 
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
+
+
+def test_ends_while_a_read_is_awaited(heard, mariadb, database, proxy, kafka,
+                                      topic):
+    """What was told waits for a read under load. The helper ends meanwhile, and
+    the read comes when nobody waits any more."""
+
+    nginx, ask = heard(Shard('main', database, proxy.address), max_delay='1s')
+
+    with Load(nginx.port, ask.journal, clients=32) as load:
+        load.wait(1000, 60)
+        strike = proxy.strike(is_read, 'withhold')
+        strike.wait()
+        told = relay(nginx)['published']
+        wait_for(lambda: relay(nginx)['published'] > told, 10, 'an event')
+        stopped = helper(nginx)
+        os.kill(stopped, signal.SIGQUIT)
+
+    strike.release()
+    wait_for(lambda: not servers._alive(stopped), 20, 'its end')
     wait_empty(mariadb, database)
     judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
 

@@ -6,11 +6,13 @@
 const char *
 ngx_payment_storm_note(ngx_payment_storm_t *storm, ngx_uint_t kind)
 {
+    ngx_msec_t                 silence;
     ngx_payment_storm_kind_t  *k;
 
     k = &storm->kinds[kind % NGX_PAYMENT_STORM_KINDS];
+    silence = ngx_max(2 * k->pause, NGX_PAYMENT_STORM_SILENCE);
 
-    if (k->kind != kind || ngx_current_msec - k->last >= 2 * k->pause) {
+    if (k->kind != kind || ngx_current_msec - k->last >= silence) {
         k->pause = NGX_PAYMENT_STORM_PAUSE;
 
     } else if (ngx_current_msec - k->logged < k->pause) {

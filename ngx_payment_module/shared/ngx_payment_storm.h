@@ -1,8 +1,10 @@
 /*
  * What may happen to thousands of requests at once is logged once a second,
  * with how many of its kind there were since: a storm is counted, not printed.
- * One that lasts is logged ever more rarely, once a minute in the end; after as
- * long a silence it is a new one.
+ * One that lasts is logged ever more rarely, once a minute in the end.  It is a
+ * new one after a silence of twice its pause, and of half a minute at least:
+ * what fails at each try is one storm, however long a client waits between two
+ * (the producer does for up to 2.5 s, a shard's connections for longer).
  *
  * A part of whoever logs, in one process.  Limits: NGX_PAYMENT_STORM_KINDS
  * kinds at a time; of two that share a place each line begins a second anew.
@@ -18,6 +20,7 @@
 #define NGX_PAYMENT_STORM_KINDS     16
 #define NGX_PAYMENT_STORM_PAUSE     1000        /* ms; it doubles, up to: */
 #define NGX_PAYMENT_STORM_PAUSE_MAX 60000       /* ms */
+#define NGX_PAYMENT_STORM_SILENCE   30000       /* ms, at least; see above */
 #define NGX_PAYMENT_STORM_NOTE_LEN  64
 
 

@@ -2246,6 +2246,30 @@ test_a_storm_that_lasts(void **state)
 }
 
 
+/* Each try of a client that waits for longer than a second between two fails:
+ * that is one storm as well. */
+
+static void
+test_a_storm_of_slow_tries(void **state)
+{
+    ngx_uint_t           i, lines;
+    ngx_payment_storm_t  storm;
+
+    ngx_memzero(&storm, sizeof(storm));
+
+    for (i = 0, lines = 0; i < 240; i++) {
+        lines += ngx_payment_storm_note(&storm, 1142) != NULL;
+        ngx_current_msec += 2500;
+    }
+
+    /* at 0, 2.5, 5, 10, 20, 37.5 s, ..., and then each minute */
+    assert_in_range(lines, 12, 18);
+
+    ngx_current_msec += NGX_PAYMENT_STORM_PAUSE_MAX * 2;
+    assert_non_null(ngx_payment_storm_note(&storm, 1142));
+}
+
+
 /* Whatever happens, in whatever order. */
 
 static void
@@ -2311,6 +2335,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_many_behind_what_is_refused,
                                         test_begin, test_end),
         cmocka_unit_test(test_a_storm_that_lasts),
+        cmocka_unit_test(test_a_storm_of_slow_tries),
         cmocka_unit_test_setup_teardown(test_random, test_begin, test_end)
     };
 

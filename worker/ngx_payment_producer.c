@@ -142,6 +142,7 @@ ngx_payment_producer_open(ngx_payment_producer_t *p)
                         ngx_max(p->conf->shards->nelts, 1)
                         * p->conf->max_in_flight,
                         p->conf->breaker.slow_call_duration_threshold_ns);
+    payment_stopwatch_init(&p->stopwatch, ngx_payment_clock_ns());
 
     ngx_payment_producer_start(p);
 }
@@ -461,12 +462,7 @@ ngx_payment_producer_get_handle(ngx_payment_producer_t *p,
 uint64_t
 ngx_payment_producer_time(ngx_payment_producer_t *p, uint64_t now_ns)
 {
-    uint64_t  to_come;
-
-    to_come = (now_ns < p->throttled_until_ns) ? p->throttled_until_ns - now_ns
-                                               : 0;
-
-    return now_ns - (p->throttled_ns - to_come);
+    return payment_stopwatch_look(&p->stopwatch, now_ns);
 }
 
 
@@ -474,7 +470,7 @@ ngx_uint_t
 ngx_payment_producer_has_room(ngx_payment_producer_t *p, uint64_t now_ns)
 {
     return p->state == NGX_PAYMENT_PRODUCER_UP
-           && now_ns >= p->throttled_until_ns
+           && now_ns >= p->stopwatch.held_until_ns
            && p->behind == 0
            && payment_window_room(&p->window, p->outstanding - p->stuck);
 }
@@ -1144,21 +1140,17 @@ ngx_payment_producer_throttled(rd_kafka_t *rk, const char *name, int32_t id,
 {
     ngx_payment_producer_t *p = data;
 
-    uint64_t  now, from, until;
+    uint64_t  now;
 
     if (rk != p->rk || ms <= 0) {
         return;
     }
 
     now = ngx_payment_clock_ns();
-    until = now + ngx_min(ms, NGX_PAYMENT_PRODUCER_THROTTLE_MAX) * 1000000ULL;
-    from = ngx_max(now, p->throttled_until_ns);
 
-    if (until > from) {
-        p->throttled_ns += until - from;
-        p->throttled_until_ns = until;
-    }
-
+    payment_stopwatch_hold(&p->stopwatch, now,
+                           now + ngx_min(ms, NGX_PAYMENT_PRODUCER_THROTTLE_MAX)
+                                 * 1000000ULL);
     payment_window_throttled(&p->window, now);
 
     /*
@@ -1179,7 +1171,8 @@ ngx_payment_producer_throttled(rd_kafka_t *rk, const char *name, int32_t id,
     }
 
     ngx_add_timer(&p->resume,
-                  (ngx_msec_t) ((p->throttled_until_ns - now) / 1000000 + 1));
+                  (ngx_msec_t) ((p->stopwatch.held_until_ns - now) / 1000000
+                                + 1));
 }
 
 

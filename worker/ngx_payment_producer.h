@@ -26,6 +26,7 @@
 #include "ngx_payment_producer_topic.h"
 #include "ngx_payment_row.h"
 #include "payment_inflight.h"
+#include "payment_stopwatch.h"
 #include "payment_window.h"
 
 #include <librdkafka/rdkafka.h>
@@ -105,8 +106,7 @@ typedef struct {
                                                         about */
 
     payment_window_t                   window;       /* of outstanding */
-    uint64_t                           throttled_ns;   /* all in all */
-    uint64_t                           throttled_until_ns;
+    payment_stopwatch_t                stopwatch;    /* held by a quota */
 
     ngx_event_t                        timer;        /* NONE, SPENT */
     ngx_event_t                        resume;       /* throttled: its end */
@@ -145,8 +145,8 @@ ngx_payment_producer_lane_t *ngx_payment_producer_lane(
 
 /*
  * The time in which Kafka was asked to take events: it stands still while a
- * broker, for a quota's sake, lets this client wait.  SENT events are since
- * then.
+ * broker, for a quota's sake, lets this client wait, and while this process
+ * does not run.  SENT events are since then.
  */
 uint64_t ngx_payment_producer_time(ngx_payment_producer_t *p,
     uint64_t now_ns);

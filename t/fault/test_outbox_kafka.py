@@ -5,6 +5,7 @@ import collections
 import contextlib
 import os
 import re
+import signal
 import socket
 import threading
 import time
@@ -267,6 +268,38 @@ def test_a_cut_connection_is_no_outage(start_outbox, mariadb, database, kafka,
     assert transitions(nginx) == []
     assert breaker(nginx)['state'] == 'CLOSED'
     assert outbox(nginx)['producers'] == 1
+    judge(kafka.messages(topic), expected, 0, 8)
+
+
+def test_the_helper_stood_still(start_outbox, mariadb, database, kafka, topic,
+                                proxy):
+    """Events were on their way when the helper was stopped, as by a virtual
+    machine that is moved, for longer than a call may take. That it was not
+    there is no slowness of Kafka."""
+
+    slow = 1
+    nginx = start_outbox(
+        kafka_brokers=proxy.address, breaker_minimum_number_of_calls='100',
+        breaker_slow_call_duration_threshold=f'{slow}s')
+    wait_leased(nginx)
+    expected = fill(mariadb, database, 100)
+    wait_empty(mariadb, database)
+
+    proxy.held.set()
+    expected.update(fill(mariadb, database, 200))
+    wait_for(lambda: relay(nginx)['in_flight'] == 200, 10, 'a full line')
+    stopped = helper(nginx)
+    os.kill(stopped, signal.SIGSTOP)
+
+    try:
+        proxy.held.clear()
+        time.sleep(3 * slow)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+
+    wait_empty(mariadb, database, 10)
+    assert transitions(nginx) == []
+    assert breaker(nginx)['slow_calls'] == 0
     judge(kafka.messages(topic), expected, 0, 8)
 
 

@@ -146,8 +146,8 @@ ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,
         return NGX_DECLINED;
     }
 
-    if (sh->aside.n == 0 || e->created_us < sh->aside_oldest_us) {
-        sh->aside_oldest_us = e->created_us;
+    if (sh->aside.n == 0 || e->committed_us < sh->aside_oldest_us) {
+        sh->aside_oldest_us = e->committed_us;
     }
 
     while (e) {
@@ -155,7 +155,8 @@ ngx_payment_outbox_shard_set_aside(ngx_payment_outbox_shard_t *sh,
 
         sh->aside_gate = ngx_max(sh->aside_gate, e->gate);
 
-        (void) payment_aside_add(&sh->aside, e->id, e->payment, e->created_us);
+        (void) payment_aside_add(&sh->aside, e->id, e->payment,
+                                 e->committed_us);
         payment_inflight_remove(e);
 
         e = next;

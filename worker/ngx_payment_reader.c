@@ -317,9 +317,9 @@ ngx_payment_reader_believes(ngx_payment_reader_t *rd,
 {
     payment_inflight_t *table = &rd->sh->table;
 
-    return item->choice == rd->db.choice
-           && item->since_ns > rd->rewound_ns
-           && item->since_ns + NGX_PAYMENT_READER_NEWS_NS > now_ns
+    return item->commit.choice == rd->db.choice
+           && item->commit.sent_ns > rd->rewound_ns
+           && item->commit.sent_ns + NGX_PAYMENT_READER_NEWS_NS > now_ns
 
            /* reading needs its room, or their rows would not be found */
 
@@ -1450,7 +1450,7 @@ ngx_payment_reader_event(ngx_payment_reader_t *rd, payment_event_t *e,
     e->asked = 0;
     e->read = sh->reads;
     e->version = row->version;
-    e->created_us = row->created_us;
+    e->committed_us = row->created_us;
     e->payment = payment;
     e->crc = ngx_crc32_long(row->aggregateid.data, row->aggregateid.len);
 

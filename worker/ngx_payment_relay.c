@@ -286,7 +286,7 @@ ngx_payment_relay_told(ngx_payment_relay_t *r,
     }
 
     e->version = row->version;
-    e->created_us = row->created_us;
+    e->committed_us = item->commit.answered_us;
     e->payment = payment_inflight_hash(row->aggregateid.data,
                                        row->aggregateid.len);
     e->crc = ngx_crc32_long(row->aggregateid.data, row->aggregateid.len);
@@ -1009,7 +1009,7 @@ ngx_payment_relay_acked(ngx_payment_relay_t *r, payment_event_t *e)
     uint64_t  us;
 
     us = ngx_payment_unix_us();
-    us = (us > e->created_us) ? us - e->created_us : 0;
+    us = (us > e->committed_us) ? us - e->committed_us : 0;
 
     ngx_payment_histogram_add(&r->all->conf->stats->helper.commit_to_ack, us);
 
@@ -1633,8 +1633,8 @@ ngx_payment_relay_age(ngx_payment_relay_t *r, uint64_t now_ms)
     for (i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         e = payment_inflight_first(&r->sh.table, lists[i]);
 
-        if (e && e->created_us && (oldest == 0 || e->created_us < oldest)) {
-            oldest = e->created_us;
+        if (e && e->committed_us && (oldest == 0 || e->committed_us < oldest)) {
+            oldest = e->committed_us;
         }
     }
 

@@ -33,7 +33,7 @@ ngx_payment_news_lock(const ngx_payment_news_t *news)
 
 ngx_int_t
 ngx_payment_news_put(const ngx_payment_news_t *news,
-    const ngx_payment_shard_t *shard, uint64_t choice, uint64_t since_ns,
+    const ngx_payment_shard_t *shard, const ngx_payment_news_commit_t *commit,
     const ngx_str_t columns[NGX_PAYMENT_NEWS_COLUMNS])
 {
     size_t                    size;
@@ -58,8 +58,7 @@ ngx_payment_news_put(const ngx_payment_news_t *news,
 
     item = &ring->items[ring->put.n % NGX_PAYMENT_NEWS_ITEMS];
 
-    item->choice = choice;
-    item->since_ns = since_ns;
+    item->commit = *commit;
     item->shard = shard->common;
     p = item->text;
 

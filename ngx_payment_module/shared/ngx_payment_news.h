@@ -23,7 +23,7 @@
 
 
 #define NGX_PAYMENT_NEWS_ITEMS    2048      /* a power of 2 */
-#define NGX_PAYMENT_NEWS_TEXT     986       /* bytes of an event's texts */
+#define NGX_PAYMENT_NEWS_TEXT     978       /* bytes of an event's texts */
 #define NGX_PAYMENT_NEWS_LINE     64        /* bytes of a line of a cache */
 
 
@@ -43,10 +43,17 @@ typedef enum {
 
 typedef struct {
     uint64_t      choice;       /* of the connection; ngx_payment_common.h */
-    uint64_t      since_ns;     /* its COMMIT was sent then */
-    void         *shard;        /* what all processes share of it */
-    uint16_t      lens[NGX_PAYMENT_NEWS_COLUMNS];
-    u_char        text[NGX_PAYMENT_NEWS_TEXT];  /* one after the other */
+    uint64_t      sent_ns;      /* COMMIT was sent then, */
+    uint64_t      answered_us;  /* and answered then, in Unix time */
+} ngx_payment_news_commit_t;
+
+
+typedef struct {
+    ngx_payment_news_commit_t  commit;
+    void                      *shard;   /* what all processes share of it */
+    uint16_t                   lens[NGX_PAYMENT_NEWS_COLUMNS];
+    u_char                     text[NGX_PAYMENT_NEWS_TEXT];
+                                        /* one after the other */
 } ngx_payment_news_item_t;
 
 
@@ -84,7 +91,7 @@ ngx_uint_t ngx_payment_news_lock(const ngx_payment_news_t *news);
 /* Puts an event there, while the lock is held.  NGX_DECLINED: it is too long,
  * or there is no room. */
 ngx_int_t ngx_payment_news_put(const ngx_payment_news_t *news,
-    const ngx_payment_shard_t *shard, uint64_t choice, uint64_t since_ns,
+    const ngx_payment_shard_t *shard, const ngx_payment_news_commit_t *commit,
     const ngx_str_t columns[NGX_PAYMENT_NEWS_COLUMNS]);
 
 /* Takes the oldest event out.  NGX_DECLINED: there is none.  While nginx is

@@ -137,7 +137,7 @@ static void ngx_payment_columns_place(ngx_payment_columns_t *columns,
 static void ngx_payment_columns_set_time(MYSQL_TIME *time, int64_t unix_us);
 static ngx_int_t ngx_payment_columns_tell_event(ngx_payment_column_t *col,
     ngx_uint_t row, const ngx_str_t *time, const ngx_payment_news_t *news,
-    const ngx_payment_shard_t *shard, uint64_t choice, uint64_t since_ns);
+    const ngx_payment_shard_t *shard, const ngx_payment_news_commit_t *commit);
 static void ngx_payment_columns_add_expiry(ngx_payment_columns_t *columns,
     const payment_t *p, MYSQL_TIME *expires);
 
@@ -522,7 +522,7 @@ ngx_payment_columns_add_event(ngx_payment_columns_t *columns,
 void
 ngx_payment_columns_tell(ngx_payment_columns_t *columns,
     const ngx_payment_news_t *news, const ngx_payment_shard_t *shard,
-    uint64_t choice, uint64_t since_ns)
+    const ngx_payment_news_commit_t *commit)
 {
     u_char                    text[sizeof("2026-11-22 18:00:00.123456")];
     ngx_str_t                 time;
@@ -548,7 +548,7 @@ ngx_payment_columns_tell(ngx_payment_columns_t *columns,
 
         for (row = 0; row < columns->rows[NGX_PAYMENT_STMT_EVENTS]; row++) {
             if (ngx_payment_columns_tell_event(col, row, &time, news, shard,
-                                               choice, since_ns)
+                                               commit)
                 == NGX_OK)
             {
                 missed--;
@@ -568,7 +568,7 @@ ngx_payment_columns_tell(ngx_payment_columns_t *columns,
 static ngx_int_t
 ngx_payment_columns_tell_event(ngx_payment_column_t *col, ngx_uint_t row,
     const ngx_str_t *time, const ngx_payment_news_t *news,
-    const ngx_payment_shard_t *shard, uint64_t choice, uint64_t since_ns)
+    const ngx_payment_shard_t *shard, const ngx_payment_news_commit_t *commit)
 {
     ngx_str_t    texts[NGX_PAYMENT_NEWS_COLUMNS];
     ngx_uint_t   i;
@@ -590,7 +590,7 @@ ngx_payment_columns_tell_event(ngx_payment_column_t *col, ngx_uint_t row,
 
     texts[NGX_PAYMENT_NEWS_CREATED_AT] = *time;
 
-    return ngx_payment_news_put(news, shard, choice, since_ns, texts);
+    return ngx_payment_news_put(news, shard, commit, texts);
 }
 
 

@@ -65,10 +65,10 @@ void ngx_payment_columns_add_operation(ngx_payment_columns_t *columns,
 ngx_uint_t ngx_payment_columns_statements(ngx_payment_columns_t *columns,
     ngx_payment_db_t *db, ngx_payment_db_stmt_t *stmts);
 
-/* The events that were added are committed, by a COMMIT that was sent then:
- * news for the helper. */
+/* The events that were added are committed, by that COMMIT: news for the
+ * helper. */
 void ngx_payment_columns_tell(ngx_payment_columns_t *columns,
     const ngx_payment_news_t *news, const ngx_payment_shard_t *shard,
-    uint64_t choice, uint64_t since_ns);
+    const ngx_payment_news_commit_t *commit);
 
 #endif /* NGX_PAYMENT_COLUMNS_H */

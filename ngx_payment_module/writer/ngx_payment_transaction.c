@@ -1114,15 +1114,19 @@ ngx_payment_transaction_commit_done(ngx_payment_db_t *db, ngx_uint_t lost)
 static void
 ngx_payment_transaction_prove(ngx_payment_transaction_t *t)
 {
-    ngx_uint_t         i;
-    ngx_payment_op_t  *op;
+    ngx_uint_t                  i;
+    ngx_payment_op_t           *op;
+    ngx_payment_news_commit_t   commit;
 
     if (t->doorbell == NGX_INVALID_FILE || t->batch->nkeys == 0) {
         return;
     }
 
-    ngx_payment_columns_tell(t->columns, t->news, t->shard, t->db->choice,
-                             t->commit_ns);
+    commit.choice = t->db->choice;
+    commit.sent_ns = t->commit_ns;
+    commit.answered_us = ngx_payment_unix_us();
+
+    ngx_payment_columns_tell(t->columns, t->news, t->shard, &commit);
 
     for (i = 0; i < t->batch->nkeys; i++) {
         op = t->batch->keys[i];

@@ -85,6 +85,7 @@ static unsigned long  test_lengths[16];
 #include "payment_floor.c"
 #include "payment_inflight.c"
 #include "payment_pace.c"
+#include "payment_stopwatch.c"
 #include "payment_window.c"
 
 #include "ngx_payment_breaker.c"
@@ -913,6 +914,7 @@ test_tell(void)
     ngx_str_t                       texts[NGX_PAYMENT_NEWS_COLUMNS];
     ngx_uint_t                      i, n;
     test_row_t                     *row;
+    ngx_payment_news_commit_t       commit;
 
     for (i = 0; test.tells && i < test.nrows; i++) {
         row = &test.rows[i];
@@ -929,9 +931,12 @@ test_tell(void)
             texts[n].len = test_lengths[NGX_PAYMENT_ROW_AGGREGATEID + n];
         }
 
-        assert_int_equal(ngx_payment_news_put(&conf.news, &shard,
-                                              relay.reader.db.choice,
-                                              test.now_ns, texts),
+        commit.choice = relay.reader.db.choice;
+        commit.sent_ns = test.now_ns;
+        commit.answered_us = ngx_payment_unix_us();
+
+        assert_int_equal(ngx_payment_news_put(&conf.news, &shard, &commit,
+                                              texts),
                          NGX_OK);
     }
 }

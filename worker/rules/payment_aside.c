@@ -58,7 +58,7 @@ payment_aside_destroy(payment_aside_t *t)
 
 int
 payment_aside_add(payment_aside_t *t, uint64_t id, uint64_t payment,
-    uint64_t created_us)
+    uint64_t committed_us)
 {
     payment_aside_event_t  *e, **bucket;
 
@@ -72,7 +72,7 @@ payment_aside_add(payment_aside_t *t, uint64_t id, uint64_t payment,
 
     e->id = id;
     e->payment = payment;
-    e->created_us = created_us;
+    e->committed_us = committed_us;
 
     bucket = payment_aside_id_bucket(t, id);
     e->id_next = *bucket;
@@ -243,8 +243,8 @@ payment_aside_oldest(const payment_aside_t *t)
     for (i = 0; i < t->used; i++) {
         e = &t->events[i];
 
-        if (e->id && (oldest == 0 || e->created_us < oldest)) {
-            oldest = e->created_us;
+        if (e->id && (oldest == 0 || e->committed_us < oldest)) {
+            oldest = e->committed_us;
         }
     }
 

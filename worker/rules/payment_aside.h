@@ -31,7 +31,7 @@ typedef struct payment_aside_event_s  payment_aside_event_t;
 struct payment_aside_event_s {
     uint64_t                id;            /* 0: free */
     uint64_t                payment;       /* hash of the payment's id */
-    uint64_t                created_us;    /* Unix time of its row */
+    uint64_t                committed_us;  /* as that of payment_event_t */
     payment_aside_event_t  *id_next;       /* in its hash bucket; or free */
     payment_aside_event_t  *behind;        /* the next of its payment */
 
@@ -61,7 +61,7 @@ void payment_aside_destroy(payment_aside_t *t);
 /* 0, or -1 when it is full; the id must not be there. */
 
 int payment_aside_add(payment_aside_t *t, uint64_t id, uint64_t payment,
-    uint64_t created_us);
+    uint64_t committed_us);
 
 static inline size_t
 payment_aside_room(const payment_aside_t *t)

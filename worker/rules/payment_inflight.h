@@ -57,7 +57,8 @@ typedef struct payment_inflight_s  payment_inflight_t;
 struct payment_event_s {
     uint64_t                 id;
     uint64_t                 payment;       /* hash of the payment's id */
-    uint64_t                 created_us;    /* Unix time of its row */
+    uint64_t                 committed_us;  /* in Unix time, as far as it is
+                                               known: its row is older */
     uint64_t                 since_ns;      /* SENT: by the producer's time;
                                                REFUSED: by the clock */
     uint64_t                 token;         /* the breaker's */

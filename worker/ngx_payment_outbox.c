@@ -213,6 +213,7 @@ ngx_payment_outbox_begin(ngx_payment_outbox_conf_t *conf, ngx_cycle_t *cycle)
 
     o->relays.producer.conf = conf;
     o->relays.producer.log = o->log;
+    o->relays.producer.lanes = &o->relays.lanes;
     o->relays.producer.handlers = &ngx_payment_outbox_handlers;
     o->relays.producer.data = o;
 
@@ -744,7 +745,7 @@ ngx_payment_outbox_tick(ngx_event_t *ev)
 
     now = ngx_payment_clock_ns();
 
-    if (ngx_payment_producer_look(&o->relays.producer, now)) {
+    if (ngx_payment_producer_lanes_look(&o->relays.lanes, now)) {
         ngx_payment_relay_excuse_all(&o->relays);
     }
 
@@ -789,7 +790,7 @@ ngx_payment_outbox_watch(ngx_payment_outbox_t *o, uint64_t now_ns)
     ngx_payment_producer_t  *producer;
 
     producer = &o->relays.producer;
-    time = ngx_payment_producer_time(producer, now_ns);
+    time = ngx_payment_producer_lanes_time(&o->relays.lanes, now_ns);
     limit = (producer->timeout + NGX_PAYMENT_OUTBOX_REPORT_PATIENCE)
             * 1000000ULL;
 
@@ -835,7 +836,7 @@ ngx_payment_outbox_presume(ngx_payment_outbox_t *o, uint64_t now_ns)
 
     down = o->relays.producer.down_since_ns;
     vain = NGX_PAYMENT_OUTBOX_VAIN * 1000000ULL;
-    time = ngx_payment_producer_time(&o->relays.producer, now_ns);
+    time = ngx_payment_producer_lanes_time(&o->relays.lanes, now_ns);
     vain = (down && now_ns - down > vain) ? vain : UINT64_MAX;
 
     ngx_memzero(&presumed, sizeof(ngx_payment_breaker_presumed_t));
@@ -866,7 +867,7 @@ ngx_payment_outbox_breaker_act(ngx_payment_outbox_t *o)
     }
 
     ngx_payment_producer_abort(&o->relays.producer, 0);
-    ngx_payment_producer_acquit(&o->relays.producer);
+    ngx_payment_producer_lanes_acquit(&o->relays.lanes);
 
     for (i = 0; i < o->relays.n; i++) {
         ngx_payment_relay_recall(&o->relays.relays[i]);
@@ -1049,11 +1050,11 @@ ngx_payment_outbox_await(ngx_payment_outbox_t *o)
 
         now = ngx_payment_clock_ms();
 
-        if (now >= give_up_at && producer->outstanding) {
+        if (now >= give_up_at && o->relays.lanes.outstanding) {
             ngx_log_error(NGX_LOG_WARN, o->log, 0,
                           "payment outbox: %ui events were not acknowledged "
                           "in time and will be published again",
-                          producer->outstanding);
+                          o->relays.lanes.outstanding);
 
             ngx_payment_producer_abort(producer,
                                        (ngx_msec_t) (until > now

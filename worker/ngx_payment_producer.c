@@ -13,9 +13,10 @@
 #include "ngx_payment_producer_brokers.h"
 #include "ngx_payment_producer_conf.h"
 #include "ngx_payment_producer_message.h"
+#include "ngx_payment_producer_remains.h"
 #include "ngx_payment_storm.h"
+#include "ngx_payment_thread.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 
@@ -24,34 +25,14 @@
 #define NGX_PAYMENT_PRODUCER_PURGE      50       /* ms: between two purges */
 #define NGX_PAYMENT_PRODUCER_PATIENCE   1000     /* ms beyond the timeout */
 #define NGX_PAYMENT_PRODUCER_PURGED     500      /* ms after purging all */
-#define NGX_PAYMENT_PRODUCER_LANE_SHARE     16   /* see lane_has_room() */
-#define NGX_PAYMENT_PRODUCER_LANE_LAG       100  /* ms; the same */
-#define NGX_PAYMENT_PRODUCER_REQUESTS       5    /* at a time, of a broker */
 #define NGX_PAYMENT_PRODUCER_THROTTLE_MAX   10000 /* ms: believed of a broker */
 #define NGX_PAYMENT_PRODUCER_THROTTLE_LONG  100   /* ms */
-#define NGX_PAYMENT_PRODUCER_THROTTLE_LANES 2     /* in flight meanwhile */
 #define NGX_PAYMENT_PRODUCER_EVENTS     64       /* in one go of the loop */
 #define NGX_PAYMENT_PRODUCER_FATAL      100      /* ms: after a second error */
 #define NGX_PAYMENT_PRODUCER_FATAL_MAX  10000    /* ms; it doubles, up to it */
 #define NGX_PAYMENT_PRODUCER_WELL       10000    /* ms without such an error */
 #define NGX_PAYMENT_PRODUCER_FATAL_STEPS  8      /* until it does */
 #define NGX_PAYMENT_PRODUCER_FORGIVE    60000    /* ms: one such error in it */
-#define NGX_PAYMENT_PRODUCER_STACK         (256 * 1024)   /* bytes */
-
-
-typedef struct {
-    pthread_mutex_t   mutex;
-    pthread_cond_t    cond;
-    ngx_uint_t        n;            /* threads that destroy a producer */
-} ngx_payment_producer_endings_t;
-
-
-/* What such a thread is to destroy. */
-
-typedef struct {
-    rd_kafka_t                     *rk;
-    ngx_payment_producer_copies_t  *copies;     /* NULL: nobody uses rk */
-} ngx_payment_producer_remains_t;
 
 
 static void ngx_payment_producer_start(ngx_payment_producer_t *p);
@@ -66,12 +47,6 @@ static ngx_payment_producer_topic_t *ngx_payment_producer_get_topic(
     ngx_payment_producer_t *p, ngx_str_t *type);
 static rd_kafka_topic_t *ngx_payment_producer_get_handle(
     ngx_payment_producer_t *p, ngx_payment_producer_topic_t *t);
-static void ngx_payment_producer_sent(ngx_payment_producer_t *p,
-    ngx_payment_producer_lane_t *lane, uint64_t time_ns);
-static void ngx_payment_producer_unstuck(ngx_payment_producer_t *p,
-    ngx_payment_producer_lane_t *lane);
-static void ngx_payment_producer_reported(ngx_payment_producer_t *p,
-    ngx_payment_producer_lane_t *lane);
 static ngx_payment_verdict_e ngx_payment_producer_judge(
     ngx_payment_producer_t *p, rd_kafka_resp_err_t err);
 static void ngx_payment_producer_handler(ngx_event_t *ev);
@@ -95,19 +70,7 @@ static void ngx_payment_producer_throttled(rd_kafka_t *rk, const char *name,
 static void ngx_payment_producer_resume(ngx_event_t *ev);
 static void ngx_payment_producer_up(ngx_payment_producer_t *p);
 static void ngx_payment_producer_timer(ngx_event_t *ev);
-static ngx_uint_t ngx_payment_producer_is_behind(ngx_payment_producer_t *p,
-    ngx_payment_producer_lane_t *lane, uint64_t time_ns, uint64_t patience_ns);
-static void ngx_payment_producer_empty(ngx_payment_producer_t *p);
 static void ngx_payment_producer_end(ngx_payment_producer_t *p);
-static ngx_uint_t ngx_payment_producer_endings(void);
-static void *ngx_payment_producer_end_thread(void *data);
-static int ngx_payment_producer_thread(pthread_t *tid, void *(*start)(void *),
-    void *data, int detached);
-
-
-static ngx_payment_producer_endings_t  ngx_payment_producer_ending = {
-    PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0
-};
 
 
 /* The types of events that there are now.  The topic of another type is looked
@@ -138,11 +101,7 @@ ngx_payment_producer_open(ngx_payment_producer_t *p)
     p->resume.log = p->log;
     p->resume.cancelable = 1;
 
-    payment_window_init(&p->window, p->conf->batch_size,
-                        ngx_max(p->conf->shards->nelts, 1)
-                        * p->conf->max_in_flight,
-                        p->conf->breaker.slow_call_duration_threshold_ns);
-    payment_stopwatch_init(&p->stopwatch, ngx_payment_clock_ns());
+    ngx_payment_producer_lanes_init(p->lanes, p->conf, p->timeout, p->log);
 
     ngx_payment_producer_start(p);
 }
@@ -160,13 +119,12 @@ ngx_payment_producer_start(ngx_payment_producer_t *p)
     }
 
     p->state = NGX_PAYMENT_PRODUCER_UP;
-    ngx_payment_producer_empty(p);
     p->down_since_ns = 0;
     p->copied = 0;
     p->forgiven = 0;
 
     p->opened_ns = ngx_payment_clock_ns();
-    payment_window_restart(&p->window, p->opened_ns);
+    ngx_payment_producer_lanes_restart(p->lanes, p->opened_ns);
 
     (void) ngx_atomic_fetch_add(&p->conf->stats->helper.producers, 1);
 
@@ -377,24 +335,10 @@ ngx_payment_producer_route(ngx_payment_producer_t *p, payment_event_t *e)
                                    NULL, NULL);
     }
 
-    e->topic = (uint8_t) (t - p->topics);
+    e->topic = (uint8_t) (t - p->lanes->topics);
     e->lane = (uint8_t) (partition % NGX_PAYMENT_PRODUCER_LANES);
 
     return NGX_OK;
-}
-
-
-ngx_uint_t
-ngx_payment_producer_takes(ngx_payment_producer_t *p, payment_event_t *e)
-{
-    return ngx_payment_producer_topic_takes(&p->topics[e->topic], e->lane);
-}
-
-
-ngx_payment_producer_lane_t *
-ngx_payment_producer_lane(ngx_payment_producer_t *p, payment_event_t *e)
-{
-    return &p->topics[e->topic].lanes[e->lane];
 }
 
 
@@ -406,8 +350,8 @@ ngx_payment_producer_get_topic(ngx_payment_producer_t *p, ngx_str_t *type)
     ngx_uint_t                     i;
     ngx_payment_producer_topic_t  *t;
 
-    for (i = 0; i < p->ntopics; i++) {
-        t = &p->topics[i];
+    for (i = 0; i < p->lanes->ntopics; i++) {
+        t = &p->lanes->topics[i];
 
         if (!p->topic_for_each_type
             || (t->type.len == type->len
@@ -417,11 +361,11 @@ ngx_payment_producer_get_topic(ngx_payment_producer_t *p, ngx_str_t *type)
         }
     }
 
-    if (p->ntopics == NGX_PAYMENT_PRODUCER_TOPICS_MAX) {
+    if (p->lanes->ntopics == NGX_PAYMENT_PRODUCER_TOPICS_MAX) {
         return NULL;
     }
 
-    t = &p->topics[p->ntopics];
+    t = &p->lanes->topics[p->lanes->ntopics];
     ngx_memzero(t, sizeof(ngx_payment_producer_topic_t));
     t->producer = p;
 
@@ -437,7 +381,7 @@ ngx_payment_producer_get_topic(ngx_payment_producer_t *p, ngx_str_t *type)
     ngx_memcpy(t->type.data, type->data, type->len);
     t->type.len = type->len;
 
-    p->ntopics++;
+    p->lanes->ntopics++;
 
     return t;
 }
@@ -459,64 +403,11 @@ ngx_payment_producer_get_handle(ngx_payment_producer_t *p,
 }
 
 
-uint64_t
-ngx_payment_producer_time(ngx_payment_producer_t *p, uint64_t now_ns)
-{
-    return payment_stopwatch_look(&p->stopwatch, now_ns);
-}
-
-
 ngx_uint_t
 ngx_payment_producer_has_room(ngx_payment_producer_t *p, uint64_t now_ns)
 {
     return p->state == NGX_PAYMENT_PRODUCER_UP
-           && now_ns >= p->stopwatch.held_until_ns
-           && p->behind == 0
-           && payment_window_room(&p->window, p->outstanding - p->stuck);
-}
-
-
-/*
- * Those that go elsewhere must find room while it is not known yet that a lane,
- * or a third of them, is stuck.  So a lane may have three quarters of the
- * window; a 16th of it before anything was delivered there; and nothing more
- * when nothing has moved in it for twice as long as events take, while others
- * were delivered.
- *
- * A broker that enforces a quota makes each request wait, and a lane is a
- * request at least: so there are few of them then.
- */
-
-ngx_uint_t
-ngx_payment_producer_lane_has_room(ngx_payment_producer_t *p,
-    ngx_payment_producer_lane_t *lane, uint64_t now_ns)
-{
-    uint64_t  patience;
-
-    patience = NGX_PAYMENT_PRODUCER_LANE_LAG * 1000000ULL
-               + 2 * p->window.mean_ns;
-
-    if (lane->in_flight && p->latest_ns > lane->moved_ns
-        && ngx_payment_producer_time(p, now_ns) - lane->moved_ns > patience)
-    {
-        return 0;
-    }
-
-    if (!lane->proven
-        && lane->in_flight >= ngx_max(p->window.limit
-                                      / NGX_PAYMENT_PRODUCER_LANE_SHARE, 1))
-    {
-        return 0;
-    }
-
-    if (lane->in_flight == 0 && p->busy >= NGX_PAYMENT_PRODUCER_THROTTLE_LANES
-        && payment_window_is_throttled(&p->window, now_ns))
-    {
-        return 0;
-    }
-
-    return payment_window_room(&p->window, lane->in_flight
-                                           + p->window.limit / 4);
+           && ngx_payment_producer_lanes_have_room(p->lanes, now_ns);
 }
 
 
@@ -538,7 +429,7 @@ ngx_payment_producer_send(ngx_payment_producer_t *p, payment_event_t *e,
     handle = NULL;
 
     if (ngx_payment_producer_route(p, e) == NGX_OK) {
-        topic = &p->topics[e->topic];
+        topic = &p->lanes->topics[e->topic];
         handle = ngx_payment_producer_get_handle(p, topic);
     }
 
@@ -562,8 +453,7 @@ ngx_payment_producer_send(ngx_payment_producer_t *p, payment_event_t *e,
                RD_KAFKA_V_END);
 
     if (*err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-        e->since_ns = ngx_payment_producer_time(p, ngx_payment_clock_ns());
-        ngx_payment_producer_sent(p, &topic->lanes[e->lane], e->since_ns);
+        ngx_payment_producer_lanes_sent(p->lanes, e, ngx_payment_clock_ns());
         return NGX_PAYMENT_SEND_OK;
     }
 
@@ -594,236 +484,6 @@ ngx_payment_producer_send(ngx_payment_producer_t *p, payment_event_t *e,
     }
 
     return NGX_PAYMENT_SEND_FULL;
-}
-
-
-static void
-ngx_payment_producer_sent(ngx_payment_producer_t *p,
-    ngx_payment_producer_lane_t *lane, uint64_t time_ns)
-{
-    if (lane->in_flight == 0) {
-        p->busy += !lane->stuck;
-        lane->moved_ns = time_ns;
-        lane->awaited = 0;
-    }
-
-    p->outstanding++;
-    p->stuck += lane->stuck;
-    lane->in_flight++;
-}
-
-
-static void
-ngx_payment_producer_reported(ngx_payment_producer_t *p,
-    ngx_payment_producer_lane_t *lane)
-{
-    p->outstanding--;
-    p->stuck -= lane->stuck;
-    lane->in_flight--;
-    p->busy -= (lane->in_flight == 0 && !lane->stuck);
-}
-
-
-ngx_int_t
-ngx_payment_producer_delivered(ngx_payment_producer_t *p, payment_event_t *e,
-    uint64_t now_ns)
-{
-    ngx_int_t                      topic, lane;
-    ngx_payment_producer_lane_t   *l;
-    ngx_payment_producer_topic_t  *t;
-
-    t = &p->topics[e->topic];
-    l = &t->lanes[e->lane];
-
-    p->fatal = 0;
-    l->proven = 1;
-    l->moved_ns = ngx_payment_producer_time(p, now_ns);
-    l->latest_ns = ngx_max(l->latest_ns, e->since_ns);
-    p->latest_ns = ngx_max(p->latest_ns, e->since_ns);
-
-    topic = ngx_payment_producer_topic_delivered(t, p->log);
-    lane = ngx_payment_producer_topic_unstuck(t, e->lane, p->log);
-
-    if (lane == NGX_OK) {
-        ngx_payment_producer_unstuck(p, l);
-    }
-
-    p->moved_ns = l->moved_ns;
-    p->behind -= l->behind;
-    l->behind = 0;
-    l->awaited = 0;
-
-    return (topic == NGX_OK || lane == NGX_OK) ? NGX_OK : NGX_DECLINED;
-}
-
-
-static void
-ngx_payment_producer_unstuck(ngx_payment_producer_t *p,
-    ngx_payment_producer_lane_t *lane)
-{
-    p->stuck -= lane->in_flight;
-    p->busy += (lane->in_flight != 0);
-}
-
-
-/*
- * A broker that answers with an error which says nothing of the event, while
- * events that were sent later are delivered elsewhere, speaks of the lane.
- * Errors of the library's own, below 0, are those of a connection, and may be
- * anybody's; and who may not write to a topic may write to none of its lanes.
- */
-
-ngx_uint_t
-ngx_payment_producer_blames_lane(ngx_payment_producer_t *p,
-    payment_event_t *e, rd_kafka_resp_err_t err)
-{
-    ngx_payment_producer_lane_t   *l;
-    ngx_payment_producer_topic_t  *t;
-
-    t = &p->topics[e->topic];
-    l = &t->lanes[e->lane];
-
-    if (l->stuck) {
-        return 1;
-    }
-
-    if ((err < 0 && err != RD_KAFKA_RESP_ERR_UNKNOWN)
-        || err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED
-        || err == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED
-        || p->latest_ns <= e->since_ns
-        || l->latest_ns > e->since_ns)
-    {
-        return 0;
-    }
-
-    ngx_payment_producer_topic_stuck(t, e->lane, p->log);
-    p->stuck += l->in_flight;
-    p->busy -= (l->in_flight != 0);
-
-    return 1;
-}
-
-
-void
-ngx_payment_producer_acquit(ngx_payment_producer_t *p)
-{
-    ngx_uint_t                     i, n;
-    ngx_payment_producer_topic_t  *t;
-
-    for (i = 0; i < p->ntopics; i++) {
-        t = &p->topics[i];
-
-        for (n = 0; n < NGX_PAYMENT_PRODUCER_LANES; n++) {
-            if (t->lanes[n].stuck) {
-                t->lanes[n].stuck = 0;
-                ngx_payment_producer_unstuck(p, &t->lanes[n]);
-            }
-        }
-    }
-}
-
-
-/*
- * A lane is stuck when nothing moved in it for the slow-call time, or half of
- * the time that an event may take, and an event was delivered elsewhere that
- * was sent at least half of that later; or, where none was sent so that this
- * lane has its turn, that was delivered so much later.
- */
-
-ngx_uint_t
-ngx_payment_producer_look(ngx_payment_producer_t *p, uint64_t now_ns)
-{
-    uint64_t                       time, patience;
-    ngx_uint_t                     i, n, found;
-    ngx_payment_producer_lane_t   *l;
-    ngx_payment_producer_topic_t  *t;
-
-    found = 0;
-    p->behind = 0;
-    time = ngx_payment_producer_time(p, now_ns);
-    patience = ngx_min(p->conf->breaker.slow_call_duration_threshold_ns,
-                       p->timeout * 1000000ULL / 2);
-
-    for (i = 0; i < p->ntopics; i++) {
-        t = &p->topics[i];
-
-        for (n = 0; n < NGX_PAYMENT_PRODUCER_LANES; n++) {
-            l = &t->lanes[n];
-
-            if (l->in_flight && !l->stuck && time - l->moved_ns >= patience
-                && (l->awaited ? p->moved_ns : p->latest_ns)
-                   > l->moved_ns + patience / 2)
-            {
-                ngx_payment_producer_topic_stuck(t, n, p->log);
-                p->stuck += l->in_flight;
-                p->busy--;
-                found = 1;
-            }
-
-            l->behind = ngx_payment_producer_is_behind(p, l, time, patience);
-            l->awaited |= l->behind;
-            p->behind += l->behind;
-        }
-    }
-
-    return found;
-}
-
-
-/*
- * A connection takes few requests at a time, each of one partition, and with
- * the library (2.0.2) it is chance whose is next.  Over a long way a lane can
- * have bad luck for seconds, while others with more and more events go before
- * it.  So nothing is handed out when it has waited for half of what would be
- * too long: then the others' queues run empty, and it is the next.  Not where a
- * turn of all lanes that have something is short, and not for longer than that
- * time: it may not be luck, but the lane is slow or stuck.
- */
-
-static ngx_uint_t
-ngx_payment_producer_is_behind(ngx_payment_producer_t *p,
-    ngx_payment_producer_lane_t *lane, uint64_t time_ns, uint64_t patience_ns)
-{
-    uint64_t  turn, waits;
-
-    turn = p->window.base_ns * p->busy / NGX_PAYMENT_PRODUCER_REQUESTS;
-
-    if (lane->in_flight == 0 || lane->stuck
-        || p->latest_ns <= lane->moved_ns || turn < patience_ns / 8)
-    {
-        return 0;
-    }
-
-    /* its first event may have been sent just after the last request left */
-
-    waits = time_ns - lane->moved_ns + p->window.base_ns;
-
-    return waits >= ngx_max(patience_ns / 2,
-                            p->window.base_ns + turn / 2 * 3)
-           && waits < patience_ns;
-}
-
-
-/* Nothing is with the producer any more. */
-
-static void
-ngx_payment_producer_empty(ngx_payment_producer_t *p)
-{
-    ngx_uint_t  i, n;
-
-    p->outstanding = 0;
-    p->stuck = 0;
-    p->busy = 0;
-    p->behind = 0;
-
-    for (i = 0; i < p->ntopics; i++) {
-        for (n = 0; n < NGX_PAYMENT_PRODUCER_LANES; n++) {
-            p->topics[i].lanes[n].in_flight = 0;
-            p->topics[i].lanes[n].proven = 0;
-            p->topics[i].lanes[n].behind = 0;
-            p->topics[i].lanes[n].awaited = 0;
-        }
-    }
 }
 
 
@@ -937,7 +597,7 @@ ngx_payment_producer_serve(ngx_payment_producer_t *p)
         ngx_post_event(p->connection->read, &ngx_posted_next_events);
     }
 
-    if (p->state == NGX_PAYMENT_PRODUCER_SPENT && p->outstanding == 0
+    if (p->state == NGX_PAYMENT_PRODUCER_SPENT && p->lanes->outstanding == 0
         && !p->closing)
     {
         ngx_add_timer(&p->timer, 0);
@@ -961,7 +621,7 @@ ngx_payment_producer_reports(ngx_payment_producer_t *p,
     const rd_kafka_message_t   *message;
 
     now = ngx_payment_clock_ns();
-    time = ngx_payment_producer_time(p, now);
+    time = ngx_payment_producer_lanes_time(p->lanes, now);
     n = 0;
     took = 0;
     least = UINT64_MAX;
@@ -977,12 +637,13 @@ ngx_payment_producer_reports(ngx_payment_producer_t *p,
 
         if (verdict == NGX_PAYMENT_VERDICT_DELIVERED) {
             ngx_payment_producer_up(p);
+            p->fatal = 0;
             n++;
             took += time - e->since_ns;
             least = ngx_min(least, time - e->since_ns);
         }
 
-        ngx_payment_producer_reported(p, ngx_payment_producer_lane(p, e));
+        ngx_payment_producer_lanes_reported(p->lanes, e);
         ngx_payment_producer_remember(p, message->err);
         ngx_payment_producer_spans_end(p->spans, e, message->err);
 
@@ -990,7 +651,7 @@ ngx_payment_producer_reports(ngx_payment_producer_t *p,
     }
 
     if (n) {
-        payment_window_acked(&p->window, now, n, took, least);
+        payment_window_acked(&p->lanes->window, now, n, took, least);
     }
 }
 
@@ -1140,7 +801,7 @@ ngx_payment_producer_throttled(rd_kafka_t *rk, const char *name, int32_t id,
 {
     ngx_payment_producer_t *p = data;
 
-    uint64_t  now;
+    uint64_t  now, held, until;
 
     if (rk != p->rk || ms <= 0) {
         return;
@@ -1148,10 +809,8 @@ ngx_payment_producer_throttled(rd_kafka_t *rk, const char *name, int32_t id,
 
     now = ngx_payment_clock_ns();
 
-    payment_stopwatch_hold(&p->stopwatch, now,
-                           now + ngx_min(ms, NGX_PAYMENT_PRODUCER_THROTTLE_MAX)
-                                 * 1000000ULL);
-    payment_window_throttled(&p->window, now);
+    held = ngx_min(ms, NGX_PAYMENT_PRODUCER_THROTTLE_MAX) * 1000000ULL;
+    until = ngx_payment_producer_lanes_throttled(p->lanes, now, now + held);
 
     /*
      * Each request that is on its way will wait as long.  What is in the
@@ -1160,19 +819,17 @@ ngx_payment_producer_throttled(rd_kafka_t *rk, const char *name, int32_t id,
 
     if (ms >= NGX_PAYMENT_PRODUCER_THROTTLE_LONG
         && p->state == NGX_PAYMENT_PRODUCER_UP
-        && p->outstanding > 2 * p->window.limit)
+        && p->lanes->outstanding > 2 * p->lanes->window.limit)
     {
         ngx_log_error(NGX_LOG_NOTICE, p->log, 0,
                       "payment outbox: Kafka's quota makes this client wait: "
                       "%ui events are taken back from a queue before it",
-                      p->outstanding);
+                      p->lanes->outstanding);
 
         ngx_payment_producer_abort(p, 0);
     }
 
-    ngx_add_timer(&p->resume,
-                  (ngx_msec_t) ((p->stopwatch.held_until_ns - now) / 1000000
-                                + 1));
+    ngx_add_timer(&p->resume, (ngx_msec_t) ((until - now) / 1000000 + 1));
 }
 
 
@@ -1188,7 +845,7 @@ ngx_payment_producer_resume(ngx_event_t *ev)
 ngx_uint_t
 ngx_payment_producer_connects(ngx_payment_producer_t *p, uint64_t now_ns)
 {
-    return p->window.base_ns == 0
+    return p->lanes->window.base_ns == 0
            && now_ns - p->opened_ns
               < p->conf->breaker.slow_call_duration_threshold_ns;
 }
@@ -1280,20 +937,20 @@ ngx_payment_producer_ask_copies(ngx_payment_producer_t *p)
     int  err;
 
     if (p->state != NGX_PAYMENT_PRODUCER_UP || p->copies
-        || p->copied == p->ntopics)
+        || p->copied == p->lanes->ntopics)
     {
         return;
     }
 
-    p->copies = ngx_payment_producer_copies_create(p->rk, p->topics,
-                                                   p->ntopics, p->log);
+    p->copies = ngx_payment_producer_copies_create(p->rk, p->lanes->topics,
+                                                   p->lanes->ntopics, p->log);
     if (p->copies == NULL) {
         return;
     }
 
-    err = ngx_payment_producer_thread(&p->copies->tid,
-                                      ngx_payment_producer_copies_thread,
-                                      p->copies, PTHREAD_CREATE_JOINABLE);
+    err = ngx_payment_thread_create(&p->copies->tid,
+                                    ngx_payment_producer_copies_thread,
+                                    p->copies, PTHREAD_CREATE_JOINABLE);
     if (err) {
         ngx_log_error(NGX_LOG_ALERT, p->log, err,
                       "payment outbox: pthread_create() failed");
@@ -1310,7 +967,7 @@ ngx_payment_producer_copies(ngx_payment_producer_t *p, rd_kafka_event_t *event)
 {
     ngx_uint_t  known;
 
-    known = ngx_payment_producer_copies_told(p->copies, event, p->topics,
+    known = ngx_payment_producer_copies_told(p->copies, event, p->lanes->topics,
                                              p->log);
     p->copied = (known == p->copies->n) ? known : 0;
 
@@ -1351,7 +1008,7 @@ ngx_payment_producer_abort(ngx_payment_producer_t *p, ngx_msec_t patience)
 
     if (!p->closing) {
         ngx_add_timer(&p->timer,
-                      p->outstanding ? NGX_PAYMENT_PRODUCER_PURGE : 0);
+                      p->lanes->outstanding ? NGX_PAYMENT_PRODUCER_PURGE : 0);
     }
 }
 
@@ -1372,7 +1029,7 @@ ngx_payment_producer_timer(ngx_event_t *ev)
         return;
     }
 
-    if (p->outstanding && ngx_payment_clock_ms() < p->give_up_at) {
+    if (p->lanes->outstanding && ngx_payment_clock_ms() < p->give_up_at) {
 
         /* The events of a request that failed meanwhile are in the library's
          * queue again. */
@@ -1383,16 +1040,16 @@ ngx_payment_producer_timer(ngx_event_t *ev)
         return;
     }
 
-    if (ngx_payment_producer_endings() >= NGX_PAYMENT_PRODUCER_ENDING_MAX) {
+    if (ngx_payment_producer_remains() >= NGX_PAYMENT_PRODUCER_REMAINS_MAX) {
         ngx_add_timer(ev, NGX_PAYMENT_PRODUCER_RETRY);
         return;
     }
 
-    if (p->outstanding) {
+    if (p->lanes->outstanding) {
         ngx_log_error(NGX_LOG_WARN, p->log, 0,
                       "payment outbox: %ui reports of a given-up Kafka "
-                      "producer did not come", p->outstanding);
-        ngx_payment_producer_empty(p);
+                      "producer did not come", p->lanes->outstanding);
+        ngx_payment_producer_lanes_empty(p->lanes);
         ngx_payment_producer_spans_forget(p->spans);
         p->handlers->abandoned(p->data);
     }
@@ -1413,9 +1070,6 @@ ngx_payment_producer_timer(ngx_event_t *ev)
 ngx_int_t
 ngx_payment_producer_close(ngx_payment_producer_t *p, ngx_msec_t timeout)
 {
-    ngx_uint_t       left;
-    struct timespec  until;
-
     p->closing = 1;
 
     if (p->timer.timer_set) {
@@ -1434,43 +1088,14 @@ ngx_payment_producer_close(ngx_payment_producer_t *p, ngx_msec_t timeout)
 
     ngx_payment_producer_end(p);
 
-    (void) clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += timeout / 1000;
-    until.tv_nsec += (timeout % 1000) * 1000000;
-
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-
-    (void) pthread_mutex_lock(&ngx_payment_producer_ending.mutex);
-
-    while (ngx_payment_producer_ending.n) {
-        if (pthread_cond_timedwait(&ngx_payment_producer_ending.cond,
-                                   &ngx_payment_producer_ending.mutex, &until)
-            != 0)
-        {
-            break;
-        }
-    }
-
-    left = ngx_payment_producer_ending.n;
-
-    (void) pthread_mutex_unlock(&ngx_payment_producer_ending.mutex);
-
-    return left ? NGX_AGAIN : NGX_OK;
+    return ngx_payment_producer_remains_wait(timeout) ? NGX_AGAIN : NGX_OK;
 }
 
-
-/* The library's destructor may block, so a thread of its own calls it. */
 
 static void
 ngx_payment_producer_end(ngx_payment_producer_t *p)
 {
-    int                              err;
-    pthread_t                        tid;
-    ngx_uint_t                       i;
-    ngx_payment_producer_remains_t  *remains;
+    ngx_uint_t  i;
 
     if (p->queue) {
         rd_kafka_queue_io_event_enable(p->queue, -1, NULL, 0);
@@ -1485,110 +1110,19 @@ ngx_payment_producer_end(ngx_payment_producer_t *p)
 
     /* what is known of the topics outlives the producer, their handles don't */
 
-    for (i = 0; i < p->ntopics; i++) {
-        if (p->topics[i].handle) {
-            rd_kafka_topic_destroy(p->topics[i].handle);
-            p->topics[i].handle = NULL;
+    for (i = 0; i < p->lanes->ntopics; i++) {
+        if (p->lanes->topics[i].handle) {
+            rd_kafka_topic_destroy(p->lanes->topics[i].handle);
+            p->lanes->topics[i].handle = NULL;
         }
     }
 
     p->state = NGX_PAYMENT_PRODUCER_NONE;
     ngx_payment_producer_brokers_quiet(p->brokers);
 
-    if (p->rk == NULL) {
-        return;
+    if (p->rk) {
+        ngx_payment_producer_remains_add(p->rk, p->copies, p->log);
+        p->rk = NULL;
+        p->copies = NULL;
     }
-
-    remains = ngx_alloc(sizeof(ngx_payment_producer_remains_t), p->log);
-
-    if (remains) {
-        remains->rk = p->rk;
-        remains->copies = p->copies;
-    }
-
-    p->copies = NULL;
-
-    (void) pthread_mutex_lock(&ngx_payment_producer_ending.mutex);
-    ngx_payment_producer_ending.n++;
-    (void) pthread_mutex_unlock(&ngx_payment_producer_ending.mutex);
-
-    err = remains ? ngx_payment_producer_thread(&tid,
-                                                ngx_payment_producer_end_thread,
-                                                remains,
-                                                PTHREAD_CREATE_DETACHED)
-                  : NGX_ENOMEM;
-
-    if (err) {
-        ngx_log_error(NGX_LOG_ALERT, p->log, err,
-                      "payment outbox: pthread_create() failed, a Kafka "
-                      "producer is left behind");
-
-        (void) pthread_mutex_lock(&ngx_payment_producer_ending.mutex);
-        ngx_payment_producer_ending.n--;
-        (void) pthread_mutex_unlock(&ngx_payment_producer_ending.mutex);
-    }
-
-    p->rk = NULL;
-}
-
-
-static ngx_uint_t
-ngx_payment_producer_endings(void)
-{
-    ngx_uint_t  n;
-
-    (void) pthread_mutex_lock(&ngx_payment_producer_ending.mutex);
-    n = ngx_payment_producer_ending.n;
-    (void) pthread_mutex_unlock(&ngx_payment_producer_ending.mutex);
-
-    return n;
-}
-
-
-static void *
-ngx_payment_producer_end_thread(void *data)
-{
-    ngx_payment_producer_remains_t *remains = data;
-
-    if (remains->copies) {
-        ngx_payment_producer_copies_end(remains->copies);
-    }
-
-    rd_kafka_destroy(remains->rk);
-    ngx_free(remains);
-
-    (void) pthread_mutex_lock(&ngx_payment_producer_ending.mutex);
-    ngx_payment_producer_ending.n--;
-    (void) pthread_cond_broadcast(&ngx_payment_producer_ending.cond);
-    (void) pthread_mutex_unlock(&ngx_payment_producer_ending.mutex);
-
-    return NULL;
-}
-
-
-static int
-ngx_payment_producer_thread(pthread_t *tid, void *(*start)(void *), void *data,
-    int detached)
-{
-    int             err;
-    sigset_t        all, old;
-    pthread_attr_t  attr;
-
-    err = pthread_attr_init(&attr);
-    if (err) {
-        return err;
-    }
-
-    (void) pthread_attr_setstacksize(&attr, NGX_PAYMENT_PRODUCER_STACK);
-    (void) pthread_attr_setdetachstate(&attr, detached);
-
-    (void) sigfillset(&all);
-    (void) pthread_sigmask(SIG_SETMASK, &all, &old);
-
-    err = pthread_create(tid, &attr, start, data);
-
-    (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
-    (void) pthread_attr_destroy(&attr);
-
-    return err;
 }

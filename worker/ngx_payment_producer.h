@@ -8,7 +8,7 @@
  * each shard, and 64 MB of them in librdkafka's queue; no event stays there
  * longer than ngx_payment_producer_conf_timeout().
  * Nothing here blocks: a producer is destroyed by a thread of its own, and at
- * most NGX_PAYMENT_PRODUCER_ENDING_MAX such threads live at a time.
+ * most NGX_PAYMENT_PRODUCER_REMAINS_MAX such threads live at a time.
  *
  * Whatever was given to a producer is told of exactly once, by report().
  */
@@ -22,18 +22,12 @@
 
 #include "ngx_payment_outbox_conf.h"
 #include "ngx_payment_producer_copies.h"
+#include "ngx_payment_producer_lanes.h"
 #include "ngx_payment_producer_spans.h"
-#include "ngx_payment_producer_topic.h"
 #include "ngx_payment_row.h"
 #include "payment_inflight.h"
-#include "payment_stopwatch.h"
-#include "payment_window.h"
 
 #include <librdkafka/rdkafka.h>
-
-
-#define NGX_PAYMENT_PRODUCER_ENDING_MAX   4
-#define NGX_PAYMENT_PRODUCER_TOPICS_MAX   32
 
 
 typedef enum {
@@ -80,33 +74,22 @@ typedef struct {
     void                              *data;
     ngx_payment_broker_t              *brokers;      /* of this life */
     ngx_payment_producer_spans_t      *spans;        /* NULL: no traces */
+    ngx_payment_producer_lanes_t      *lanes;        /* what is with it */
 
     ngx_payment_producer_state_e       state;
     ngx_msec_t                         timeout;      /* of an event */
     rd_kafka_t                        *rk;
     rd_kafka_queue_t                  *queue;
     ngx_connection_t                  *connection;   /* the queue's eventfd */
-    ngx_uint_t                         outstanding;  /* sent, not reported */
-    ngx_uint_t                         stuck;        /* of these, in lanes */
-    ngx_uint_t                         busy;         /* other lanes with any */
-    ngx_uint_t                         behind;       /* lanes that are waited
-                                                        for */
     uint64_t                           opened_ns;
-    uint64_t                           latest_ns;    /* a delivered one's */
-    uint64_t                           moved_ns;     /* one was delivered */
     int32_t                          (*partitioner)(const rd_kafka_topic_t *,
                                            const void *, size_t, int32_t,
                                            void *, void *);
 
-    ngx_payment_producer_topic_t       topics[NGX_PAYMENT_PRODUCER_TOPICS_MAX];
-    ngx_uint_t                         ntopics;
     ngx_payment_producer_copies_t     *copies;       /* being asked for */
     ngx_uint_t                         copied;       /* topics that this
                                                         producer has asked
                                                         about */
-
-    payment_window_t                   window;       /* of outstanding */
-    payment_stopwatch_t                stopwatch;    /* held by a quota */
 
     ngx_event_t                        timer;        /* NONE, SPENT */
     ngx_event_t                        resume;       /* throttled: its end */
@@ -137,42 +120,9 @@ void ngx_payment_producer_open(ngx_payment_producer_t *p);
 ngx_int_t ngx_payment_producer_route(ngx_payment_producer_t *p,
     payment_event_t *e);
 
-/* Of an event that was routed: does its topic take it, as far as is known? */
-ngx_uint_t ngx_payment_producer_takes(ngx_payment_producer_t *p,
-    payment_event_t *e);
-ngx_payment_producer_lane_t *ngx_payment_producer_lane(
-    ngx_payment_producer_t *p, payment_event_t *e);
-
-/*
- * The time in which Kafka was asked to take events: it stands still while a
- * broker, for a quota's sake, lets this client wait, and while this process
- * does not run.  SENT events are since then.
- */
-uint64_t ngx_payment_producer_time(ngx_payment_producer_t *p,
-    uint64_t now_ns);
-
-/* May one more event be sent; and one in this lane, so that others are left
- * their part?  If not, room() will follow. */
+/* May one more event be sent?  If not, room() will follow. */
 ngx_uint_t ngx_payment_producer_has_room(ngx_payment_producer_t *p,
     uint64_t now_ns);
-ngx_uint_t ngx_payment_producer_lane_has_room(ngx_payment_producer_t *p,
-    ngx_payment_producer_lane_t *lane, uint64_t now_ns);
-
-/* Looks for lanes that are stuck, or fall behind; 1: one more is stuck. */
-ngx_uint_t ngx_payment_producer_look(ngx_payment_producer_t *p,
-    uint64_t now_ns);
-
-/* An event failed: does that say of its lane that it takes none, and of Kafka
- * nothing?  If so, the lane is stuck from now on. */
-ngx_uint_t ngx_payment_producer_blames_lane(ngx_payment_producer_t *p,
-    payment_event_t *e, rd_kafka_resp_err_t err);
-
-/* It is not the lanes, but Kafka: none is stuck. */
-void ngx_payment_producer_acquit(ngx_payment_producer_t *p);
-
-/* An event was delivered.  NGX_OK: its topic or its lane took none before. */
-ngx_int_t ngx_payment_producer_delivered(ngx_payment_producer_t *p,
-    payment_event_t *e, uint64_t now_ns);
 
 ngx_payment_send_e ngx_payment_producer_send(ngx_payment_producer_t *p,
     payment_event_t *e, uint64_t epoch, rd_kafka_resp_err_t *err);

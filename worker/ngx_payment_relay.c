@@ -312,7 +312,7 @@ ngx_payment_relay_send_early(ngx_payment_relay_t *r, payment_event_t *e,
         || payment_inflight_occupant(e)
         || payment_aside_precedes(&r->sh.aside, e->id, e->payment)
         || ngx_payment_producer_route(producer, e) != NGX_OK
-        || !ngx_payment_producer_takes(producer, e)
+        || !ngx_payment_producer_lanes_take(&r->all->lanes, e)
         || !ngx_payment_relay_lane_free(r, e, now_ns))
     {
         return NGX_DECLINED;
@@ -552,7 +552,7 @@ ngx_payment_relay_pump(ngx_payment_relay_t *r)
         if (ngx_payment_producer_route(&r->all->producer, e) == NGX_OK) {
 
             if (!e->scout
-                && !ngx_payment_producer_takes(&r->all->producer, e))
+                && !ngx_payment_producer_lanes_take(&r->all->lanes, e))
             {
                 ngx_payment_relay_hold_back(r, e, now);
                 continue;
@@ -636,7 +636,7 @@ ngx_payment_relay_pass_by(ngx_payment_relay_t *r, payment_event_t *e)
     most = ngx_min(NGX_PAYMENT_RELAY_PAST,
                    r->sh.table.capacity / NGX_PAYMENT_RELAY_PAST_SHARE);
 
-    lane = ngx_payment_producer_lane(&r->all->producer, e);
+    lane = ngx_payment_producer_lanes_of(&r->all->lanes, e);
 
     if (lane->pump != r->all->pumps) {
         lane->pump = r->all->pumps;
@@ -674,10 +674,10 @@ ngx_payment_relay_lane_free(ngx_payment_relay_t *r, payment_event_t *e,
     ngx_payment_producer_lane_t  *lane;
 
     all = r->all;
-    lane = ngx_payment_producer_lane(&all->producer, e);
+    lane = ngx_payment_producer_lanes_of(&all->lanes, e);
 
     return lane->alone == NULL
-           && ngx_payment_producer_lane_has_room(&all->producer, lane, now_ns)
+           && ngx_payment_producer_lanes_have_room_in(&all->lanes, lane, now_ns)
            && (lane->in_flight == 0
                || !ngx_payment_breaker_probing(&all->breaker));
 }
@@ -741,7 +741,7 @@ ngx_payment_relay_suspects(ngx_payment_relay_t *r)
 
         (void) ngx_payment_producer_route(producer, e);
 
-        if (!ngx_payment_producer_takes(producer, e) && !e->scout) {
+        if (!ngx_payment_producer_lanes_take(&r->all->lanes, e) && !e->scout) {
             /* not where it would keep the lane for itself and not be taken */
             e->since_ns = now;
             payment_inflight_move(e, PAYMENT_EVENT_REFUSED);
@@ -777,7 +777,7 @@ ngx_payment_relay_alone(ngx_payment_relay_t *r, payment_event_t *e)
 {
     ngx_payment_producer_lane_t  *lane;
 
-    lane = ngx_payment_producer_lane(&r->all->producer, e);
+    lane = ngx_payment_producer_lanes_of(&r->all->lanes, e);
 
     if (lane->alone == r) {
         return lane;
@@ -810,8 +810,8 @@ ngx_payment_relay_not_alone(ngx_payment_relay_t *r)
     ngx_uint_t                     i, n;
     ngx_payment_producer_topic_t  *topic;
 
-    for (i = 0; r->alone && i < r->all->producer.ntopics; i++) {
-        topic = &r->all->producer.topics[i];
+    for (i = 0; r->alone && i < r->all->lanes.ntopics; i++) {
+        topic = &r->all->lanes.topics[i];
 
         for (n = 0; n < NGX_PAYMENT_PRODUCER_LANES; n++) {
             if (topic->lanes[n].alone == r && topic->lanes[n].in_flight == 0) {
@@ -845,9 +845,9 @@ ngx_payment_relay_send(ngx_payment_relay_t *r, payment_event_t *e,
 
     case NGX_PAYMENT_SEND_OK:
         e->scout = 0;
-        e->excused = !ngx_payment_producer_takes(&all->producer, e);
+        e->excused = !ngx_payment_producer_lanes_take(&all->lanes, e);
         e->unproven = all->producer.topic_for_each_type
-                      && all->producer.topics[e->topic].deliveries == 0;
+                      && all->lanes.topics[e->topic].deliveries == 0;
         e->first = ngx_payment_producer_connects(&all->producer, now_ns)
                    && !ngx_payment_breaker_probing(&all->breaker);
         payment_inflight_free_data(e);
@@ -867,7 +867,7 @@ ngx_payment_relay_send(ngx_payment_relay_t *r, payment_event_t *e,
 
     case NGX_PAYMENT_SEND_SHUT:
         ngx_payment_breaker_unpermit(&all->breaker, e);
-        ngx_payment_producer_topic_shut(&all->producer.topics[e->topic], err,
+        ngx_payment_producer_topic_shut(&all->lanes.topics[e->topic], err,
                                         r->sh.log);
         ngx_payment_relay_hold_back(r, e, now_ns);
         return NGX_OK;
@@ -890,7 +890,7 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
 
     breaker = &r->all->breaker;
     now = ngx_payment_clock_ns();
-    took = ngx_payment_producer_time(&r->all->producer, now) - e->since_ns;
+    took = ngx_payment_producer_lanes_time(&r->all->lanes, now) - e->since_ns;
 
     if (e->doubted && verdict != NGX_PAYMENT_VERDICT_DELIVERED) {
         /* what would be kept of it may be of another row */
@@ -912,7 +912,7 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
         r->worked_at_ms = now / 1000000;
         ngx_payment_relay_acked(r, e);
 
-        if (ngx_payment_producer_delivered(&r->all->producer, e, now)
+        if (ngx_payment_producer_lanes_delivered(&r->all->lanes, e, now)
             == NGX_OK)
         {
             ngx_payment_relay_recall_all(r->all);
@@ -933,7 +933,7 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
     case NGX_PAYMENT_VERDICT_FAILED_TOPIC:
         ngx_payment_breaker_result(breaker, now, e, took,
                                    PAYMENT_BREAKER_IGNORED);
-        ngx_payment_producer_topic_shut(&r->all->producer.topics[e->topic],
+        ngx_payment_producer_topic_shut(&r->all->lanes.topics[e->topic],
                                         err, r->sh.log);
         ngx_payment_relay_hold_back(r, e, now);
         break;
@@ -983,7 +983,7 @@ ngx_payment_relay_undelivered(ngx_payment_relay_t *r, payment_event_t *e,
     breaker = &r->all->breaker;
 
     if (!e->excused
-        && ngx_payment_producer_blames_lane(&r->all->producer, e, err))
+        && ngx_payment_producer_lanes_blamed(&r->all->lanes, e, err))
     {
         ngx_payment_relay_excuse_all(r->all);
         e->excused = 1;
@@ -1055,7 +1055,7 @@ ngx_payment_relay_outage(ngx_payment_relay_t *r, payment_event_t *e,
                   "payment outbox: shard \"%V\": delivery to topic \"%s\" "
                   "failed: %s, %ui events in flight; beginning again at event "
                   "%uL or before%s", &r->sh.shard->name,
-                  r->all->producer.topics[e->topic].name,
+                  r->all->lanes.topics[e->topic].name,
                   rd_kafka_err2name(err),
                   payment_inflight_count(&r->sh.table, PAYMENT_EVENT_SENT),
                   payment_inflight_is_early(e) ? r->reader.cursor : e->id,
@@ -1101,7 +1101,7 @@ ngx_payment_relay_refused(ngx_payment_relay_t *r, payment_event_t *e,
         return;
     }
 
-    topic = &r->all->producer.topics[e->topic];
+    topic = &r->all->lanes.topics[e->topic];
 
     payment_inflight_free_data(e);
 
@@ -1135,7 +1135,8 @@ ngx_payment_relay_refused(ngx_payment_relay_t *r, payment_event_t *e,
     {
         /* this may be the last one that tried its lane for those aside */
         r->sh.astray |= (r->sh.aside.n
-                         && !ngx_payment_producer_takes(&r->all->producer, e));
+                         && !ngx_payment_producer_lanes_take(&r->all->lanes,
+                                                             e));
 
         payment_inflight_move(e, PAYMENT_EVENT_DEAD);
         ngx_payment_fence_soon(&r->fence);
@@ -1169,7 +1170,7 @@ ngx_payment_relay_tell_refused(ngx_payment_relay_t *r, payment_event_t *e,
                       "payment outbox: shard \"%V\": event %uL was refused by "
                       "topic \"%s\", %s, and will be tried %s%s",
                       &r->sh.shard->name, e->id,
-                      r->all->producer.topics[e->topic].name,
+                      r->all->lanes.topics[e->topic].name,
                       rd_kafka_err2name(err),
                       e->alone ? "again" : "alone", note);
     }
@@ -1200,7 +1201,7 @@ ngx_payment_relay_hold_back(ngx_payment_relay_t *r, payment_event_t *e,
 
     if (e->attempts == 0
         && r->scouts[e->topic][e->lane] >= NGX_PAYMENT_RELAY_SCOUTS
-        && !ngx_payment_producer_takes(&r->all->producer, e)
+        && !ngx_payment_producer_lanes_take(&r->all->lanes, e)
         && ngx_payment_outbox_shard_set_aside(&r->sh, e) == NGX_OK)
     {
         return;
@@ -1254,7 +1255,7 @@ ngx_payment_relay_recall(ngx_payment_relay_t *r)
         next = e->next;
 
         if (e->attempts == 0
-            && ngx_payment_producer_takes(&r->all->producer, e))
+            && ngx_payment_producer_lanes_take(&r->all->lanes, e))
         {
             ngx_payment_relay_scouts(r, e, -1);
             ngx_payment_outbox_shard_forget(&r->sh, e);
@@ -1681,7 +1682,7 @@ ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns)
             return;
         }
 
-        topic = &r->all->producer.topics[e->topic];
+        topic = &r->all->lanes.topics[e->topic];
 
         if (!ngx_payment_producer_topic_takes(topic, e->lane)) {
 
@@ -1712,7 +1713,7 @@ ngx_payment_relay_excuse(ngx_payment_relay_t *r)
          e;
          e = e->next)
     {
-        e->excused = !ngx_payment_producer_takes(&r->all->producer, e);
+        e->excused = !ngx_payment_producer_lanes_take(&r->all->lanes, e);
     }
 }
 

@@ -76,6 +76,7 @@ struct ngx_payment_relays_s {
 
     ngx_payment_node_t           node;
     ngx_payment_producer_t       producer;
+    ngx_payment_producer_lanes_t lanes;         /* of it */
     ngx_payment_breaker_t        breaker;
     ngx_payment_command_t        command;
 

@@ -95,13 +95,16 @@ static unsigned long  test_lengths[16];
 #include "ngx_payment_outbox_shard.c"
 #include "ngx_payment_producer.c"
 #include "ngx_payment_producer_brokers.c"
+#include "ngx_payment_producer_lanes.c"
 #include "ngx_payment_producer_message.c"
+#include "ngx_payment_producer_remains.c"
 #include "ngx_payment_producer_topic.c"
 #include "ngx_payment_reader.c"
 #include "ngx_payment_relay.c"
 #include "ngx_payment_rights.c"
 #include "ngx_payment_row.c"
 #include "ngx_payment_storm.c"
+#include "ngx_payment_thread.c"
 
 
 typedef struct {
@@ -1316,7 +1319,7 @@ test_step(void)
     test_timer(&relays.producer.timer);
     test_gauge();
 
-    if (ngx_payment_producer_look(&relays.producer, test.now_ns)) {
+    if (ngx_payment_producer_lanes_look(&relays.lanes, test.now_ns)) {
         ngx_payment_relay_excuse(&relay);
     }
 
@@ -1441,7 +1444,7 @@ test_sicken(unsigned partition)
 
     test_feed(3000);
 
-    assert_true(relays.producer.topics[0].lanes[partition].stuck);
+    assert_true(relays.lanes.topics[0].lanes[partition].stuck);
     assert_true(test_in_flight(first));
 
     return first;
@@ -1569,13 +1572,14 @@ test_begin(void **state)
     relays.producer.conf = &conf;
     relays.producer.brokers = stats.helper.lives[0].brokers;
     relays.producer.log = &test_log;
+    relays.producer.lanes = &relays.lanes;
     relays.producer.handlers = &test_handlers;
     relays.producer.partitioner = test_partition;
 
     ngx_payment_producer_open(&relays.producer);
     ngx_payment_relay_open(&relay);
 
-    relays.producer.topics[0].partitions = TEST_PARTITIONS;
+    relays.lanes.topics[0].partitions = TEST_PARTITIONS;
 
     test_takes(0, TEST_MESSAGES);
     test_takes(1, TEST_MESSAGES);
@@ -1600,8 +1604,8 @@ test_end(void **state)
         (void) sched_yield();
     }
 
-    for (i = 0; i < relays.producer.ntopics; i++) {
-        free(relays.producer.topics[i].type.data);
+    for (i = 0; i < relays.lanes.ntopics; i++) {
+        free(relays.lanes.topics[i].type.data);
     }
 
     for (i = 0; i < NGX_PAYMENT_READ_STMTS; i++) {
@@ -1745,7 +1749,7 @@ test_bad_luck(void **state)
     }
 
     assert_int_equal(relays.breaker.rules.state, PAYMENT_BREAKER_CLOSED);
-    assert_int_equal(relays.producer.stuck, 0);
+    assert_int_equal(relays.lanes.stuck, 0);
 
     test_run(30000);
     test_all_published();
@@ -1786,11 +1790,11 @@ test_sick_lanes(unsigned sick, unsigned far)
             }
         }
 
-        waited += (relays.producer.behind != 0);
+        waited += (relays.lanes.behind != 0);
 
         if (test.now_ns - since_ns >= 2100 * UINT64_C(1000000)) {
-            assert_true(relays.producer.topics[0].lanes[0].stuck);
-            assert_int_equal(relays.producer.behind, 0);
+            assert_true(relays.lanes.topics[0].lanes[0].stuck);
+            assert_int_equal(relays.lanes.behind, 0);
         }
     }
 
@@ -1933,7 +1937,7 @@ test_the_last_of_a_lane_dies(void **state)
     /* they time out, and wait for their next try */
 
     test_feed(10500);
-    assert_true(relays.producer.topics[0].lanes[1].stuck);
+    assert_true(relays.lanes.topics[0].lanes[1].stuck);
     assert_int_equal(relay.scouts[0][1], 4);
 
     for (i = 0; i < 20; i++) {
@@ -1966,9 +1970,9 @@ test_giving_up_a_stuck_lane(void **state)
     (void) test_sicken(1);
 
     rewinds = stats.helper.outbox[0].rewinds;
-    assert_true(relays.producer.stuck >= 10);
+    assert_true(relays.lanes.stuck >= 10);
     test_run(100);
-    assert_int_equal(test.nmessages, relays.producer.stuck);
+    assert_int_equal(test.nmessages, relays.lanes.stuck);
 
     ngx_payment_producer_abort(&relays.producer, 100);
     test_run(1000);

@@ -11,6 +11,7 @@
 #include "ngx_http_payment_module.h"
 #include "ngx_http_payment_request.h"
 #include "ngx_http_payment_span.h"
+#include "ngx_http_payment_value.h"
 #include "ngx_payment_storm.h"
 
 #include <sys/random.h>
@@ -694,7 +695,7 @@ ngx_http_payment_api_lifetime(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    seconds = value.len ? ngx_http_payment_module_lifetime(&value) : 0;
+    seconds = value.len ? ngx_http_payment_value_seconds(&value) : 0;
 
     if (seconds == NGX_ERROR) {
         note = ngx_payment_storm_note(&storm, 1);

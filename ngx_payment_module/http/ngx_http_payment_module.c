@@ -1,15 +1,9 @@
-/*
- * The directives, and the module's place in the life of nginx's processes.
- *
- * The writers run in the workers, the outbox in the helper process, which the
- * master starts because our payment_outbox_path has a manager; with
- * master_process off both run in the single process.
- */
+/* The directives, what they set, and what is asked of them together. */
 
-#include "ngx_http_payment_file.h"
 #include "ngx_http_payment_module.h"
-#include "ngx_http_payment_build.h"
+#include "ngx_http_payment_cycle.h"
 #include "ngx_http_payment_exporter.h"
+#include "ngx_http_payment_value.h"
 #include "ngx_payment_db.h"
 #include "ngx_payment_producer_conf.h"
 
@@ -18,18 +12,11 @@
 
 #define NGX_HTTP_PAYMENT_ZONE_SIZE                                            \
     (sizeof(ngx_http_payment_zone_t) * 65 / 64 + 128 * 1024)
-#define NGX_HTTP_PAYMENT_PROPERTY_LEN  1024     /* of one read from a file */
 
 /* who builds the module may have said so: see config */
 #ifndef NGX_PAYMENT_OUTBOX_PATH
 #define NGX_PAYMENT_OUTBOX_PATH        "payment_outbox_temp"
 #endif
-
-/* of a worker: to the master, to its own threads, and a client's */
-#define NGX_HTTP_PAYMENT_CONNECTIONS   3
-
-/* the shortest authorization, {"amount":1,"currency":"KRW"}, has 29 */
-#define NGX_HTTP_PAYMENT_BODY_MIN      32       /* bytes */
 
 
 static void *ngx_http_payment_create_main_conf(ngx_conf_t *cf);
@@ -45,7 +32,6 @@ static char *ngx_http_payment_init_outbox(ngx_conf_t *cf,
 static ngx_int_t ngx_http_payment_create_doorbell(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf);
 static void ngx_http_payment_close_doorbell(void *data);
-static ngx_int_t ngx_http_payment_init_zone(ngx_shm_zone_t *zone, void *data);
 static void *ngx_http_payment_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_payment_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
@@ -54,12 +40,6 @@ static char *ngx_http_payment_check_merchant(ngx_conf_t *cf,
 static char *ngx_http_payment_check_timeouts(ngx_conf_t *cf,
     ngx_http_payment_loc_conf_t *conf, ngx_http_core_loc_conf_t *clcf);
 
-static ngx_int_t ngx_http_payment_init_module(ngx_cycle_t *cycle);
-static ngx_int_t ngx_http_payment_check_connections(ngx_cycle_t *cycle);
-static ngx_int_t ngx_http_payment_init_process(ngx_cycle_t *cycle);
-static ngx_int_t ngx_http_payment_start_probes(ngx_cycle_t *cycle,
-    ngx_http_payment_main_conf_t *pmcf);
-static void ngx_http_payment_exit_process(ngx_cycle_t *cycle);
 
 static char *ngx_http_payment_api(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -73,38 +53,6 @@ static char *ngx_http_payment_dashboard(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_problem(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_http_payment_currencies(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_payment_amount(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_payment_lifetime(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_payment_percent(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_payment_property(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_payment_property_file(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_payment_enum(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_payment_brokers(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_payment_check_bounds(ngx_conf_t *cf, void *post,
-    void *data);
-static char *ngx_http_payment_check_positive(ngx_conf_t *cf, void *post,
-    void *data);
-static char *ngx_http_payment_check_body(ngx_conf_t *cf, void *post,
-    void *data);
-static char *ngx_http_payment_check_challenge(ngx_conf_t *cf, void *post,
-    void *data);
-static char *ngx_http_payment_check_base(ngx_conf_t *cf, void *post,
-    void *data);
-static char *ngx_http_payment_check_uri(ngx_conf_t *cf, void *post,
-    void *data);
-static char *ngx_http_payment_check_prefix(ngx_conf_t *cf, void *post,
-    void *data);
-static ngx_uint_t ngx_http_payment_printable(const ngx_str_t *value,
-    const char *not_these);
 
 
 static ngx_conf_enum_t  ngx_http_payment_replays[] = {
@@ -149,65 +97,49 @@ static ngx_conf_enum_t  ngx_http_payment_windows[] = {
 };
 
 
-/* payment_kafka_property: the names whose values are names of files */
-
-static ngx_str_t  ngx_http_payment_property_files[] = {
-    ngx_string("ssl.ca.location"),
-    ngx_string("ssl.certificate.location"),
-    ngx_string("ssl.crl.location"),
-    ngx_string("ssl.key.location"),
-    ngx_string("ssl.keystore.location"),
-    ngx_string("sasl.kerberos.keytab"),
-    ngx_null_string
-};
-
-
 static ngx_conf_post_t  ngx_http_payment_positive = {
-    ngx_http_payment_check_positive
+    ngx_http_payment_value_check_positive
 };
 
 static ngx_conf_post_t  ngx_http_payment_body_post = {
-    ngx_http_payment_check_body
+    ngx_http_payment_value_check_body
 };
 
 static ngx_conf_post_t  ngx_http_payment_challenge_post = {
-    ngx_http_payment_check_challenge
+    ngx_http_payment_value_check_challenge
 };
 
 static ngx_conf_post_t  ngx_http_payment_base_post = {
-    ngx_http_payment_check_base
+    ngx_http_payment_value_check_base
 };
 
 static ngx_conf_post_t  ngx_http_payment_uri_post = {
-    ngx_http_payment_check_uri
+    ngx_http_payment_value_check_uri
 };
 
 static ngx_conf_post_t  ngx_http_payment_prefix_post = {
-    ngx_http_payment_check_prefix
+    ngx_http_payment_value_check_prefix
 };
 
 static ngx_conf_num_bounds_t  ngx_http_payment_batch_bounds = {
-    ngx_http_payment_check_bounds, 1, NGX_PAYMENT_BATCH_SIZE_MAX
+    ngx_http_payment_value_check_bounds, 1, NGX_PAYMENT_BATCH_SIZE_MAX
 };
 
 static ngx_conf_num_bounds_t  ngx_http_payment_queue_bounds = {
-    ngx_http_payment_check_bounds, 1, 1048576
+    ngx_http_payment_value_check_bounds, 1, 1048576
 };
 
 static ngx_conf_num_bounds_t  ngx_http_payment_retries_bounds = {
-    ngx_http_payment_check_bounds, 0, 100
+    ngx_http_payment_value_check_bounds, 0, 100
 };
 
 static ngx_conf_num_bounds_t  ngx_http_payment_read_bounds = {
-    ngx_http_payment_check_bounds, 1, 10000
+    ngx_http_payment_value_check_bounds, 1, 10000
 };
 
 static ngx_conf_num_bounds_t  ngx_http_payment_in_flight_bounds = {
-    ngx_http_payment_check_bounds, 1, 100000
+    ngx_http_payment_value_check_bounds, 1, 100000
 };
-
-
-#define NGX_HTTP_PAYMENT_LIFETIME_MAX  (10 * 365 * 24 * 3600)   /* seconds */
 
 
 #define NGX_HTTP_PAYMENT_MAIN(name, type, set, field, post)                   \
@@ -321,7 +253,7 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         &ngx_http_payment_positive),
 
     NGX_HTTP_PAYMENT_MAIN("payment_outbox_dead_letter", NGX_CONF_TAKE1,
-        ngx_http_payment_enum, outbox.dead_letter,
+        ngx_http_payment_value_enum, outbox.dead_letter,
         ngx_http_payment_dead_letters),
 
     NGX_HTTP_PAYMENT_MAIN("payment_outbox_archive", NGX_CONF_FLAG,
@@ -333,19 +265,19 @@ static ngx_command_t  ngx_http_payment_commands[] = {
     /* Kafka */
 
     NGX_HTTP_PAYMENT_MAIN("payment_kafka_brokers", NGX_CONF_TAKE1,
-        ngx_http_payment_brokers, outbox.brokers, NULL),
+        ngx_http_payment_value_brokers, outbox.brokers, NULL),
 
     NGX_HTTP_PAYMENT_MAIN("payment_kafka_topic", NGX_CONF_TAKE1,
         ngx_conf_set_str_slot, outbox.topic, NULL),
 
     NGX_HTTP_PAYMENT_MAIN("payment_kafka_profile", NGX_CONF_TAKE1,
-        ngx_http_payment_enum, outbox.profile, ngx_http_payment_profiles),
+        ngx_http_payment_value_enum, outbox.profile, ngx_http_payment_profiles),
 
     NGX_HTTP_PAYMENT_MAIN("payment_kafka_property", NGX_CONF_TAKE2,
-        ngx_http_payment_property, outbox.properties, NULL),
+        ngx_http_payment_value_property, outbox.properties, NULL),
 
     NGX_HTTP_PAYMENT_MAIN("payment_kafka_property_file", NGX_CONF_TAKE2,
-        ngx_http_payment_property_file, outbox.properties, NULL),
+        ngx_http_payment_value_property_file, outbox.properties, NULL),
 
     /* what CloudEvents' attributes say of each event */
 
@@ -376,11 +308,11 @@ static ngx_command_t  ngx_http_payment_commands[] = {
 
     NGX_HTTP_PAYMENT_MAIN("payment_breaker_failure_rate_threshold",
         NGX_CONF_TAKE1,
-        ngx_http_payment_percent, breaker.failure_rate, NULL),
+        ngx_http_payment_value_percent, breaker.failure_rate, NULL),
 
     NGX_HTTP_PAYMENT_MAIN("payment_breaker_slow_call_rate_threshold",
         NGX_CONF_TAKE1,
-        ngx_http_payment_percent, breaker.slow_call_rate, NULL),
+        ngx_http_payment_value_percent, breaker.slow_call_rate, NULL),
 
     NGX_HTTP_PAYMENT_MAIN("payment_breaker_slow_call_duration_threshold",
         NGX_CONF_TAKE1,
@@ -406,7 +338,7 @@ static ngx_command_t  ngx_http_payment_commands[] = {
 
     NGX_HTTP_PAYMENT_MAIN("payment_breaker_sliding_window_type",
         NGX_CONF_TAKE1,
-        ngx_http_payment_enum, breaker.window_type,
+        ngx_http_payment_value_enum, breaker.window_type,
         ngx_http_payment_windows),
 
     NGX_HTTP_PAYMENT_MAIN("payment_breaker_sliding_window_size",
@@ -431,14 +363,14 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         ngx_http_set_complex_value_slot, merchant, NULL),
 
     NGX_HTTP_PAYMENT_LOC("payment_idempotency_replay", NGX_CONF_TAKE1,
-        ngx_http_payment_enum, replay, ngx_http_payment_replays),
+        ngx_http_payment_value_enum, replay, ngx_http_payment_replays),
 
     NGX_HTTP_PAYMENT_LOC("payment_unknown_members", NGX_CONF_TAKE1,
-        ngx_http_payment_enum, unknown_members,
+        ngx_http_payment_value_enum, unknown_members,
         ngx_http_payment_unknown_members),
 
     NGX_HTTP_PAYMENT_LOC("payment_authorization_lifetime", NGX_CONF_TAKE1,
-        ngx_http_payment_lifetime, lifetime, NULL),
+        ngx_http_payment_value_lifetime, lifetime, NULL),
 
     NGX_HTTP_PAYMENT_LOC("payment_void_remainder", NGX_CONF_FLAG,
         ngx_conf_set_flag_slot, void_remainder, NULL),
@@ -447,10 +379,10 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         ngx_conf_set_flag_slot, list, NULL),
 
     NGX_HTTP_PAYMENT_LOC("payment_currencies", NGX_CONF_1MORE,
-        ngx_http_payment_currencies, currencies, NULL),
+        ngx_http_payment_value_currencies, currencies, NULL),
 
     NGX_HTTP_PAYMENT_LOC("payment_max_amount", NGX_CONF_TAKE1,
-        ngx_http_payment_amount, max_amount, NULL),
+        ngx_http_payment_value_amount, max_amount, NULL),
 
     NGX_HTTP_PAYMENT_LOC("payment_max_body_size", NGX_CONF_TAKE1,
         ngx_conf_set_size_slot, max_body_size, &ngx_http_payment_body_post),
@@ -462,7 +394,7 @@ static ngx_command_t  ngx_http_payment_commands[] = {
         ngx_conf_set_flag_slot, intercept_errors, NULL),
 
     NGX_HTTP_PAYMENT_LOC("payment_trace_context", NGX_CONF_TAKE1,
-        ngx_http_payment_enum, trace_make, ngx_http_payment_traces),
+        ngx_http_payment_value_enum, trace_make, ngx_http_payment_traces),
 
     NGX_HTTP_PAYMENT_LOC("payment_challenge", NGX_CONF_TAKE1,
         ngx_conf_set_str_slot, challenge, &ngx_http_payment_challenge_post),
@@ -553,11 +485,11 @@ ngx_module_t  ngx_http_payment_module = {
     ngx_http_payment_commands,             /* module directives */
     NGX_HTTP_MODULE,                       /* module type */
     NULL,                                  /* init master */
-    ngx_http_payment_init_module,          /* init module */
-    ngx_http_payment_init_process,         /* init process */
+    ngx_http_payment_cycle_init_module,    /* init module */
+    ngx_http_payment_cycle_init_process,   /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */
-    ngx_http_payment_exit_process,         /* exit process */
+    ngx_http_payment_cycle_exit_process,   /* exit process */
     NULL,                                  /* exit master */
     NGX_MODULE_V1_PADDING
 };
@@ -696,7 +628,7 @@ ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    pmcf->zone->init = ngx_http_payment_init_zone;
+    pmcf->zone->init = ngx_http_payment_cycle_init_zone;
     pmcf->zone->data = pmcf;
 
     return NGX_CONF_OK;
@@ -972,68 +904,6 @@ ngx_http_payment_close_doorbell(void *data)
 }
 
 
-static ngx_int_t
-ngx_http_payment_init_zone(ngx_shm_zone_t *zone, void *data)
-{
-    ngx_http_payment_main_conf_t *old = data;
-
-    ngx_uint_t                     i;
-    ngx_slab_pool_t               *pool;
-    ngx_payment_shard_t          **shards;
-    ngx_http_payment_zone_t       *shared;
-    ngx_http_payment_main_conf_t  *pmcf;
-
-    pmcf = zone->data;
-    pool = (ngx_slab_pool_t *) zone->shm.addr;
-
-    if (old || zone->shm.exists) {
-        shared = pool->data;
-
-    } else {
-        shared = ngx_slab_calloc(pool, sizeof(ngx_http_payment_zone_t));
-        if (shared == NULL) {
-            return NGX_ERROR;
-        }
-
-        pool->data = shared;
-    }
-
-    pmcf->generation = ++shared->stats.generations;
-    pmcf->writer.stats = &shared->stats;
-    pmcf->writer.seen = &shared->seen;
-    pmcf->writer.proved = &shared->proved;
-    pmcf->writer.underway = &shared->underway;
-    pmcf->outbox.stats = &shared->stats;
-    pmcf->outbox.proved = &shared->proved;
-
-    pmcf->writer.news.ring = &shared->news;
-    pmcf->writer.news.mutex = &pool->mutex;
-    pmcf->outbox.news = pmcf->writer.news;
-
-    shards = pmcf->shards.elts;
-
-    for (i = 0; i < pmcf->shards.nelts; i++) {
-        shards[i]->installation = &shared->common.installation;
-        shards[i]->common = ngx_payment_common_shard(&shared->common,
-                                                 &shards[i]->name);
-        if (shards[i]->common == NULL) {
-            ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
-                          "payment: %d names of shards since nginx was "
-                          "started are too many, restart it",
-                          NGX_PAYMENT_COMMON_SHARDS);
-            return NGX_ERROR;
-        }
-
-        /* a new configuration is told what is wrong with it */
-        (void) ngx_payment_common_untell(shards[i]);
-
-        ngx_payment_gtid_load(shards[i], zone->shm.log);
-    }
-
-    return NGX_OK;
-}
-
-
 static void *
 ngx_http_payment_create_loc_conf(ngx_conf_t *cf)
 {
@@ -1208,200 +1078,6 @@ ngx_http_payment_check_timeouts(ngx_conf_t *cf,
     }
 
     return NGX_CONF_OK;
-}
-
-
-static ngx_int_t
-ngx_http_payment_init_module(ngx_cycle_t *cycle)
-{
-    if (ngx_http_payment_check_connections(cycle) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    return ngx_test_config ? ngx_http_payment_check(cycle)
-                           : ngx_http_payment_build_init_module(cycle);
-}
-
-
-/* A worker's connections to the databases are some of worker_connections, as is
- * one for each socket that it listens on: one must be left for a client. */
-
-static ngx_int_t
-ngx_http_payment_check_connections(ngx_cycle_t *cycle)
-{
-    ngx_uint_t                     i, n;
-    ngx_listening_t               *ls;
-    ngx_payment_shard_t          **shards;
-    ngx_http_payment_main_conf_t  *pmcf;
-
-    pmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_payment_module);
-
-    if (pmcf == NULL || !pmcf->api) {
-        return NGX_OK;
-    }
-
-    n = NGX_HTTP_PAYMENT_CONNECTIONS;
-    ls = cycle->listening.elts;
-
-    for (i = 0; i < cycle->listening.nelts; i++) {
-        /* with reuseport, there is one of a socket for each worker */
-        n += (ls[i].worker == 0);
-    }
-
-    shards = pmcf->shards.elts;
-
-    for (i = 0; i < pmcf->shards.nelts; i++) {
-        n += shards[i]->connections;
-    }
-
-    if (cycle->connection_n >= n) {
-        return NGX_OK;
-    }
-
-    ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
-                  "\"worker_connections\" must be at least %ui, for the "
-                  "\"connections\" of each payment_shard, the sockets that are "
-                  "listened on, and a client", n);
-
-    return NGX_ERROR;
-}
-
-
-static ngx_int_t
-ngx_http_payment_init_process(ngx_cycle_t *cycle)
-{
-    ngx_uint_t                     i;
-    ngx_payment_shard_t          **shards;
-    ngx_payment_worker_t          *worker;
-    ngx_http_payment_main_conf_t  *pmcf;
-
-    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
-    {
-        return NGX_OK;
-    }
-
-    pmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_payment_module);
-
-    if (pmcf == NULL || pmcf->shards.nelts == 0) {
-        return NGX_OK;
-    }
-
-    if (ngx_payment_db_init_process(cycle) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    if (ngx_http_payment_start_probes(cycle, pmcf) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    if (pmcf->api) {
-        pmcf->writers = ngx_pcalloc(cycle->pool, pmcf->shards.nelts
-                                          * sizeof(ngx_payment_writer_t *));
-        if (pmcf->writers == NULL) {
-            return NGX_ERROR;
-        }
-
-        ngx_payment_underway_begin(pmcf->writer.underway);
-
-        shards = pmcf->shards.elts;
-
-        for (i = 0; i < pmcf->shards.nelts; i++) {
-            pmcf->writers[i] = ngx_payment_writer_create(cycle, shards[i],
-                                                         &pmcf->writer);
-            if (pmcf->writers[i] == NULL) {
-                return NGX_ERROR;
-            }
-
-            if (ngx_worker == 0) {
-                ngx_payment_writer_watch(pmcf->writers[i]);
-            }
-        }
-
-        /* the gauges are this worker's from here on */
-
-        worker = &pmcf->writer.stats->workers[ngx_process_slot
-                                              % NGX_PAYMENT_PROCESSES];
-        worker->generation = pmcf->generation;
-        worker->pid = ngx_pid;
-    }
-
-    if (ngx_process == NGX_PROCESS_SINGLE && pmcf->outbox.enable) {
-        return ngx_payment_outbox_start(&pmcf->outbox, cycle);
-    }
-
-    return NGX_OK;
-}
-
-
-/* The first worker looks at the servers, for all processes. */
-
-static ngx_int_t
-ngx_http_payment_start_probes(ngx_cycle_t *cycle,
-    ngx_http_payment_main_conf_t *pmcf)
-{
-    ngx_uint_t             i;
-    ngx_payment_shard_t  **shards;
-
-    if (ngx_worker != 0) {
-        return NGX_OK;
-    }
-
-    pmcf->probes = ngx_pcalloc(cycle->pool, pmcf->shards.nelts
-                                            * sizeof(ngx_payment_probe_t *));
-    if (pmcf->probes == NULL) {
-        return NGX_ERROR;
-    }
-
-    shards = pmcf->shards.elts;
-
-    for (i = 0; i < pmcf->shards.nelts; i++) {
-
-        if (shards[i]->servers.nelts == 1) {
-            continue;
-        }
-
-        pmcf->probes[i] = ngx_payment_probe_create(cycle, shards[i]);
-        if (pmcf->probes[i] == NULL) {
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-static void
-ngx_http_payment_exit_process(ngx_cycle_t *cycle)
-{
-    ngx_uint_t                     i;
-    ngx_http_payment_main_conf_t  *pmcf;
-
-    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
-    {
-        return;
-    }
-
-    pmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_payment_module);
-
-    if (pmcf == NULL || pmcf->shards.nelts == 0) {
-        return;
-    }
-
-    if (ngx_process == NGX_PROCESS_SINGLE && pmcf->outbox.enable) {
-        ngx_payment_outbox_drain(&pmcf->outbox, cycle);
-    }
-
-    for (i = 0; pmcf->writers && i < pmcf->shards.nelts; i++) {
-        ngx_payment_writer_close(pmcf->writers[i]);
-    }
-
-    for (i = 0; pmcf->probes && i < pmcf->shards.nelts; i++) {
-        if (pmcf->probes[i]) {
-            ngx_payment_probe_close(pmcf->probes[i]);
-        }
-    }
-
-    ngx_payment_db_exit_process(cycle);
 }
 
 
@@ -1623,465 +1299,4 @@ ngx_http_payment_problem(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     return ngx_http_payment_set_handler(cf, plcf,
                                         ngx_http_payment_api_problem_handler);
-}
-
-
-static char *
-ngx_http_payment_currencies(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_payment_loc_conf_t *plcf = conf;
-
-    u_char      *p;
-    ngx_str_t   *value;
-    ngx_uint_t   i;
-
-    if (plcf->currencies.data) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    p = ngx_pnalloc(cf->pool, 3 * (cf->args->nelts - 1));
-    if (p == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    plcf->currencies.data = p;
-
-    for (i = 1; i < cf->args->nelts; i++) {
-        if (payment_money_exponent((char *) value[i].data, value[i].len) < 0)
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "\"%V\" in \"%V\" directive is no ISO 4217 "
-                               "currency code", &value[i], &cmd->name);
-            return NGX_CONF_ERROR;
-        }
-
-        p = ngx_cpymem(p, value[i].data, 3);
-    }
-
-    plcf->currencies.len = p - plcf->currencies.data;
-
-    return NGX_CONF_OK;
-}
-
-
-/* Also where no new authorization gets a lifetime, those that have one end. */
-
-static char *
-ngx_http_payment_lifetime(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_payment_loc_conf_t *plcf = conf;
-
-    char                          *rv;
-    ngx_str_t                     *value;
-    ngx_http_payment_main_conf_t  *pmcf;
-
-    rv = ngx_http_set_complex_value_slot(cf, cmd, conf);
-    if (rv != NGX_CONF_OK) {
-        return rv;
-    }
-
-    value = cf->args->elts;
-    plcf->lifetime_seconds = 0;
-
-    if (plcf->lifetime->lengths == NULL) {
-        plcf->lifetime_seconds = ngx_http_payment_module_lifetime(&value[1]);
-
-        if (plcf->lifetime_seconds == NGX_ERROR) {
-            return "must be a time, of ten years at most";
-        }
-    }
-
-    pmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_payment_module);
-    pmcf->expiry = 1;
-
-    return NGX_CONF_OK;
-}
-
-
-ngx_int_t
-ngx_http_payment_module_lifetime(ngx_str_t *value)
-{
-    ngx_int_t  seconds;
-
-    seconds = ngx_parse_time(value, 1);
-
-    return (seconds == NGX_ERROR || seconds > NGX_HTTP_PAYMENT_LIFETIME_MAX)
-           ? NGX_ERROR : seconds;
-}
-
-
-/* An amount has 64 bits everywhere; nginx's number has 32 on some machines. */
-
-static char *
-ngx_http_payment_amount(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    char  *p = conf;
-
-    int64_t    *amount;
-    ngx_str_t  *value;
-
-    amount = (int64_t *) (p + cmd->offset);
-
-    if (*amount != NGX_CONF_UNSET) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    *amount = ngx_atoof(value[1].data, value[1].len);
-    if (*amount == NGX_ERROR) {
-        return "invalid number";
-    }
-
-    return *amount ? NGX_CONF_OK : "must be more than 0";
-}
-
-
-static char *
-ngx_http_payment_percent(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    char  *p = conf;
-
-    ngx_int_t  *field, n;
-    ngx_str_t  *value;
-
-    field = (ngx_int_t *) (p + cmd->offset);
-
-    if (*field != NGX_CONF_UNSET) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-    n = ngx_atofp(value[1].data, value[1].len, 2);
-
-    if (n == NGX_ERROR || n < 1 || n > 10000) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid percentage \"%V\" in \"%V\" directive, it "
-                           "must be more than 0 and at most 100",
-                           &value[1], &cmd->name);
-        return NGX_CONF_ERROR;
-    }
-
-    *field = n;
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_payment_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    char  *p = conf;
-
-    ngx_str_t                     *value, *file;
-    ngx_array_t                   *properties;
-    ngx_payment_kafka_property_t  *property;
-
-    properties = (ngx_array_t *) (p + cmd->offset);
-
-    property = ngx_array_push(properties);
-    if (property == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    value = cf->args->elts;             /* the parser terminates its words */
-    property->name = value[1];
-    property->value = value[2];
-
-    /* the helper opens these when it makes a producer */
-
-    for (file = ngx_http_payment_property_files; file->len; file++) {
-        if (property->name.len == file->len
-            && ngx_strcmp(property->name.data, file->data) == 0
-            && ngx_strcmp(property->value.data, "probe") != 0
-            && ngx_http_payment_file_readable(cf, &property->value,
-                                              (char *) file->data)
-               != NGX_OK)
-        {
-            return NGX_CONF_ERROR;
-        }
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-/* The value is a secret: neither in nginx -T, nor readable for the workers. */
-
-static char *
-ngx_http_payment_property_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    char  *p = conf;
-
-    ngx_str_t                     *value, name;
-    ngx_array_t                   *properties;
-    ngx_payment_kafka_property_t  *property;
-
-    properties = (ngx_array_t *) (p + cmd->offset);
-
-    property = ngx_array_push(properties);
-    if (property == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    value = cf->args->elts;
-    name = value[2];
-    property->name = value[1];
-
-    if (ngx_conf_full_name(cf->cycle, &name, 1) != NGX_OK
-        || ngx_http_payment_file_secret(cf, &name, &property->value,
-                                        NGX_HTTP_PAYMENT_PROPERTY_LEN)
-           != NGX_OK)
-    {
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-/* Does what ngx_conf_set_enum_slot() does, and names the directive. */
-
-static char *
-ngx_http_payment_enum(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    char  *p = conf;
-
-    ngx_str_t        *value;
-    ngx_uint_t       *field, i;
-    ngx_conf_enum_t  *e;
-
-    field = (ngx_uint_t *) (p + cmd->offset);
-
-    if (*field != NGX_CONF_UNSET_UINT) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-    e = cmd->post;
-
-    for (i = 0; e[i].name.len; i++) {
-        if (e[i].name.len == value[1].len
-            && ngx_strcmp(e[i].name.data, value[1].data) == 0)
-        {
-            *field = e[i].value;
-            return NGX_CONF_OK;
-        }
-    }
-
-    /* the message has room for two: each of these directives has as many */
-
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "invalid value \"%V\" in \"%V\" directive, it must be "
-                       "\"%V\" or \"%V\"",
-                       &value[1], &cmd->name, &e[0].name, &e[1].name);
-
-    return NGX_CONF_ERROR;
-}
-
-
-/* A list of host:port.  Ports are checked; names are left to Kafka's client. */
-
-static char *
-ngx_http_payment_brokers(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    u_char     *p, *last, *end, *colon;
-    ngx_int_t   port;
-    ngx_str_t  *value, broker;
-
-    value = cf->args->elts;
-    p = value[1].data;
-    last = p + value[1].len;
-
-    for ( ;; ) {
-        end = ngx_strlchr(p, last, ',');
-        if (end == NULL) {
-            end = last;
-        }
-
-        broker.data = p;
-        broker.len = end - p;
-
-        for (colon = end; colon > p && colon[-1] != ':' && colon[-1] != ']';
-             colon--)
-        {
-            /* void */
-        }
-
-        port = 9092;
-
-        if (colon > p && colon[-1] == ':') {
-            port = ngx_atoi(colon, end - colon);
-        }
-
-        if (broker.len == 0 || (colon > p && colon - 1 == p)
-            || port < 1 || port > 65535)
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid broker \"%V\" in \"%V\" directive, it "
-                               "must be host:port", &broker, &cmd->name);
-            return NGX_CONF_ERROR;
-        }
-
-        if (end == last) {
-            break;
-        }
-
-        p = end + 1;
-    }
-
-    return ngx_conf_set_str_slot(cf, cmd, conf);
-}
-
-
-/* Does what ngx_conf_check_num_bounds() does, and names the directive. */
-
-static char *
-ngx_http_payment_check_bounds(ngx_conf_t *cf, void *post, void *data)
-{
-    ngx_conf_num_bounds_t *bounds = post;
-    ngx_int_t             *number = data;
-
-    ngx_str_t  *value;
-
-    if (*number >= bounds->low && *number <= bounds->high) {
-        return NGX_CONF_OK;
-    }
-
-    value = cf->args->elts;
-
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "\"%V\" must be between %i and %i",
-                       &value[0], bounds->low, bounds->high);
-
-    return NGX_CONF_ERROR;
-}
-
-
-static char *
-ngx_http_payment_check_positive(ngx_conf_t *cf, void *post, void *data)
-{
-    ngx_msec_t *value = data;
-
-    return *value ? NGX_CONF_OK : "must be more than 0";
-}
-
-
-static char *
-ngx_http_payment_check_body(ngx_conf_t *cf, void *post, void *data)
-{
-    size_t *size = data;
-
-    return *size >= NGX_HTTP_PAYMENT_BODY_MIN
-           ? NGX_CONF_OK : "must be 32 at least, for an authorization";
-}
-
-
-/* "off", or what WWW-Authenticate says */
-
-static char *
-ngx_http_payment_check_challenge(ngx_conf_t *cf, void *post, void *data)
-{
-    ngx_str_t *value = data;
-
-    if (ngx_strcmp(value->data, "off") == 0) {
-        value->data += value->len;
-        value->len = 0;
-        return NGX_CONF_OK;
-    }
-
-    if (value->len == 0 || !ngx_http_payment_printable(value, "")) {
-        return "must be \"off\" or a challenge in printable ASCII, such as "
-               "'Bearer realm=\"payments\"'";
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_payment_check_base(ngx_conf_t *cf, void *post, void *data)
-{
-    ngx_str_t *value = data;
-
-    if (value->len > PAYMENT_PROBLEM_BASE_LEN
-        || ngx_strlchr(value->data, value->data + value->len, ':') == NULL
-        || !ngx_http_payment_printable(value, " \"\\"))
-    {
-        return "must be the beginning of a URI with its scheme, of at most "
-               "256 characters";
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-/* A scheme, a colon, and something: that is an absolute URI. */
-
-static char *
-ngx_http_payment_check_uri(ngx_conf_t *cf, void *post, void *data)
-{
-    ngx_str_t *value = data;
-
-    u_char  *p, *last;
-
-    last = value->data + value->len;
-
-    for (p = value->data; p < last && *p != ':'; p++) {
-        if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z')
-              || (p > value->data
-                  && ((*p >= '0' && *p <= '9') || ngx_strchr("+-.", *p)))))
-        {
-            p = last;
-            break;
-        }
-    }
-
-    if (p == value->data || last - p < 2
-        || value->len > NGX_PAYMENT_EVENT_URI_LEN
-        || !ngx_http_payment_printable(value, " \"<>\\^`{|}"))
-    {
-        return "must be an absolute URI of at most 256 characters, such as "
-               "https://payments.example.net/";
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-/* So that the type of an event is its last word, whatever is before it. */
-
-static char *
-ngx_http_payment_check_prefix(ngx_conf_t *cf, void *post, void *data)
-{
-    ngx_str_t *value = data;
-
-    if (value->len < 2 || value->len > NGX_PAYMENT_EVENT_PREFIX_LEN
-        || value->data[value->len - 1] != '.'
-        || !ngx_http_payment_printable(value, " "))
-    {
-        return "must end with a dot and have at most 128 characters, such as "
-               "\"com.example.payment.\"";
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-static ngx_uint_t
-ngx_http_payment_printable(const ngx_str_t *value, const char *not_these)
-{
-    size_t  i;
-
-    for (i = 0; i < value->len; i++) {
-        if (value->data[i] < ' ' || value->data[i] > '~'
-            || ngx_strchr(not_these, value->data[i]))
-        {
-            return 0;
-        }
-    }
-
-    return 1;
 }

@@ -149,10 +149,6 @@ ngx_int_t ngx_http_payment_api_trace(ngx_http_payment_ctx_t *ctx,
 /* the same file: payment_problem, which error_page leads to */
 ngx_int_t ngx_http_payment_api_problem_handler(ngx_http_request_t *r);
 
-/* payment_authorization_lifetime: a time in seconds, at most ten years; or
- * NGX_ERROR */
-ngx_int_t ngx_http_payment_module_lifetime(ngx_str_t *value);
-
 /* ngx_http_payment_variables.c */
 ngx_int_t ngx_http_payment_variables_add(ngx_conf_t *cf);
 

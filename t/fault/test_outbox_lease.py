@@ -176,6 +176,30 @@ def test_frozen_beyond_the_lease(two_nodes, mariadb, database, kafka, topic):
     print(f'{repeats} repeats, {stale} of an old epoch')
 
 
+def test_alone_and_frozen(start_outbox, mariadb, database, kafka, topic):
+    """The only node's helper is stopped for longer than the lease, while events
+    are written, and goes on: it publishes them at once, each once."""
+
+    nginx = start_outbox(**SHORT)
+    wait_leased(nginx)
+    expected = fill(mariadb, database, 10)
+    wait_empty(mariadb, database)
+
+    frozen = helper(nginx)
+    os.kill(frozen, signal.SIGSTOP)
+
+    try:
+        expected.update(fill(mariadb, database, 20))
+        time.sleep(4)
+    finally:
+        os.kill(frozen, signal.SIGCONT)
+
+    wait_leased(nginx, 5)
+    expected.update(fill(mariadb, database, 10))
+    wait_empty(mariadb, database, 5)
+    judge(kafka.messages(topic), expected, 0, 8)
+
+
 def test_row_deleted(start_outbox, mariadb, database, kafka, topic):
     nginx = start_outbox(**SHORT)
     epoch = wait_leased(nginx)['lease_epoch']

@@ -9,7 +9,7 @@
         test-pacemaker test-upgrade test-matrix test-deploy test-image \
         test-deb bench \
         bench-pair bench-guards bench-replays bench-lists bench-observing \
-        bench-publishing bench-k6 bench-k6-flow bench-k6-pair
+        bench-publishing bench-tables bench-k6 bench-k6-flow bench-k6-pair
 
 # a k6 run: its length, its requests or flows a second
 DURATION ?= 60s
@@ -149,6 +149,9 @@ bench-replays:          ## what repeats and reads cost; OLDER=COMMIT beside it
 
 bench-lists:            ## what payment_list's index costs; pages beside payments
 	@bench/lists.sh
+
+bench-tables:           ## fifty million payments in the tables beside none
+	@bench/tables.sh
 
 bench-k6:               ## 1000 authorisations a second; DURATION=60s RATE=1000
 	@bench/k6/run.sh authorize '$(DURATION)' '$(RATE)'

@@ -280,10 +280,10 @@ def ours(clients, seconds, database=OURS, **environment):
     return run
 
 
-def start_servers():
+def start_servers(pool='1G'):
     os.makedirs(f'{DIR}/logs', exist_ok=True)
     tool('server.sh', 'mariadb', 'start', DIR, str(DB_PORT),
-         MARIADB_BUFFER_POOL='1G', MARIADB_LOG_SIZE='2G')
+         MARIADB_BUFFER_POOL=pool, MARIADB_LOG_SIZE='2G')
     tool('server.sh', 'kafka', 'start', DIR, str(KAFKA_PORT))
 
 
@@ -324,12 +324,12 @@ def start(options):
     start_nginx(options.workers)
 
 
-def preload(rows):
+def preload(rows, database=OURS):
     """Payments and keys that are there already, come in the order of the ids:
     the keys' index has grown at random places, as it does in life."""
 
     for name in ('payment', 'idempotency_key'):
-        sql(f'TRUNCATE TABLE {name}')
+        sql(f'TRUNCATE TABLE {name}', database)
 
     million = 1000000
     # a payment a millisecond until now: too young to be purged
@@ -344,21 +344,23 @@ def preload(rows):
                                      created_at, updated_at)
                 SELECT {id}, CONCAT('MERCHANT-', seq % 1000 + 1), 'KRW',
                        'AUTHORIZED', 1000, '2026-01-01', '2026-01-01'
-                FROM seq_{first}_to_{last}""")
+                FROM seq_{first}_to_{last}""", database)
         sql(f"""INSERT INTO idempotency_key (key_hash, payment_id, fingerprint,
                                              operation)
                 SELECT UNHEX(MD5(CONCAT('preload', seq))), LEFT({id}, 10),
                        UNHEX(SUBSTR(MD5(seq), 1, 16)), 'authorize'
-                FROM seq_{first}_to_{last}""")
+                FROM seq_{first}_to_{last}""", database)
 
     # what the load itself left dirty is not the measurement's, and an idle
     # server keeps it
-    sql('SET GLOBAL innodb_max_dirty_pages_pct = 0, innodb_io_capacity = 2000')
+    sql('SET GLOBAL innodb_max_dirty_pages_pct = 0,'
+        ' innodb_io_capacity = 2000', database)
     wait_for('flushing', lambda: int(sql(
-        "SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'")[0][1])
+        "SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'",
+        database)[0][1])
         < 2000, 600)
     sql('SET GLOBAL innodb_max_dirty_pages_pct = DEFAULT,'
-        ' innodb_io_capacity = DEFAULT')
+        ' innodb_io_capacity = DEFAULT', database)
 
 
 def median(runs, name):

@@ -440,7 +440,9 @@ ngx_payment_outbox_init_relays(ngx_payment_outbox_t *o)
 static void
 ngx_payment_outbox_run(ngx_event_t *ev)
 {
+    uint64_t               gap;
     ngx_uint_t             i;
+    ngx_core_conf_t       *ccf;
     ngx_payment_outbox_t  *o;
 
     o = ev->data;
@@ -451,7 +453,13 @@ ngx_payment_outbox_run(ngx_event_t *ev)
                   "payment outbox: started, %ui shard(s), owner %s",
                   o->relays.n, o->relays.node.rules.uuid);
 
-    ngx_payment_producer_open(&o->relays.producer);
+    /* ticks are no closer together than nginx has been told to look for them */
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(o->cycle->conf_ctx, ngx_core_module);
+    gap = ngx_max(PAYMENT_STOPWATCH_GAP_NS,
+                  2 * ccf->timer_resolution * 1000000ULL);
+
+    ngx_payment_producer_open(&o->relays.producer, gap);
 
     for (i = 0; i < o->relays.n; i++) {
         ngx_payment_relay_open(&o->relays.relays[i]);
@@ -778,8 +786,8 @@ ngx_payment_outbox_tick(ngx_event_t *ev)
 /*
  * The library promises a report within its timeout.  Should it ever forget
  * one, publishing would stand still, so a new producer takes over.  Several
- * ticks must agree, since after a stop of this process (SIGSTOP) the reports
- * may be waiting in the queue.
+ * ticks must agree, since after a turn of the event loop that took long the
+ * reports may be waiting in the queue.
  */
 
 static void

@@ -86,7 +86,7 @@ static ngx_str_t  ngx_payment_producer_types[] = {
 
 
 void
-ngx_payment_producer_open(ngx_payment_producer_t *p)
+ngx_payment_producer_open(ngx_payment_producer_t *p, uint64_t gap_ns)
 {
     p->state = NGX_PAYMENT_PRODUCER_NONE;
     p->timeout = ngx_payment_producer_conf_timeout(p->conf);
@@ -101,7 +101,8 @@ ngx_payment_producer_open(ngx_payment_producer_t *p)
     p->resume.log = p->log;
     p->resume.cancelable = 1;
 
-    ngx_payment_producer_lanes_init(p->lanes, p->conf, p->timeout, p->log);
+    ngx_payment_producer_lanes_init(p->lanes, p->conf, p->timeout, gap_ns,
+                                    p->log);
 
     ngx_payment_producer_start(p);
 }
@@ -638,9 +639,12 @@ ngx_payment_producer_reports(ngx_payment_producer_t *p,
         if (verdict == NGX_PAYMENT_VERDICT_DELIVERED) {
             ngx_payment_producer_up(p);
             p->fatal = 0;
-            n++;
-            took += time - e->since_ns;
-            least = ngx_min(least, time - e->since_ns);
+
+            if (payment_stopwatch_ran(&p->lanes->stopwatch, e->since_ns)) {
+                n++;
+                took += time - e->since_ns;
+                least = ngx_min(least, time - e->since_ns);
+            }
         }
 
         ngx_payment_producer_lanes_reported(p->lanes, e);

@@ -112,8 +112,9 @@ typedef struct {
 /* librdkafka's name of an error of which 16 bits were kept. */
 const char *ngx_payment_producer_error_name(uint16_t code);
 
-/* Starts the first producer; room() follows when there is one. */
-void ngx_payment_producer_open(ngx_payment_producer_t *p);
+/* Starts the first producer; room() follows when there is one.  gap_ns: whoever
+ * did not look at the lanes for longer did not run. */
+void ngx_payment_producer_open(ngx_payment_producer_t *p, uint64_t gap_ns);
 
 /* Where an event goes that has its row: from now on it knows its topic and its
  * lane.  NGX_DECLINED: there can be no such topic. */

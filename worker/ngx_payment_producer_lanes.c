@@ -25,7 +25,8 @@ static ngx_uint_t ngx_payment_producer_lane_is_behind(
 
 void
 ngx_payment_producer_lanes_init(ngx_payment_producer_lanes_t *lanes,
-    const ngx_payment_outbox_conf_t *conf, ngx_msec_t timeout, ngx_log_t *log)
+    const ngx_payment_outbox_conf_t *conf, ngx_msec_t timeout, uint64_t gap_ns,
+    ngx_log_t *log)
 {
     uint64_t  slow_ns;
 
@@ -37,7 +38,7 @@ ngx_payment_producer_lanes_init(ngx_payment_producer_lanes_t *lanes,
     payment_window_init(&lanes->window, conf->batch_size,
                         ngx_max(conf->shards->nelts, 1) * conf->max_in_flight,
                         slow_ns);
-    payment_stopwatch_init(&lanes->stopwatch, ngx_payment_clock_ns());
+    payment_stopwatch_init(&lanes->stopwatch, ngx_payment_clock_ns(), gap_ns);
 }
 
 

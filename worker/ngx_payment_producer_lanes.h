@@ -37,7 +37,8 @@ typedef struct {
     ngx_uint_t                     ntopics;
 
     payment_window_t               window;
-    payment_stopwatch_t            stopwatch;    /* held by a quota */
+    payment_stopwatch_t            stopwatch;    /* held by a quota; looked at
+                                                    in each tick */
     uint64_t                       patience_ns;  /* with a lane */
 
     ngx_uint_t                     outstanding;  /* sent, and not reported */
@@ -50,9 +51,11 @@ typedef struct {
 } ngx_payment_producer_lanes_t;
 
 
-/* timeout: how long an event may take, in ms. */
+/* timeout: how long an event may take, in ms.  gap_ns: see
+ * payment_stopwatch_init(). */
 void ngx_payment_producer_lanes_init(ngx_payment_producer_lanes_t *lanes,
-    const ngx_payment_outbox_conf_t *conf, ngx_msec_t timeout, ngx_log_t *log);
+    const ngx_payment_outbox_conf_t *conf, ngx_msec_t timeout, uint64_t gap_ns,
+    ngx_log_t *log);
 
 /* A broker enforces a quota until then, or later; returns the latest. */
 uint64_t ngx_payment_producer_lanes_throttled(

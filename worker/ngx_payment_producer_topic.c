@@ -10,6 +10,10 @@
 #define NGX_PAYMENT_PRODUCER_TOPIC_UNKNOWN  2
 
 
+static void ngx_payment_producer_topic_tell_stuck(
+    ngx_payment_producer_topic_t *t, ngx_uint_t lane, ngx_log_t *log);
+
+
 ngx_int_t
 ngx_payment_producer_topic_delivered(ngx_payment_producer_topic_t *t,
     ngx_log_t *log)
@@ -21,6 +25,7 @@ ngx_payment_producer_topic_delivered(ngx_payment_producer_topic_t *t,
     t->state = NGX_PAYMENT_TOPIC_WELL;
     t->deliveries++;
     t->refused = 0;
+    t->told = 0;
 
     if (state != NGX_PAYMENT_TOPIC_SHUT) {
         return NGX_DECLINED;
@@ -45,16 +50,24 @@ ngx_payment_producer_topic_doubt(ngx_payment_producer_topic_t *t,
         return;
     }
 
-    if (t->refused == payment || t->state != NGX_PAYMENT_TOPIC_WELL) {
+    if (t->state == NGX_PAYMENT_TOPIC_SHUT
+        || (t->state == NGX_PAYMENT_TOPIC_WELL && t->refused == payment))
+    {
         return;
     }
 
     t->state = NGX_PAYMENT_TOPIC_DOUBTED;
 
-    /* between any two events that it takes */
+    if (t->told) {
+        return;
+    }
+
+    /* between any two events that it takes; one that takes no more is told of
+     * at a later refusal */
     note = ngx_payment_storm_note(&storm, (ngx_uint_t) (uint16_t) err);
 
     if (note) {
+        t->told = 1;
         ngx_log_error(NGX_LOG_ERR, log, 0,
                       "payment outbox: topic \"%s\" refuses events of several "
                       "payments and takes no other: %s; none is a dead letter "
@@ -127,12 +140,23 @@ void
 ngx_payment_producer_topic_stuck(ngx_payment_producer_topic_t *t,
     ngx_uint_t lane, ngx_log_t *log)
 {
-    const char  *note;
-
     t->lanes[lane].stuck = 1;
     t->lanes[lane].scout_at_ns = 0;
+    t->lanes[lane].told = 0;
 
-    /* one that takes some, and again none, may do so for long */
+    ngx_payment_producer_topic_tell_stuck(t, lane, log);
+}
+
+
+/* One that takes some, and again none, may do so for long; and one that takes
+ * none any more is told of when a scout is sent. */
+
+static void
+ngx_payment_producer_topic_tell_stuck(ngx_payment_producer_topic_t *t,
+    ngx_uint_t lane, ngx_log_t *log)
+{
+    const char  *note;
+
     note = ngx_payment_storm_note(&t->stuck, lane + 1);
 
     if (note == NULL) {
@@ -179,7 +203,7 @@ ngx_payment_producer_topic_takes(ngx_payment_producer_topic_t *t,
 
 ngx_uint_t
 ngx_payment_producer_topic_scout(ngx_payment_producer_topic_t *t,
-    ngx_uint_t lane, uint64_t now_ns, ngx_msec_t pause)
+    ngx_uint_t lane, uint64_t now_ns, ngx_msec_t pause, ngx_log_t *log)
 {
     uint64_t                     *at;
     ngx_payment_producer_lane_t  *l;
@@ -200,6 +224,10 @@ ngx_payment_producer_topic_scout(ngx_payment_producer_topic_t *t,
     }
 
     *at = now_ns + pause * 1000000ULL;
+
+    if (l->stuck && !l->told) {
+        ngx_payment_producer_topic_tell_stuck(t, lane, log);
+    }
 
     return 1;
 }

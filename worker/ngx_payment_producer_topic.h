@@ -66,6 +66,8 @@ typedef struct {
     rd_kafka_topic_t          *handle;      /* NULL: the producer has none */
     uint32_t                   deliveries;
     uint64_t                   refused;     /* a payment, since a delivery */
+    ngx_uint_t                 told;        /* that it refuses several, since
+                                               then */
     uint64_t                   scout_at_ns; /* SHUT: when one may be sent */
     ngx_payment_storm_t        stuck;       /* lines about its lanes */
 
@@ -115,6 +117,6 @@ ngx_uint_t ngx_payment_producer_topic_takes(ngx_payment_producer_topic_t *t,
 
 /* If not: may one event be sent now?  The next one may after a pause. */
 ngx_uint_t ngx_payment_producer_topic_scout(ngx_payment_producer_topic_t *t,
-    ngx_uint_t lane, uint64_t now_ns, ngx_msec_t pause);
+    ngx_uint_t lane, uint64_t now_ns, ngx_msec_t pause, ngx_log_t *log);
 
 #endif /* NGX_PAYMENT_PRODUCER_TOPIC_H */

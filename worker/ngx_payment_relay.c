@@ -886,6 +886,7 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
     ngx_payment_verdict_e verdict, rd_kafka_resp_err_t err)
 {
     uint64_t                now, took;
+    ngx_int_t               takes;
     ngx_payment_breaker_t  *breaker;
 
     breaker = &r->all->breaker;
@@ -910,11 +911,12 @@ ngx_payment_relay_report(ngx_payment_relay_t *r, payment_event_t *e,
                                    e->excused ? PAYMENT_BREAKER_IGNORED
                                               : PAYMENT_BREAKER_SUCCESS);
         r->worked_at_ms = now / 1000000;
+
+        /* before the event's since_ns means something else than its sending */
+        takes = ngx_payment_producer_lanes_delivered(&r->all->lanes, e, now);
         ngx_payment_relay_acked(r, e);
 
-        if (ngx_payment_producer_lanes_delivered(&r->all->lanes, e, now)
-            == NGX_OK)
-        {
+        if (takes == NGX_OK) {
             ngx_payment_relay_recall_all(r->all);
         }
 
@@ -1687,7 +1689,8 @@ ngx_payment_relay_retry(ngx_payment_relay_t *r, uint64_t now_ns)
         if (!ngx_payment_producer_topic_takes(topic, e->lane)) {
 
             if (!ngx_payment_producer_topic_scout(topic, e->lane, now_ns,
-                                                  r->all->conf->retry_interval))
+                                                  r->all->conf->retry_interval,
+                                                  r->sh.log))
             {
                 /* to the end of its list, until one may be sent again */
                 e->since_ns = now_ns;

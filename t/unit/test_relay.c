@@ -158,6 +158,7 @@ static struct {
 
     ngx_uint_t       early;         /* messages whose row was not seen */
     ngx_uint_t       warnings;      /* that nothing can be set aside */
+    ngx_uint_t       refusals;      /* that a lane or a topic takes none */
     uint64_t         requests[TEST_REQUESTS];   /* far Kafka: the answers */
     unsigned         far;           /* ms; 0: Kafka is near */
     unsigned         alone:1;       /* there is no other node */
@@ -213,6 +214,12 @@ ngx_log_error_core(ngx_uint_t level, ngx_log_t *log, ngx_err_t err,
 {
     if (ngx_strstr(fmt, "no more can be set aside")) {
         test.warnings++;
+    }
+
+    if (ngx_strstr(fmt, "takes no events")
+        || ngx_strstr(fmt, "takes no other"))
+    {
+        test.refusals++;
     }
 }
 
@@ -1324,8 +1331,10 @@ test_step(void)
     }
 
     ngx_memzero(&presumed, sizeof(presumed));
-    ngx_payment_breaker_count(&relays.breaker, test.now_ns, &relay.sh.table,
-                              UINT64_MAX, &presumed);
+    ngx_payment_breaker_count(&relays.breaker,
+                              ngx_payment_producer_lanes_time(&relays.lanes,
+                                                              test.now_ns),
+                              &relay.sh.table, UINT64_MAX, &presumed);
     ngx_payment_breaker_presume(&relays.breaker, test.now_ns, &presumed);
 
     ngx_payment_relay_tick(&relay, test.now_ns);
@@ -1576,7 +1585,7 @@ test_begin(void **state)
     relays.producer.handlers = &test_handlers;
     relays.producer.partitioner = test_partition;
 
-    ngx_payment_producer_open(&relays.producer);
+    ngx_payment_producer_open(&relays.producer, PAYMENT_STOPWATCH_GAP_NS);
     ngx_payment_relay_open(&relay);
 
     relays.lanes.topics[0].partitions = TEST_PARTITIONS;
@@ -1753,6 +1762,65 @@ test_bad_luck(void **state)
 
     test_run(30000);
     test_all_published();
+}
+
+
+/*
+ * The process did not run for a minute, and in the end Kafka takes nothing:
+ * that is Kafka, and none of its partitions, whether the events before were
+ * told of or read.
+ */
+
+static void
+test_kafka_hangs_after_a_stop(void **state)
+{
+    ngx_uint_t  i, t;
+
+    test.seed = 1;
+    test.tells = 1;
+    test.alone = 1;
+    conf.poll_interval = 300;       /* answers are quicker than reads */
+    relays.breaker.on = 1;
+
+    test_feed(1000);
+    test.now_ns += 60 * UINT64_C(1000000000);
+    test_feed(1000);
+    assert_true(test.early > 0);
+    assert_int_equal(relays.breaker.rules.state, PAYMENT_BREAKER_CLOSED);
+
+    for (i = 0; i < TEST_PARTITIONS; i++) {
+        test_takes(i, 0);
+    }
+
+    for (t = 0; t < 3000; t += TEST_STEP) {
+        test_feed(TEST_STEP);
+        assert_int_equal(relays.lanes.stuck, 0);
+    }
+
+    assert_int_equal(relays.breaker.rules.state, PAYMENT_BREAKER_OPEN);
+}
+
+
+/* An answer that came while the process did not run says nothing of how far
+ * Kafka is. */
+
+static void
+test_a_stop_is_no_measure(void **state)
+{
+    uint64_t    base;
+    ngx_uint_t  i;
+
+    test.far = TEST_FAR;
+    test_feed(5000);
+    base = relays.lanes.window.base_ns;
+    assert_true(base >= TEST_FAR * UINT64_C(1000000));
+
+    for (i = 0; i < 5; i++) {
+        test.now_ns += 1000 * UINT64_C(1000000);
+        test_feed(1000);
+    }
+
+    assert_in_range(relays.lanes.window.base_ns, base / 10 * 9, 2 * base);
 }
 
 
@@ -2279,6 +2347,74 @@ test_a_storm_of_slow_tries(void **state)
 }
 
 
+/* A partition that comes and goes is told of ever more rarely; but when it is
+ * gone for good, that is told within two minutes, and once. */
+
+static void
+test_a_lane_that_flaps(void **state)
+{
+    ngx_uint_t                     i;
+    ngx_payment_producer_topic_t  *t;
+
+    t = &relays.lanes.topics[0];
+
+    for (i = 0; i < 12; i++) {
+        ngx_payment_producer_topic_stuck(t, 1, &test_log);
+        ngx_current_msec += 5000;
+        assert_int_equal(ngx_payment_producer_topic_unstuck(t, 1, &test_log),
+                         NGX_OK);
+        ngx_current_msec += 5000;
+    }
+
+    assert_in_range(test.refusals, 5, 8);
+    test.refusals = 0;
+
+    ngx_payment_producer_topic_stuck(t, 1, &test_log);
+
+    for (i = 0; i < 240; i++) {
+        ngx_current_msec += 1000;
+        (void) ngx_payment_producer_topic_scout(t, 1, i * UINT64_C(1000000000),
+                                                1000, &test_log);
+        assert_true(i < 120 || test.refusals == 1);
+    }
+
+    assert_true(t->lanes[1].told);
+    t->lanes[1].stuck = 0;
+}
+
+
+/* The same of a topic that refuses the events of several payments. */
+
+static void
+test_a_topic_that_flaps(void **state)
+{
+    ngx_uint_t                     i;
+    ngx_payment_producer_topic_t  *t;
+
+    t = &relays.lanes.topics[0];
+
+    for (i = 0; i < 240; i++) {
+        ngx_payment_producer_topic_doubt(t, 1, 87, &test_log);
+        ngx_payment_producer_topic_doubt(t, 2, 87, &test_log);
+        assert_int_equal(t->state, NGX_PAYMENT_TOPIC_DOUBTED);
+        ngx_current_msec += 5000;
+
+        if (i < 12) {
+            (void) ngx_payment_producer_topic_delivered(t, &test_log);
+            ngx_current_msec += 5000;
+
+        } else if (i == 12) {
+            assert_in_range(test.refusals, 5, 8);
+            test.refusals = 0;
+        }
+
+        assert_true(i < 12 + 24 || test.refusals == 1);
+    }
+
+    (void) ngx_payment_producer_topic_delivered(t, &test_log);
+}
+
+
 /* Whatever happens, in whatever order. */
 
 static void
@@ -2320,6 +2456,10 @@ main(void)
         cmocka_unit_test_setup_teardown(test_connecting, test_begin, test_end),
         cmocka_unit_test_setup_teardown(test_connecting_for_too_long,
                                         test_begin, test_end),
+        cmocka_unit_test_setup_teardown(test_kafka_hangs_after_a_stop,
+                                        test_begin, test_end),
+        cmocka_unit_test_setup_teardown(test_a_stop_is_no_measure,
+                                        test_begin, test_end),
         cmocka_unit_test_setup_teardown(test_bad_luck, test_begin, test_end),
         cmocka_unit_test_setup_teardown(test_sick_and_far, test_begin,
                                         test_end),
@@ -2345,6 +2485,10 @@ main(void)
                                         test_begin, test_end),
         cmocka_unit_test(test_a_storm_that_lasts),
         cmocka_unit_test(test_a_storm_of_slow_tries),
+        cmocka_unit_test_setup_teardown(test_a_lane_that_flaps, test_begin,
+                                        test_end),
+        cmocka_unit_test_setup_teardown(test_a_topic_that_flaps, test_begin,
+                                        test_end),
         cmocka_unit_test_setup_teardown(test_random, test_begin, test_end)
     };
 

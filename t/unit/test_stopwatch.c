@@ -27,7 +27,7 @@ test_start(void **state)
     (void) state;
 
     now = 123456 * MS;
-    payment_stopwatch_init(&watch, now);
+    payment_stopwatch_init(&watch, now, PAYMENT_STOPWATCH_GAP_NS);
 
     return 0;
 }
@@ -85,6 +85,47 @@ test_the_process_stood(void **state)
     assert_int_equal(run(300), 300);
     assert_int_equal(stand(3600 * 1000), 0);
     assert_int_equal(run(300), 300);
+}
+
+
+/* What was asked for before a stop is not measured; what is asked for after it
+ * is, as soon as the time goes on. */
+
+static void
+test_ran(void **state)
+{
+    uint64_t  before, after;
+
+    (void) state;
+
+    before = payment_stopwatch_look(&watch, now);
+    (void) run(100);
+    assert_true(payment_stopwatch_ran(&watch, before));
+
+    before = payment_stopwatch_look(&watch, now);
+    (void) stand(2000);
+    assert_false(payment_stopwatch_ran(&watch, before));
+
+    (void) run(100);
+    after = payment_stopwatch_look(&watch, now);
+    assert_false(payment_stopwatch_ran(&watch, before));
+    assert_true(payment_stopwatch_ran(&watch, after));
+
+    /* to be held is no stop */
+    payment_stopwatch_hold(&watch, now, now + 1000 * MS);
+    (void) run(1500);
+    assert_true(payment_stopwatch_ran(&watch, after));
+}
+
+
+static void
+test_longer_gaps(void **state)
+{
+    (void) state;
+
+    payment_stopwatch_init(&watch, now, 2000 * MS);
+    assert_int_equal(stand(1999), 1999);
+    assert_int_equal(stand(2001), 0);
 }
 
 
@@ -152,6 +193,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_goes_with_the_clock, test_start),
         cmocka_unit_test_setup(test_the_process_stood, test_start),
+        cmocka_unit_test_setup(test_ran, test_start),
+        cmocka_unit_test_setup(test_longer_gaps, test_start),
         cmocka_unit_test_setup(test_held, test_start),
         cmocka_unit_test_setup(test_stood_while_held, test_start),
         cmocka_unit_test_setup(test_never_goes_back, test_start)

@@ -60,7 +60,7 @@ struct payment_event_s {
     uint64_t                 committed_us;  /* in Unix time, as far as it is
                                                known: its row is older */
     uint64_t                 since_ns;      /* SENT: by the producer's time;
-                                               REFUSED: by the clock */
+                                               EARLY, REFUSED: by the clock */
     uint64_t                 token;         /* the breaker's */
     uint64_t                 gate;          /* the caller's: the look at the
                                                head that must have ended */

@@ -6,11 +6,14 @@
 
 
 void
-payment_stopwatch_init(payment_stopwatch_t *w, uint64_t now_ns)
+payment_stopwatch_init(payment_stopwatch_t *w, uint64_t now_ns,
+    uint64_t gap_ns)
 {
     w->seen_ns = now_ns;
     w->time_ns = now_ns;
     w->held_until_ns = 0;
+    w->gap_ns = gap_ns;
+    w->stood_ns = 0;
 }
 
 
@@ -25,7 +28,10 @@ payment_stopwatch_look(payment_stopwatch_t *w, uint64_t now_ns)
 
     from = w->seen_ns > w->held_until_ns ? w->seen_ns : w->held_until_ns;
 
-    if (now_ns > from && now_ns - w->seen_ns <= PAYMENT_STOPWATCH_GAP_NS) {
+    if (now_ns - w->seen_ns > w->gap_ns) {
+        w->stood_ns = w->time_ns;
+
+    } else if (now_ns > from) {
         w->time_ns += now_ns - from;
     }
 

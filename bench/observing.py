@@ -10,7 +10,10 @@ often as Prometheus asks. What counts is the median of the ratios.
 With --only PART it is one part of that: log, trace, or asking; or combined, the
 access log that every nginx has, written in the same way; or spans, the trace and
 --sample percent of the spans, for a collector that throws them away. With
---beside combined or trace, nginx is not bare, but has that one.
+--beside combined or trace, nginx is not bare, but has that one. --only probes
+is not a part of it: 20 000 questions for the health a second, beside about 1000
+payments a second; with --beside returns the other one is asked as often, and
+answers by nginx's own return.
 
 Without it, one nginx with four shards is scraped then, SCRAPES times in a row
 when nothing else happens, and ten times a second while 64 clients pay.
@@ -26,6 +29,7 @@ import http.client
 import http.server
 import os
 import re
+import signal
 import threading
 import time
 
@@ -46,6 +50,9 @@ BUFFER = 'buffer=64k flush=1s;'
 
 
 PARTS = ('log', 'trace', 'asking')
+
+# connections, each with a rest of so many ms before it asks
+PROBERS, PROBERS_REST = 400, 19
 
 
 def observed(*parts, exporter=''):
@@ -70,6 +77,14 @@ def observed(*parts, exporter=''):
         found['server'] = ('location = /metrics { payment_status prometheus; }'
                            ' location = /health { payment_health; }')
         found['beside'] = Watching
+
+    if 'probes' in parts:
+        found['server'] = 'location = /health { payment_health; }'
+        found['beside'] = probing
+
+    if 'returns' in parts:
+        found['server'] = 'location = /health { return 200 "UP"; }'
+        found['beside'] = probing
 
     return found
 
@@ -117,6 +132,22 @@ def collecting(sample):
                f' sample={sample}%;')
     finally:
         server.shutdown()
+
+
+@contextlib.contextmanager
+def probing():
+    """Asks for the health all the time, and says how often that was."""
+
+    with saturation.wrk_runs(PROBERS, 3600, 'probe',
+                             DELAY=str(PROBERS_REST)) as running:
+        yield
+        running.send_signal(signal.SIGINT)
+        run = saturation.wrk_result(running)
+
+    if run['non2xx'] or run['errors']:
+        raise SystemExit(f'bench: not all probes are answered: {run}')
+
+    print(f'  {run["rps"]:.0f} probes a second', flush=True)
 
 
 class Watch:
@@ -207,10 +238,10 @@ def main():
     parser.add_argument('dir')
     parser.add_argument('--rounds', type=int, default=6)
     parser.add_argument('--seconds', type=int, default=8)
-    parser.add_argument('--only', choices=[*PARTS, 'combined', 'spans'])
+    parser.add_argument('--only', choices=[*PARTS, 'combined', 'spans', 'probes'])
     parser.add_argument('--sample', type=int, default=100)
-    parser.add_argument('--beside', choices=['bare', 'combined', 'trace'],
-                        default='bare')
+    parser.add_argument('--beside', default='bare',
+                        choices=['bare', 'combined', 'trace', 'returns'])
     options = parser.parse_args()
 
     saturation.DIR = options.dir
@@ -230,7 +261,8 @@ def main():
                 bare, **observed(*parts, exporter=exporter)),
              options.beside: functools.partial(
                  bare, **observed(options.beside))},
-            options, pair.FULL)
+            options, pair.STEADY[:1] if options.only == 'probes'
+            else pair.FULL)
 
     print(pair.table(rounds, names))
     kept = {'parts': parts, 'beside': options.beside, 'rounds': rounds,

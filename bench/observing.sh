@@ -3,8 +3,8 @@
 # how long a scrape takes, on servers of its own in build/observing. Six minutes.
 #
 #   bench/observing.sh [--rounds N] [--seconds N]
-#                      [--only log | trace | asking | combined | spans]
-#                      [--sample PERCENT] [--beside bare | combined | trace]
+#                      [--only log | trace | asking | combined | spans | probes]
+#                      [--sample PERCENT] [--beside bare | combined | trace | returns]
 
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"

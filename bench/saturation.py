@@ -206,13 +206,26 @@ def bare(connections, rows, seconds, published=False):
 def wrk(clients, seconds, script='authorize', seed=None, **environment):
     """What wrk says of its requests; each run has keys of its own."""
 
-    output = subprocess.run(
+    with wrk_runs(clients, seconds, script, seed, **environment) as running:
+        return wrk_result(running)
+
+
+def wrk_runs(clients, seconds, script='authorize', seed=None, **environment):
+    return subprocess.Popen(
         ['wrk', '-t1', f'-c{clients}', f'-d{seconds}s', '-s',
          os.path.join(HERE, 'wrk', f'{script}.lua'),
          f'http://127.0.0.1:{HTTP_PORT}/api/payments/authorize', '--',
          seed or f'{time.time_ns()}'],
-        check=True, capture_output=True, text=True,
-        env=dict(os.environ, **environment)).stdout
+        stdout=subprocess.PIPE, text=True,
+        env=dict(os.environ, **environment))
+
+
+def wrk_result(running):
+    output = running.communicate()[0]
+
+    if running.returncode:
+        raise SystemExit(f'bench: wrk failed: {running.returncode}')
+
     line = next(l for l in output.splitlines() if l.startswith('RESULT'))
 
     return {name: float(value)

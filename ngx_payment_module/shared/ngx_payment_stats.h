@@ -272,7 +272,8 @@ typedef struct {
 static ngx_inline ngx_uint_t
 ngx_payment_stats_alive(ngx_atomic_uint_t pid)
 {
-    return pid != 0 && (kill((ngx_pid_t) pid, 0) == 0
+    return pid != 0 && ((ngx_pid_t) pid == ngx_pid
+                        || kill((ngx_pid_t) pid, 0) == 0
                         || ngx_errno != NGX_ESRCH);
 }
 

@@ -37,9 +37,9 @@ typedef struct {
 /* what all processes share */
 
 typedef struct {
+    ngx_payment_seen_t          seen;       /* first: its lines are a cache's */
     ngx_payment_stats_t         stats;
     ngx_payment_common_t        common;
-    ngx_payment_seen_t          seen;
     ngx_payment_proved_t        proved;
     ngx_payment_news_ring_t     news;
     ngx_payment_underway_t      underway;

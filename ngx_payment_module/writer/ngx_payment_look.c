@@ -7,7 +7,6 @@
 
 
 #define NGX_PAYMENT_LOOK_HEX_LEN       (3 + 2 * 16)     /* x'..' of 16 bytes */
-#define NGX_PAYMENT_LOOK_END           (PAYMENT_ID_SIZE - PAYMENT_ID_OWN_SIZE)
 
 /* rows of payment_barrier: enough that two transactions rarely want the same */
 #define NGX_PAYMENT_LOOK_BARRIERS      256
@@ -16,9 +15,6 @@
 
 static ngx_uint_t ngx_payment_look_listed(const ngx_payment_op_t *op,
     ngx_payment_look_list_e list);
-static u_char *ngx_payment_look_keys(u_char *p, const ngx_payment_batch_t *b);
-static void ngx_payment_look_opened(payment_t *p, const payment_request_t *r,
-    const char *id);
 static void ngx_payment_look_found_row(const ngx_payment_batch_t *b,
     MYSQL_RES *res, MYSQL_ROW row, ngx_payment_op_t *op);
 
@@ -169,99 +165,6 @@ ngx_payment_look_sql(const ngx_payment_batch_t *b, ngx_pool_t *pool,
     sql->len = p - sql->data;
 
     return NGX_OK;
-}
-
-
-/*
- * A key's row has the beginning of its payment's id.  The server can find the
- * end by the installation's secret, in an expression that costs it as much as
- * the rest of the look; here it is a hash that costs less than a microsecond.
- * An id that does not end like this, one of before there was a secret, or one
- * that the row has whole, is not found.
- */
-
-ngx_int_t
-ngx_payment_look_repeats(const ngx_payment_batch_t *b, ngx_pool_t *pool,
-    const ngx_payment_shard_t *shard, ngx_str_t *sql)
-{
-    u_char            *p;
-    uint8_t            id[PAYMENT_ID_SIZE];
-    ngx_uint_t         i;
-    ngx_payment_op_t  *op;
-
-    static const char  head[] =
-        "SELECT i.key_hash, i.fingerprint, p.id FROM idempotency_key i"
-        " LEFT JOIN payment p"
-        " ON p.id = CONCAT(i.payment_id, ELT(FIELD(i.key_hash";
-    static const char  where[] = ")) WHERE i.key_hash IN (NULL";
-
-    for (i = 0; i < b->n; i++) {
-        op = b->ops[i];
-
-        if (shard->expiry
-            || (op->seen && op->request.operation != PAYMENT_AUTHORIZE))
-        {
-            return ngx_payment_look_sql(b, pool, sql,
-                                        ngx_payment_look_texts(shard)->keys,
-                                        ")", NGX_PAYMENT_LOOK_SEEN);
-        }
-    }
-
-    /* each key twice, and each end of an id, with its comma */
-
-    sql->data = ngx_pnalloc(pool, sizeof(head) + sizeof(where) + 2
-                                  + b->seen * 3
-                                    * (NGX_PAYMENT_LOOK_HEX_LEN + 1));
-    if (sql->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    p = ngx_cpymem(sql->data, head, sizeof(head) - 1);
-    p = ngx_payment_look_keys(p, b);
-    *p++ = ')';
-
-    for (i = 0; i < b->n; i++) {
-        op = b->ops[i];
-
-        if (!op->seen) {
-            continue;
-        }
-
-        if (!payment_id_make(id, 0, 0, op->request.key_hash, shard->secret)) {
-            return NGX_ERROR;
-        }
-
-        *p++ = ',';
-        p = ngx_payment_db_hex(p, id + PAYMENT_ID_OWN_SIZE,
-                               NGX_PAYMENT_LOOK_END);
-    }
-
-    p = ngx_cpymem(p, where, sizeof(where) - 1);
-    p = ngx_payment_look_keys(p, b);
-    *p++ = ')';
-
-    sql->len = p - sql->data;
-
-    return NGX_OK;
-}
-
-
-/* Those of likely repeats, each behind a comma. */
-
-static u_char *
-ngx_payment_look_keys(u_char *p, const ngx_payment_batch_t *b)
-{
-    ngx_uint_t  i;
-
-    for (i = 0; i < b->n; i++) {
-        if (b->ops[i]->seen) {
-            *p++ = ',';
-            p = ngx_payment_db_hex(p, b->ops[i]->request.key_hash,
-                                   PAYMENT_KEY_HASH_SIZE);
-        }
-    }
-
-    return p;
 }
 
 
@@ -486,12 +389,11 @@ ngx_payment_look_found_row(const ngx_payment_batch_t *b, MYSQL_RES *res,
     MYSQL_ROW row, ngx_payment_op_t *op)
 {
     payment_t          *p;
-    ngx_uint_t          ours, same, repeats;
+    ngx_uint_t          ours;
     payment_request_t  *r;
 
     r = &op->request;
     p = &op->payment;
-    repeats = (mysql_num_fields(res) == NGX_PAYMENT_LOOK_REPEATS);
 
     /* what this batch wrote itself, in a COMMIT whose answer was lost, is no
      * replay: the client has not seen it */
@@ -499,15 +401,9 @@ ngx_payment_look_found_row(const ngx_payment_batch_t *b, MYSQL_RES *res,
     ours = b->unknown && op->standing == NGX_PAYMENT_OP_APPLIED
            && row[2] && ngx_memcmp(p->id, row[2], PAYMENT_ID_SIZE) == 0;
 
-    same = (ngx_memcmp(r->fingerprint, row[1], PAYMENT_FINGERPRINT_SIZE) == 0);
-
-    if (repeats && same && row[2] == NULL) {
-        return;
-    }
-
     op->standing = NGX_PAYMENT_OP_FOUND;
 
-    if (!same) {
+    if (ngx_memcmp(r->fingerprint, row[1], PAYMENT_FINGERPRINT_SIZE) != 0) {
         ngx_payment_op_fail(op, PAYMENT_KEY_REUSED,
                             "the idempotency key was used before, "
                             "with another request");
@@ -522,11 +418,6 @@ ngx_payment_look_found_row(const ngx_payment_batch_t *b, MYSQL_RES *res,
 
     op->outcome = ours ? PAYMENT_OK : PAYMENT_REPLAYED;
 
-    if (repeats) {
-        ngx_payment_look_opened(p, r, row[2]);
-        return;
-    }
-
     ngx_memcpy(p->id, row[2], PAYMENT_ID_SIZE);
     p->merchant_len = r->merchant_len;
     ngx_memcpy(p->merchant, r->merchant, r->merchant_len);
@@ -539,22 +430,4 @@ ngx_payment_look_found_row(const ngx_payment_batch_t *b, MYSQL_RES *res,
     p->created_ms = strtoll(row[9], NULL, 10);
     p->updated_ms = p->created_ms;
     ngx_payment_look_expiry(p, res, row, NGX_PAYMENT_LOOK_KEYS_EXPIRES);
-}
-
-
-/* As the request has opened it: an id begins with the time. */
-
-static void
-ngx_payment_look_opened(payment_t *p, const payment_request_t *r,
-    const char *id)
-{
-    int64_t     ms;
-    ngx_uint_t  i;
-
-    for (i = 0, ms = 0; i < 6; i++) {
-        ms = ms << 8 | (u_char) id[i];
-    }
-
-    payment_state_open(p, r, ms);
-    ngx_memcpy(p->id, id, PAYMENT_ID_SIZE);
 }

@@ -21,7 +21,6 @@
  * metadata, and then the key of a look-up; or the place in the batch of the
  * operation that lists it; and where authorizations may expire,
  * the first of the two about that, of payments, look-ups and keys */
-#define NGX_PAYMENT_LOOK_REPEATS          3     /* columns, of that look */
 #define NGX_PAYMENT_LOOK_METADATA         10
 #define NGX_PAYMENT_LOOK_PLACE            10
 #define NGX_PAYMENT_LOOK_KEY              11
@@ -85,12 +84,6 @@ ngx_int_t ngx_payment_look_sql(const ngx_payment_batch_t *b, ngx_pool_t *pool,
     ngx_str_t *sql, const char *head, const char *tail,
     ngx_payment_look_list_e list);
 
-/* The look at keys of likely repeats.  Where all of these are authorizations,
- * and none may expire, it asks for no more than whether the payment is there:
- * all else of it is in the request and in its id.  NGX_ERROR: no memory. */
-ngx_int_t ngx_payment_look_repeats(const ngx_payment_batch_t *b,
-    ngx_pool_t *pool, const ngx_payment_shard_t *shard, ngx_str_t *sql);
-
 /* What makes the next COMMIT reach the disk: one row of payment_barrier is
  * changed, the same for all looks of a batch, so that no two transactions wait
  * for each other.  With if_found, it does nothing if the statement before it
@@ -124,9 +117,7 @@ payment_t *ngx_payment_look_payment(const ngx_payment_loaded_t *loaded,
     const payment_request_t *r);
 
 /* Operations whose keys are in the database have an outcome now, and none is to
- * be looked up any more.  After ngx_payment_look_repeats() one may have none
- * although its key is there: it is written in vain then, and looked up in full.
- * Returns how many have. */
+ * be looked up any more.  Returns how many have. */
 ngx_uint_t ngx_payment_look_found(ngx_payment_batch_t *b, MYSQL_RES *res);
 
 #endif /* NGX_PAYMENT_LOOK_H */

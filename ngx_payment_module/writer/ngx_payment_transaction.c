@@ -244,23 +244,10 @@ ngx_payment_transaction_run(ngx_payment_transaction_t *t,
 static void
 ngx_payment_transaction_repeats(ngx_payment_transaction_t *t)
 {
-    ngx_uint_t              n;
-    ngx_payment_db_stmt_t  *look;
-
-    n = 0;
-    look = &t->stmts[1];
-    ngx_memzero(look, sizeof(ngx_payment_db_stmt_t));
-
-    if (ngx_payment_look_repeats(t->batch, t->pool, t->shard, &look->sql)
-        == NGX_OK
-        && ngx_payment_look_barrier(t->batch, t->pool, &t->stmts[2], 1)
-           == NGX_OK)
-    {
-        n = 3;
-    }
-
-    ngx_payment_transaction_ask_looks(t, n,
-                                      ngx_payment_transaction_repeats_done);
+    ngx_payment_transaction_ask(t, ngx_payment_look_texts(t->shard)->keys,
+                                ")",
+                                NGX_PAYMENT_LOOK_KEYS,
+                                ngx_payment_transaction_repeats_done);
 }
 
 
@@ -860,8 +847,9 @@ ngx_payment_transaction_write(ngx_payment_transaction_t *t)
     n = ngx_payment_columns_statements(t->columns, t->db, t->stmts);
 
     if (b->seen
-        && ngx_payment_look_repeats(t->batch, t->pool, t->shard,
-                                    &t->stmts[n++].sql)
+        && ngx_payment_look_sql(t->batch, t->pool, &t->stmts[n++].sql,
+                                ngx_payment_look_texts(t->shard)->keys, ")",
+                                NGX_PAYMENT_LOOK_SEEN)
            != NGX_OK)
     {
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);

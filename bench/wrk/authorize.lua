@@ -51,12 +51,4 @@ function request()
     return authorize(seed, counter)
 end
 
-if os.getenv("DELAY") then
-    local milliseconds = tonumber(os.getenv("DELAY"))
-
-    function delay()
-        return milliseconds
-    end
-end
-
-dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "result.lua")
+dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "common.lua")

@@ -17,4 +17,4 @@ function request()
     return wrk.format("GET", paths[counter % #paths + 1])
 end
 
-dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "result.lua")
+dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "common.lua")

@@ -16,12 +16,4 @@ function request()
         number % 1000 + 1, number))
 end
 
-if os.getenv("DELAY") then
-    local milliseconds = tonumber(os.getenv("DELAY"))
-
-    function delay()
-        return milliseconds
-    end
-end
-
-dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "result.lua")
+dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "common.lua")

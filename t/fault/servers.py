@@ -506,7 +506,8 @@ class Nginx:
 
     module is a shared object to begin with, of which it gets a copy that
     upgrade() can replace. With one, it is a daemon. within(directory) is what
-    to put before its command, user who the workers of root's nginx are."""
+    to put before its command, user who the workers of root's nginx are, main
+    what stands before events{}."""
 
     # what a healthy nginx never logs; a test may expect some of it
     SICK = re.compile(rb'\[(alert|emerg|crit)\]|exited on signal'
@@ -515,10 +516,11 @@ class Nginx:
     def __init__(self, name, shards, http='', location='', workers=2,
                  single=False, reuseport=True, connections=2048,
                  environment=None, module=None, user='root', within=None,
-                 level=LEVEL):
+                 level=LEVEL, main=''):
         self.dir = WORK / name
         self.port = free_port()
         self.shards = shards
+        self.main = main
         self.http = http
         self.location = location
         self.workers = workers
@@ -547,6 +549,7 @@ class Nginx:
         return f"""
 {load}
 {user}
+{self.main}
 daemon {'on' if self.module else 'off'};
 master_process {'off' if self.single else 'on'};
 worker_processes {self.workers};

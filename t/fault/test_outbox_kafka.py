@@ -303,6 +303,28 @@ def test_the_helper_stood_still(start_outbox, mariadb, database, kafka, topic,
     judge(kafka.messages(topic), expected, 0, 8)
 
 
+def test_clock_that_is_seldom_looked_at(start_outbox, mariadb, database, kafka,
+                                        topic, proxy):
+    """timer_resolution makes ticks as rare as the gaps by which the helper
+    tells that it was stopped: a Kafka that does not answer is slow there, too."""
+
+    nginx = start_outbox(
+        kafka_brokers=proxy.address, breaker_minimum_number_of_calls='100',
+        breaker_slow_call_duration_threshold='2s',
+        nginx=dict(main='timer_resolution 1s;'))
+    wait_leased(nginx, 20)
+    fill(mariadb, database, 100)
+    wait_empty(mariadb, database)
+
+    proxy.held.set()
+    fill(mariadb, database, 200)
+    wait_state(nginx, 'OPEN')
+    assert nginx.lines('SLOW_CALL_RATE_EXCEEDED')
+    assert not nginx.lines('FAILURE_RATE_EXCEEDED')
+    proxy.held.clear()
+    wait_for(lambda: relay(nginx)['in_flight'] == 0, 20, 'no event in flight')
+
+
 def test_probes_are_of_distinct_keys(start_outbox, mariadb, database, kafka,
                                      topic):
     """HALF_OPEN hands out three at a time, and of one merchant only one."""

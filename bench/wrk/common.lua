@@ -1,5 +1,14 @@
--- wrk's last words, for the scripts here: one line that a program can read,
--- with answers that were not 2xx, and the latencies.
+-- What the scripts here have in common: a rest before each request, if DELAY
+-- says how many milliseconds, and wrk's last words: one line that a program can
+-- read, with answers that were not 2xx, and the latencies.
+
+if os.getenv("DELAY") then
+    local milliseconds = tonumber(os.getenv("DELAY"))
+
+    function delay()
+        return milliseconds
+    end
+end
 
 function done(summary, latency, requests)
     io.write(string.format(

@@ -61,7 +61,6 @@ ngx_payment_batch_count(ngx_payment_batch_t *b)
 
     b->changes = 0;
     b->forbidden = 0;
-    b->seen = 0;
     b->lookups = 0;
     b->pages = 0;
     b->references = 0;
@@ -81,10 +80,6 @@ ngx_payment_batch_count_op(ngx_payment_batch_t *b, const ngx_payment_op_t *op)
 
     if (op->request.forbidden) {
         b->forbidden++;
-    }
-
-    if (op->seen) {
-        b->seen++;
     }
 
     if (op->request.operation == PAYMENT_LOOKUP) {

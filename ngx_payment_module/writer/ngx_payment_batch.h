@@ -25,6 +25,7 @@
 
 typedef enum {
     NGX_PAYMENT_BATCH_WRITES = 0,  /* authorizations and changes */
+    NGX_PAYMENT_BATCH_REPEATS,     /* of operations with keys that were used */
     NGX_PAYMENT_BATCH_READS,       /* of single payments */
     NGX_PAYMENT_BATCH_LISTS,       /* of many, which takes longer */
     NGX_PAYMENT_BATCH_WAITER       /* changes that wait for a payment's lock */
@@ -51,7 +52,6 @@ struct ngx_payment_batch_s {
     ngx_uint_t                 n;
     ngx_uint_t                 changes;     /* those that are not authorize */
     ngx_uint_t                 forbidden;   /* those that only a key may save */
-    ngx_uint_t                 seen;        /* those that are looked up first */
     ngx_uint_t                 lookups;     /* those that want no more */
     ngx_uint_t                 pages;       /* those that want operations */
     ngx_uint_t                 references;  /* those that have one */
@@ -72,7 +72,8 @@ struct ngx_payment_batch_s {
 
 /* it changes nothing */
 #define ngx_payment_batch_reads(b)                                            \
-    ((b)->kind == NGX_PAYMENT_BATCH_READS                                     \
+    ((b)->kind == NGX_PAYMENT_BATCH_REPEATS                                   \
+     || (b)->kind == NGX_PAYMENT_BATCH_READS                                  \
      || (b)->kind == NGX_PAYMENT_BATCH_LISTS)
 
 

@@ -178,9 +178,6 @@ ngx_payment_look_listed(const ngx_payment_op_t *op,
         return op->request.operation != PAYMENT_AUTHORIZE
                && op->request.operation != PAYMENT_LOOKUP;
 
-    case NGX_PAYMENT_LOOK_SEEN:
-        return op->seen;
-
     case NGX_PAYMENT_LOOK_LOOKUPS:
         return op->request.operation == PAYMENT_LOOKUP;
 
@@ -359,12 +356,6 @@ ngx_payment_look_found(ngx_payment_batch_t *b, MYSQL_RES *res)
     ngx_payment_op_t  *op;
 
     n = 0;
-
-    for (i = 0; i < b->n; i++) {
-        b->ops[i]->seen = 0;
-    }
-
-    b->seen = 0;
 
     while ((row = mysql_fetch_row(res)) != NULL) {
         for (i = 0; i < b->n; i++) {

@@ -34,7 +34,6 @@
 typedef enum {
     NGX_PAYMENT_LOOK_PAYMENTS = 0,  /* ids, of changes and reads */
     NGX_PAYMENT_LOOK_KEYS,          /* key hashes, of all operations */
-    NGX_PAYMENT_LOOK_SEEN,          /* those that are to be looked up */
     NGX_PAYMENT_LOOK_LOOKUPS        /* those that a client looks up */
 } ngx_payment_look_list_e;
 
@@ -116,8 +115,8 @@ payment_t *ngx_payment_look_locate(const ngx_payment_loaded_t *loaded,
 payment_t *ngx_payment_look_payment(const ngx_payment_loaded_t *loaded,
     const payment_request_t *r);
 
-/* Operations whose keys are in the database have an outcome now, and none is to
- * be looked up any more.  Returns how many have. */
+/* Operations whose keys are in the database have an outcome now.  Returns how
+ * many have. */
 ngx_uint_t ngx_payment_look_found(ngx_payment_batch_t *b, MYSQL_RES *res);
 
 #endif /* NGX_PAYMENT_LOOK_H */

@@ -49,7 +49,8 @@ typedef enum {
     NGX_PAYMENT_OP_UNDECIDED = 0,  /* nothing yet, or that it is refused */
     NGX_PAYMENT_OP_APPLIED,        /* the transaction writes it */
     NGX_PAYMENT_OP_FOUND,          /* its key is in the database already */
-    NGX_PAYMENT_OP_MISSED,         /* it was looked up in vain */
+    NGX_PAYMENT_OP_UNSURE,         /* its payment was removed, perhaps not on
+                                      disk yet: it is to be looked up again */
     NGX_PAYMENT_OP_BLOCKED         /* another transaction holds its payment; of
                                       LOOKUP: or may write its key */
 } ngx_payment_op_standing_e;
@@ -101,6 +102,8 @@ struct ngx_payment_op_s {
     uint64_t                    settled_us;
     ngx_uint_t                  batch_size; /* 0: never got into one */
 
+    ngx_uint_t                  told;       /* the mark of its key: see
+                                               ngx_payment_seen.h */
     ngx_uint_t                  order;      /* of arrival, in its batch */
     ngx_payment_op_standing_e   standing;
 
@@ -109,8 +112,6 @@ struct ngx_payment_op_s {
     unsigned                    leads:1;
     unsigned                    stalled:1;  /* it was BLOCKED, once or more */
     unsigned                    has_id:1;   /* of AUTHORIZE: it was made */
-    unsigned                    seen:1;     /* its key was used, probably: it is
-                                               still to be looked up */
     unsigned                    underway:1; /* of LOOKUP: before the look, an
                                                operation had its key */
     unsigned                    done_more:1;    /* others follow them */

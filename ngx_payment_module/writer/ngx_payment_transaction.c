@@ -11,9 +11,9 @@
  *     what it refuses is divided until the operation to blame is alone.
  *   - Another transaction holds the row of a payment: the operations on that
  *     payment leave the batch, so that no other operation waits with them.
- *   - The key of an operation was used, probably: it is looked up with the
- *     WRITE, or alone if the others of the batch are of that kind, too.  What
- *     is not found leaves the batch, and is written with the next one.
+ *   - The keys of a batch of REPEATS were used, probably: they are looked up,
+ *     and what is not found runs again as WRITES.  What is found need not be
+ *     confirmed where somebody was told of all the keys before, by this server.
  *   - A client looks a key up, and it is not there: only if no transaction has
  *     inserted it, and no operation of this node is about to, is it nobody's.
  *     Otherwise the look-up leaves the batch, and asks again a moment later.
@@ -78,6 +78,11 @@
     " END IF; COMMIT; END"
 
 static void ngx_payment_transaction_repeats(ngx_payment_transaction_t *t);
+static ngx_uint_t ngx_payment_transaction_told(
+    const ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_repeats_told(ngx_payment_transaction_t *t);
+static void ngx_payment_transaction_repeats_told_done(ngx_payment_db_t *db,
+    ngx_uint_t lost);
 static void ngx_payment_transaction_repeats_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
 static void ngx_payment_transaction_read(ngx_payment_transaction_t *t);
@@ -221,14 +226,14 @@ ngx_payment_transaction_run(ngx_payment_transaction_t *t,
         b->ops[i]->standing = NGX_PAYMENT_OP_UNDECIDED;
     }
 
-    if (b->kind == NGX_PAYMENT_BATCH_READS) {
+    if (b->kind == NGX_PAYMENT_BATCH_REPEATS) {
+        ngx_payment_transaction_repeats(t);
+
+    } else if (b->kind == NGX_PAYMENT_BATCH_READS) {
         ngx_payment_transaction_get(t);
 
     } else if (b->kind == NGX_PAYMENT_BATCH_LISTS) {
         ngx_payment_transaction_list(t);
-
-    } else if (b->seen == b->n) {
-        ngx_payment_transaction_repeats(t);
 
     } else if (b->changes || b->forbidden) {
         ngx_payment_transaction_read(t);
@@ -239,15 +244,104 @@ ngx_payment_transaction_run(ngx_payment_transaction_t *t,
 }
 
 
-/* Nothing but likely repeats: those that are none are written afterwards. */
+/* Likely repeats: those that are none are written afterwards. */
 
 static void
 ngx_payment_transaction_repeats(ngx_payment_transaction_t *t)
 {
+    if (ngx_payment_transaction_told(t)) {
+        ngx_payment_transaction_repeats_told(t);
+        return;
+    }
+
     ngx_payment_transaction_ask(t, ngx_payment_look_texts(t->shard)->keys,
                                 ")",
                                 NGX_PAYMENT_LOOK_KEYS,
                                 ngx_payment_transaction_repeats_done);
+}
+
+
+/*
+ * Was somebody told of each of the keys, when this server had its row on disk?
+ * What its operation came to stands in that row, and in what of its payment
+ * never changes.  Where authorizations may expire, the answer says whether
+ * that has happened, which may not be on disk yet.
+ */
+
+static ngx_uint_t
+ngx_payment_transaction_told(const ngx_payment_transaction_t *t)
+{
+    ngx_uint_t  i, mark;
+
+    if (t->shard->expiry) {
+        return 0;
+    }
+
+    mark = ngx_payment_seen_mark((uintptr_t) t->shard->common, t->db->choice);
+
+    for (i = 0; i < t->batch->n; i++) {
+        if (t->batch->ops[i]->told != mark) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* A look at the keys, and no barrier.  Of payments that were removed nobody was
+ * told: those are looked up again, with one. */
+
+static void
+ngx_payment_transaction_repeats_told(ngx_payment_transaction_t *t)
+{
+    ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
+
+    if (ngx_payment_look_sql(t->batch, t->pool, &t->stmts[1].sql,
+                             ngx_payment_look_texts(t->shard)->keys, ")",
+                             NGX_PAYMENT_LOOK_KEYS)
+        != NGX_OK)
+    {
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
+        return;
+    }
+
+    t->stmts[0].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
+    ngx_str_set(&t->stmts[2].sql, "ROLLBACK");
+
+    ngx_payment_transaction_exchange(t, 3,
+                                     ngx_payment_transaction_repeats_told_done);
+}
+
+
+static void
+ngx_payment_transaction_repeats_told_done(ngx_payment_db_t *db,
+    ngx_uint_t lost)
+{
+    ngx_uint_t                  i;
+    ngx_payment_op_t           *op;
+    ngx_payment_transaction_t  *t;
+
+    t = db->data;
+
+    if (ngx_payment_transaction_asked(t, "looking keys up", lost) != NGX_OK) {
+        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
+        return;
+    }
+
+    (void) ngx_payment_look_found(t->batch, t->stmts[1].result);
+
+    for (i = 0; i < t->batch->n; i++) {
+        op = t->batch->ops[i];
+
+        if (op->outcome == PAYMENT_GONE) {
+            op->standing = NGX_PAYMENT_OP_UNSURE;
+            op->told = NGX_PAYMENT_SEEN_ONLY;
+        }
+    }
+
+    ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_UNSURE);
+    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_REST);
 }
 
 
@@ -783,8 +877,7 @@ ngx_payment_transaction_is_referred(ngx_payment_transaction_t *t,
 }
 
 
-/* WRITE: the bulk statements, a look at keys, and the topology, sent
- * together. */
+/* WRITE: the bulk statements and the topology, sent together. */
 
 static void
 ngx_payment_transaction_write(ngx_payment_transaction_t *t)
@@ -799,11 +892,6 @@ ngx_payment_transaction_write(ngx_payment_transaction_t *t)
 
     for (i = 0; i < b->n; i++) {
         op = b->ops[i];
-
-        if (op->seen) {
-            op->standing = NGX_PAYMENT_OP_MISSED;
-            continue;
-        }
 
         if (op->request.operation == PAYMENT_AUTHORIZE
             && op->outcome == PAYMENT_OK)
@@ -843,19 +931,8 @@ ngx_payment_transaction_write(ngx_payment_transaction_t *t)
     }
 
     ngx_memzero(t->stmts,
-                (NGX_PAYMENT_STMTS + 2) * sizeof(ngx_payment_db_stmt_t));
+                (NGX_PAYMENT_STMTS + 1) * sizeof(ngx_payment_db_stmt_t));
     n = ngx_payment_columns_statements(t->columns, t->db, t->stmts);
-
-    if (b->seen
-        && ngx_payment_look_sql(t->batch, t->pool, &t->stmts[n++].sql,
-                                ngx_payment_look_texts(t->shard)->keys, ")",
-                                NGX_PAYMENT_LOOK_SEEN)
-           != NGX_OK)
-    {
-        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
-        return;
-    }
-
     t->guarded = ngx_payment_transaction_is_guarded(t);
 
     if (t->guarded) {
@@ -1009,12 +1086,10 @@ ngx_payment_transaction_add_event(ngx_payment_transaction_t *t,
 static void
 ngx_payment_transaction_write_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
-    ngx_payment_batch_t        *b;
     ngx_payment_db_stmt_t      *s;
     ngx_payment_transaction_t  *t;
 
     t = db->data;
-    b = t->batch;
 
     if (lost) {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
@@ -1027,21 +1102,15 @@ ngx_payment_transaction_write_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
-    /* behind the bulk statements: the keys, and the topology */
+    /* the topology is asked for behind the bulk statements */
 
-    s = &t->stmts[db->n];
-
-    if ((t->guarded && !ngx_payment_transaction_is_primary(t, --s))
+    if ((t->guarded
+         && !ngx_payment_transaction_is_primary(t, &t->stmts[db->n - 1]))
         || !ngx_payment_common_stands(t->shard, db->choice))
     {
         /* another server has become the primary meanwhile */
         ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_UNFIT);
         return;
-    }
-
-    if (b->seen) {
-        (void) ngx_payment_look_found(t->batch, (--s)->result);
-        ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_MISSED);
     }
 
     ngx_payment_transaction_commit(t);

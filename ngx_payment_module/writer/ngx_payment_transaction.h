@@ -3,13 +3,12 @@
  *
  *     READ      what changes are about: payments FOR UPDATE, keys   (changes)
  *               and whether what was not found is not there, or is locked
- *     WRITE     the bulk statements, and a look at the keys of those
- *               operations that are likely repeats, pipelined
+ *     WRITE     the bulk statements, pipelined
  *     COMMIT
  *
- * so a batch of authorizations costs two round trips, and one of nothing but
- * likely repeats costs one.  Every transaction takes its locks in one order:
- * payments by id, then keys by hash.
+ * so a batch of authorizations costs two round trips, and one of likely repeats
+ * costs one.  Every transaction takes its locks in one order: payments by id,
+ * then keys by hash.
  *
  * A transaction knows its batch and its connection, and never what happens to
  * the batch afterwards: it reports one of five ends, and the writer acts on it.
@@ -30,6 +29,7 @@
 #include "ngx_payment_look.h"
 #include "ngx_payment_news.h"
 #include "ngx_payment_proved.h"
+#include "ngx_payment_seen.h"
 #include "ngx_payment_span.h"
 
 
@@ -62,7 +62,7 @@ struct ngx_payment_transaction_s {
 
     /* These operations have left the batch, which goes on without them: they
      * are BLOCKED, and another transaction has locked their payments, or
-     * MISSED, and may be written now. */
+     * UNSURE. */
     void                       (*left)(ngx_payment_transaction_t *t,
                                        ngx_queue_t *ops);
 

@@ -1,13 +1,14 @@
 /*
  * Queue, lines and dispatch of one shard: see ngx_payment_writer.h.
  *
- * An operation is in one of five queues: writes and reads, which a free line
- * takes; lists, which one batch at a time takes, so that there is a line for
- * everybody else; blocked, which are put back to writes by a timer; and
- * waiting, which one batch at a time takes.  Or it follows another one with its
- * key, which alone takes room in a queue and in a batch, so that a crowd at one
- * key is in nobody's way.  All of these are counted against the bounds, and
- * those that follow one operation have a bound of their own.
+ * An operation is in one of six queues: writes and reads, which a free line
+ * takes; repeats, which one takes beside the writes; lists, which one batch at
+ * a time takes, so that there is a line for everybody else; blocked, which are
+ * put back to writes by a timer; and waiting, which one batch at a time takes.
+ * Or it follows another one with its key, which alone takes room in a queue and
+ * in a batch, so that a crowd at one key is in nobody's way.  All of these are
+ * counted against the bounds, and those that follow one operation have a bound
+ * of their own.
  *
  * What the writer does with a batch when its transaction has ended is one
  * switch, in ngx_payment_writer_ended().  A batch that the database rolled back
@@ -57,6 +58,7 @@ struct ngx_payment_writer_s {
     ngx_log_t                        *log;
 
     ngx_queue_t               writes;           /* of ngx_payment_op_t */
+    ngx_queue_t               repeats;          /* their keys were used */
     ngx_queue_t               reads;
     ngx_queue_t               lists;
     ngx_queue_t               blocked;          /* until blocked_timer */
@@ -64,8 +66,9 @@ struct ngx_payment_writer_s {
     ngx_uint_t                queued;           /* in these, or following */
     size_t                    queued_bytes;
     ngx_uint_t                stalled;          /* alive, wherever they are */
-    ngx_payment_leaders_t     leaders;          /* of writes, blocked, waiting,
-                                                   and of their batches */
+    ngx_payment_leaders_t     leaders;          /* of writes, repeats, blocked,
+                                                   waiting, and of their
+                                                   batches */
 
     ngx_queue_t               ready;            /* batches that want a line */
     ngx_uint_t                batches;          /* alive, in any state */
@@ -83,6 +86,8 @@ struct ngx_payment_writer_s {
 
     unsigned                  down:1;           /* no server can be reached */
     unsigned                  dispatching:1;
+    unsigned                  repeating:1;      /* repeats are due: writes went
+                                                   out since they did */
     unsigned                  watching:1;       /* a look is under way */
 };
 
@@ -96,6 +101,8 @@ static void ngx_payment_writer_watch_done(ngx_payment_db_t *db,
 
 static ngx_int_t ngx_payment_writer_admit(ngx_payment_writer_t *w,
     ngx_payment_op_t *op, const ngx_payment_op_t *leader);
+static void ngx_payment_writer_lead(ngx_payment_writer_t *w,
+    ngx_payment_op_t *op);
 static void ngx_payment_writer_enqueue(ngx_payment_writer_t *w,
     ngx_queue_t *queue, ngx_payment_op_t *op);
 static void ngx_payment_writer_count(ngx_payment_writer_t *w,
@@ -116,6 +123,8 @@ static void ngx_payment_writer_settle(ngx_payment_writer_t *w,
     ngx_payment_op_t *op);
 static void ngx_payment_writer_settle_follower(ngx_payment_writer_t *w,
     ngx_payment_op_t *follower, ngx_payment_op_t *op);
+static void ngx_payment_writer_remember(ngx_payment_writer_t *w,
+    const ngx_payment_op_t *op, ngx_uint_t mark);
 static void ngx_payment_writer_tell(ngx_payment_writer_t *w,
     ngx_payment_op_t *op);
 static ngx_payment_op_t *ngx_payment_writer_succeed(ngx_payment_writer_t *w,
@@ -128,7 +137,8 @@ static void ngx_payment_writer_dispatch_handler(ngx_event_t *ev);
 static void ngx_payment_writer_dispatch(ngx_payment_writer_t *w);
 static ngx_payment_line_t *ngx_payment_writer_free_line(
     ngx_payment_writer_t *w);
-static ngx_uint_t ngx_payment_writer_may_write(ngx_payment_writer_t *w);
+static ngx_uint_t ngx_payment_writer_may(ngx_payment_writer_t *w,
+    ngx_payment_batch_kind_e kind);
 static ngx_payment_batch_t *ngx_payment_writer_next(ngx_payment_writer_t *w);
 static uint64_t ngx_payment_writer_oldest(ngx_queue_t *queue);
 static ngx_payment_batch_t *ngx_payment_writer_form(ngx_payment_writer_t *w,
@@ -141,9 +151,9 @@ static void ngx_payment_writer_mark_underway(ngx_payment_writer_t *w,
 static void ngx_payment_writer_ended(ngx_payment_transaction_t *t,
     ngx_payment_batch_t *b, ngx_payment_transaction_end_e end);
 static void ngx_payment_writer_finish(ngx_payment_writer_t *w,
-    ngx_payment_batch_t *b);
+    ngx_payment_batch_t *b, ngx_uint_t mark);
 static void ngx_payment_writer_finish_found(ngx_payment_writer_t *w,
-    ngx_payment_batch_t *b);
+    ngx_payment_batch_t *b, ngx_uint_t mark);
 static void ngx_payment_writer_again(ngx_payment_writer_t *w,
     ngx_payment_batch_t *b, ngx_payment_db_error_e reason);
 static void ngx_payment_writer_divide(ngx_payment_writer_t *w,
@@ -189,6 +199,7 @@ ngx_payment_writer_create(ngx_cycle_t *cycle, ngx_payment_shard_t *shard,
     w->log = cycle->log;
 
     ngx_queue_init(&w->writes);
+    ngx_queue_init(&w->repeats);
     ngx_queue_init(&w->reads);
     ngx_queue_init(&w->lists);
     ngx_queue_init(&w->blocked);
@@ -389,19 +400,30 @@ ngx_payment_writer_submit(ngx_payment_writer_t *w, ngx_payment_op_t *op)
         ngx_payment_writer_enqueue(w, op->list ? &w->lists : &w->reads, op);
 
     } else {
-        op->seen = op->request.has_key
-                   && ngx_payment_seen_has(w->conf->seen,
-                                           op->request.key_hash);
-
         if (op->request.has_key) {
             ngx_payment_underway_add(w->conf->underway, op->request.key_hash);
         }
 
         ngx_payment_leaders_add(&w->leaders, op);
-        ngx_payment_writer_enqueue(w, &w->writes, op);
+        ngx_payment_writer_lead(w, op);
     }
 
     return NGX_OK;
+}
+
+
+/* A likely repeat neither waits for a write nor makes one longer. */
+
+static void
+ngx_payment_writer_lead(ngx_payment_writer_t *w, ngx_payment_op_t *op)
+{
+    ngx_uint_t  seen;
+
+    seen = op->request.has_key
+           && ngx_payment_seen_has(w->conf->seen, op->request.key_hash,
+                                   &op->told);
+
+    ngx_payment_writer_enqueue(w, seen ? &w->repeats : &w->writes, op);
 }
 
 
@@ -461,9 +483,9 @@ ngx_payment_writer_uncount(ngx_payment_writer_t *w, ngx_payment_op_t *op)
 }
 
 
-/* Operations have left their batch and begin anew: at once those that may be
- * written, since their keys were looked up in vain, and after a pause those
- * that another transaction is in the way of. */
+/* Operations have left their batch and begin anew: at once those whose keys are
+ * to be looked up again, and after a pause those that another transaction is in
+ * the way of. */
 
 static void
 ngx_payment_writer_left_batch(ngx_payment_transaction_t *t, ngx_queue_t *ops)
@@ -487,7 +509,7 @@ ngx_payment_writer_left_batch(ngx_payment_transaction_t *t, ngx_queue_t *ops)
         }
 
         ngx_payment_writer_count(w, op);
-        ngx_payment_writer_enqueue(w, &w->writes, op);
+        ngx_payment_writer_enqueue(w, &w->repeats, op);
     }
 }
 
@@ -645,7 +667,7 @@ ngx_payment_writer_cancel(ngx_payment_writer_t *w, ngx_payment_op_t *op)
     }
 
     if (next) {
-        ngx_payment_writer_enqueue(w, &w->writes, next);
+        ngx_payment_writer_lead(w, next);
     }
 
     ngx_payment_writer_unstall(w, op);
@@ -718,19 +740,12 @@ ngx_payment_writer_settle(ngx_payment_writer_t *w, ngx_payment_op_t *op)
         }
     }
 
-    if (op->request.has_key
-        && (op->outcome == PAYMENT_OK
-            || op->standing == NGX_PAYMENT_OP_FOUND))
-    {
-        ngx_payment_seen_add(w->conf->seen, op->request.key_hash);
-    }
-
     /* the key is still free if somebody is left: now it is that one's turn */
 
     follower = ngx_payment_writer_succeed(w, op);
 
     if (follower) {
-        ngx_payment_writer_enqueue(w, &w->writes, follower);
+        ngx_payment_writer_lead(w, follower);
     }
 
     ngx_payment_writer_tell(w, op);
@@ -745,6 +760,20 @@ ngx_payment_writer_settle_follower(ngx_payment_writer_t *w,
 
     ngx_payment_writer_uncount(w, follower);
     ngx_payment_writer_tell(w, follower);
+}
+
+
+/* The mark is that of the server which has the key's row on disk. */
+
+static void
+ngx_payment_writer_remember(ngx_payment_writer_t *w,
+    const ngx_payment_op_t *op, ngx_uint_t mark)
+{
+    if (op->request.has_key
+        && (op->outcome == PAYMENT_OK || op->standing == NGX_PAYMENT_OP_FOUND))
+    {
+        ngx_payment_seen_add(w->conf->seen, op->request.key_hash, mark);
+    }
 }
 
 
@@ -895,6 +924,7 @@ ngx_payment_writer_dispatch(ngx_payment_writer_t *w)
     if (w->down || w->shard->common->unvoted) {
         ngx_payment_writer_shed_ready(w);
         ngx_payment_writer_shed_queue(w, &w->writes);
+        ngx_payment_writer_shed_queue(w, &w->repeats);
         ngx_payment_writer_shed_queue(w, &w->reads);
         ngx_payment_writer_shed_queue(w, &w->lists);
         ngx_payment_writer_shed_queue(w, &w->blocked);
@@ -945,7 +975,7 @@ ngx_payment_writer_free_line(ngx_payment_writer_t *w)
 static ngx_payment_batch_t *
 ngx_payment_writer_next(ngx_payment_writer_t *w)
 {
-    uint64_t      writes, reads, lists;
+    uint64_t      writes, repeats, reads, lists;
     ngx_queue_t  *q;
 
     if (!ngx_queue_empty(&w->ready)) {
@@ -960,14 +990,25 @@ ngx_payment_writer_next(ngx_payment_writer_t *w)
     /* the queue whose first operation has waited longest, so that none of them
      * starves where there is one line for all */
 
-    writes = ngx_payment_writer_may_write(w)
+    writes = ngx_payment_writer_may(w, NGX_PAYMENT_BATCH_WRITES)
              ? ngx_payment_writer_oldest(&w->writes) : NGX_PAYMENT_NEVER;
+    repeats = ngx_payment_writer_may(w, NGX_PAYMENT_BATCH_REPEATS)
+              ? ngx_payment_writer_oldest(&w->repeats) : NGX_PAYMENT_NEVER;
     reads = ngx_payment_writer_oldest(&w->reads);
     lists = w->lister ? NGX_PAYMENT_NEVER
                       : ngx_payment_writer_oldest(&w->lists);
 
-    if (writes != NGX_PAYMENT_NEVER && writes <= ngx_min(reads, lists)) {
+    if (writes != NGX_PAYMENT_NEVER
+        && writes <= ngx_min(repeats, ngx_min(reads, lists)))
+    {
+        w->repeating = 1;
         return ngx_payment_writer_form(w, &w->writes, NGX_PAYMENT_BATCH_WRITES);
+    }
+
+    if (repeats != NGX_PAYMENT_NEVER && repeats <= ngx_min(reads, lists)) {
+        w->repeating = 0;
+        return ngx_payment_writer_form(w, &w->repeats,
+                                       NGX_PAYMENT_BATCH_REPEATS);
     }
 
     if (lists < reads) {
@@ -1009,10 +1050,12 @@ ngx_payment_writer_oldest(ngx_queue_t *queue)
 }
 
 
-/* One line writes; a second one only when all that do are late. */
+/* One line writes, and one repeats; a second one only when all that do are
+ * late.  Beside writes that are not late, repeats go out once for each batch of
+ * them: a look costs about the same for one as for ten. */
 
 static ngx_uint_t
-ngx_payment_writer_may_write(ngx_payment_writer_t *w)
+ngx_payment_writer_may(ngx_payment_writer_t *w, ngx_payment_batch_kind_e kind)
 {
     ngx_uint_t            i;
     ngx_payment_line_t   *line;
@@ -1022,14 +1065,15 @@ ngx_payment_writer_may_write(ngx_payment_writer_t *w)
         line = &w->lines[i];
         b = line->transaction.batch;
 
-        if (b && b->kind == NGX_PAYMENT_BATCH_WRITES
+        if (b && b->kind == kind
             && ngx_current_msec - line->since < w->conf->spare_delay)
         {
             return 0;
         }
     }
 
-    return 1;
+    return kind != NGX_PAYMENT_BATCH_REPEATS || w->repeating
+           || ngx_payment_writer_may(w, NGX_PAYMENT_BATCH_WRITES);
 }
 
 
@@ -1126,6 +1170,7 @@ static void
 ngx_payment_writer_ended(ngx_payment_transaction_t *t,
     ngx_payment_batch_t *b, ngx_payment_transaction_end_e end)
 {
+    ngx_uint_t             mark;
     ngx_payment_line_t    *line;
     ngx_payment_writer_t  *w;
 
@@ -1135,14 +1180,17 @@ ngx_payment_writer_ended(ngx_payment_transaction_t *t,
     w->gauges->busy--;
     ngx_payment_writer_wake(w);
 
+    mark = ngx_payment_seen_mark((uintptr_t) w->shard->common,
+                                 line->db.choice);
+
     switch (end) {
 
     case NGX_PAYMENT_TRANSACTION_DONE:
-        ngx_payment_writer_finish(w, b);
+        ngx_payment_writer_finish(w, b, mark);
         return;
 
     case NGX_PAYMENT_TRANSACTION_REST:
-        ngx_payment_writer_finish_found(w, b);
+        ngx_payment_writer_finish_found(w, b, mark);
         return;
 
     case NGX_PAYMENT_TRANSACTION_AGAIN:
@@ -1163,7 +1211,8 @@ ngx_payment_writer_ended(ngx_payment_transaction_t *t,
 /* All operations of a batch have their outcomes and are told. */
 
 static void
-ngx_payment_writer_finish(ngx_payment_writer_t *w, ngx_payment_batch_t *b)
+ngx_payment_writer_finish(ngx_payment_writer_t *w, ngx_payment_batch_t *b,
+    ngx_uint_t mark)
 {
     ngx_uint_t  i;
 
@@ -1174,6 +1223,7 @@ ngx_payment_writer_finish(ngx_payment_writer_t *w, ngx_payment_batch_t *b)
 
     for (i = 0; i < b->n; i++) {
         b->ops[i]->batch_size = b->n;
+        ngx_payment_writer_remember(w, b->ops[i], mark);
         ngx_payment_writer_settle(w, b->ops[i]);
     }
 
@@ -1185,7 +1235,7 @@ ngx_payment_writer_finish(ngx_payment_writer_t *w, ngx_payment_batch_t *b)
 
 static void
 ngx_payment_writer_finish_found(ngx_payment_writer_t *w,
-    ngx_payment_batch_t *b)
+    ngx_payment_batch_t *b, ngx_uint_t mark)
 {
     ngx_uint_t         n;
     ngx_queue_t        found, *q;
@@ -1197,7 +1247,14 @@ ngx_payment_writer_finish_found(ngx_payment_writer_t *w,
     ngx_payment_batch_take(b, NGX_PAYMENT_OP_FOUND, &found);
 
     if (b->n) {
+
+        if (b->kind == NGX_PAYMENT_BATCH_REPEATS) {
+            /* they are none */
+            b->kind = NGX_PAYMENT_BATCH_WRITES;
+        }
+
         ngx_payment_writer_move(w, b, NGX_PAYMENT_BATCH_READY);
+
     } else {
         ngx_payment_writer_move(w, b, NGX_PAYMENT_BATCH_ENDED);
         ngx_payment_writer_discard(w, b);
@@ -1211,6 +1268,7 @@ ngx_payment_writer_finish_found(ngx_payment_writer_t *w,
 
         ngx_queue_remove(q);
         op->batch_size = n;
+        ngx_payment_writer_remember(w, op, mark);
         ngx_payment_writer_settle(w, op);
     }
 }
@@ -1386,7 +1444,7 @@ ngx_payment_writer_give_up(ngx_payment_writer_t *w, ngx_payment_batch_t *b,
                                     (ngx_atomic_int_t) b->n);
     }
 
-    ngx_payment_writer_finish(w, b);
+    ngx_payment_writer_finish(w, b, NGX_PAYMENT_SEEN_ONLY);
 }
 
 
@@ -1464,8 +1522,8 @@ ngx_payment_writer_set_timer(ngx_payment_writer_t *w)
 {
     ngx_msec_t  delay;
 
-    if (ngx_queue_empty(&w->writes) && ngx_queue_empty(&w->reads)
-        && ngx_queue_empty(&w->lists))
+    if (ngx_queue_empty(&w->writes) && ngx_queue_empty(&w->repeats)
+        && ngx_queue_empty(&w->reads) && ngx_queue_empty(&w->lists))
     {
         if (w->timer.timer_set) {
             ngx_del_timer(&w->timer);
@@ -1488,7 +1546,7 @@ ngx_payment_writer_timer(ngx_event_t *ev)
 {
     uint64_t               now, limit;
     ngx_uint_t             i;
-    ngx_queue_t           *q, *queues[3];
+    ngx_queue_t           *q, *queues[4];
     ngx_payment_op_t      *op;
     ngx_payment_writer_t  *w;
 
@@ -1497,10 +1555,11 @@ ngx_payment_writer_timer(ngx_event_t *ev)
     limit = (uint64_t) w->conf->queue_timeout * 1000;
 
     queues[0] = &w->writes;
-    queues[1] = &w->reads;
-    queues[2] = &w->lists;
+    queues[1] = &w->repeats;
+    queues[2] = &w->reads;
+    queues[3] = &w->lists;
 
-    for (i = 0; i < 3; i++) {
+    for (i = 0; i < 4; i++) {
         while (!ngx_queue_empty(queues[i])) {
             q = ngx_queue_head(queues[i]);
             op = ngx_queue_data(q, ngx_payment_op_t, queue);

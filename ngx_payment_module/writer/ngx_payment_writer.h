@@ -6,8 +6,8 @@
  * One connection is kept busy; the others are spares, used when the busy one
  * takes longer than spare_delay, and for reads.  Everything that waits is
  * bounded: the queue by count, bytes and time, a batch by rows and bytes.
- * An operation whose key was used a short while ago is looked up, together with
- * what is written meanwhile, and written only if its key is not found.
+ * An operation whose key was used a short while ago is looked up, beside what
+ * is written meanwhile, and written only if its key is not found.
  * An operation whose payment another transaction holds steps aside and asks
  * again from time to time; the operations on one such payment at a time, on one
  * connection, wait for its lock.  So does a look-up of a key that is not there,

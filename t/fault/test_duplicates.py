@@ -242,10 +242,10 @@ def test_repeats_roll_nothing_back(start_nginx, mariadb, database, journal,
 def test_keys_that_are_known_and_forgotten(start_nginx, proxy, mariadb,
                                            database, journal):
     """Keys and payments were removed meanwhile: their requests are new ones,
-    also in one batch with a repeat and with a payment that is new."""
+    also in one batch with a repeat, and beside a payment that is new."""
 
-    nginx = start_nginx(Shard('main', database, proxy.address), workers=1,
-                        http='payment_batch_spare_delay 10s;')
+    nginx = start_nginx(Shard('main', database, proxy.address, connections=1),
+                        workers=1)
     ask = Client(nginx.port, journal)
     gone, kept = ask.authorize(), ask.authorize()
 

@@ -2,10 +2,11 @@
 transaction to others before its log is on disk, and, where MariaDB waits for a
 replica by default, before one has it. A lost COMMIT that is found, a replay, a
 GET, a look-up, a page of operations and a list wait for a COMMIT of their own that began
-after the look.
+after the look. Only a replay of what this node has told already does not.
 """
 
 import json
+import threading
 import uuid
 
 import pytest
@@ -253,21 +254,97 @@ def test_what_was_found_is_gone(start_nginx, nginx, mariadb, database, ask,
     check(asks)
 
 
-def test_a_replay_of_a_change(nginx, mariadb, database, ask):
-    """The same for a capture that was made: nothing is left to write."""
+def turns(mariadb, database):
+    """How many looks were confirmed by a COMMIT of their own."""
+    return mariadb.query('SELECT COALESCE(SUM(turns), 0)'
+                         ' FROM payment_barrier', database)[0][0]
 
-    payment = ask.authorize().id
-    first = ask.change('capture', payment, amount=100)
-    again = ask.change('capture', payment, amount=100, key=first.key)
-    assert again.replayed and again.body == first.body
+
+@pytest.mark.parametrize('operation', ['authorize', 'capture'])
+def test_what_was_told_is_told_again(nginx, mariadb, database, ask, operation):
+    """A node that has answered says the same again, be the disk as it may. How
+    the payment is now is another question."""
+
+    first = ask.authorize()
+    payment = first.id
+
+    if operation == 'capture':
+        first = ask.change('capture', payment, amount=100)
+        assert first.ok
+
+    def again():
+        return ask.send(ask.call(operation, key=first.key,
+                                 amount=first.amount, payment=first.payment))
 
     mariadb.disk.stall()
-    call = ask.change('capture', payment, amount=100, key=first.key)
-    assert call.status == 503, call
+    call = again()
+    assert call.replayed and call.body == first.body, call
+
+    status, _ = loop.run(get(nginx.port, payment, first.merchant))
+    assert status == 503
 
     mariadb.disk.resume()
-    wait_for(lambda: ask.change('capture', payment, amount=100,
-                                key=first.key).replayed, 10, 'the replay')
+    assert again().replayed
+
+
+@pytest.mark.parametrize('rig', [Replica], indirect=True)
+def test_who_has_told(start_node, rig, journal):
+    """Another node has told nobody yet, nor has a server that took the place of
+    the one that had the payment: the first replay is confirmed."""
+
+    node, other = start_node(), start_node()
+    ask, asks = Client(node.port, journal), Client(other.port, journal)
+    first = ask.authorize()
+
+    def confirmed(who, server):
+        before = turns(server, rig.database)
+        assert who.authorize(key=first.key).replayed
+        return turns(server, rig.database) - before
+
+    assert confirmed(ask, rig.first) == 0
+    assert confirmed(asks, rig.first) == 1
+    assert confirmed(asks, rig.first) == 0
+
+    rig.lose()
+    wait_for(lambda: ask.authorize().ok, 20, 'the other server')
+    assert confirmed(ask, rig.last) == 1
+    assert confirmed(ask, rig.last) == 0
+
+
+def test_an_authorization_that_may_have_expired(start_nginx, mariadb, database,
+                                                journal):
+    """The answer to a replay says whether it has."""
+
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'),
+                        http='payment_authorization_lifetime 1h;')
+    ask = Client(nginx.port, journal)
+    first = ask.authorize()
+    before = turns(mariadb, database)
+
+    assert ask.authorize(key=first.key).replayed
+    assert turns(mariadb, database) == before + 1
+
+
+def test_a_removal_that_others_see(nginx, mariadb, database, ask):
+    """A payment was removed, and may be there again after a crash."""
+
+    first = ask.authorize()
+    mariadb.disk.stall()
+
+    def remove():
+        mariadb.query('DELETE FROM payment', database)
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    wait_for(lambda: not mariadb.query('SELECT 1 FROM payment', database), 10,
+             'a removal that can be seen')
+
+    assert ask.authorize(key=first.key).status in (503, 504)
+
+    mariadb.disk.resume()
+    thread.join()
+    wait_for(lambda: ask.authorize(key=first.key).status == 410, 10,
+             'that it is gone')
 
 
 def test_a_look_in_vain_writes_nothing(start_nginx, mariadb, database,
@@ -279,35 +356,31 @@ def test_a_look_in_vain_writes_nothing(start_nginx, mariadb, database,
                               **SETTINGS), location='payment_list on;')
     ask = Client(nginx.port, journal)
 
-    def turns():
-        return mariadb.query('SELECT COALESCE(SUM(turns), 0)'
-                             ' FROM payment_barrier', database)[0][0]
-
     call = ask.authorize()
-    before = turns()
+    before = turns(mariadb, database)
+
+    def confirmed():
+        return turns(mariadb, database) - before
 
     status, _ = loop.run(get(nginx.port, str(uuid.uuid4()), call.merchant))
     assert status == 404
-    assert turns() == before
+    assert confirmed() == 0
 
     assert loop.run(ask_for(nginx.port, call.merchant, 'nobodys'))[0] == 404
-    assert turns() == before
+    assert confirmed() == 0
 
     assert loop.run(get(nginx.port, '', 'nobody'))[0] == 200
-    assert turns() == before
+    assert confirmed() == 0
 
     status, body = loop.run(get(nginx.port, call.id, call.merchant))
     assert status == 200 and json.loads(body)['paymentId'] == call.id
-    assert turns() == before + 1
-
-    assert ask.authorize(key=call.key).replayed
-    assert turns() == before + 2
+    assert confirmed() == 1
 
     assert loop.run(ask_for(nginx.port, call.merchant, call.key))[0] == 200
-    assert turns() == before + 3
+    assert confirmed() == 2
 
     assert loop.run(get(nginx.port, '', call.merchant))[0] == 200
-    assert turns() == before + 4
+    assert confirmed() == 3
 
 
 def test_one_barrier_for_all_looks(start_nginx, mariadb, database,

@@ -15,19 +15,30 @@
 static ngx_payment_seen_t  seen;
 
 
-/* Hashes of keys: splitmix64 of their numbers. */
+static uint64_t
+test_random(uint64_t n)
+{
+    /* splitmix64 */
+
+    n *= UINT64_C(0x9e3779b97f4a7c15);
+    n = (n ^ (n >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    n = (n ^ (n >> 27)) * UINT64_C(0x94d049bb133111eb);
+
+    return n ^ (n >> 31);
+}
+
+
+/* Hashes of keys, by their numbers. */
 
 static const uint8_t *
 test_key(uint64_t n)
 {
-    static uint64_t  hash;
+    static uint64_t  hash[2];
 
-    hash = n * UINT64_C(0x9e3779b97f4a7c15);
-    hash = (hash ^ (hash >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    hash = (hash ^ (hash >> 27)) * UINT64_C(0x94d049bb133111eb);
-    hash ^= hash >> 31;
+    hash[0] = test_random(2 * n);
+    hash[1] = test_random(2 * n + 1);
 
-    return (const uint8_t *) &hash;
+    return (const uint8_t *) hash;
 }
 
 
@@ -36,10 +47,11 @@ test_key(uint64_t n)
 static unsigned
 test_known(uint64_t from, uint64_t to)
 {
-    unsigned  known;
+    unsigned    known;
+    ngx_uint_t  mark;
 
     for (known = 0; from < to; from++) {
-        known += ngx_payment_seen_has(&seen, test_key(from));
+        known += ngx_payment_seen_has(&seen, test_key(from), &mark);
     }
 
     return known;
@@ -56,7 +68,7 @@ test_last_keys(void **state)
     assert_int_equal(test_known(0, 1000), 0);
 
     for (n = 0; n < 3000000; n++) {
-        ngx_payment_seen_add(&seen, test_key(n));
+        ngx_payment_seen_add(&seen, test_key(n), NGX_PAYMENT_SEEN_ONLY);
     }
 
     assert_int_equal(test_known(2800000, 3000000), 200000);
@@ -83,14 +95,78 @@ test_a_key_that_is_repeated(void **state)
     forgotten = 0;
 
     for (n = 1; n < 2000000; n++) {
-        ngx_payment_seen_add(&seen, test_key(n));
+        ngx_payment_seen_add(&seen, test_key(n), NGX_PAYMENT_SEEN_ONLY);
         known = test_known(0, 1);
         forgotten += (n > 1 && !known);
-        ngx_payment_seen_add(&seen, test_key(0));
+        ngx_payment_seen_add(&seen, test_key(0), NGX_PAYMENT_SEEN_ONLY);
     }
 
     assert_in_range(forgotten, 1, 4);
     assert_in_range(test_known(1500000, 2000000), 495000, 500000);
+}
+
+
+/* A mark stays until there is another one, and is that of its key alone. */
+
+static void
+test_marks(void **state)
+{
+    uint64_t    n;
+    ngx_uint_t  mark;
+
+    (void) state;
+
+    ngx_memzero(&seen, sizeof(seen));
+
+    for (n = 0; n < 100000; n++) {
+        ngx_payment_seen_add(&seen, test_key(n), n % 3);
+        ngx_payment_seen_add(&seen, test_key(n), NGX_PAYMENT_SEEN_ONLY);
+    }
+
+    for (n = 0; n < 100000; n++) {
+        assert_true(ngx_payment_seen_has(&seen, test_key(n), &mark));
+        assert_int_equal(mark, n % 3);
+
+        ngx_payment_seen_add(&seen, test_key(n), 65535);
+        assert_true(ngx_payment_seen_has(&seen, test_key(n), &mark));
+        assert_int_equal(mark, 65535);
+    }
+
+    assert_false(ngx_payment_seen_has(&seen, test_key(n), &mark));
+    assert_int_equal(mark, NGX_PAYMENT_SEEN_ONLY);
+}
+
+
+/* Each choice of each shard has its own, as far as 65 535 of them can. */
+
+static void
+test_marks_of_servers(void **state)
+{
+    unsigned         n, twice;
+    uint64_t         shard, choice;
+    ngx_uint_t       mark;
+    static uint8_t   had[65536];
+
+    (void) state;
+
+    n = 0;
+    twice = 0;
+
+    for (shard = 0x7f0000001000; shard < 0x7f0000001000 + 16 * 640;
+         shard += 640)
+    {
+        for (choice = 1; choice <= 64; choice++) {
+            mark = ngx_payment_seen_mark(shard, choice);
+            assert_in_range(mark, 1, 65535);
+            twice += had[mark];
+            had[mark] = 1;
+            n++;
+        }
+    }
+
+    /* 1024 of random ones would have 8 pairs */
+    assert_int_equal(n, 1024);
+    assert_in_range(twice, 0, 24);
 }
 
 
@@ -99,7 +175,9 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_last_keys),
-        cmocka_unit_test(test_a_key_that_is_repeated)
+        cmocka_unit_test(test_a_key_that_is_repeated),
+        cmocka_unit_test(test_marks),
+        cmocka_unit_test(test_marks_of_servers)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

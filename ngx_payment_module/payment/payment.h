@@ -17,6 +17,7 @@
 
 #define PAYMENT_ID_SIZE            16
 #define PAYMENT_ID_OWN_SIZE        10   /* the bytes after come from key_hash */
+#define PAYMENT_ID_END_SIZE        (PAYMENT_ID_SIZE - PAYMENT_ID_OWN_SIZE)
 #define PAYMENT_ID_TEXT_LEN        36
 #define PAYMENT_KEY_HASH_SIZE      16
 #define PAYMENT_FINGERPRINT_SIZE   8
@@ -443,6 +444,11 @@ const payment_error_t *payment_name_error(payment_outcome_e outcome);
 
 int payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us,
     unsigned slot, const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE],
+    const uint8_t secret[PAYMENT_SECRET_SIZE]);
+/* what such an id ends with, behind its first PAYMENT_ID_OWN_SIZE bytes; 1, or
+ * 0 without memory */
+int payment_id_end(uint8_t end[PAYMENT_ID_END_SIZE],
+    const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE],
     const uint8_t secret[PAYMENT_SECRET_SIZE]);
 unsigned payment_id_merchant_slot(const char *merchant, size_t len);
 void payment_id_format(char text[PAYMENT_ID_TEXT_LEN],

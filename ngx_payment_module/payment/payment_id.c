@@ -15,6 +15,9 @@
 #include "payment.h"
 
 
+static int payment_id_of_key(uint8_t hash[PAYMENT_HASH_SIZE],
+    const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE],
+    const uint8_t secret[PAYMENT_SECRET_SIZE]);
 static int payment_id_hex(unsigned char c);
 
 
@@ -23,17 +26,11 @@ payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us, unsigned slot,
     const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE],
     const uint8_t secret[PAYMENT_SECRET_SIZE])
 {
-    uint8_t          half, hash[PAYMENT_HASH_SIZE];
-    unsigned         i, fraction;
-    uint64_t         us, ms;
-    payment_bytes_t  parts[2];
+    uint8_t   half, hash[PAYMENT_HASH_SIZE];
+    unsigned  i, fraction;
+    uint64_t  us, ms;
 
-    parts[0].data = secret;
-    parts[0].len = PAYMENT_SECRET_SIZE;
-    parts[1].data = key_hash;
-    parts[1].len = PAYMENT_KEY_HASH_SIZE;
-
-    if (!payment_hash(hash, parts, 2)) {
+    if (!payment_id_of_key(hash, key_hash, secret)) {
         return 0;
     }
 
@@ -49,7 +46,7 @@ payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us, unsigned slot,
     id[6] = (uint8_t) (0x70 | fraction >> 8);
     id[7] = (uint8_t) fraction;
 
-    half = hash[PAYMENT_ID_SIZE - PAYMENT_ID_OWN_SIZE] & 0x0f;
+    half = hash[PAYMENT_ID_END_SIZE] & 0x0f;
 
     if (half == (key_hash[PAYMENT_ID_OWN_SIZE - 1] & 0x0f)) {
         half ^= 0x08;
@@ -60,10 +57,42 @@ payment_id_make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us, unsigned slot,
     id[8] = (uint8_t) (0x80 | slot >> 4);
     id[9] = (uint8_t) ((slot & 0x0f) << 4 | half);
 
-    memcpy(id + PAYMENT_ID_OWN_SIZE, hash,
-           PAYMENT_ID_SIZE - PAYMENT_ID_OWN_SIZE);
+    memcpy(id + PAYMENT_ID_OWN_SIZE, hash, PAYMENT_ID_END_SIZE);
 
     return 1;
+}
+
+
+int
+payment_id_end(uint8_t end[PAYMENT_ID_END_SIZE],
+    const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE],
+    const uint8_t secret[PAYMENT_SECRET_SIZE])
+{
+    uint8_t  hash[PAYMENT_HASH_SIZE];
+
+    if (!payment_id_of_key(hash, key_hash, secret)) {
+        return 0;
+    }
+
+    memcpy(end, hash, PAYMENT_ID_END_SIZE);
+
+    return 1;
+}
+
+
+static int
+payment_id_of_key(uint8_t hash[PAYMENT_HASH_SIZE],
+    const uint8_t key_hash[PAYMENT_KEY_HASH_SIZE],
+    const uint8_t secret[PAYMENT_SECRET_SIZE])
+{
+    payment_bytes_t  parts[2];
+
+    parts[0].data = secret;
+    parts[0].len = PAYMENT_SECRET_SIZE;
+    parts[1].data = key_hash;
+    parts[1].len = PAYMENT_KEY_HASH_SIZE;
+
+    return payment_hash(hash, parts, 2);
 }
 
 

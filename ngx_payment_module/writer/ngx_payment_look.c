@@ -6,13 +6,23 @@
 #include "ngx_payment_look.h"
 
 
-#define NGX_PAYMENT_LOOK_HEX_LEN       (3 + 2 * 16)     /* x'..' of 16 bytes */
+/* x'..', and a comma: of a key or an id, and of the end of an id */
+#define NGX_PAYMENT_LOOK_HEX_LEN       (4 + 2 * 16)
+#define NGX_PAYMENT_LOOK_END_LEN       (4 + 2 * PAYMENT_ID_END_SIZE)
+
+/* where ngx_payment_look_ends() writes, in a text, and for what beside lists */
+#define NGX_PAYMENT_LOOK_ENDS          "?"
+#define NGX_PAYMENT_LOOK_REST_LEN      64
 
 /* rows of payment_barrier: enough that two transactions rarely want the same */
 #define NGX_PAYMENT_LOOK_BARRIERS      256
 #define NGX_PAYMENT_LOOK_BARRIER_LEN   256     /* bytes of SQL */
 
 
+static u_char *ngx_payment_look_ends(u_char *p, const ngx_payment_batch_t *b,
+    const ngx_payment_shard_t *shard, ngx_payment_look_list_e list);
+static u_char *ngx_payment_look_list(u_char *p, const ngx_payment_batch_t *b,
+    ngx_payment_look_list_e list);
 static ngx_uint_t ngx_payment_look_listed(const ngx_payment_op_t *op,
     ngx_payment_look_list_e list);
 static void ngx_payment_look_found_row(const ngx_payment_batch_t *b,
@@ -39,17 +49,18 @@ static void ngx_payment_look_found_row(const ngx_payment_batch_t *b,
     " LEFT JOIN payment_operation o ON o.payment_id = p.id AND o.version = 1"
 
 /* The id of a payment, which its own key's row has only the beginning of: see
- * payment_id_make(). */
+ * payment_id_make().  The ends are ours: a server that hashes keys takes nearly
+ * twice as long for the whole look. */
 
 #define NGX_PAYMENT_LOOK_ID_OF_KEY                                            \
     "CONCAT(i.payment_id, CASE WHEN LENGTH(i.payment_id) = 16 THEN ''"        \
     " WHEN (ORD(SUBSTR(i.payment_id, 10)) ^ ORD(SUBSTR(i.key_hash, 10))) & 15"\
-    " THEN LEFT(UNHEX(SHA2(CONCAT((SELECT secret FROM payment_identity),"     \
-    " i.key_hash), 256)), 6) ELSE SUBSTR(i.key_hash, 11) END)"
+    " THEN ELT(" NGX_PAYMENT_LOOK_ENDS ") ELSE SUBSTR(i.key_hash, 11) END)"
+
+/* ngx_payment_look_kept() reads them */
 
 #define NGX_PAYMENT_LOOK_KEPT                                                 \
-    "COALESCE(i.status + 0, 1), COALESCE(i.version, 1),"                      \
-    " COALESCE(i.captured_amount, 0), COALESCE(i.refunded_amount, 0)"
+    "i.status + 0, i.version, i.captured_amount, i.refunded_amount"
 
 #define NGX_PAYMENT_LOOK_FROM_KEYS                                            \
     " FROM idempotency_key i LEFT JOIN payment p"                             \
@@ -123,21 +134,90 @@ ngx_payment_look_texts(const ngx_payment_shard_t *shard)
 /* SQL with a list of hex literals, so that no byte of a client's can be SQL. */
 
 ngx_int_t
-ngx_payment_look_sql(const ngx_payment_batch_t *b, ngx_pool_t *pool,
-    ngx_str_t *sql, const char *head, const char *tail,
-    ngx_payment_look_list_e list)
+ngx_payment_look_sql(const ngx_payment_batch_t *b,
+    const ngx_payment_shard_t *shard, ngx_pool_t *pool, ngx_str_t *sql,
+    const char *head, const char *tail, ngx_payment_look_list_e list)
 {
-    u_char            *p;
-    ngx_uint_t         i, n;
-    ngx_payment_op_t  *op;
+    size_t       size;
+    u_char      *p;
+    const char  *ends;
 
-    sql->data = ngx_pnalloc(pool, ngx_strlen(head) + ngx_strlen(tail)
-                                  + b->n * (NGX_PAYMENT_LOOK_HEX_LEN + 1));
+    size = ngx_strlen(head) + ngx_strlen(tail) + NGX_PAYMENT_LOOK_REST_LEN
+           + b->n * (2 * NGX_PAYMENT_LOOK_HEX_LEN + NGX_PAYMENT_LOOK_END_LEN);
+
+    sql->data = ngx_pnalloc(pool, size);
     if (sql->data == NULL) {
         return NGX_ERROR;
     }
 
-    p = ngx_cpymem(sql->data, head, ngx_strlen(head));
+    p = sql->data;
+    ends = ngx_strstr(head, NGX_PAYMENT_LOOK_ENDS);
+
+    if (ends) {
+        p = ngx_cpymem(p, head, ends - head);
+
+        p = ngx_payment_look_ends(p, b, shard, list);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        head = ends + ngx_strlen(NGX_PAYMENT_LOOK_ENDS);
+    }
+
+    p = ngx_cpymem(p, head, ngx_strlen(head));
+    p = ngx_payment_look_list(p, b, list);
+    p = ngx_cpymem(p, tail, ngx_strlen(tail));
+    sql->len = p - sql->data;
+
+    ngx_payment_assert(sql->len <= size);
+
+    return NGX_OK;
+}
+
+
+/* Which key of the list it is, and the end of the id that each of them makes;
+ * NULL: no memory. */
+
+static u_char *
+ngx_payment_look_ends(u_char *p, const ngx_payment_batch_t *b,
+    const ngx_payment_shard_t *shard, ngx_payment_look_list_e list)
+{
+    uint8_t            end[PAYMENT_ID_END_SIZE];
+    ngx_uint_t         i;
+    ngx_payment_op_t  *op;
+
+    p = ngx_cpymem(p, "FIELD(i.key_hash,", sizeof("FIELD(i.key_hash,") - 1);
+    p = ngx_payment_look_list(p, b, list);
+    *p++ = ')';
+
+    for (i = 0; i < b->n; i++) {
+        op = b->ops[i];
+
+        if (!ngx_payment_look_listed(op, list)) {
+            continue;
+        }
+
+        if (!payment_id_end(end, op->request.key_hash, shard->secret)) {
+            return NULL;
+        }
+
+        *p++ = ',';
+        p = ngx_payment_db_hex(p, end, PAYMENT_ID_END_SIZE);
+    }
+
+    /* of no key at all, and ELT() wants more than one */
+
+    return ngx_cpymem(p, ",NULL", sizeof(",NULL") - 1);
+}
+
+
+static u_char *
+ngx_payment_look_list(u_char *p, const ngx_payment_batch_t *b,
+    ngx_payment_look_list_e list)
+{
+    ngx_uint_t         i, n;
+    ngx_payment_op_t  *op;
+
     n = 0;
 
     for (i = 0; i < b->n; i++) {
@@ -161,10 +241,7 @@ ngx_payment_look_sql(const ngx_payment_batch_t *b, ngx_pool_t *pool,
         p = ngx_cpymem(p, "NULL", 4);
     }
 
-    p = ngx_cpymem(p, tail, ngx_strlen(tail));
-    sql->len = p - sql->data;
-
-    return NGX_OK;
+    return p;
 }
 
 
@@ -215,13 +292,15 @@ ngx_payment_look_barrier(const ngx_payment_batch_t *b, ngx_pool_t *pool,
 
 
 ngx_uint_t
-ngx_payment_look_add(const ngx_payment_batch_t *b, ngx_pool_t *pool,
+ngx_payment_look_add(const ngx_payment_batch_t *b,
+    const ngx_payment_shard_t *shard, ngx_pool_t *pool,
     ngx_payment_db_stmt_t *stmts, ngx_uint_t n, const char *head,
     const char *tail, ngx_payment_look_list_e list)
 {
     ngx_memzero(&stmts[n], sizeof(ngx_payment_db_stmt_t));
 
-    if (ngx_payment_look_sql(b, pool, &stmts[n].sql, head, tail, list) != NGX_OK
+    if (ngx_payment_look_sql(b, shard, pool, &stmts[n].sql, head, tail, list)
+        != NGX_OK
         || ngx_payment_look_barrier(b, pool, &stmts[n + 1], 1) != NGX_OK)
     {
         return 0;
@@ -296,6 +375,16 @@ ngx_payment_look_expiry(payment_t *p, MYSQL_RES *res, MYSQL_ROW row,
     if (row[at + 1]) {
         p->expired_ms = strtoll(row[at + 1], NULL, 10);
     }
+}
+
+
+void
+ngx_payment_look_kept(payment_kept_t *kept, MYSQL_ROW columns)
+{
+    kept->status = columns[0] ? atoi(columns[0]) : PAYMENT_AUTHORIZED;
+    kept->version = columns[1] ? (uint32_t) strtoul(columns[1], NULL, 10) : 1;
+    kept->captured = columns[2] ? strtoll(columns[2], NULL, 10) : 0;
+    kept->refunded = columns[3] ? strtoll(columns[3], NULL, 10) : 0;
 }
 
 
@@ -381,6 +470,7 @@ ngx_payment_look_found_row(const ngx_payment_batch_t *b, MYSQL_RES *res,
 {
     payment_t          *p;
     ngx_uint_t          ours;
+    payment_kept_t      kept;
     payment_request_t  *r;
 
     r = &op->request;
@@ -408,14 +498,15 @@ ngx_payment_look_found_row(const ngx_payment_batch_t *b, MYSQL_RES *res,
     }
 
     op->outcome = ours ? PAYMENT_OK : PAYMENT_REPLAYED;
+    ngx_payment_look_kept(&kept, &row[3]);
 
     ngx_memcpy(p->id, row[2], PAYMENT_ID_SIZE);
     p->merchant_len = r->merchant_len;
     ngx_memcpy(p->merchant, r->merchant, r->merchant_len);
-    p->status = atoi(row[3]);
-    p->version = (uint32_t) strtoul(row[4], NULL, 10);
-    p->captured = strtoll(row[5], NULL, 10);
-    p->refunded = strtoll(row[6], NULL, 10);
+    p->status = kept.status;
+    p->version = kept.version;
+    p->captured = kept.captured;
+    p->refunded = kept.refunded;
     (void) ngx_cpystrn((u_char *) p->currency, (u_char *) row[7], 4);
     p->amount = strtoll(row[8], NULL, 10);
     p->created_ms = strtoll(row[9], NULL, 10);

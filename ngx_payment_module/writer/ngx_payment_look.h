@@ -79,9 +79,9 @@ const ngx_payment_look_texts_t *ngx_payment_look_texts(
 
 /* SQL with a list of hex literals, so that no byte of a client's can be SQL;
  * NGX_ERROR: no memory. */
-ngx_int_t ngx_payment_look_sql(const ngx_payment_batch_t *b, ngx_pool_t *pool,
-    ngx_str_t *sql, const char *head, const char *tail,
-    ngx_payment_look_list_e list);
+ngx_int_t ngx_payment_look_sql(const ngx_payment_batch_t *b,
+    const ngx_payment_shard_t *shard, ngx_pool_t *pool, ngx_str_t *sql,
+    const char *head, const char *tail, ngx_payment_look_list_e list);
 
 /* What makes the next COMMIT reach the disk: one row of payment_barrier is
  * changed, the same for all looks of a batch, so that no two transactions wait
@@ -92,7 +92,8 @@ ngx_int_t ngx_payment_look_barrier(const ngx_payment_batch_t *b,
 
 /* A look, and what makes the COMMIT that follows confirm what it finds.
  * Returns how many statements the exchange has then; 0: no memory. */
-ngx_uint_t ngx_payment_look_add(const ngx_payment_batch_t *b, ngx_pool_t *pool,
+ngx_uint_t ngx_payment_look_add(const ngx_payment_batch_t *b,
+    const ngx_payment_shard_t *shard, ngx_pool_t *pool,
     ngx_payment_db_stmt_t *stmts, ngx_uint_t n, const char *head,
     const char *tail, ngx_payment_look_list_e list);
 
@@ -105,6 +106,10 @@ void ngx_payment_look_row(payment_t *p, MYSQL_ROW row,
 /* at: the first of the two columns, if the look has asked for them */
 void ngx_payment_look_expiry(payment_t *p, MYSQL_RES *res, MYSQL_ROW row,
     ngx_uint_t at);
+
+/* What the key of an operation keeps of it, but for which one it was: the four
+ * columns.  NULLs are an authorization's, which has always the same. */
+void ngx_payment_look_kept(payment_kept_t *kept, MYSQL_ROW columns);
 
 /* NULL: it was not read */
 payment_t *ngx_payment_look_locate(const ngx_payment_loaded_t *loaded,

@@ -47,7 +47,7 @@ ngx_payment_read_add(const ngx_payment_batch_t *b, ngx_pool_t *pool,
     texts = ngx_payment_look_texts(shard);
 
     if (b->lookups < b->n) {
-        n = ngx_payment_look_add(b, pool, stmts, n, shard->operations
+        n = ngx_payment_look_add(b, shard, pool, stmts, n, shard->operations
                                  ? texts->payments_first : texts->payments,
                                  ") ORDER BY p.id", NGX_PAYMENT_LOOK_PAYMENTS);
     }
@@ -57,7 +57,7 @@ ngx_payment_read_add(const ngx_payment_batch_t *b, ngx_pool_t *pool,
     }
 
     if (b->lookups && n) {
-        n = ngx_payment_look_add(b, pool, stmts, n, shard->operations
+        n = ngx_payment_look_add(b, shard, pool, stmts, n, shard->operations
                                  ? texts->lookups_first : texts->lookups,
                                  ")", NGX_PAYMENT_LOOK_LOOKUPS);
     }
@@ -189,10 +189,7 @@ ngx_payment_read_lookup(ngx_payment_op_t *op, MYSQL_RES *res, MYSQL_ROW row)
 
     kept = &row[NGX_PAYMENT_LOOK_KEY + 1];
     op->kept.operation = atoi(kept[0]);
-    op->kept.status = atoi(kept[1]);
-    op->kept.version = (uint32_t) strtoul(kept[2], NULL, 10);
-    op->kept.captured = strtoll(kept[3], NULL, 10);
-    op->kept.refunded = strtoll(kept[4], NULL, 10);
+    ngx_payment_look_kept(&op->kept, &kept[1]);
 
     return ngx_payment_read_metadata(op, row, lens);
 }

@@ -297,7 +297,7 @@ ngx_payment_transaction_repeats_told(ngx_payment_transaction_t *t)
 {
     ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
 
-    if (ngx_payment_look_sql(t->batch, t->pool, &t->stmts[1].sql,
+    if (ngx_payment_look_sql(t->batch, t->shard, t->pool, &t->stmts[1].sql,
                              ngx_payment_look_texts(t->shard)->keys, ")",
                              NGX_PAYMENT_LOOK_KEYS)
         != NGX_OK)
@@ -387,18 +387,20 @@ ngx_payment_transaction_read(ngx_payment_transaction_t *t)
 
     ngx_memzero(t->stmts, (n + 1) * sizeof(ngx_payment_db_stmt_t));
 
-    if (ngx_payment_look_sql(t->batch, t->pool, &t->stmts[0].sql,
+    if (ngx_payment_look_sql(t->batch, t->shard, t->pool, &t->stmts[0].sql,
                              ngx_payment_look_texts(t->shard)->payments, tail,
                              NGX_PAYMENT_LOOK_PAYMENTS)
         != NGX_OK
         || (t->batch->forbidden
-            && ngx_payment_look_sql(t->batch, t->pool, &t->stmts[1].sql,
+            && ngx_payment_look_sql(t->batch, t->shard, t->pool,
+                                    &t->stmts[1].sql,
                                     "SELECT 1 FROM idempotency_key"
                                     " WHERE key_hash IN (",
                                     ") LOCK IN SHARE MODE",
                                     NGX_PAYMENT_LOOK_KEYS)
                != NGX_OK)
-        || ngx_payment_look_sql(t->batch, t->pool, &t->stmts[n - 2].sql,
+        || ngx_payment_look_sql(t->batch, t->shard, t->pool,
+                                &t->stmts[n - 2].sql,
                                 ngx_payment_look_texts(t->shard)->keys, ")",
                                 NGX_PAYMENT_LOOK_KEYS)
            != NGX_OK)
@@ -679,7 +681,7 @@ ngx_payment_transaction_look(ngx_payment_transaction_t *t)
 {
     ngx_memzero(t->stmts, sizeof(ngx_payment_db_stmt_t));
 
-    if (ngx_payment_look_sql(t->batch, t->pool, &t->stmts[0].sql,
+    if (ngx_payment_look_sql(t->batch, t->shard, t->pool, &t->stmts[0].sql,
                              "SELECT id FROM payment WHERE id IN (",
                              ")", NGX_PAYMENT_LOOK_PAYMENTS)
         != NGX_OK)
@@ -1362,7 +1364,7 @@ ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
         (void) ngx_atomic_fetch_add(&stats->duplicate_batches, 1);
 
         t->stmts[1].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
-        n = ngx_payment_look_add(t->batch, t->pool, t->stmts, 2,
+        n = ngx_payment_look_add(t->batch, t->shard, t->pool, t->stmts, 2,
                                  ngx_payment_look_texts(t->shard)->keys,
                                  ")", NGX_PAYMENT_LOOK_KEYS);
 
@@ -1573,7 +1575,7 @@ ngx_payment_transaction_doubt(ngx_payment_transaction_t *t)
                 "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED");
     ngx_str_set(&t->stmts[2].sql, "COMMIT");
 
-    if (ngx_payment_look_sql(t->batch, t->pool, &t->stmts[1].sql,
+    if (ngx_payment_look_sql(t->batch, t->shard, t->pool, &t->stmts[1].sql,
                              "SELECT key_hash FROM idempotency_key"
                              " WHERE key_hash IN (", ")",
                              NGX_PAYMENT_LOOK_LOOKUPS)
@@ -1698,7 +1700,8 @@ ngx_payment_transaction_ask(ngx_payment_transaction_t *t, const char *head,
 {
     ngx_uint_t  n;
 
-    n = ngx_payment_look_add(t->batch, t->pool, t->stmts, 1, head, tail, list);
+    n = ngx_payment_look_add(t->batch, t->shard, t->pool, t->stmts, 1, head,
+                             tail, list);
 
     ngx_payment_transaction_ask_looks(t, n, done);
 }

@@ -4,7 +4,6 @@
 
 #include "ngx_payment_expiry.h"
 #include "ngx_payment_row.h"
-#include "ngx_payment_storm.h"
 
 #include <mysqld_error.h>
 
@@ -816,10 +815,9 @@ ngx_payment_expiry_check(ngx_payment_expiry_t *x, ngx_uint_t n)
 static void
 ngx_payment_expiry_refused(ngx_payment_expiry_t *x)
 {
-    u_char                       id[PAYMENT_ID_TEXT_LEN], hex[40], *p;
-    const char                  *note;
-    ngx_payment_db_stmt_t       *failed;
-    static ngx_payment_storm_t   storm;
+    u_char                  id[PAYMENT_ID_TEXT_LEN], hex[40], *p;
+    const char             *note;
+    ngx_payment_db_stmt_t  *failed;
 
     failed = ngx_payment_db_error_of(x->fence->stmts, x->fence->n);
 
@@ -857,7 +855,7 @@ ngx_payment_expiry_refused(ngx_payment_expiry_t *x)
                         - x->behind.data;
     }
 
-    note = ngx_payment_storm_note(&storm, failed->error);
+    note = ngx_payment_storm_note(&x->refusals, failed->error);
 
     if (note) {
         payment_id_format((char *) id, x->taken[0]);

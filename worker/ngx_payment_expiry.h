@@ -47,6 +47,7 @@
 #define NGX_PAYMENT_EXPIRY_H
 
 #include "ngx_payment_fence.h"
+#include "ngx_payment_storm.h"
 #include "payment.h"
 
 
@@ -123,6 +124,7 @@ typedef struct {
     uint64_t                     count_ms;      /* when to count next */
     uint64_t                     counted_ms;    /* when it was, */
     ngx_uint_t                   swept;         /* and rows since then */
+    ngx_payment_storm_t          refusals;      /* lines about single rows */
 } ngx_payment_expiry_t;
 
 

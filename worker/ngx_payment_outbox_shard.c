@@ -5,7 +5,6 @@
 #include "ngx_payment_outbox_shard.h"
 #include "ngx_payment_rights.h"
 #include "ngx_payment_row.h"
-#include "ngx_payment_storm.h"
 
 #include <mysqld_error.h>
 
@@ -37,9 +36,8 @@ ngx_payment_outbox_shard_check(ngx_payment_outbox_shard_t *sh,
     ngx_payment_db_stmt_t *stmts, ngx_uint_t n, ngx_uint_t lost,
     const char *phase, ngx_uint_t *last)
 {
-    const char                  *note;
-    ngx_payment_db_stmt_t       *failed;
-    static ngx_payment_storm_t   storm;
+    const char             *note;
+    ngx_payment_db_stmt_t  *failed;
 
     failed = lost ? NULL : ngx_payment_db_error_of(stmts, n);
 
@@ -63,7 +61,7 @@ ngx_payment_outbox_shard_check(ngx_payment_outbox_shard_t *sh,
 
         /* what fails on each new connection is new each time */
 
-        note = ngx_payment_storm_note(&storm, failed->error);
+        note = ngx_payment_storm_note(&sh->failures, failed->error);
 
         if (note) {
             ngx_log_error(NGX_LOG_ERR, sh->log, 0,

@@ -31,6 +31,7 @@
 #include "ngx_payment_clock.h"
 #include "ngx_payment_db.h"
 #include "ngx_payment_outbox_conf.h"
+#include "ngx_payment_storm.h"
 #include "payment_aside.h"
 #include "payment_floor.h"
 #include "payment_inflight.h"
@@ -137,6 +138,7 @@ typedef struct {
     uint64_t                     aside_aged_ms;   /* when that was looked for */
     uint64_t                     crowded_until_ms; /* then it is said again
                                                       that there is no room */
+    ngx_payment_storm_t          failures;    /* lines about statements */
     payment_lease_t              lease;
 
     ngx_uint_t                   server;      /* that rows are changed on */

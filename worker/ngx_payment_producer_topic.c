@@ -42,8 +42,7 @@ void
 ngx_payment_producer_topic_doubt(ngx_payment_producer_topic_t *t,
     uint64_t payment, rd_kafka_resp_err_t err, ngx_log_t *log)
 {
-    const char                  *note;
-    static ngx_payment_storm_t   storm;
+    const char  *note;
 
     if (t->refused == 0) {
         t->refused = payment;
@@ -64,7 +63,7 @@ ngx_payment_producer_topic_doubt(ngx_payment_producer_topic_t *t,
 
     /* between any two events that it takes; one that takes no more is told of
      * at a later refusal */
-    note = ngx_payment_storm_note(&storm, (ngx_uint_t) (uint16_t) err);
+    note = ngx_payment_storm_note(&t->refusals, (ngx_uint_t) (uint16_t) err);
 
     if (note) {
         t->told = 1;

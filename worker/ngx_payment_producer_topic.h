@@ -69,6 +69,7 @@ typedef struct {
     ngx_uint_t                 told;        /* that it refuses several, since
                                                then */
     uint64_t                   scout_at_ns; /* SHUT: when one may be sent */
+    ngx_payment_storm_t        refusals;    /* lines about its own */
     ngx_payment_storm_t        stuck;       /* lines about its lanes */
 
     ngx_uint_t                 unknown;     /* times in a row that Kafka has

@@ -1169,12 +1169,11 @@ static void
 ngx_payment_relay_tell_refused(ngx_payment_relay_t *r, payment_event_t *e,
     rd_kafka_resp_err_t err)
 {
-    ngx_uint_t                   level;
-    const char                  *note;
-    static ngx_payment_storm_t   storm;
+    ngx_uint_t   level;
+    const char  *note;
 
     level = e->alone ? NGX_LOG_WARN : NGX_LOG_NOTICE;
-    note = ngx_payment_storm_note(&storm,
+    note = ngx_payment_storm_note(&r->refusals,
                                   2 * (ngx_uint_t) (uint16_t) err + e->alone);
 
     if (note) {

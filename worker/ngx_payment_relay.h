@@ -51,6 +51,7 @@ struct ngx_payment_relay_s {
     uint64_t                     worked_at_ms;  /* see relay_able() */
     uint64_t                     fit_at_ms;     /* see relay_show_lease() */
     ngx_payment_storm_t          outages;       /* lines about them */
+    ngx_payment_storm_t          refusals;      /* of single events */
     uint64_t                     unable_until_ms;
     uint64_t                     last_epoch;    /* of the latest lease */
     uint64_t                     give_up_at_ms; /* a server, at the earliest */

@@ -14,6 +14,8 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "ngx_payment_storm.h"
+
 
 #define NGX_PAYMENT_SERVERS_MAX     8       /* of a shard */
 #define NGX_PAYMENT_SHARD_NAME_LEN  32
@@ -97,11 +99,12 @@ typedef struct {
 
     /* of this process: how many connections are open, what was said of their
      * server (1 << ngx_payment_requirement_e), that the file above could not be
-     * written, and the installation's secret, which the first connection
-     * brings */
+     * written, lines about batches that failed, and the installation's secret,
+     * which the first connection brings */
     ngx_uint_t                 open;
     ngx_uint_t                 warned;
     ngx_uint_t                 unsaved;
+    ngx_payment_storm_t        failures;
     u_char                     secret[NGX_PAYMENT_SECRET_LEN];
 } ngx_payment_shard_t;
 

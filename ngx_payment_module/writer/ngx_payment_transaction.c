@@ -1825,14 +1825,13 @@ static void
 ngx_payment_transaction_log(ngx_payment_transaction_t *t, const char *phase,
     const ngx_payment_db_stmt_t *s)
 {
-    const char                  *note;
-    ngx_payment_server_t        *server;
-    static ngx_payment_storm_t   storm;
+    const char            *note;
+    ngx_payment_server_t  *server;
 
     t->shard->common->last_error =
               ngx_payment_stats_error(s->error, ngx_payment_unix_us() / 1000);
 
-    note = ngx_payment_storm_note(&storm, s->error);
+    note = ngx_payment_storm_note(&t->shard->failures, s->error);
 
     if (note == NULL) {
         return;

@@ -2,7 +2,10 @@
 
 import invariants
 from client import Client, Load
+from outbox import free_lease, settings
+from proxy import is_bulk_of, is_query
 from servers import Shard, merchant, wait_for
+from test_expiry import Nowhere
 
 
 def test_one_shard_is_down(start_nginx, mariadb, database, start_proxy,
@@ -74,5 +77,39 @@ def test_one_shard_is_down(start_nginx, mariadb, database, start_proxy,
 
     invariants.check(journal, (mariadb, database), (mariadb, other),
                      settle=ask)
+    nginx.stop()
+    mariadb.drop_database(other)
+
+
+def test_each_shard_is_told_of(start_nginx, mariadb, database, start_proxy,
+                               journal):
+    """Where both fail in the same way, the error log has both names, of what a
+    worker does and of what the helper does."""
+
+    other = mariadb.new_database()
+    free_lease(mariadb, database, other)
+    proxies = [start_proxy(mariadb.socket) for _ in range(2)]
+
+    for proxy in proxies:
+        proxy.strike(is_bulk_of(b'INSERT INTO idempotency_key'), 'error',
+                     error=1364, times=100000)
+        proxy.strike(is_query(b'UPDATE outbox_lease'), 'error', error=1364,
+                     times=100000)
+
+    nginx = start_nginx(
+        [Shard('left', database, proxies[0].address, '0-511'),
+         Shard('right', other, proxies[1].address, '512-1023')],
+        http=settings(Nowhere, 'payments'), workers=1)
+    ask = Client(nginx.port, journal)
+
+    for slots in ((0, 511), (512, 1023)):
+        assert ask.authorize(merchant=merchant(slots)).status == 503
+
+    for who in ('payment', 'payment outbox'):
+        for name in ('left', 'right'):
+            wait_for(lambda: [line for line
+                              in nginx.lines(f'{who}: shard "{name}": ')
+                              if '(1364)' in line], 5, (who, name))
+
     nginx.stop()
     mariadb.drop_database(other)

@@ -2412,6 +2412,15 @@ test_a_topic_that_flaps(void **state)
     }
 
     (void) ngx_payment_producer_topic_delivered(t, &test_log);
+    test.refusals = 0;
+
+    /* when several do so at once, each is told of */
+    for (i = 0; i < 2; i++) {
+        ngx_payment_producer_topic_doubt(t + i, 1, 87, &test_log);
+        ngx_payment_producer_topic_doubt(t + i, 2, 87, &test_log);
+        assert_int_equal(test.refusals, i + 1);
+        (void) ngx_payment_producer_topic_delivered(t + i, &test_log);
+    }
 }
 
 

@@ -105,6 +105,16 @@ for my $name (sort glob 'conf/*.conf') {
            "nginx -t has nothing to say about $name");
 }
 
+# a client gets what its log line and its event have
+for my $name (qw( production quickstart )) {
+    my $text = contents("conf/$name.conf");
+
+    like($text, $_, "$name.conf tells a client of its trace")
+        for qr/add_header +X-Request-Id +\$payment_trace_id +always;/,
+            qr/payment_trace_context +make;/,
+            qr/trace\W+\$payment_trace_id\b/;
+}
+
 # what goes into a support bundle
 my ($dumped, $dump) = config_test(contents('conf/production.conf'), '-T');
 

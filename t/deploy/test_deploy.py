@@ -190,6 +190,14 @@ def test_where_the_job_migrates():
 
 # --- what nginx says
 
+def joins(text):
+    """Does a client get what its log line and its event have?"""
+
+    for one in (r'add_header +X-Request-Id +\$payment_trace_id +always;',
+                'payment_trace_context +make;', r'"trace":"\$payment_trace_id"'):
+        assert len(re.findall(one, text)) == 1, one
+
+
 def nginx_takes(text, path):
     """nginx -t, with this machine's module and with files in `path`."""
 
@@ -215,10 +223,13 @@ def nginx_takes(text, path):
 def test_the_charts_configuration(tmp_path, values):
     config = of_kind(rendered(values), 'ConfigMap')
     nginx_takes(config['data']['nginx.conf'], tmp_path)
+    joins(config['data']['nginx.conf'])
 
 
 def test_the_images_configuration(tmp_path):
-    nginx_takes((DEPLOY / 'nginx.conf').read_text(), tmp_path)
+    text = (DEPLOY / 'nginx.conf').read_text()
+    nginx_takes(text, tmp_path)
+    joins(text)
 
 
 # What is not asked for. Merchants' programs are no browsers; how many files a

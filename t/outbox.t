@@ -168,6 +168,47 @@ made, 00
 
 
 
+=== log, answer and event share one span, where it is exported
+--- http_config
+    log_format spanned 'span $payment_span_id';
+    payment_trace_exporter http://127.0.0.1:4318;
+--- config
+    location /api/payments {
+        payment_api;
+        add_header X-Span-Id $payment_span_id always;
+        access_log logs/access.log spanned;
+    }
+    location = /ok { access_log off; return 200 "ok\n"; }
+--- request
+GET /ok
+--- response_headers
+Content-Length: 3
+--- response_body_filters eval
+sub {
+    return CORE::join '', map {
+        my $key = "span-$_";
+        my (undef, $head, $body) = PaymentTest::http('POST', '/api/payments/authorize',
+            qq({"merchantId":"M1","amount":1000,"currency":"KRW","idempotencyKey":"$key"}),
+            "traceparent: 00-2af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-$_");
+        my ($answer) = $head =~ /^X-Span-Id: ([0-9a-f]{16})\r?$/mi;
+        my $id = JSON::PP::decode_json($body)->{paymentId};
+        my ($event) = PaymentTest::events_in_kafka($id, 1);
+        my ($span) = $event->[2] =~ /ce_traceparent=00-[0-9a-f]{32}-([0-9a-f]{16})/;
+        my $logged = $answer // '-';
+        PaymentTest::await {
+            PaymentTest::read_file(Test::Nginx::Socket->can('server_root')->()
+                                   . '/logs/access.log') =~ /^span $logged$/m;
+        };
+        $span eq 'b7ad6b7169203331' ? "the client's, $logged\n"
+            : $span eq $logged ? "its own\n" : "$span, $logged\n";
+    } '01', '00';
+}
+--- response_body
+its own
+the client's, -
+
+
+
 === a request without a context has none in its event, unless it is asked for
 --- request
 POST /api/payments/authorize

@@ -127,7 +127,8 @@ typedef struct {
     unsigned                    done:1;
     unsigned                    traced:1;   /* trace is set */
     unsigned                    trace_given:1;  /* by the client */
-    unsigned                    sampled:1;  /* span has begun */
+    unsigned                    has_span:1; /* span is set; it has begun, */
+    unsigned                    sampled:1;  /* and has not ended */
 } ngx_http_payment_ctx_t;
 
 

@@ -15,6 +15,7 @@ ngx_http_payment_span_begin(ngx_http_payment_ctx_t *ctx, ngx_payment_op_t *op,
     const u_char id[NGX_PAYMENT_SPAN_ID_SIZE])
 {
     ngx_memcpy(ctx->span, id, NGX_PAYMENT_SPAN_ID_SIZE);
+    ctx->has_span = 1;
     ctx->sampled = 1;
 
     (void) ngx_hex_dump(op->traceparent + NGX_HTTP_PAYMENT_SPAN_AT, ctx->span,

@@ -7,6 +7,8 @@ static ngx_int_t ngx_http_payment_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_payment_variable_number(ngx_str_t *text,
     ngx_uint_t which, ngx_http_payment_ctx_t *ctx);
+static ngx_int_t ngx_http_payment_variable_span(ngx_str_t *text,
+    ngx_http_payment_ctx_t *ctx);
 static void ngx_http_payment_variable_text(ngx_str_t *text,
     ngx_uint_t which, ngx_http_payment_ctx_t *ctx);
 static const char *ngx_http_payment_variable_replayed(
@@ -24,6 +26,7 @@ enum {
     PAYMENT_VAR_COMMIT_TIME,
     PAYMENT_VAR_BATCH_SIZE,
     PAYMENT_VAR_TRACE_ID,
+    PAYMENT_VAR_SPAN_ID,
     PAYMENT_VAR_ERROR,
 
     /* those of above that a log in JSON wants as numbers, and null where there
@@ -57,6 +60,7 @@ static ngx_http_variable_t  ngx_http_payment_vars[] = {
     NGX_HTTP_PAYMENT_VAR("payment_commit_time", PAYMENT_VAR_COMMIT_TIME),
     NGX_HTTP_PAYMENT_VAR("payment_batch_size", PAYMENT_VAR_BATCH_SIZE),
     NGX_HTTP_PAYMENT_VAR("payment_trace_id", PAYMENT_VAR_TRACE_ID),
+    NGX_HTTP_PAYMENT_VAR("payment_span_id", PAYMENT_VAR_SPAN_ID),
     NGX_HTTP_PAYMENT_VAR("payment_error", PAYMENT_VAR_ERROR),
 
     NGX_HTTP_PAYMENT_LOG_VAR("payment_log_queue", PAYMENT_VAR_LOG_QUEUE),
@@ -88,8 +92,8 @@ ngx_http_payment_variables_add(ngx_conf_t *cf)
 
 /*
  * Words are shown where they are: they are the program's, the configuration's,
- * or the context's, which lives as long as its request.  Only numbers have to
- * be written.
+ * or the context's, which lives as long as its request.  Only numbers, and a
+ * span's is one, have to be written.
  */
 
 static ngx_int_t
@@ -112,6 +116,13 @@ ngx_http_payment_variable(ngx_http_request_t *r,
         case PAYMENT_VAR_BATCH_SIZE:
         case PAYMENT_VAR_LOG_BATCH:
             if (ngx_http_payment_variable_number(&text, data, ctx) != NGX_OK) {
+                return NGX_ERROR;
+            }
+
+            break;
+
+        case PAYMENT_VAR_SPAN_ID:
+            if (ngx_http_payment_variable_span(&text, ctx) != NGX_OK) {
                 return NGX_ERROR;
             }
 
@@ -166,6 +177,25 @@ ngx_http_payment_variable_number(ngx_str_t *text, ngx_uint_t which,
     }
 
     text->len = p - text->data;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_payment_variable_span(ngx_str_t *text, ngx_http_payment_ctx_t *ctx)
+{
+    if (!ctx->has_span) {
+        return NGX_OK;
+    }
+
+    text->data = ngx_pnalloc(ctx->request->pool, 2 * NGX_PAYMENT_SPAN_ID_SIZE);
+    if (text->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    text->len = ngx_hex_dump(text->data, ctx->span, NGX_PAYMENT_SPAN_ID_SIZE)
+                - text->data;
 
     return NGX_OK;
 }

@@ -32,14 +32,15 @@ put() {
 }
 
 
-# tree FROM TO: the files of a folder, in its folders.
+# tree FROM TO: the files of a folder, in its folders; not what Python leaves
+# there when it is run.
 
 tree() {
     local file
 
     while IFS= read -r file; do
         put 644 "$2/$(dirname -- "$file")" "$1/$file"
-    done < <(cd "$1" && find . -type f | sort)
+    done < <(cd "$1" && find . -type f ! -name '*.pyc' | sort)
 }
 
 
@@ -76,6 +77,7 @@ install_module() {
 install_data() {
     put 644 "$data/sql" "$ROOT"/sql/*.sql
     put 644 "$data/sql/optional" "$ROOT"/sql/optional/*.sql
+    put 644 "$data/api" "$ROOT"/ngx_payment_module/http/*.json
     install -d -m 755 -- "$destdir$prefix/bin"
     install -m 755 -- "$ROOT/tools/migrate.sh" \
         "$destdir$prefix/bin/ngx-payment-migrate"
@@ -85,6 +87,7 @@ install_data() {
     install -m 644 -- "$ROOT/LICENSE" "$doc/copyright"
     tree "$ROOT/docs" "$doc/docs"
     tree "$ROOT/conf" "$doc/conf"
+    tree "$ROOT/examples" "$doc/examples"
 }
 
 

@@ -22,6 +22,10 @@ PASSWORD = 'a long random password'
 PROMOTER = 'manager'
 PROMOTERS_PASSWORD = 'another long random password'
 
+# under /usr
+DATA = 'share/ngx-payment'
+DOC = 'share/doc/libnginx-mod-http-payment'
+
 # a right of conf/promoter.sql, what it is on, and what cannot be done without
 PROMOTES = (
     ('SELECT', 'payment_topology', "CALL payment_claim('the test')"),
@@ -49,6 +53,32 @@ def installed(tmp_path):
     return tmp_path / 'usr'
 
 
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes()
+            for path in folder.rglob('*')
+            if path.is_file() and path.suffix != '.pyc'}
+
+
+def test_what_is_told_of_is_there(installed):
+    """The descriptions and the examples, and whatever a document names by the
+    place where it is installed."""
+
+    data, doc = installed / DATA, installed / DOC
+    http = ROOT / 'ngx_payment_module' / 'http'
+    assert contents(data / 'api') == {
+        path.name: path.read_bytes() for path in http.glob('*.json')}
+    assert contents(doc / 'examples') == contents(ROOT / 'examples')
+
+    named = {name.rstrip('.') for path in [doc / 'README.md',
+                                           *(doc / 'docs').glob('*.md')]
+             for name in re.findall(rf'/usr/((?:{DATA}|{DOC})[\w./-]*)',
+                                    path.read_text())}
+    assert {f'{DATA}/api', f'{DOC}/conf/production.conf'} <= named
+
+    for name in named:
+        assert (installed / name).exists(), name
+
+
 def by_socket(text):
     """A script of conf/ for users of this test, who come by the unix socket."""
 
@@ -63,7 +93,7 @@ def shop(mariadb, installed):
     """The name of a database that was made as database.sql says."""
 
     name = f'shop_{mariadb.count}'
-    conf = installed / 'share' / 'doc' / 'libnginx-mod-http-payment' / 'conf'
+    conf = installed / DOC / 'conf'
 
     def run(script, *database):
         text = re.sub(r'CREATE DATABASE payment\b', f'CREATE DATABASE {name}',

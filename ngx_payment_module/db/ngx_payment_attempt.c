@@ -83,6 +83,8 @@ static ngx_uint_t ngx_payment_attempt_check(ngx_payment_attempt_t *a,
     MYSQL_ROW row);
 static ngx_uint_t ngx_payment_attempt_schema(ngx_payment_attempt_t *a,
     MYSQL_ROW row);
+static void ngx_payment_attempt_how(ngx_payment_attempt_t *a,
+    unsigned version);
 static unsigned ngx_payment_attempt_number(const char *text);
 static ngx_uint_t ngx_payment_attempt_topology(ngx_payment_attempt_t *a);
 static ngx_uint_t ngx_payment_attempt_history(ngx_payment_attempt_t *a);
@@ -879,12 +881,28 @@ ngx_payment_attempt_schema(ngx_payment_attempt_t *a, MYSQL_ROW row)
                         contract, NGX_PAYMENT_SCHEMA_VERSION_NEWEST);
 
     } else {
+        ngx_payment_attempt_how(a, version);
         return 0;
     }
 
     a->phase = "checking the schema version";
 
     return ngx_payment_attempt_fail(a, NGX_PAYMENT_DB_E_SCHEMA, message);
+}
+
+
+static void
+ngx_payment_attempt_how(ngx_payment_attempt_t *a, unsigned version)
+{
+    const char  *tls;
+
+    tls = NULL;
+
+    (void) mariadb_get_infov(a->mysql, MARIADB_CONNECTION_TLS_VERSION,
+                             (void *) &tls);
+
+    (void) snprintf(a->how, sizeof(a->how), "%s, schema %u",
+                    tls ? tls : "no TLS", version);
 }
 
 

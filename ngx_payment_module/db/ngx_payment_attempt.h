@@ -73,6 +73,8 @@ struct ngx_payment_attempt_s {
     char                         said[NGX_PAYMENT_REQUIREMENTS]
                                      [NGX_PAYMENT_DB_SAID_LEN];
     char                         who[NGX_PAYMENT_DB_WHO_LEN];
+    char                         how[NGX_PAYMENT_DB_SAID_LEN];  /* TLS, schema:
+                                               for the log */
     ngx_payment_topology_t       topology;
     uint64_t                     unconfirmed;   /* with durability replica */
     ngx_uint_t                   voters;        /* the same, of a look */

@@ -343,7 +343,9 @@ ngx_payment_db_accept(ngx_payment_db_t *db, ngx_payment_attempt_t *a)
         return NGX_DECLINED;
     }
 
-    switch (ngx_payment_common_confirm(shard, &a->choice, a->who, db->log)) {
+    switch (ngx_payment_common_confirm(shard, &a->choice, a->who, a->how,
+                                       db->log))
+    {
 
     case NGX_OK:
         return NGX_OK;

@@ -111,7 +111,7 @@ ngx_payment_common_server(const ngx_payment_shard_t *shard, uint64_t choice)
 
 ngx_int_t
 ngx_payment_common_confirm(ngx_payment_shard_t *shard, uint64_t *choice,
-    const char *identity, ngx_log_t *log)
+    const char *identity, const char *how, ngx_log_t *log)
 {
     uint64_t               now, digest, confirmed;
     ngx_uint_t             level;
@@ -159,8 +159,8 @@ ngx_payment_common_confirm(ngx_payment_shard_t *shard, uint64_t *choice,
         level = confirmed ? NGX_LOG_WARN : NGX_LOG_NOTICE;
 
         ngx_log_error(level, log, 0,
-                      "payment: shard \"%V\": %V is the primary now (%s)",
-                      &shard->name, &server->name, identity);
+                      "payment: shard \"%V\": %V is the primary now (%s), %s",
+                      &shard->name, &server->name, identity, how);
     }
 
     return NGX_OK;

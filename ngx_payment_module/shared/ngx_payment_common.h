@@ -107,13 +107,14 @@ ngx_uint_t ngx_payment_common_server(const ngx_payment_shard_t *shard,
     uint64_t choice);
 
 /*
- * A connection was made by a choice, and the server says which one it is.
+ * A connection was made by a choice, and the server says which one it is; how,
+ * that is the log's.
  * NGX_OK: it is the primary, and *choice is what the connection keeps.
  * NGX_AGAIN: the choice does not stand any more.  NGX_DECLINED: by this name,
  * another server was confirmed.
  */
 ngx_int_t ngx_payment_common_confirm(ngx_payment_shard_t *shard,
-    uint64_t *choice, const char *identity, ngx_log_t *log);
+    uint64_t *choice, const char *identity, const char *how, ngx_log_t *log);
 
 /* The choice was wrong: the next server of the list, or the same name anew,
  * whichever server that is now.  1 if it was this call that moved on. */

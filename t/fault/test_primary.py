@@ -10,7 +10,7 @@ import pytest
 
 import servers
 from client import Client, Load
-from servers import PROBE, Shard, wait_for
+from servers import PROBE, ROOT, Shard, wait_for
 
 
 @pytest.fixture
@@ -82,6 +82,8 @@ def test_all_processes_move_together(start_nginx, mariadb, standby, database,
     lines = nginx.lines('is the primary now')
     assert len(lines) == 2, lines
     assert proxy.address in lines[0] and standby.dir.name in lines[1], lines
+    newest = max(int(file.name[1:4]) for file in (ROOT / 'sql').glob('V*.sql'))
+    assert all(f'), no TLS, schema {newest}' in line for line in lines), lines
 
 
 def test_our_own_want_moves_nobody(start_nginx, mariadb, standby, database,

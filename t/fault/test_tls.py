@@ -76,6 +76,8 @@ def test_the_right_server(start_nginx, tls, tls_database, journal, tls_check,
 
     assert not load.bad(), load.bad()[:5]
     assert ask.authorize().ok
+    line, = nginx.lines('is the primary now')
+    assert '), TLSv1.3, schema ' in line, line
     tls_check()
 
 

@@ -75,6 +75,7 @@ main::authorize('u1')
 --- response_headers_like
 Retry-After: [1-9]\d*
 Content-Type: application/problem\+json
+Cache-Control: no-store
 --- response_body_filters eval
 \&PaymentTest::told
 --- response_body
@@ -346,6 +347,7 @@ PaymentTest::lock_tables('payment WRITE');
 --- error_code: 504
 --- response_headers_like
 Retry-After: [1-9]\d*
+Cache-Control: no-store
 --- response_body_filters eval
 sub {
     my $told = PaymentTest::told(shift);

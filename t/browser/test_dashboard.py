@@ -295,6 +295,51 @@ def test_dead_letters(open_page, database):
     row.wait_for(state='detached')
 
 
+def test_a_replay_by_keyboard(open_page, database):
+    """Through the page by Tab, in the order in which it is read; who says no at
+    first finds the focus where it was, and so does who waits for longer than
+    from one look to the next."""
+
+    database.execute(DEAD)
+    asked = []
+
+    page = open_page('/dashboard')
+    page.locator('#dead tr', has_text='1000000001').wait_for()
+    focused = []
+
+    while 'Replay event' not in (focused or [''])[-1]:
+        page.keyboard.press('Tab')
+        focused.append(page.evaluate(
+            "document.activeElement.ariaLabel"
+            " || document.activeElement.textContent.trim()"))
+        assert len(focused) < 20, focused
+
+    assert focused[-1] == 'Replay event 1000000001 of shard main'
+    assert 'Pause publishing' in focused and 'Drain this node' in focused
+    assert page.evaluate("document.activeElement.matches(':focus-visible')")
+
+    def answer(dialog):
+        asked.append(dialog.message)
+        dialog.accept() if len(asked) > 1 else dialog.dismiss()
+
+    page.on('dialog', answer)
+    page.keyboard.press('Space')
+
+    for path in ('outbox', 'status'):       # it has looked, and shown it
+        with page.expect_response(f'**/{path}*'):
+            pass
+
+    assert database.value('SELECT COUNT(*) FROM outbox_dead') == 1
+    assert page.locator('#said').inner_text() == ''
+
+    page.keyboard.press('Enter')
+    await_that(lambda: database.value('SELECT COUNT(*) FROM outbox_dead') == 0,
+               'it was not replayed')
+    assert len(asked) == 2 and asked[0] == asked[1]
+    assert re.fullmatch(r'Replay the events of payment [0-9a-f-]{36}\?',
+                        asked[0]), asked
+
+
 def test_a_status_that_is_away(open_page):
     open_page.expected.append('404')        # the browser says so by itself
     page = open_page('/lost')

@@ -7,6 +7,7 @@ the metrics of docs/operations.md) is looked at by t/metrics.t.
 """
 
 import collections
+import fnmatch
 import functools
 import json
 import os
@@ -894,6 +895,124 @@ def test_codes_of_errors_are_documented():
 
     assert len(made) > 10
     assert told == made, "docs/api.md, the table of errors"
+
+
+# --- the predecessor
+
+# What its dashboards ask for, by what docs/migration.md says of it.
+
+BREAKERS = ["state", "failure_rate", "slow_call_rate", "buffered_calls",
+            "slow_calls", "not_permitted_calls_total", "calls_seconds_count",
+            "calls_seconds_sum", "calls_seconds_bucket", "calls_seconds_max"]
+PANELS = {
+    "unchanged": ["process_start_time_seconds", *(
+        f"resilience4j_circuitbreaker_{name}" for name in BREAKERS)],
+    "by the recording rules": [
+        f"http_server_requests_seconds_{part}"
+        for part in ("count", "sum", "bucket")],
+    "empty": ["pg-auth-api", "Hikari", "kafka_producer_record_send_total",
+              "spring_kafka_template_seconds_count"],
+}
+
+
+def of_migration(heading):
+    return [cells for _, _, cells
+            in rows(section(DOCS["docs/migration.md"], heading))]
+
+
+def becomes(name):
+    """What the document says of panels that ask for it."""
+
+    for panels, here in of_migration("What its dashboards show"):
+        first, *more = quoted(panels) or panels.split(", ")
+        stem = first.rpartition("_")[0]
+
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in
+               [first, *more, *(stem + part for part in more)]):
+            return here
+
+    raise AssertionError(f"docs/migration.md says nothing of {name}")
+
+
+def test_panels_of_the_predecessor():
+    """What goes on is a metric, or recorded; what takes a name's place is
+    there."""
+
+    rules = yaml.safe_load(FILES["conf/prometheus/spring.rules.yml"])
+    there = {"unchanged": set(series()),
+             "by the recording rules": {rule["record"]
+                                        for group in rules["groups"]
+                                        for rule in group["rules"]}}
+
+    for verdict, names in PANELS.items():
+        for name in names:
+            assert becomes(name).startswith(verdict), name
+            assert verdict not in there or name in there[verdict], name
+
+            if verdict == "empty":
+                for other in quoted(becomes(name)):
+                    assert fnmatch.filter([*series(), *metrics()], other), (
+                        name, other)
+
+
+def test_consumers_of_the_predecessor():
+    """What they wait for is no event here; what they are told to read is."""
+
+    members = json.loads(FILES[
+        "ngx_payment_module/http/event-schema.json"])["properties"]
+    types = members["eventType"]["enum"]
+    here = {*types, *members, *DIRECTIVES, *series(), "outbox_dead"}
+
+    told = {cells[0]: cells[1:] for cells
+            in of_migration("What consumers of the events notice")}
+    assert set(told) == {"settlement", "refund", "ledger",
+                         "monitoring of the dead-letter topics"}
+    wanted = [name for wants, _ in told.values() for name in quoted(wants)]
+
+    for operation in "capture", "refund":
+        assert f"payment.{operation}-requested" in wanted
+        assert f"{operation}-requested" not in types
+
+    for _, sees in told.values():
+        assert quoted(sees) and {
+            name.split()[0] for name in quoted(sees)} <= here
+
+
+def test_clients_of_the_predecessor():
+    """The paths, codes and states that stay are the API's."""
+
+    told = {cells[0]: cells[1]
+            for cells in of_migration("What stays the same for a client")}
+    api = json.loads(FILES["ngx_payment_module/http/openapi.json"])
+    paths = [path.rpartition("/api/payments")[2].removeprefix("POST ")
+             for path in quoted(told["paths"])]
+    assert len(paths) == 3 and set(paths) <= set(api["paths"])
+
+    words = FILES["ngx_payment_module/payment/payment_name.c"]
+    codes = set(re.findall(r'\{ ([45]\d\d), "([A-Z_]+)", "', words))
+    kept = [(status, code) for part, status
+            in re.findall(r"([^\d]+) with (\d+)", told["codes"])
+            for code in quoted(part)]
+    assert len(kept) == 5 and set(kept) <= codes
+
+    for name in quoted(told["states"]):
+        assert (f'"{name}"' in words) == (not name.endswith("_REQUESTED"))
+
+
+def test_knobs_of_the_predecessor():
+    """The breaker's, by the names and with the values that they had."""
+
+    [(theirs, told)] = [
+        (quoted(cells[0]), cells[2])
+        for cells in of_migration("Its knobs by the names they had")
+        if "`payment_breaker_`" in cells[1]]
+    values = told.partition(": ")[2].split(", ")
+    assert len(theirs) == len(values) == 10
+
+    for name, value in zip(theirs, values):
+        directive = DIRECTIVES["payment_breaker_" + name.replace("-", "_")]
+        assert value_of(directive, value.replace(" ", "")) \
+            == c_default(directive), name
 
 
 # --- what a server must have

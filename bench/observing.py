@@ -15,7 +15,10 @@ is not a part of it: 20 000 questions for the health a second, beside about 1000
 payments a second; with --beside returns the other one is asked as often, and
 answers by nginx's own return.
 
-Without it, one nginx with four shards is scraped then, SCRAPES times in a row
+The access log is written below the directory for the servers, so on the disk of
+the redo log, or in that of --logs.
+
+Without --only, one nginx with four shards is scraped then, SCRAPES times in a row
 when nothing else happens, and ten times a second while 64 clients pay.
 
 Raw numbers go to bench/results/observing-COMMIT.json, or -COMMIT-PART.json, or
@@ -47,7 +50,7 @@ FORMAT = re.compile(r"^    log_format  payment  .*?';$",
                     re.MULTILINE | re.DOTALL)
 
 BUFFER = 'buffer=64k flush=1s;'
-
+LOGS = 'logs'                       # where, from nginx's prefix or from /
 
 PARTS = ('log', 'trace', 'asking')
 
@@ -67,7 +70,7 @@ def observed(*parts, exporter=''):
         found['http'] = log()
 
     if 'combined' in parts:
-        found['http'] = f'access_log logs/payment.log combined {BUFFER}'
+        found['http'] = f'access_log {LOGS}/payment.log combined {BUFFER}'
 
     if {'trace', 'spans'} & set(parts):
         found['api'] = ('payment_trace_context make;'
@@ -100,7 +103,7 @@ def log():
 
     return f"""{lines[0]}
     map $host $payment_client {{ default ""; }}
-    access_log logs/payment.log payment {BUFFER}"""
+    access_log {LOGS}/payment.log payment {BUFFER}"""
 
 
 class Collector(http.server.BaseHTTPRequestHandler):
@@ -242,8 +245,11 @@ def main():
     parser.add_argument('--sample', type=int, default=100)
     parser.add_argument('--beside', default='bare',
                         choices=['bare', 'combined', 'trace', 'returns'])
+    parser.add_argument('--logs')
     options = parser.parse_args()
 
+    global LOGS
+    LOGS = options.logs or LOGS
     saturation.DIR = options.dir
     one, *four = (f'payment_{number}' for number in range(1 + SHARDS))
     saturation.start_servers()
@@ -266,7 +272,7 @@ def main():
 
     print(pair.table(rounds, names))
     kept = {'parts': parts, 'beside': options.beside, 'rounds': rounds,
-            'seconds': options.seconds}
+            'seconds': options.seconds, 'logs': options.logs}
 
     if not options.only:
         kept['scrape'] = scrapes(four, options.seconds)
@@ -278,7 +284,8 @@ def main():
 
     keep('-'.join(['observing', commit_of(ROOT),
                    *([options.only] if options.only else []),
-                   *([options.beside] if options.beside != 'bare' else [])])
+                   *([options.beside] if options.beside != 'bare' else []),
+                   *(['elsewhere'] if options.logs else [])])
          + '.json', kept)
 
 

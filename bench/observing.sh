@@ -5,6 +5,7 @@
 #   bench/observing.sh [--rounds N] [--seconds N]
 #                      [--only log | trace | asking | combined | spans | probes]
 #                      [--sample PERCENT] [--beside bare | combined | trace | returns]
+#                      [--logs DIRECTORY]
 
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"

@@ -3,12 +3,13 @@
  * seen: a request with one of them is most likely a repeat, and is looked up
  * before it is written in vain.
  *
- * With each key goes a mark of the server that has its row on disk, as somebody
- * was told already.  A repeat that finds the row there says nothing new, and
- * nothing that a crash could take back.
+ * With each key goes a mark of its row, as somebody was told of it, and of the
+ * server which had that on disk.  A repeat that finds this row there says
+ * nothing new, and nothing that a crash could take back.  It is the row's and
+ * not the key's alone, since keys are forgotten and used anew.
  *
- * In shared memory, for all processes: a table of words, each of which is 48
- * bits of a key's hash and 16 of a mark, in the line that other bits of the
+ * In shared memory, for all processes: a table of words, each of which is 32
+ * bits of a key's hash and 32 of a mark, in the line that other bits of the
  * hash name.  A line has room for NGX_PAYMENT_SEEN_WAYS, and a new word takes
  * the place of the oldest.  Written and read without a lock: of two words that
  * are written to one place at once, one is forgotten.
@@ -22,12 +23,13 @@
 
 
 /* 983 040 places, 8 MiB.  A key that was added half a million others ago is
- * known with 99 in 100, one of a million ago with 44. */
+ * known with 99 in 100, one of a million ago with 44; of 286 million keys that
+ * are new, one is taken for known. */
 #define NGX_PAYMENT_SEEN_LINES    65536
 #define NGX_PAYMENT_SEEN_WAYS     15
 
-#define NGX_PAYMENT_SEEN_KEY      UINT64_C(0xffffffffffff0000)
-#define NGX_PAYMENT_SEEN_MARK     UINT64_C(0xffff)
+#define NGX_PAYMENT_SEEN_KEY      UINT64_C(0xffffffff00000000)
+#define NGX_PAYMENT_SEEN_MARK     UINT64_C(0x00000000ffffffff)
 
 /* of a key that was met, but not told of */
 #define NGX_PAYMENT_SEEN_ONLY     0
@@ -46,36 +48,61 @@ typedef struct {
 } ngx_payment_seen_t;
 
 
-/* The mark of a server, by the choice of a connection to it, and its shard, as
- * any number that is the shard's own; never NGX_PAYMENT_SEEN_ONLY.  Of 65 535
- * pairs, one has the mark of another. */
-
-static ngx_inline ngx_uint_t
-ngx_payment_seen_mark(uint64_t shard, uint64_t choice)
+static ngx_inline uint64_t
+ngx_payment_seen_mix(uint64_t word)
 {
-    uint64_t  mark;
+    /* MurmurHash3's last step: each bit changes half of them */
 
-    /* as in MurmurHash3's last step: each bit changes half of them */
+    word = (word ^ (word >> 33)) * 0xff51afd7ed558ccdULL;
+    word = (word ^ (word >> 33)) * 0xc4ceb9fe1a85ec53ULL;
 
-    mark = (choice ^ (shard << 32 | shard >> 32)) * 0xff51afd7ed558ccdULL;
-    mark = (mark ^ (mark >> 33)) * 0xc4ceb9fe1a85ec53ULL;
-
-    return (ngx_uint_t) (mark >> 33) % NGX_PAYMENT_SEEN_MARK + 1;
+    return word ^ (word >> 33);
 }
 
 
-/* key_hash: at least 12 bytes, each as good as random */
+/* A server, by the choice of a connection to it and its shard, as any number
+ * that is the shard's own; and the durability.  Never 0. */
+
+static ngx_inline uint64_t
+ngx_payment_seen_by(uint64_t shard, uint64_t choice, ngx_uint_t durability)
+{
+    uint64_t  by;
+
+    by = ngx_payment_seen_mix(ngx_payment_seen_mix(choice) ^ shard)
+         + durability;
+
+    return by ? by : 1;
+}
+
+
+/* The mark of a row, which says to what version of which payment its operation
+ * led; id: 16 bytes.  Never NGX_PAYMENT_SEEN_ONLY. */
+
+static ngx_inline ngx_uint_t
+ngx_payment_seen_mark(uint64_t by, const uint8_t *id, uint32_t version)
+{
+    uint64_t  half[2], mark;
+
+    ngx_memcpy(half, id, sizeof(half));
+
+    mark = ngx_payment_seen_mix(by ^ half[0]);
+    mark = ngx_payment_seen_mix(mark ^ half[1]);
+    mark = ngx_payment_seen_mix(mark ^ version) & NGX_PAYMENT_SEEN_MARK;
+
+    return mark ? (ngx_uint_t) mark : 1;
+}
+
+
+/* key_hash: at least 8 bytes, each as good as random */
 
 static ngx_inline uint64_t
 ngx_payment_seen_key(const uint8_t *key_hash)
 {
-    uint64_t  key;
+    uint32_t  key;
 
-    ngx_memcpy(&key, key_hash + 4, sizeof(uint64_t));
+    ngx_memcpy(&key, key_hash + 4, sizeof(uint32_t));
 
-    key &= NGX_PAYMENT_SEEN_KEY;
-
-    return key ? key : NGX_PAYMENT_SEEN_KEY;
+    return (uint64_t) (key ? key : 1) << 32;
 }
 
 
@@ -90,10 +117,11 @@ ngx_payment_seen_line(ngx_payment_seen_t *seen, const uint8_t *key_hash)
 }
 
 
-/* NULL: the key is not known. */
+/* The place of a key, and the word that is there; NULL: it is not known. */
 
 static ngx_inline volatile uint64_t *
-ngx_payment_seen_find(ngx_payment_seen_t *seen, const uint8_t *key_hash)
+ngx_payment_seen_find(ngx_payment_seen_t *seen, const uint8_t *key_hash,
+    uint64_t *word)
 {
     uint64_t                  key;
     ngx_uint_t                i;
@@ -103,7 +131,9 @@ ngx_payment_seen_find(ngx_payment_seen_t *seen, const uint8_t *key_hash)
     line = ngx_payment_seen_line(seen, key_hash);
 
     for (i = 0; i < NGX_PAYMENT_SEEN_WAYS; i++) {
-        if ((line->words[i] & NGX_PAYMENT_SEEN_KEY) == key) {
+        *word = line->words[i];
+
+        if ((*word & NGX_PAYMENT_SEEN_KEY) == key) {
             return &line->words[i];
         }
     }
@@ -118,13 +148,16 @@ static ngx_inline ngx_uint_t
 ngx_payment_seen_has(ngx_payment_seen_t *seen, const uint8_t *key_hash,
     ngx_uint_t *mark)
 {
-    volatile uint64_t  *word;
+    uint64_t  word;
 
-    word = ngx_payment_seen_find(seen, key_hash);
-    *mark = word ? (ngx_uint_t) (*word & NGX_PAYMENT_SEEN_MARK)
-                 : NGX_PAYMENT_SEEN_ONLY;
+    if (ngx_payment_seen_find(seen, key_hash, &word) == NULL) {
+        *mark = NGX_PAYMENT_SEEN_ONLY;
+        return 0;
+    }
 
-    return word != NULL;
+    *mark = (ngx_uint_t) (word & NGX_PAYMENT_SEEN_MARK);
+
+    return 1;
 }
 
 
@@ -134,18 +167,18 @@ static ngx_inline void
 ngx_payment_seen_add(ngx_payment_seen_t *seen, const uint8_t *key_hash,
     ngx_uint_t mark)
 {
-    uint64_t                  word;
+    uint64_t                  word, old;
     volatile uint64_t        *known;
     ngx_payment_seen_line_t  *line;
 
     word = ngx_payment_seen_key(key_hash) | mark;
-    known = ngx_payment_seen_find(seen, key_hash);
+    known = ngx_payment_seen_find(seen, key_hash, &old);
 
     if (known == NULL) {
         line = ngx_payment_seen_line(seen, key_hash);
         line->words[line->next++ % NGX_PAYMENT_SEEN_WAYS] = word;
 
-    } else if (mark != NGX_PAYMENT_SEEN_ONLY && *known != word) {
+    } else if (mark != NGX_PAYMENT_SEEN_ONLY && old != word) {
         *known = word;
     }
 }

@@ -10,9 +10,10 @@
 #define NGX_PAYMENT_LOOK_HEX_LEN       (4 + 2 * 16)
 #define NGX_PAYMENT_LOOK_END_LEN       (4 + 2 * PAYMENT_ID_END_SIZE)
 
-/* where ngx_payment_look_ends() writes, in a text, and for what beside lists */
-#define NGX_PAYMENT_LOOK_ENDS          "?"
-#define NGX_PAYMENT_LOOK_REST_LEN      64
+/* Of how many keys the worker says what ids end with: the server goes over all
+ * of them for each, and with more than these it takes longer than by itself. */
+#define NGX_PAYMENT_LOOK_ENDS_MAX      32
+#define NGX_PAYMENT_LOOK_ENDS          '?'      /* their mark in a text */
 
 /* rows of payment_barrier: enough that two transactions rarely want the same */
 #define NGX_PAYMENT_LOOK_BARRIERS      256
@@ -20,13 +21,13 @@
 
 
 static u_char *ngx_payment_look_ends(u_char *p, const ngx_payment_batch_t *b,
-    const ngx_payment_shard_t *shard, ngx_payment_look_list_e list);
+    const ngx_payment_shard_t *shard);
 static u_char *ngx_payment_look_list(u_char *p, const ngx_payment_batch_t *b,
     ngx_payment_look_list_e list);
 static ngx_uint_t ngx_payment_look_listed(const ngx_payment_op_t *op,
     ngx_payment_look_list_e list);
 static void ngx_payment_look_found_row(const ngx_payment_batch_t *b,
-    MYSQL_RES *res, MYSQL_ROW row, ngx_payment_op_t *op);
+    uint64_t by, MYSQL_RES *res, MYSQL_ROW row, ngx_payment_op_t *op);
 
 
 /* the payment p: what ngx_payment_look_row() reads */
@@ -49,22 +50,28 @@ static void ngx_payment_look_found_row(const ngx_payment_batch_t *b,
     " LEFT JOIN payment_operation o ON o.payment_id = p.id AND o.version = 1"
 
 /* The id of a payment, which its own key's row has only the beginning of: see
- * payment_id_make().  The ends are ours: a server that hashes keys takes nearly
- * twice as long for the whole look. */
+ * payment_id_make(). */
 
-#define NGX_PAYMENT_LOOK_ID_OF_KEY                                            \
+#define NGX_PAYMENT_LOOK_ID_OF_KEY(end)                                       \
     "CONCAT(i.payment_id, CASE WHEN LENGTH(i.payment_id) = 16 THEN ''"        \
     " WHEN (ORD(SUBSTR(i.payment_id, 10)) ^ ORD(SUBSTR(i.key_hash, 10))) & 15"\
-    " THEN ELT(" NGX_PAYMENT_LOOK_ENDS ") ELSE SUBSTR(i.key_hash, 11) END)"
+    " THEN " end " ELSE SUBSTR(i.key_hash, 11) END)"
+
+#define NGX_PAYMENT_LOOK_END                                                  \
+    "LEFT(UNHEX(SHA2(CONCAT((SELECT secret FROM payment_identity),"           \
+    " i.key_hash), 256)), 6)"
 
 /* ngx_payment_look_kept() reads them */
 
 #define NGX_PAYMENT_LOOK_KEPT                                                 \
     "i.status + 0, i.version, i.captured_amount, i.refunded_amount"
 
-#define NGX_PAYMENT_LOOK_FROM_KEYS                                            \
+#define NGX_PAYMENT_LOOK_FROM_KEYS_BY(end)                                    \
     " FROM idempotency_key i LEFT JOIN payment p"                             \
-    " ON p.id = " NGX_PAYMENT_LOOK_ID_OF_KEY
+    " ON p.id = " NGX_PAYMENT_LOOK_ID_OF_KEY(end)
+
+#define NGX_PAYMENT_LOOK_FROM_KEYS                                            \
+    NGX_PAYMENT_LOOK_FROM_KEYS_BY(NGX_PAYMENT_LOOK_END)
 
 #define NGX_PAYMENT_LOOK_OF_KEYS  " WHERE i.key_hash IN ("
 
@@ -90,6 +97,9 @@ static const ngx_payment_look_texts_t  ngx_payment_look_texts_usual = {
     .keys =
         NGX_PAYMENT_LOOK_KEYS_COLUMNS
         NGX_PAYMENT_LOOK_FROM_KEYS NGX_PAYMENT_LOOK_OF_KEYS,
+    .repeats =
+        NGX_PAYMENT_LOOK_KEYS_COLUMNS
+        NGX_PAYMENT_LOOK_FROM_KEYS_BY("ELT(?)") NGX_PAYMENT_LOOK_OF_KEYS,
     .lookups =
         NGX_PAYMENT_LOOK_LOOKUPS_COLUMNS("NULL")
         NGX_PAYMENT_LOOK_FROM_KEYS NGX_PAYMENT_LOOK_OF_KEYS,
@@ -111,6 +121,9 @@ static const ngx_payment_look_texts_t  ngx_payment_look_texts_expiry = {
     .keys =
         NGX_PAYMENT_LOOK_KEYS_COLUMNS NGX_PAYMENT_LOOK_EXPIRY
         NGX_PAYMENT_LOOK_FROM_KEYS NGX_PAYMENT_LOOK_OF_KEYS,
+    .repeats =
+        NGX_PAYMENT_LOOK_KEYS_COLUMNS NGX_PAYMENT_LOOK_EXPIRY
+        NGX_PAYMENT_LOOK_FROM_KEYS_BY("ELT(?)") NGX_PAYMENT_LOOK_OF_KEYS,
     .lookups =
         NGX_PAYMENT_LOOK_LOOKUPS_COLUMNS("NULL") NGX_PAYMENT_LOOK_EXPIRY
         NGX_PAYMENT_LOOK_FROM_KEYS NGX_PAYMENT_LOOK_OF_KEYS,
@@ -134,15 +147,46 @@ ngx_payment_look_texts(const ngx_payment_shard_t *shard)
 /* SQL with a list of hex literals, so that no byte of a client's can be SQL. */
 
 ngx_int_t
-ngx_payment_look_sql(const ngx_payment_batch_t *b,
-    const ngx_payment_shard_t *shard, ngx_pool_t *pool, ngx_str_t *sql,
-    const char *head, const char *tail, ngx_payment_look_list_e list)
+ngx_payment_look_sql(const ngx_payment_batch_t *b, ngx_pool_t *pool,
+    ngx_str_t *sql, const char *head, const char *tail,
+    ngx_payment_look_list_e list)
+{
+    u_char  *p;
+
+    sql->data = ngx_pnalloc(pool, ngx_strlen(head) + ngx_strlen(tail)
+                                  + sizeof("NULL") - 1
+                                  + b->n * NGX_PAYMENT_LOOK_HEX_LEN);
+    if (sql->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_cpymem(sql->data, head, ngx_strlen(head));
+    p = ngx_payment_look_list(p, b, list);
+    p = ngx_cpymem(p, tail, ngx_strlen(tail));
+    sql->len = p - sql->data;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_payment_look_repeats(const ngx_payment_batch_t *b,
+    const ngx_payment_shard_t *shard, ngx_pool_t *pool, ngx_str_t *sql)
 {
     size_t       size;
     u_char      *p;
-    const char  *ends;
+    const char  *head, *mark;
 
-    size = ngx_strlen(head) + ngx_strlen(tail) + NGX_PAYMENT_LOOK_REST_LEN
+    if (b->n > NGX_PAYMENT_LOOK_ENDS_MAX) {
+        return ngx_payment_look_sql(b, pool, sql,
+                                    ngx_payment_look_texts(shard)->keys, ")",
+                                    NGX_PAYMENT_LOOK_KEYS);
+    }
+
+    head = ngx_payment_look_texts(shard)->repeats;
+    mark = ngx_strchr(head, NGX_PAYMENT_LOOK_ENDS);
+
+    size = ngx_strlen(head) + sizeof("FIELD(i.key_hash,))")
            + b->n * (2 * NGX_PAYMENT_LOOK_HEX_LEN + NGX_PAYMENT_LOOK_END_LEN);
 
     sql->data = ngx_pnalloc(pool, size);
@@ -150,23 +194,16 @@ ngx_payment_look_sql(const ngx_payment_batch_t *b,
         return NGX_ERROR;
     }
 
-    p = sql->data;
-    ends = ngx_strstr(head, NGX_PAYMENT_LOOK_ENDS);
+    p = ngx_cpymem(sql->data, head, mark - head);
 
-    if (ends) {
-        p = ngx_cpymem(p, head, ends - head);
-
-        p = ngx_payment_look_ends(p, b, shard, list);
-        if (p == NULL) {
-            return NGX_ERROR;
-        }
-
-        head = ends + ngx_strlen(NGX_PAYMENT_LOOK_ENDS);
+    p = ngx_payment_look_ends(p, b, shard);
+    if (p == NULL) {
+        return NGX_ERROR;
     }
 
-    p = ngx_cpymem(p, head, ngx_strlen(head));
-    p = ngx_payment_look_list(p, b, list);
-    p = ngx_cpymem(p, tail, ngx_strlen(tail));
+    p = ngx_cpymem(p, mark + 1, ngx_strlen(mark + 1));
+    p = ngx_payment_look_list(p, b, NGX_PAYMENT_LOOK_KEYS);
+    *p++ = ')';
     sql->len = p - sql->data;
 
     ngx_payment_assert(sql->len <= size);
@@ -175,29 +212,22 @@ ngx_payment_look_sql(const ngx_payment_batch_t *b,
 }
 
 
-/* Which key of the list it is, and the end of the id that each of them makes;
+/* Which key of the list it is, and the ends of the ids that each of them makes;
  * NULL: no memory. */
 
 static u_char *
 ngx_payment_look_ends(u_char *p, const ngx_payment_batch_t *b,
-    const ngx_payment_shard_t *shard, ngx_payment_look_list_e list)
+    const ngx_payment_shard_t *shard)
 {
-    uint8_t            end[PAYMENT_ID_END_SIZE];
-    ngx_uint_t         i;
-    ngx_payment_op_t  *op;
+    uint8_t     end[PAYMENT_ID_END_SIZE];
+    ngx_uint_t  i;
 
     p = ngx_cpymem(p, "FIELD(i.key_hash,", sizeof("FIELD(i.key_hash,") - 1);
-    p = ngx_payment_look_list(p, b, list);
+    p = ngx_payment_look_list(p, b, NGX_PAYMENT_LOOK_KEYS);
     *p++ = ')';
 
     for (i = 0; i < b->n; i++) {
-        op = b->ops[i];
-
-        if (!ngx_payment_look_listed(op, list)) {
-            continue;
-        }
-
-        if (!payment_id_end(end, op->request.key_hash, shard->secret)) {
+        if (!payment_id_end(end, b->ops[i]->request.key_hash, shard->secret)) {
             return NULL;
         }
 
@@ -205,9 +235,7 @@ ngx_payment_look_ends(u_char *p, const ngx_payment_batch_t *b,
         p = ngx_payment_db_hex(p, end, PAYMENT_ID_END_SIZE);
     }
 
-    /* of no key at all, and ELT() wants more than one */
-
-    return ngx_cpymem(p, ",NULL", sizeof(",NULL") - 1);
+    return p;
 }
 
 
@@ -292,15 +320,13 @@ ngx_payment_look_barrier(const ngx_payment_batch_t *b, ngx_pool_t *pool,
 
 
 ngx_uint_t
-ngx_payment_look_add(const ngx_payment_batch_t *b,
-    const ngx_payment_shard_t *shard, ngx_pool_t *pool,
+ngx_payment_look_add(const ngx_payment_batch_t *b, ngx_pool_t *pool,
     ngx_payment_db_stmt_t *stmts, ngx_uint_t n, const char *head,
     const char *tail, ngx_payment_look_list_e list)
 {
     ngx_memzero(&stmts[n], sizeof(ngx_payment_db_stmt_t));
 
-    if (ngx_payment_look_sql(b, shard, pool, &stmts[n].sql, head, tail, list)
-        != NGX_OK
+    if (ngx_payment_look_sql(b, pool, &stmts[n].sql, head, tail, list) != NGX_OK
         || ngx_payment_look_barrier(b, pool, &stmts[n + 1], 1) != NGX_OK)
     {
         return 0;
@@ -438,7 +464,7 @@ ngx_payment_look_payment(const ngx_payment_loaded_t *loaded,
 
 
 ngx_uint_t
-ngx_payment_look_found(ngx_payment_batch_t *b, MYSQL_RES *res)
+ngx_payment_look_found(ngx_payment_batch_t *b, uint64_t by, MYSQL_RES *res)
 {
     ngx_uint_t         i, n;
     MYSQL_ROW          row;
@@ -453,7 +479,7 @@ ngx_payment_look_found(ngx_payment_batch_t *b, MYSQL_RES *res)
             if (ngx_memcmp(op->request.key_hash, row[0],
                            PAYMENT_KEY_HASH_SIZE) == 0)
             {
-                ngx_payment_look_found_row(b, res, row, op);
+                ngx_payment_look_found_row(b, by, res, row, op);
                 n++;
                 break;
             }
@@ -465,8 +491,8 @@ ngx_payment_look_found(ngx_payment_batch_t *b, MYSQL_RES *res)
 
 
 static void
-ngx_payment_look_found_row(const ngx_payment_batch_t *b, MYSQL_RES *res,
-    MYSQL_ROW row, ngx_payment_op_t *op)
+ngx_payment_look_found_row(const ngx_payment_batch_t *b, uint64_t by,
+    MYSQL_RES *res, MYSQL_ROW row, ngx_payment_op_t *op)
 {
     payment_t          *p;
     ngx_uint_t          ours;
@@ -483,6 +509,11 @@ ngx_payment_look_found_row(const ngx_payment_batch_t *b, MYSQL_RES *res,
            && row[2] && ngx_memcmp(p->id, row[2], PAYMENT_ID_SIZE) == 0;
 
     op->standing = NGX_PAYMENT_OP_FOUND;
+    ngx_payment_look_kept(&kept, &row[3]);
+
+    op->found = row[2] ? ngx_payment_seen_mark(by, (uint8_t *) row[2],
+                                               kept.version)
+                       : NGX_PAYMENT_SEEN_ONLY;
 
     if (ngx_memcmp(r->fingerprint, row[1], PAYMENT_FINGERPRINT_SIZE) != 0) {
         ngx_payment_op_fail(op, PAYMENT_KEY_REUSED,
@@ -498,7 +529,6 @@ ngx_payment_look_found_row(const ngx_payment_batch_t *b, MYSQL_RES *res,
     }
 
     op->outcome = ours ? PAYMENT_OK : PAYMENT_REPLAYED;
-    ngx_payment_look_kept(&kept, &row[3]);
 
     ngx_memcpy(p->id, row[2], PAYMENT_ID_SIZE);
     p->merchant_len = r->merchant_len;

@@ -14,6 +14,7 @@
 
 #include "ngx_payment_batch.h"
 #include "ngx_payment_db.h"
+#include "ngx_payment_seen.h"
 #include "ngx_payment_shard.h"
 
 
@@ -53,6 +54,7 @@ typedef struct {
  *   payments         the payments with these ids
  *   payments_first   the same, and the metadata of their authorizations
  *   keys             what ngx_payment_look_found() reads
+ *   repeats          the same; a mark is where the ends of ids are written
  *   lookups          of each key its payment, and what its operation came to
  *   lookups_first    the same, and the metadata of the authorizations
  *
@@ -65,6 +67,7 @@ typedef struct {
     const char  *payments;
     const char  *payments_first;
     const char  *keys;
+    const char  *repeats;
     const char  *lookups;
     const char  *lookups_first;
     const char  *listed;
@@ -79,9 +82,15 @@ const ngx_payment_look_texts_t *ngx_payment_look_texts(
 
 /* SQL with a list of hex literals, so that no byte of a client's can be SQL;
  * NGX_ERROR: no memory. */
-ngx_int_t ngx_payment_look_sql(const ngx_payment_batch_t *b,
-    const ngx_payment_shard_t *shard, ngx_pool_t *pool, ngx_str_t *sql,
-    const char *head, const char *tail, ngx_payment_look_list_e list);
+ngx_int_t ngx_payment_look_sql(const ngx_payment_batch_t *b, ngx_pool_t *pool,
+    ngx_str_t *sql, const char *head, const char *tail,
+    ngx_payment_look_list_e list);
+
+/* The look at all keys of a batch, most of which are there.  Of a few of them
+ * the worker says how the ids of their payments end, for a server that has to
+ * find that out itself takes half as long again. */
+ngx_int_t ngx_payment_look_repeats(const ngx_payment_batch_t *b,
+    const ngx_payment_shard_t *shard, ngx_pool_t *pool, ngx_str_t *sql);
 
 /* What makes the next COMMIT reach the disk: one row of payment_barrier is
  * changed, the same for all looks of a batch, so that no two transactions wait
@@ -92,8 +101,7 @@ ngx_int_t ngx_payment_look_barrier(const ngx_payment_batch_t *b,
 
 /* A look, and what makes the COMMIT that follows confirm what it finds.
  * Returns how many statements the exchange has then; 0: no memory. */
-ngx_uint_t ngx_payment_look_add(const ngx_payment_batch_t *b,
-    const ngx_payment_shard_t *shard, ngx_pool_t *pool,
+ngx_uint_t ngx_payment_look_add(const ngx_payment_batch_t *b, ngx_pool_t *pool,
     ngx_payment_db_stmt_t *stmts, ngx_uint_t n, const char *head,
     const char *tail, ngx_payment_look_list_e list);
 
@@ -120,8 +128,9 @@ payment_t *ngx_payment_look_locate(const ngx_payment_loaded_t *loaded,
 payment_t *ngx_payment_look_payment(const ngx_payment_loaded_t *loaded,
     const payment_request_t *r);
 
-/* Operations whose keys are in the database have an outcome now.  Returns how
- * many have. */
-ngx_uint_t ngx_payment_look_found(ngx_payment_batch_t *b, MYSQL_RES *res);
+/* Operations whose keys are in the database have an outcome now.  by: see
+ * ngx_payment_seen_by().  Returns how many have. */
+ngx_uint_t ngx_payment_look_found(ngx_payment_batch_t *b, uint64_t by,
+    MYSQL_RES *res);
 
 #endif /* NGX_PAYMENT_LOOK_H */

@@ -49,8 +49,8 @@ typedef enum {
     NGX_PAYMENT_OP_UNDECIDED = 0,  /* nothing yet, or that it is refused */
     NGX_PAYMENT_OP_APPLIED,        /* the transaction writes it */
     NGX_PAYMENT_OP_FOUND,          /* its key is in the database already */
-    NGX_PAYMENT_OP_UNSURE,         /* its payment was removed, perhaps not on
-                                      disk yet: it is to be looked up again */
+    NGX_PAYMENT_OP_UNSURE,         /* what was found is perhaps not on disk yet:
+                                      it is to be looked up again */
     NGX_PAYMENT_OP_BLOCKED         /* another transaction holds its payment; of
                                       LOOKUP: or may write its key */
 } ngx_payment_op_standing_e;
@@ -102,8 +102,10 @@ struct ngx_payment_op_s {
     uint64_t                    settled_us;
     ngx_uint_t                  batch_size; /* 0: never got into one */
 
-    ngx_uint_t                  told;       /* the mark of its key: see
-                                               ngx_payment_seen.h */
+    ngx_uint_t                  told;       /* marks of its key's row, see
+                                               ngx_payment_seen.h: when it was
+                                               told of last, */
+    ngx_uint_t                  found;      /* and as it was looked up */
     ngx_uint_t                  order;      /* of arrival, in its batch */
     ngx_payment_op_standing_e   standing;
 

@@ -47,7 +47,7 @@ ngx_payment_read_add(const ngx_payment_batch_t *b, ngx_pool_t *pool,
     texts = ngx_payment_look_texts(shard);
 
     if (b->lookups < b->n) {
-        n = ngx_payment_look_add(b, shard, pool, stmts, n, shard->operations
+        n = ngx_payment_look_add(b, pool, stmts, n, shard->operations
                                  ? texts->payments_first : texts->payments,
                                  ") ORDER BY p.id", NGX_PAYMENT_LOOK_PAYMENTS);
     }
@@ -57,7 +57,7 @@ ngx_payment_read_add(const ngx_payment_batch_t *b, ngx_pool_t *pool,
     }
 
     if (b->lookups && n) {
-        n = ngx_payment_look_add(b, shard, pool, stmts, n, shard->operations
+        n = ngx_payment_look_add(b, pool, stmts, n, shard->operations
                                  ? texts->lookups_first : texts->lookups,
                                  ")", NGX_PAYMENT_LOOK_LOOKUPS);
     }

@@ -12,8 +12,8 @@
  *   - Another transaction holds the row of a payment: the operations on that
  *     payment leave the batch, so that no other operation waits with them.
  *   - The keys of a batch of REPEATS were used, probably: they are looked up,
- *     and what is not found runs again as WRITES.  What is found need not be
- *     confirmed where somebody was told of all the keys before, by this server.
+ *     and what is not found runs again as WRITES.  A row of which somebody was
+ *     told before, by this server, need not be confirmed.
  *   - A client looks a key up, and it is not there: only if no transaction has
  *     inserted it, and no operation of this node is about to, is it nobody's.
  *     Otherwise the look-up leaves the batch, and asks again a moment later.
@@ -244,6 +244,14 @@ ngx_payment_transaction_run(ngx_payment_transaction_t *t,
 }
 
 
+uint64_t
+ngx_payment_transaction_by(const ngx_payment_transaction_t *t)
+{
+    return ngx_payment_seen_by((uintptr_t) t->shard->common, t->db->choice,
+                               t->shard->durability);
+}
+
+
 /* Likely repeats: those that are none are written afterwards. */
 
 static void
@@ -261,26 +269,21 @@ ngx_payment_transaction_repeats(ngx_payment_transaction_t *t)
 }
 
 
-/*
- * Was somebody told of each of the keys, when this server had its row on disk?
- * What its operation came to stands in that row, and in what of its payment
- * never changes.  Where authorizations may expire, the answer says whether
- * that has happened, which may not be on disk yet.
- */
+/* Was somebody told of each of the keys?  Where authorizations may expire, that
+ * proves nothing: the answer says whether they have, which may have happened
+ * since, and not be on disk yet. */
 
 static ngx_uint_t
 ngx_payment_transaction_told(const ngx_payment_transaction_t *t)
 {
-    ngx_uint_t  i, mark;
+    ngx_uint_t  i;
 
     if (t->shard->expiry) {
         return 0;
     }
 
-    mark = ngx_payment_seen_mark((uintptr_t) t->shard->common, t->db->choice);
-
     for (i = 0; i < t->batch->n; i++) {
-        if (t->batch->ops[i]->told != mark) {
+        if (t->batch->ops[i]->told == NGX_PAYMENT_SEEN_ONLY) {
             return 0;
         }
     }
@@ -289,17 +292,18 @@ ngx_payment_transaction_told(const ngx_payment_transaction_t *t)
 }
 
 
-/* A look at the keys, and no barrier.  Of payments that were removed nobody was
- * told: those are looked up again, with one. */
+/*
+ * A look at the keys, and no barrier: a row of which somebody was told by this
+ * server is on its disk.  What its operation came to stands in that row, and in
+ * what of its payment never changes.
+ */
 
 static void
 ngx_payment_transaction_repeats_told(ngx_payment_transaction_t *t)
 {
     ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
 
-    if (ngx_payment_look_sql(t->batch, t->shard, t->pool, &t->stmts[1].sql,
-                             ngx_payment_look_texts(t->shard)->keys, ")",
-                             NGX_PAYMENT_LOOK_KEYS)
+    if (ngx_payment_look_repeats(t->batch, t->shard, t->pool, &t->stmts[1].sql)
         != NGX_OK)
     {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
@@ -313,6 +317,10 @@ ngx_payment_transaction_repeats_told(ngx_payment_transaction_t *t)
                                      ngx_payment_transaction_repeats_told_done);
 }
 
+
+/* It may be another row: the key was forgotten, and used anew, or there is
+ * another server; and nobody was told that a payment was removed.  Those are
+ * looked up again, with a barrier. */
 
 static void
 ngx_payment_transaction_repeats_told_done(ngx_payment_db_t *db,
@@ -329,12 +337,13 @@ ngx_payment_transaction_repeats_told_done(ngx_payment_db_t *db,
         return;
     }
 
-    (void) ngx_payment_look_found(t->batch, t->stmts[1].result);
+    (void) ngx_payment_look_found(t->batch, ngx_payment_transaction_by(t),
+                                  t->stmts[1].result);
 
     for (i = 0; i < t->batch->n; i++) {
         op = t->batch->ops[i];
 
-        if (op->outcome == PAYMENT_GONE) {
+        if (op->standing == NGX_PAYMENT_OP_FOUND && op->found != op->told) {
             op->standing = NGX_PAYMENT_OP_UNSURE;
             op->told = NGX_PAYMENT_SEEN_ONLY;
         }
@@ -357,7 +366,8 @@ ngx_payment_transaction_repeats_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
-    (void) ngx_payment_look_found(t->batch, t->stmts[1].result);
+    (void) ngx_payment_look_found(t->batch, ngx_payment_transaction_by(t),
+                                  t->stmts[1].result);
 
     ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_REST);
 }
@@ -387,20 +397,18 @@ ngx_payment_transaction_read(ngx_payment_transaction_t *t)
 
     ngx_memzero(t->stmts, (n + 1) * sizeof(ngx_payment_db_stmt_t));
 
-    if (ngx_payment_look_sql(t->batch, t->shard, t->pool, &t->stmts[0].sql,
+    if (ngx_payment_look_sql(t->batch, t->pool, &t->stmts[0].sql,
                              ngx_payment_look_texts(t->shard)->payments, tail,
                              NGX_PAYMENT_LOOK_PAYMENTS)
         != NGX_OK
         || (t->batch->forbidden
-            && ngx_payment_look_sql(t->batch, t->shard, t->pool,
-                                    &t->stmts[1].sql,
+            && ngx_payment_look_sql(t->batch, t->pool, &t->stmts[1].sql,
                                     "SELECT 1 FROM idempotency_key"
                                     " WHERE key_hash IN (",
                                     ") LOCK IN SHARE MODE",
                                     NGX_PAYMENT_LOOK_KEYS)
                != NGX_OK)
-        || ngx_payment_look_sql(t->batch, t->shard, t->pool,
-                                &t->stmts[n - 2].sql,
+        || ngx_payment_look_sql(t->batch, t->pool, &t->stmts[n - 2].sql,
                                 ngx_payment_look_texts(t->shard)->keys, ")",
                                 NGX_PAYMENT_LOOK_KEYS)
            != NGX_OK)
@@ -624,7 +632,8 @@ ngx_payment_transaction_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
         return;
     }
 
-    (void) ngx_payment_look_found(t->batch, t->stmts[n - 2].result);
+    (void) ngx_payment_look_found(t->batch, ngx_payment_transaction_by(t),
+                                  t->stmts[n - 2].result);
 
     if (ngx_payment_transaction_mark_missing(t)) {
         ngx_payment_transaction_look(t);
@@ -681,7 +690,7 @@ ngx_payment_transaction_look(ngx_payment_transaction_t *t)
 {
     ngx_memzero(t->stmts, sizeof(ngx_payment_db_stmt_t));
 
-    if (ngx_payment_look_sql(t->batch, t->shard, t->pool, &t->stmts[0].sql,
+    if (ngx_payment_look_sql(t->batch, t->pool, &t->stmts[0].sql,
                              "SELECT id FROM payment WHERE id IN (",
                              ")", NGX_PAYMENT_LOOK_PAYMENTS)
         != NGX_OK)
@@ -1364,7 +1373,7 @@ ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
         (void) ngx_atomic_fetch_add(&stats->duplicate_batches, 1);
 
         t->stmts[1].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
-        n = ngx_payment_look_add(t->batch, t->shard, t->pool, t->stmts, 2,
+        n = ngx_payment_look_add(t->batch, t->pool, t->stmts, 2,
                                  ngx_payment_look_texts(t->shard)->keys,
                                  ")", NGX_PAYMENT_LOOK_KEYS);
 
@@ -1420,7 +1429,8 @@ ngx_payment_transaction_verdict(ngx_payment_transaction_t *t, ngx_uint_t lost)
         }
 
         if (failed
-            || ngx_payment_look_found(t->batch, t->stmts[2].result) == 0)
+            || ngx_payment_look_found(t->batch, ngx_payment_transaction_by(t),
+                                      t->stmts[2].result) == 0)
         {
             return NGX_PAYMENT_TRANSACTION_AGAIN;
         }
@@ -1500,7 +1510,8 @@ ngx_payment_transaction_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
         }
     }
 
-    found = ngx_payment_look_found(t->batch, t->stmts[1].result);
+    found = ngx_payment_look_found(t->batch, ngx_payment_transaction_by(t),
+                                   t->stmts[1].result);
     b->unknown = 0;
 
     (void) ngx_atomic_fetch_add(&ngx_payment_transaction_stats(t)->resolved, 1);
@@ -1575,7 +1586,7 @@ ngx_payment_transaction_doubt(ngx_payment_transaction_t *t)
                 "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED");
     ngx_str_set(&t->stmts[2].sql, "COMMIT");
 
-    if (ngx_payment_look_sql(t->batch, t->shard, t->pool, &t->stmts[1].sql,
+    if (ngx_payment_look_sql(t->batch, t->pool, &t->stmts[1].sql,
                              "SELECT key_hash FROM idempotency_key"
                              " WHERE key_hash IN (", ")",
                              NGX_PAYMENT_LOOK_LOOKUPS)
@@ -1700,8 +1711,7 @@ ngx_payment_transaction_ask(ngx_payment_transaction_t *t, const char *head,
 {
     ngx_uint_t  n;
 
-    n = ngx_payment_look_add(t->batch, t->shard, t->pool, t->stmts, 1, head,
-                             tail, list);
+    n = ngx_payment_look_add(t->batch, t->pool, t->stmts, 1, head, tail, list);
 
     ngx_payment_transaction_ask_looks(t, n, done);
 }

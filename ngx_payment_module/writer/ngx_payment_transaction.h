@@ -103,4 +103,7 @@ extern const char *const  ngx_payment_transaction_session[];
 void ngx_payment_transaction_run(ngx_payment_transaction_t *t,
     ngx_payment_batch_t *b);
 
+/* What of its connection and shard goes into marks: see ngx_payment_seen.h. */
+uint64_t ngx_payment_transaction_by(const ngx_payment_transaction_t *t);
+
 #endif /* NGX_PAYMENT_TRANSACTION_H */

@@ -124,7 +124,7 @@ static void ngx_payment_writer_settle(ngx_payment_writer_t *w,
 static void ngx_payment_writer_settle_follower(ngx_payment_writer_t *w,
     ngx_payment_op_t *follower, ngx_payment_op_t *op);
 static void ngx_payment_writer_remember(ngx_payment_writer_t *w,
-    const ngx_payment_op_t *op, ngx_uint_t mark);
+    const ngx_payment_op_t *op, uint64_t by);
 static void ngx_payment_writer_tell(ngx_payment_writer_t *w,
     ngx_payment_op_t *op);
 static ngx_payment_op_t *ngx_payment_writer_succeed(ngx_payment_writer_t *w,
@@ -151,9 +151,9 @@ static void ngx_payment_writer_mark_underway(ngx_payment_writer_t *w,
 static void ngx_payment_writer_ended(ngx_payment_transaction_t *t,
     ngx_payment_batch_t *b, ngx_payment_transaction_end_e end);
 static void ngx_payment_writer_finish(ngx_payment_writer_t *w,
-    ngx_payment_batch_t *b, ngx_uint_t mark);
+    ngx_payment_batch_t *b, uint64_t by);
 static void ngx_payment_writer_finish_found(ngx_payment_writer_t *w,
-    ngx_payment_batch_t *b, ngx_uint_t mark);
+    ngx_payment_batch_t *b, uint64_t by);
 static void ngx_payment_writer_again(ngx_payment_writer_t *w,
     ngx_payment_batch_t *b, ngx_payment_db_error_e reason);
 static void ngx_payment_writer_divide(ngx_payment_writer_t *w,
@@ -763,17 +763,32 @@ ngx_payment_writer_settle_follower(ngx_payment_writer_t *w,
 }
 
 
-/* The mark is that of the server which has the key's row on disk. */
+/* by: what was told, and so is on disk, by ngx_payment_transaction_by(); 0: the
+ * batch was given up. */
 
 static void
 ngx_payment_writer_remember(ngx_payment_writer_t *w,
-    const ngx_payment_op_t *op, ngx_uint_t mark)
+    const ngx_payment_op_t *op, uint64_t by)
 {
-    if (op->request.has_key
-        && (op->outcome == PAYMENT_OK || op->standing == NGX_PAYMENT_OP_FOUND))
+    ngx_uint_t  mark;
+
+    if (!op->request.has_key
+        || (op->outcome != PAYMENT_OK && op->standing != NGX_PAYMENT_OP_FOUND))
     {
-        ngx_payment_seen_add(w->conf->seen, op->request.key_hash, mark);
+        return;
     }
+
+    if (by == 0) {
+        mark = NGX_PAYMENT_SEEN_ONLY;
+
+    } else if (op->standing == NGX_PAYMENT_OP_FOUND) {
+        mark = op->found;
+
+    } else {
+        mark = ngx_payment_seen_mark(by, op->payment.id, op->payment.version);
+    }
+
+    ngx_payment_seen_add(w->conf->seen, op->request.key_hash, mark);
 }
 
 
@@ -1052,7 +1067,7 @@ ngx_payment_writer_oldest(ngx_queue_t *queue)
 
 /* One line writes, and one repeats; a second one only when all that do are
  * late.  Beside writes that are not late, repeats go out once for each batch of
- * them: a look costs about the same for one as for ten. */
+ * them: a look at one key costs the server more than a payment. */
 
 static ngx_uint_t
 ngx_payment_writer_may(ngx_payment_writer_t *w, ngx_payment_batch_kind_e kind)
@@ -1115,6 +1130,15 @@ ngx_payment_writer_form(ngx_payment_writer_t *w, ngx_queue_t *queue,
             break;
         }
 
+        /* those that wait for the disk are by themselves */
+
+        if (b->n && kind == NGX_PAYMENT_BATCH_REPEATS
+            && (op->told == NGX_PAYMENT_SEEN_ONLY)
+               != (b->ops[0]->told == NGX_PAYMENT_SEEN_ONLY))
+        {
+            break;
+        }
+
         ngx_queue_remove(q);
         ngx_payment_writer_uncount(w, op);
         ngx_payment_batch_add(b, op);
@@ -1170,7 +1194,7 @@ static void
 ngx_payment_writer_ended(ngx_payment_transaction_t *t,
     ngx_payment_batch_t *b, ngx_payment_transaction_end_e end)
 {
-    ngx_uint_t             mark;
+    uint64_t               by;
     ngx_payment_line_t    *line;
     ngx_payment_writer_t  *w;
 
@@ -1180,17 +1204,16 @@ ngx_payment_writer_ended(ngx_payment_transaction_t *t,
     w->gauges->busy--;
     ngx_payment_writer_wake(w);
 
-    mark = ngx_payment_seen_mark((uintptr_t) w->shard->common,
-                                 line->db.choice);
+    by = ngx_payment_transaction_by(t);
 
     switch (end) {
 
     case NGX_PAYMENT_TRANSACTION_DONE:
-        ngx_payment_writer_finish(w, b, mark);
+        ngx_payment_writer_finish(w, b, by);
         return;
 
     case NGX_PAYMENT_TRANSACTION_REST:
-        ngx_payment_writer_finish_found(w, b, mark);
+        ngx_payment_writer_finish_found(w, b, by);
         return;
 
     case NGX_PAYMENT_TRANSACTION_AGAIN:
@@ -1212,7 +1235,7 @@ ngx_payment_writer_ended(ngx_payment_transaction_t *t,
 
 static void
 ngx_payment_writer_finish(ngx_payment_writer_t *w, ngx_payment_batch_t *b,
-    ngx_uint_t mark)
+    uint64_t by)
 {
     ngx_uint_t  i;
 
@@ -1223,7 +1246,7 @@ ngx_payment_writer_finish(ngx_payment_writer_t *w, ngx_payment_batch_t *b,
 
     for (i = 0; i < b->n; i++) {
         b->ops[i]->batch_size = b->n;
-        ngx_payment_writer_remember(w, b->ops[i], mark);
+        ngx_payment_writer_remember(w, b->ops[i], by);
         ngx_payment_writer_settle(w, b->ops[i]);
     }
 
@@ -1235,7 +1258,7 @@ ngx_payment_writer_finish(ngx_payment_writer_t *w, ngx_payment_batch_t *b,
 
 static void
 ngx_payment_writer_finish_found(ngx_payment_writer_t *w,
-    ngx_payment_batch_t *b, ngx_uint_t mark)
+    ngx_payment_batch_t *b, uint64_t by)
 {
     ngx_uint_t         n;
     ngx_queue_t        found, *q;
@@ -1268,7 +1291,7 @@ ngx_payment_writer_finish_found(ngx_payment_writer_t *w,
 
         ngx_queue_remove(q);
         op->batch_size = n;
-        ngx_payment_writer_remember(w, op, mark);
+        ngx_payment_writer_remember(w, op, by);
         ngx_payment_writer_settle(w, op);
     }
 }
@@ -1444,7 +1467,7 @@ ngx_payment_writer_give_up(ngx_payment_writer_t *w, ngx_payment_batch_t *b,
                                     (ngx_atomic_int_t) b->n);
     }
 
-    ngx_payment_writer_finish(w, b, NGX_PAYMENT_SEEN_ONLY);
+    ngx_payment_writer_finish(w, b, 0);
 }
 
 

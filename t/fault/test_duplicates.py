@@ -239,6 +239,37 @@ def test_repeats_roll_nothing_back(start_nginx, mariadb, database, journal,
     check(ask)
 
 
+@pytest.mark.parametrize('number', [1, 32, 33, 256, 1024])
+def test_a_look_at_many_keys(start_nginx, proxy, database, journal, number):
+    """In one batch, and whoever makes the ends of the ids."""
+
+    nginx = start_nginx(Shard('main', database, proxy.address, connections=1),
+                        workers=1, connections=4096,
+                        http='payment_batch_size 1024;'
+                             'payment_queue_timeout 10s;',
+                        location='payment_timeout 20s;')
+    ask = Client(nginx.port, journal)
+    calls = [Call('authorize', 'MERCHANT-1', str(uuid.uuid4()), 5000, 'KRW',
+                  None) for _ in range(number)]
+    crowd(nginx.port, journal, calls)
+    assert all(call.ok for call in calls), journal.statuses()
+
+    strike = proxy.strike(is_commit, 'hold')
+    first = ask.later([ask.call()])
+    strike.wait()
+    again = [Call('authorize', 'MERCHANT-1', call.key, 5000, 'KRW', None)
+             for call in calls]
+    answers = ask.later(again)
+    wait_for(lambda: nginx.status()['shards'][0]['queued'] == number, 20,
+             'all of them in the queue')
+    strike.release()
+    assert first.result(20)[0].ok
+    answers.result(30)
+
+    assert all(call.replayed for call in again), journal.statuses()
+    assert [call.body for call in again] == [call.body for call in calls]
+
+
 def test_keys_that_are_known_and_forgotten(start_nginx, proxy, mariadb,
                                            database, journal):
     """Keys and payments were removed meanwhile: their requests are new ones,

@@ -325,6 +325,56 @@ def test_an_authorization_that_may_have_expired(start_nginx, mariadb, database,
     assert turns(mariadb, database) == before + 1
 
 
+def forget(mariadb, database, call):
+    """As when the retention of its key is over."""
+    hashed = invariants.key_hash(call.merchant, call.key).hex()
+    mariadb.query(f"DELETE FROM idempotency_key WHERE key_hash = x'{hashed}'",
+                  database)
+
+
+@pytest.mark.parametrize('by', ['another node', 'another worker'])
+def test_a_key_that_is_used_anew(start_node, rig, journal, by):
+    """What a node has told of a key is not told of a row that came later."""
+
+    node = start_node()
+    other = start_node() if by == 'another node' else node
+    ask, asks = Client(node.port, journal), Client(other.port, journal)
+    first = ask.authorize()
+    assert ask.authorize(key=first.key).replayed
+
+    forget(rig.first, rig.database, first)
+    rig.stall()
+    answers = [asks.later([asks.call(key=first.key)])]
+    seen(rig.first, rig.database, 2)
+
+    # some of them come to each worker
+    answers += [ask.later([ask.call(key=first.key)]) for _ in range(12)]
+    statuses = {answer.result(20)[0].status for answer in answers}
+    assert statuses <= {503, 504}, statuses
+
+    rig.lose()
+    wait_for(lambda: asks.authorize(key=first.key).ok, 20, 'the payment')
+
+
+def test_some_wait_for_the_disk(start_nginx, mariadb, database, journal):
+    """A payment was removed; those who repeat what is there do not wait with
+    whoever repeats that one."""
+
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}',
+                              **SETTINGS), workers=1, location=LOCATION)
+    ask = Client(nginx.port, journal)
+    gone, *kept = [ask.authorize() for _ in range(9)]
+    mariadb.query(f"DELETE FROM payment WHERE id ="
+                  f" x'{gone.id.replace('-', '')}'", database)
+    mariadb.disk.stall()
+
+    calls = ask.at_once([ask.call(key=call.key) for call in
+                         (*kept[:4], gone, *kept[4:])])
+    mariadb.disk.resume()
+    assert calls.pop(4).status in (503, 504)
+    assert all(call.replayed for call in calls), calls
+
+
 def test_a_removal_that_others_see(nginx, mariadb, database, ask):
     """A payment was removed, and may be there again after a crash."""
 

@@ -86,8 +86,14 @@ static void
 make(uint8_t id[PAYMENT_ID_SIZE], int64_t now_us, unsigned slot,
     const uint8_t *key_hash)
 {
-    assert_true(payment_id_make(id, now_us, slot, key_hash,
-                                (const uint8_t *) "0123456789abcdef"));
+    uint8_t         end[PAYMENT_ID_END_SIZE];
+    const uint8_t  *secret;
+
+    secret = (const uint8_t *) "0123456789abcdef";
+
+    assert_true(payment_id_make(id, now_us, slot, key_hash, secret));
+    assert_true(payment_id_end(end, key_hash, secret));
+    assert_memory_equal(id + PAYMENT_ID_OWN_SIZE, end, PAYMENT_ID_END_SIZE);
 }
 
 

@@ -137,36 +137,50 @@ test_marks(void **state)
 }
 
 
-/* Each choice of each shard has its own, as far as 65 535 of them can. */
+/* Each row has its own, at each server, with each durability. */
 
 static void
-test_marks_of_servers(void **state)
+test_marks_of_rows(void **state)
 {
-    unsigned         n, twice;
-    uint64_t         shard, choice;
-    ngx_uint_t       mark;
-    static uint8_t   had[65536];
+    unsigned     n, same;
+    uint64_t     by, choice, shard;
+    uint32_t     version;
+    ngx_uint_t   durability, mark, last;
 
     (void) state;
 
     n = 0;
-    twice = 0;
+    same = 0;
+    last = NGX_PAYMENT_SEEN_ONLY;
 
-    for (shard = 0x7f0000001000; shard < 0x7f0000001000 + 16 * 640;
-         shard += 640)
+    for (shard = 0x7f0000001000; shard < 0x7f0000001000 + 8 * 640; shard += 640)
     {
-        for (choice = 1; choice <= 64; choice++) {
-            mark = ngx_payment_seen_mark(shard, choice);
-            assert_in_range(mark, 1, 65535);
-            twice += had[mark];
-            had[mark] = 1;
-            n++;
+        for (choice = 1; choice <= 16; choice++) {
+            for (durability = 0; durability < 2; durability++) {
+                by = ngx_payment_seen_by(shard, choice, durability);
+                assert_int_not_equal(by, 0);
+
+                for (version = 1; version <= 64; version++) {
+                    mark = ngx_payment_seen_mark(by, test_key(7), version);
+                    assert_in_range(mark, 1, NGX_PAYMENT_SEEN_MARK);
+
+                    /* its lower half tells it from most others, too */
+                    same += (mark % 65536 == last % 65536);
+                    last = mark;
+                    n++;
+                }
+            }
         }
     }
 
-    /* 1024 of random ones would have 8 pairs */
-    assert_int_equal(n, 1024);
-    assert_in_range(twice, 0, 24);
+    assert_int_equal(n, 8 * 16 * 2 * 64);
+    assert_in_range(same, 0, 4);
+
+    by = ngx_payment_seen_by(1, 2, 0);
+    assert_int_not_equal(ngx_payment_seen_mark(by, test_key(7), 1),
+                         ngx_payment_seen_mark(by, test_key(8), 1));
+    assert_int_equal(ngx_payment_seen_mark(by, test_key(7), 1),
+                     ngx_payment_seen_mark(by, test_key(7), 1));
 }
 
 
@@ -177,7 +191,7 @@ main(void)
         cmocka_unit_test(test_last_keys),
         cmocka_unit_test(test_a_key_that_is_repeated),
         cmocka_unit_test(test_marks),
-        cmocka_unit_test(test_marks_of_servers)
+        cmocka_unit_test(test_marks_of_rows)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

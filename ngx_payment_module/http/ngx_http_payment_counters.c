@@ -1,7 +1,6 @@
 /* Names, meanings and readings: see ngx_http_payment_counters.h. */
 
 #include "ngx_http_payment_counters.h"
-#include "ngx_http_payment_process.h"
 #include "ngx_payment_clock.h"
 
 
@@ -554,25 +553,10 @@ ngx_http_payment_counters_brokers(const ngx_payment_helper_stats_t *h)
 
 
 ngx_msec_t
-ngx_http_payment_counters_uptime(void)
+ngx_http_payment_counters_uptime(const ngx_payment_stats_t *stats)
 {
-    uint64_t                    now;
-    struct timespec             ts;
-    ngx_http_payment_process_t  master;
-
     /* both times count from the machine's start, so that a wall clock which
      * was set does not matter */
 
-    if (ngx_http_payment_process_read(&master,
-                                      ngx_process == NGX_PROCESS_SINGLE
-                                      ? ngx_pid : ngx_parent)
-        != NGX_OK
-        || clock_gettime(CLOCK_BOOTTIME, &ts) == -1)
-    {
-        return 0;
-    }
-
-    now = (uint64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-
-    return now > master.start_ms ? (ngx_msec_t) (now - master.start_ms) : 0;
+    return (ngx_msec_t) (ngx_payment_clock_ms() - stats->started_ms);
 }

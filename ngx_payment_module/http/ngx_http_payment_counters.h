@@ -121,7 +121,7 @@ ngx_uint_t ngx_http_payment_counters_up(const ngx_payment_helper_stats_t *h);
 const ngx_payment_broker_t *ngx_http_payment_counters_brokers(
     const ngx_payment_helper_stats_t *h);
 
-/* How long nginx's master, or its only process, has run; 0: not known. */
-ngx_msec_t ngx_http_payment_counters_uptime(void);
+/* How long nginx's master, or its only process, has run. */
+ngx_msec_t ngx_http_payment_counters_uptime(const ngx_payment_stats_t *stats);
 
 #endif /* NGX_HTTP_PAYMENT_COUNTERS_H */

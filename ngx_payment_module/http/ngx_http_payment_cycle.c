@@ -3,6 +3,8 @@
 #include "ngx_http_payment_cycle.h"
 #include "ngx_http_payment_build.h"
 #include "ngx_http_payment_module.h"
+#include "ngx_http_payment_process.h"
+#include "ngx_payment_clock.h"
 #include "ngx_payment_db.h"
 
 
@@ -10,6 +12,7 @@
 #define NGX_HTTP_PAYMENT_CONNECTIONS   3
 
 
+static void ngx_http_payment_cycle_note_start(ngx_payment_stats_t *stats);
 static ngx_int_t ngx_http_payment_cycle_check_connections(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_payment_cycle_start_probes(ngx_cycle_t *cycle,
     ngx_http_payment_main_conf_t *pmcf);
@@ -38,6 +41,7 @@ ngx_http_payment_cycle_init_zone(ngx_shm_zone_t *zone, void *data)
             return NGX_ERROR;
         }
 
+        ngx_http_payment_cycle_note_start(&shared->stats);
         pool->data = shared;
     }
 
@@ -74,6 +78,29 @@ ngx_http_payment_cycle_init_zone(ngx_shm_zone_t *zone, void *data)
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * Written by the master into its new zone, which lives through reloads: a
+ * worker, being another user's process, may not see the master in /proc.
+ * Without a /proc, it is the time of now.
+ */
+
+static void
+ngx_http_payment_cycle_note_start(ngx_payment_stats_t *stats)
+{
+    uint64_t                    now;
+    ngx_http_payment_process_t  self;
+
+    now = ngx_payment_clock_ms();
+
+    if (ngx_http_payment_process_read(&self, ngx_pid) != NGX_OK) {
+        self.start_ms = now;
+    }
+
+    stats->started_ms = self.start_ms;
+    stats->started_at = ngx_payment_unix_us() / 1000 - (now - self.start_ms);
 }
 
 

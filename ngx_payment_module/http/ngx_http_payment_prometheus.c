@@ -158,7 +158,7 @@ ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t,
                               NGINX_VERSION "\"} 1\n",
                               ngx_http_payment_build_id());
 
-    uptime = ngx_http_payment_counters_uptime();
+    uptime = ngx_http_payment_counters_uptime(stats);
 
     ngx_http_payment_prometheus_family(t, "payment_uptime_seconds", "gauge",
                                        "Time since nginx was started.");
@@ -169,8 +169,9 @@ ngx_http_payment_prometheus_nginx(ngx_http_payment_text_t *t,
                                        "gauge",
                                        "When nginx was started, in Unix "
                                        "time.");
-    ngx_http_payment_text_add(t, "process_start_time_seconds %T\n",
-                              ngx_time() - (time_t) (uptime / 1000));
+    ngx_http_payment_text_add(t, "process_start_time_seconds %uA.%03uA\n",
+                              stats->started_at / 1000,
+                              stats->started_at % 1000);
 
     ngx_http_payment_prometheus_processes(t, stats);
 

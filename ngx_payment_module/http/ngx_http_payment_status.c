@@ -118,7 +118,7 @@ ngx_http_payment_status_nginx(ngx_http_payment_text_t *t,
                               "\",\"uptime_ms\":%M,\"workers\":%i,"
                               "\"pid\":%P,\"connections\":%ui,"
                               "\"connections_used\":%ui,\"draining\":%s",
-                              ngx_http_payment_counters_uptime(),
+                              ngx_http_payment_counters_uptime(stats),
                               ngx_process == NGX_PROCESS_SINGLE
                               ? 1 : ccf->worker_processes,
                               ngx_pid, ngx_cycle->connection_n,

@@ -253,6 +253,8 @@ typedef struct {
     ngx_atomic_t    doorbell_armed[NGX_PAYMENT_SHARDS_MAX];
     ngx_atomic_t    command_armed;
 
+    ngx_atomic_t    started_ms;        /* nginx, by ngx_payment_clock_ms() */
+    ngx_atomic_t    started_at;        /* the same, Unix ms */
     ngx_atomic_t    generations;       /* configurations, since the start */
     ngx_atomic_t    draining;          /* admin: 1 = payment_health is 503 */
     ngx_atomic_t    requests[NGX_PAYMENT_OPERATIONS][NGX_PAYMENT_OUTCOMES];

@@ -1,6 +1,7 @@
 """nginx with no more than conf/systemd/hardening.conf leaves it: a file system
-that it cannot write to but for its own directories, the capabilities that are
-listed, and no way to get others.
+that it cannot write to but for its own directories, a /proc without the
+processes of other users, the capabilities that are listed, and no way to get
+others.
 
 That much is done here by a mount namespace and setpriv. What else the file asks
 for, the filter of system calls above all, only systemd could do.
@@ -11,14 +12,15 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 
-import servers
 from client import Client
 from outbox import (committed, helper, helpers, judge,    # noqa: F401
                     kafka, start_outbox, topic, wait_empty, wait_leased)
 from servers import ROOT, wait_for
+from test_spans import METRICS, metrics
 
 HARDENING = ROOT / 'conf' / 'systemd' / 'hardening.conf'
 
@@ -32,6 +34,7 @@ findmnt --raw --noheadings --output TARGET | while read -r target; do
         *) mount -o remount,bind,ro "$target" ;;
     esac
 done
+mount -t proc -o hidepid=invisible,subset=pid proc /proc
 shift
 exec "$@"
 '''
@@ -52,6 +55,8 @@ def within(work):
                             in setting('CapabilityBoundingSet')[0].split())
     assert setting('NoNewPrivileges') == ['yes']
     assert setting('ProtectSystem') == ['strict']
+    assert setting('ProtectProc') == ['invisible']
+    assert setting('ProcSubset') == ['pid']
 
     return lambda directory: [
         'unshare', '--mount', '--propagation', 'private', 'sh', '-c', SANDBOX,
@@ -69,6 +74,38 @@ def test_the_sandbox_is_one(within, tmp_path):
 
     assert subprocess.run([*within(tmp_path), 'unshare', '--mount', 'true'],
                           stderr=subprocess.DEVNULL).returncode
+
+    # not of the group root, either, which is let see everything
+    seen = subprocess.run([*within(tmp_path), 'setpriv', '--reuid=nobody',
+                           '--regid=nogroup', '--clear-groups', 'ls', '/proc'],
+                          check=True, capture_output=True,
+                          text=True).stdout.split()
+    assert 'self' in seen and '1' not in seen and 'meminfo' not in seen
+
+
+def test_when_it_was_started(start_outbox, within):
+    """The workers cannot see the master there, and tell of it all the same."""
+
+    def started():
+        return float(re.search(r'^process_start_time_seconds ([0-9.]+)$',
+                               metrics(nginx), re.M)[1])
+
+    before = time.time()
+    nginx = start_outbox(nginx=dict(within=within, user='nobody nogroup',
+                                    **METRICS))
+    first, up = started(), nginx.status()['nginx']['uptime_ms']
+    assert before - 1 <= first <= time.time()
+    assert 0 < up <= (time.time() - before + 1) * 1000
+
+    nginx.reload()
+    nginx.wait_connected()
+    wait_for(lambda: nginx.status()['nginx']['uptime_ms'] > up + 1000, 10,
+             'a second')
+    assert started() == first
+
+    kinds = set(re.findall(r'^process_cpu_seconds_total\{process="(\w+)"',
+                           metrics(nginx), re.M))
+    assert kinds == {'worker', 'outbox'}
 
 
 @pytest.mark.timeout(300)

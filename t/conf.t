@@ -62,7 +62,48 @@ sub make_etc {
 sub config_test {
     my ($text, $option) = @_;
 
-    $option //= '-t';
+    write_file("$dir/nginx.conf", moved($text));
+
+    return run_nginx($option // '-t', "$dir/nginx.conf");
+}
+
+
+# Debian's nginx.conf with production.conf in it, by the commands of the
+# document: of whichever release this is.
+
+sub debians_test {
+    my $option = shift;
+    my ($chapter) = contents('docs/day-2.md') =~ /^## Installing\n(.*?)^## /ms;
+    my ($script) = $chapter =~ /^(    cd .*?)^$/ms;
+
+    my $etc = tempdir(DIR => $dir);
+    chomp(my $here = `pwd`);
+
+    mkdir "$etc/$_" for qw( conf.d modules-enabled sites-enabled );
+    write_file("$etc/modules-enabled/50-mod-http-payment.conf",
+               moved("load_module modules/ngx_http_payment_module.so;\n"));
+    write_file("$etc/nginx.conf", contents('/etc/nginx/nginx.conf'));
+    write_file("$etc/mime.types", contents('/etc/nginx/mime.types'));
+
+    $script =~ s{/etc/nginx}{$etc}g;
+    $script =~ s{/usr/share/doc/[^/]+}{$here}g;
+    write_file("$etc/script", $script);
+    is(system('sh', '-e', "$etc/script"), 0, 'the commands of the document');
+
+    for my $name ("$etc/nginx.conf", "$etc/conf.d/payment.conf") {
+        my $text = moved(contents($name));
+        $text =~ s{/etc/nginx}{$etc}g;
+        write_file($name, $text);
+    }
+
+    return run_nginx($option, "$etc/nginx.conf");
+}
+
+
+# The text with the paths of this test.
+
+sub moved {
+    my $text = shift;
 
     if ($module eq '') {
         $text =~ s/^load_module .*\n//m;
@@ -88,9 +129,14 @@ sub config_test {
         $text =~ s/^http \{/http { $paths/m;
     }
 
-    write_file("$dir/nginx.conf", $text);
+    return $text;
+}
 
-    my $said = `$nginx $option -p $dir/ -c $dir/nginx.conf -e $dir/logs/e.log 2>&1`;
+
+sub run_nginx {
+    my ($option, $conf) = @_;
+
+    my $said = `$nginx $option -p $dir/ -c $conf -e $dir/logs/e.log 2>&1`;
     return ($?, $said);
 }
 
@@ -121,6 +167,25 @@ my ($dumped, $dump) = config_test(contents('conf/production.conf'), '-T');
 is($dumped, 0, 'nginx -T shows production.conf') or diag($dump);
 like($dump, qr/payment_kafka_property_file/, 'all of it');
 unlike($dump, qr/one-of-(the-database|kafka)/, 'but for the secrets');
+
+# Debian's own, and production.conf in a file of conf.d
+my ($taken, $both) = debians_test('-T');
+
+is($taken, 0, "nginx -T takes Debian's nginx.conf with production.conf in it")
+    or diag($both);
+unlike($both, qr/\[(warn|error|crit|alert|emerg)\]/, 'and has nothing to say');
+
+for my $directive (qw( error_log access_log server_tokens worker_connections
+                       worker_processes worker_rlimit_nofile
+                       worker_shutdown_timeout ))
+{
+    my ($wanted) = contents('conf/production.conf')
+                   =~ /^ *($directive\s.*)$/m;
+    my @there = map { s/^\s+//r } grep { !/access_log\s+off;/ }
+                                       $both =~ /^[ \t]*$directive\s.*/mg;
+
+    is_deeply(\@there, [moved($wanted)], "$directive of production.conf alone");
+}
 
 # the test would be worth nothing if anything passed
 my ($status) = config_test(contents('conf/quickstart.conf') . "nonsense;\n");

@@ -88,6 +88,10 @@ install_data() {
     tree "$ROOT/docs" "$doc/docs"
     tree "$ROOT/conf" "$doc/conf"
     tree "$ROOT/examples" "$doc/examples"
+
+    install -d -m 755 -- "$destdir$prefix/lib/tmpfiles.d"
+    install -m 644 -- "$ROOT/conf/systemd/tmpfiles.conf" \
+        "$destdir$prefix/lib/tmpfiles.d/ngx-payment.conf"
 }
 
 

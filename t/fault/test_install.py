@@ -6,6 +6,7 @@ promotes servers, by conf/promoter.sql, all that a promotion does.
 
 import os
 import re
+import shutil
 import subprocess
 
 import pymysql
@@ -77,6 +78,27 @@ def test_what_is_told_of_is_there(installed):
 
     for name in named:
         assert (installed / name).exists(), name
+
+
+@pytest.mark.skipif(not shutil.which('systemd-tmpfiles') or os.geteuid(),
+                    reason='no systemd-tmpfiles, or not root')
+def test_the_directory_of_the_socket(installed):
+    """/run is empty after a reboot; production.conf listens in it."""
+
+    root = installed.parent
+    (root / 'etc').mkdir()
+
+    for name in 'passwd', 'group':
+        shutil.copy(f'/etc/{name}', root / 'etc')
+
+    listened = re.search(r'listen\s+unix:(\S+)/',
+                         (ROOT / 'conf' / 'production.conf').read_text())[1]
+    made = root / listened.lstrip('/')
+    assert not made.exists()
+
+    subprocess.run(['systemd-tmpfiles', f'--root={root}', '--create',
+                    'ngx-payment.conf'], check=True, timeout=60)
+    assert made.group() == 'adm' and made.stat().st_mode & 0o777 == 0o750
 
 
 def by_socket(text):

@@ -14,7 +14,7 @@ set -euo pipefail
 
 dir=$BUILD/deb
 name=libnginx-mod-http-payment
-versions=(9.0.1 9.0.2)                  # as long as the present one
+versions=(9.0.1 9.0.2 9.0.3)            # as long as the present one
 
 
 build() {
@@ -73,6 +73,28 @@ deb() {
 }
 
 
+# What the package installs is what `make install` does, but for the changelog
+# of the package itself, and by Debian's names: a manual page is compressed, and
+# CHANGES is the changelog.
+
+same_files() {
+    local to=/tmp/installed
+
+    # nothing is built here; it is the list that counts
+    ln -sfn /usr/lib/nginx/modules/ngx_http_payment_module.so "$BUILD/"
+
+    rm -rf -- $to
+    DESTDIR=$to "$ROOT/tools/install.sh"
+
+    diff <(cd $to && find . -type f | sed 's|^\.||' | sort) \
+        <(dpkg -L $name | while IFS= read -r file; do
+              [[ -d $file || -L $file ]] || printf '%s\n' "$file"
+          done | sed '/\/changelog\.Debian\.gz$/d; s/\.gz$//
+                      s|/changelog$|/CHANGES|' | sort) \
+        || die "the package and make install differ"
+}
+
+
 # with the network, as an operator does it, on a system without nginx
 
 in_bare() {
@@ -99,11 +121,13 @@ in_tree() {
 
     dpkg --install "$deb"
     ls -l /etc/nginx/modules-enabled/50-mod-http-payment.conf
+    same_files
     nginx -t
     "$ROOT/debian/tests/payment"
     "$ROOT/debian/tests/upgrade" "${versions[0]}" \
         "$ROOT/build/newer/${versions[0]}.deb" "${versions[1]}" \
-        "$ROOT/build/newer/${versions[1]}.deb"
+        "$ROOT/build/newer/${versions[1]}.deb" "${versions[2]}" \
+        "$ROOT/build/newer/${versions[2]}.deb"
 
     dpkg --remove $name
     nginx -t

@@ -70,6 +70,7 @@ http {{
     fastcgi_temp_path fastcgi_temp;
     uwsgi_temp_path uwsgi_temp;
     scgi_temp_path scgi_temp;
+    payment_outbox_path payment_outbox_temp;
     {shards}
     payment_kafka_brokers 127.0.0.1:{kafka_port};
     server {{

@@ -130,6 +130,10 @@ sub moved {
         $text =~ s/^http \{/http { $paths/m;
     }
 
+    if ($text =~ /payment_kafka_brokers/ && $text !~ /payment_outbox_path/) {
+        $text =~ s/^http \{/http { payment_outbox_path $dir\/outbox;/m;
+    }
+
     return $text;
 }
 

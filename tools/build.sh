@@ -40,6 +40,13 @@ need make make
 . "$dev/conf_flags"
 arguments=("${NGX_CONF_FLAGS[@]}" --with-cc="$cc")
 
+# what nginx writes is beside the bodies that it buffers, not below its prefix
+if [[ -z ${PAYMENT_OUTBOX_PATH:-} ]]; then
+    body=$(printf '%s\n' "${NGX_CONF_FLAGS[@]}" \
+           | sed -n 's/^--http-client-body-temp-path=//p')
+    export PAYMENT_OUTBOX_PATH=${body:+${body%/*}/payment_outbox_temp}
+fi
+
 # which a patch of the distribution's made options of configure
 if [[ -n ${NGINX_SOURCE:-} ]]; then
     mapfile -t arguments < <(printf '%s\n' "${arguments[@]}" \

@@ -196,8 +196,9 @@ class Nginx:
             f'error_log {self.log} {told.level("notice")};'))
 
     def http_lines(self):
-        return '\n'.join(f'{name}_temp_path {self.prefix}/{name};' for name in
-                         ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'))
+        return '\n'.join([f'payment_outbox_path {self.prefix}/outbox;'] + [
+            f'{name}_temp_path {self.prefix}/{name};' for name in
+            ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi')])
 
     def configure(self, http, workers=2):
         self.write(f"""

@@ -367,7 +367,6 @@ def config(database, brokers=NOWHERE, more=''):
         payment_kafka_brokers {brokers};
         payment_kafka_topic {TOPIC};
         payment_outbox_initial_delay 0;
-        payment_outbox_path $PREFIX/outbox;
         payment_breaker off;
         {more}
     """ + CONFIG

@@ -568,6 +568,7 @@ http {{
     fastcgi_temp_path {self.dir}/fastcgi;
     uwsgi_temp_path {self.dir}/uwsgi;
     scgi_temp_path {self.dir}/scgi;
+    payment_outbox_path {self.dir}/payment_outbox_temp;
 
     keepalive_requests 1000000;
 

@@ -176,6 +176,10 @@ sub fill_in {
     $http .= $kafka if $option{kafka}
                        && $http !~ /\bpayment_(?:kafka_brokers|outbox\s+off)\b/;
 
+    # below the server's root, not where Debian's nginx has its state
+    $http = "    payment_outbox_path outbox_temp;\n" . $http
+        if $http !~ /\bpayment_outbox_path\b/;
+
     $block->set_value('http_config', $http);
     $block->set_value('config', $locations) if !defined $block->config;
 

@@ -1,12 +1,15 @@
 """The module has one version, in shared/ngx_payment_version.h.
 
-What repeats it for its readers says the same: openapi.json, the chart, and the
-newest entries of CHANGES and of debian/changelog.
+What repeats it for its readers says the same: openapi.json, the chart, the newest
+entries of CHANGES and of debian/changelog. What was built has its defaults.
 """
 
 import json
 import pathlib
 import re
+import subprocess
+
+import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODULE = ROOT / "ngx_payment_module"
@@ -43,6 +46,20 @@ def test_chart():
     chart = (ROOT / "deploy/helm/ngx-payment/Chart.yaml").read_text()
     assert re.findall(r'^(?:version|appVersion): "?([^"\n]+)', chart,
                       re.MULTILINE) == [VERSION, VERSION]
+
+
+@pytest.fixture(scope="module")
+def built():
+    """What `make build` or, for these tests, clang has built."""
+
+    return (ROOT / "build/clang/ngx_http_payment_module.so").read_bytes()
+
+
+def test_the_outbox_is_beside_what_nginx_buffers(built):
+    said = subprocess.run(["/usr/sbin/nginx", "-V"], check=True, text=True,
+                          stderr=subprocess.PIPE).stderr
+    body = re.search(r"--http-client-body-temp-path=(\S+)/", said).group(1)
+    assert b"\0%s/payment_outbox_temp\0" % body.encode() in built
 
 
 def test_no_other_source_has_a_version_of_its_own():

@@ -1,7 +1,7 @@
 """The module has one version, in shared/ngx_payment_version.h.
 
 What repeats it for its readers says the same: openapi.json, the chart, the newest
-entries of CHANGES and of debian/changelog. What was built has its defaults.
+entries of CHANGES and of debian/changelog, a tag, and what was built.
 """
 
 import json
@@ -55,11 +55,24 @@ def built():
     return (ROOT / "build/clang/ngx_http_payment_module.so").read_bytes()
 
 
+def test_build(built):
+    assert b"payment: version %s, build " % VERSION.encode() in built
+
+
 def test_the_outbox_is_beside_what_nginx_buffers(built):
     said = subprocess.run(["/usr/sbin/nginx", "-V"], check=True, text=True,
                           stderr=subprocess.PIPE).stderr
     body = re.search(r"--http-client-body-temp-path=(\S+)/", said).group(1)
     assert b"\0%s/payment_outbox_temp\0" % body.encode() in built
+
+
+def test_tag():
+    """A release's tag names the version that it has."""
+
+    tags = subprocess.run(["git", "-C", ROOT, "tag", "--points-at", "HEAD",
+                           "v*"], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE).stdout.split()
+    assert tags in ([], [f"v{VERSION}"])
 
 
 def test_no_other_source_has_a_version_of_its_own():

@@ -468,6 +468,21 @@ my @warnings = (
      shard('-password')],
 );
 
+my $key = `cat $dir/good.key`;
+
+for (['sasl.password', 'swordfish', 'payment_kafka_property_file'],
+     ['ssl.key.password', 'swordfish', 'payment_kafka_property_file'],
+     ['ssl.keystore.password', 'swordfish', 'payment_kafka_property_file'],
+     ['ssl.key.pem', $key, 'ssl.key.location'])
+{
+    my ($name, $secret, $instead) = @$_;
+
+    push @warnings, [
+        "$name for everybody who sees nginx -T",
+        qr/"\Q$name\E" in "payment_kafka_property" is a secret that nginx -T shows, use "\Q$instead\E"/,
+        shard() . "$kafka payment_kafka_property $name '$secret';"];
+}
+
 # Debian 12 has an older one
 if (`pkg-config --modversion rdkafka` =~ /^([01]\.|2\.[0-5]\.|2\.6\.0)/) {
     push @warnings, [

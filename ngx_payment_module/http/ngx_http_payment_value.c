@@ -12,6 +12,8 @@
 #define NGX_HTTP_PAYMENT_BODY_MIN      32       /* bytes */
 
 
+static void ngx_http_payment_value_check_secret(ngx_conf_t *cf,
+    ngx_str_t *name);
 static ngx_uint_t ngx_http_payment_value_printable(const ngx_str_t *value,
     const char *not_these);
 
@@ -26,6 +28,24 @@ static ngx_str_t  ngx_http_payment_value_files[] = {
     ngx_string("ssl.keystore.location"),
     ngx_string("sasl.kerberos.keytab"),
     ngx_null_string
+};
+
+/* the names whose values are secrets, and what keeps them out of nginx -T: the
+ * one line of a file cannot be a key */
+
+static const struct {
+    const char  *name;
+    const char  *instead;
+}  ngx_http_payment_value_secrets[] = {
+    { "sasl.password", NULL },
+    { "sasl.oauthbearer.client.secret", NULL },
+    { "sasl.oauthbearer.client.credentials.client.secret", NULL },
+    { "sasl.oauthbearer.assertion.private.key.passphrase", NULL },
+    { "sasl.oauthbearer.assertion.private.key.pem",
+      "sasl.oauthbearer.assertion.private.key.file" },
+    { "ssl.key.password", NULL },
+    { "ssl.key.pem", "ssl.key.location" },
+    { "ssl.keystore.password", NULL }
 };
 
 
@@ -194,6 +214,8 @@ ngx_http_payment_value_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     property->name = value[1];
     property->value = value[2];
 
+    ngx_http_payment_value_check_secret(cf, &property->name);
+
     /* the helper opens these when it makes a producer */
 
     for (file = ngx_http_payment_value_files; file->len; file++) {
@@ -209,6 +231,34 @@ ngx_http_payment_value_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return NGX_CONF_OK;
+}
+
+
+static void
+ngx_http_payment_value_check_secret(ngx_conf_t *cf, ngx_str_t *name)
+{
+    ngx_uint_t   i;
+    const char  *instead;
+
+    for (i = 0;
+         i < sizeof(ngx_http_payment_value_secrets)
+             / sizeof(ngx_http_payment_value_secrets[0]);
+         i++)
+    {
+        if (ngx_strcmp(name->data, ngx_http_payment_value_secrets[i].name)
+            != 0)
+        {
+            continue;
+        }
+
+        instead = ngx_http_payment_value_secrets[i].instead;
+
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"%V\" in \"payment_kafka_property\" is a secret "
+                           "that nginx -T shows, use \"%s\" for it",
+                           name, instead ? instead
+                                         : "payment_kafka_property_file");
+    }
 }
 
 

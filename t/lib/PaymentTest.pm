@@ -43,6 +43,9 @@ sub import {
     start_servers();
     make_database();
 
+    # a secret is in no configuration, which nginx -T shows
+    $ENV{TEST_NGINX_PAYMENT_DB_PASSWORD_FILE} = password_file();
+
     # a name in /tmp is short enough for a unix socket; see database_away()
     $ENV{TEST_NGINX_PAYMENT_DB_LINK} = tempdir(CLEANUP => 1) . '/db.sock';
     $ENV{TEST_NGINX_PAYMENT_TOPIC} = sprintf 't-%d-%d', time, $$;
@@ -101,6 +104,18 @@ sub start_servers {
 }
 
 
+sub password_file {
+    my $name = tempdir(CLEANUP => 1) . '/password';
+
+    open my $file, '>', $name or die "$name: $!\n";
+    chmod 0600, $file or die "$name: $!\n";
+    print $file "$ENV{TEST_NGINX_PAYMENT_DB_PASSWORD}\n";
+    close $file or die "$name: $!\n";
+
+    return $name;
+}
+
+
 # One for each file, so that files can be run in any order and side by side.
 
 sub make_database {
@@ -145,7 +160,7 @@ my $shard = <<'END';
         server unix:$TEST_NGINX_PAYMENT_DB_SOCKET;
         database $TEST_NGINX_PAYMENT_DB_NAME;
         user $TEST_NGINX_PAYMENT_DB_USER;
-        password $TEST_NGINX_PAYMENT_DB_PASSWORD;
+        password_file $TEST_NGINX_PAYMENT_DB_PASSWORD_FILE;
     }
 END
 

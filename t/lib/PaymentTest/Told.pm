@@ -2,7 +2,8 @@ package PaymentTest::Told;
 
 # What a node has told that is nobody's business: its password, the keys of its
 # clients, pieces of bodies. Searched after each block, in nginx's logs and
-# status pages; told.py is the same for t/api and t/fault.
+# status pages, and with PAYMENT_TEST_SECRETS in what nginx -T shows; told.py is
+# the same for t/api and t/fault.
 
 use strict;
 use warnings;
@@ -45,8 +46,11 @@ sub told {
 
     for my $log (glob "$root/logs/*.log") {
         push @told, grep { /$marked/ && !/$heard/ } entries($log);
-        count($log) if $ENV{PAYMENT_TEST_SECRETS};
+        count(-s $log, $log) if $ENV{PAYMENT_TEST_SECRETS};
     }
+
+    push @told, grep { /$marked/ } dump_of($root)
+        if $ENV{PAYMENT_TEST_SECRETS};
 
     # a dead letter is shown with its merchant
     $marked = join '|', map { quotemeta } grep { !/"merchantId"/ } @marks;
@@ -82,10 +86,24 @@ sub entries {
 # For tools/test.sh, which tells how much was searched.
 
 sub count {
-    my ($log) = @_;
+    my ($size, $what) = @_;
 
     open my $out, '>>', "$ENV{PAYMENT_TEST_DIR}/searched" or return;
-    print $out -s $log, " $log\n";
+    print $out "$size $what\n";
+}
+
+
+# Without the passwords that a block itself has written into it.
+
+sub dump_of {
+    my ($root) = @_;
+    my $nginx = $ENV{TEST_NGINX_BINARY} || 'nginx';
+    my $conf = "$root/conf/nginx.conf";
+    my $text = `$nginx -T -p $root/ -c $conf -e /dev/null 2>&1`;
+
+    count(length $text, 'nginx -T');
+
+    return grep { !/^\s*password\s/ } split /^/, $text;
 }
 
 

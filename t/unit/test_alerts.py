@@ -271,6 +271,42 @@ def test_nothing_is_scraped(tmp_path):
     fire(tmp_path, {f"up{{{NODE}}}": "1x4"}, "11m", {"PaymentDown"})
 
 
+# a job that scrapes all pods, of which one is of something else, and is down
+
+PODS = {'up{instance="b",job="kubernetes-pods"}': "0x1600"}
+POD = 'instance="a",job="kubernetes-pods"'
+
+
+@pytest.mark.parametrize("at", ["3m", "5h"])
+def test_a_node_is_down_in_a_job_of_another_name(tmp_path, at):
+    promtool(tmp_path, RULES, {
+        **PODS, f"up{{{POD}}}": "1x4 0x1600",
+        f'payment_build_info{{{POD},version="1"}}': "1x4 stale"}, at,
+        'ALERTS{alertstate="firing"}',
+        [{"labels": 'ALERTS{alertname="PaymentDown",alertstate="firing",'
+          f'severity="critical",{POD}}}', "value": 1}])
+
+
+def test_nodes_are_up_in_a_job_of_another_name(tmp_path):
+    """One is replaced, as by an upgrade, and is no target any more."""
+
+    new = POD.replace('"a"', '"c"')
+    promtool(tmp_path, RULES, {
+        **PODS, f"up{{{POD}}}": "1x40 stale",
+        f'payment_build_info{{{POD},version="1"}}': "1x40 stale",
+        f"up{{{new}}}": "_x39 1x100",
+        f'payment_build_info{{{new},version="2"}}': "_x39 1x100"}, "20m",
+        'ALERTS{alertname="PaymentDown"}', [])
+
+
+def test_no_pod_is_a_node(tmp_path):
+    promtool(tmp_path, RULES, {
+        **PODS, 'up{instance="c",job="kubernetes-pods"}': "1x40"}, "3m",
+        'ALERTS{alertstate="firing"}',
+        [{"labels": 'ALERTS{alertname="PaymentDown",alertstate="firing",'
+          'severity="critical"}', "value": 1}])
+
+
 def test_a_wrong_expectation_is_noticed(tmp_path):
     series, at, _ = FIRES["PaymentPaused"]
 

@@ -4,6 +4,8 @@ promtool plays series to the shipped rules.  A case is what a scrape finds every
 15 s, when to look, and which alerts fire by then: these and no other.
 """
 
+import ast
+import collections
 import pathlib
 import re
 import subprocess
@@ -15,6 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 RULES = ROOT / "conf/prometheus/alerts.yml"
 SPRING = ROOT / "conf/prometheus/spring.rules.yml"
 RUNBOOK = ROOT / "docs/runbook.md"
+FAULTS = ROOT / "t/fault/test_runbook.py"
 
 ALERTS = [rule for group in yaml.safe_load(RULES.read_text())["groups"]
           for rule in group["rules"] if "alert" in rule]
@@ -50,10 +53,12 @@ def gauge(name, values, labels=NODE):
     return {f"{name}{{{labels}}}": values}
 
 
-def breaker(state):
+def breaker(**states):
+    """What is said of each of its states; it is in none of the others."""
+
     return {f'resilience4j_circuitbreaker_state{{{NODE},'
             f'name="kafka-publisher",state="{one}"}}':
-            f"{int(one == state)}x100"
+            states.get(one, "0x100")
             for one in ("closed", "open", "half_open", "disabled",
                         "forced_open")}
 
@@ -124,7 +129,7 @@ FIRES = {
                  OTHER)}, "3m", set()),
     "PaymentPublishSlow": (
         buckets("payment_commit_to_ack_duration_seconds", 5), "12m", set()),
-    "PaymentBreakerOpen": (breaker("half_open"), "3m", set()),
+    "PaymentBreakerOpen": (breaker(half_open="1x100"), "3m", set()),
     "PaymentPaused": (
         {**gauge("payment_outbox_paused", "1x80"),
          **gauge("payment_outbox_oldest_event_age_seconds", "0+15x80",
@@ -142,27 +147,57 @@ FIRES = {
                  OTHER)}, "5m", set()),
 }
 
-# alert: what comes near to it, and when it is not to fire for that
+# when the first look is at those of which somebody has to hear soon
+
+SOON = {
+    # a minute after the database has died
+    "PaymentDatabaseAway": "2m",
+
+    # what comes at 1 min 15 s, and lasts for a minute
+    "PaymentDown": "2m15s",
+    "PaymentVoters": "2m15s",
+    "PaymentPrimaryUnknown": "2m15s",
+    "PaymentEpochsDiffer": "2m15s",
+    "PaymentOutboxDown": "2m15s",
+    "PaymentLeaseNobody": "2m15s",
+    "PaymentLeaseTwice": "2m15s",
+    "PaymentDeadLetters": "2m15s",
+    "PaymentBreakerOpen": "1m",
+
+    # at once
+    "PaymentLacking": "1m15s",
+    "PaymentOutcomeUnknown": "2m45s",
+    "PaymentUnconfirmed": "2m45s",
+}
+
+# alert: what comes near to it, and until when it is not to fire for that
 
 SILENT = {
-    # 1 of 1000, which is what may be
-    "PaymentErrorsBurnFast": (requests(999, 1), "2h"),
-    "PaymentErrorsBurn": (requests(999, 1), "6h"),
+    # a minute and a half in which every third fails: 1.23 % of the hour's; and
+    # 0.5 % for ever, which is less than spends a month's in five days
+    "PaymentErrorsBurnFast": (requests(100, 50, 1440), "6h1m30s"),
+    "PaymentErrorsBurn": (requests(995, 5), "6h"),
     "PaymentDown": ({f"up{{{NODE}}}": "1x4 0x2 1x20"}, "3m"),
 
     # connections that are made anew
     "PaymentDatabaseAway": (
         gauge("payment_shard_usable", "1x4 0x1 1x20", SHARD), "4m"),
+
+    # nginx is started anew, and was not at 0 before
     "PaymentOutcomeUnknown": (
-        gauge("payment_shard_unknown_total", "3x100", SHARD), "4m"),
-    "PaymentSlow": (buckets("payment_request_duration_seconds", 0,
+        gauge("payment_shard_unknown_total", "3x10 0x90", SHARD), "10m"),
+
+    # 1 of 101
+    "PaymentSlow": (buckets("payment_request_duration_seconds", 1,
                             ',operation="refund"'), "12m"),
     "PaymentShedding": (
         gauge("payment_shard_shed_total", "0x4 10x100", SHARD), "5m"),
-    "PaymentDrained": (gauge("payment_draining", "1x100 0x300"), "62m"),
+    "PaymentDrained": (gauge("payment_draining", "1x230 0x300"), "62m"),
+
+    # a replica that is started anew
     "PaymentVoters": (
-        {**gauge("payment_shard_voters", "0x40", SHARD),
-         **gauge("payment_shard_durability_replica", "0x40", SHARD)}, "5m"),
+        {**gauge("payment_shard_voters", "2x4 1x2 2x40", SHARD),
+         **gauge("payment_shard_durability_replica", "1x50", SHARD)}, "5m"),
     "PaymentPrimaryUnknown": (
         gauge("payment_shard_primary_known", "1x4 0x2 1x40", SHARD), "3m"),
 
@@ -174,17 +209,26 @@ SILENT = {
     # a switch that two scrapes see, and a day's others
     "PaymentPrimaryDisputed": (
         gauge("payment_shard_refused_total", "7x4 9x0 12x60", SHARD), "6m"),
-    "PaymentLacking": (gauge("payment_shard_lacking", "0x40", SHARD), "5m"),
+
+    # a promotion that has lost nothing
+    "PaymentLacking": (
+        {**gauge("payment_shard_lacking", "0x50", SHARD),
+         **gauge("payment_shard_primary_known", "1x4 0x2 1x40", SHARD),
+         **gauge("payment_shard_topology_epoch", "3x6 4x40", SHARD),
+         **gauge("payment_shard_voters", "2x4 0x2 2x40", SHARD),
+         **gauge("payment_shard_durability_replica", "1x50", SHARD)}, "5m"),
+
+    # nginx is started anew
     "PaymentUnconfirmed": (
-        gauge("payment_shard_unconfirmed_total", "5x90", SHARD), "10m"),
+        gauge("payment_shard_unconfirmed_total", "5x10 0x90", SHARD), "10m"),
     "PaymentEventsLate": (
         {**gauge("payment_outbox_oldest_event_age_seconds", "0+15x40",
                  SHARD), **gauge("payment_outbox_paused", "1x50")}, "8m"),
     "PaymentBacklog": (
         gauge("payment_outbox_backlog", "90000-2000x40", SHARD), "6m"),
     "PaymentKafkaAway": (
-        {**gauge("payment_outbox_kafka_up", "1x4 0x4 1x40"),
-         **gauge("payment_outbox_up", "1x50")}, "4m"),
+        {**gauge("payment_outbox_kafka_up", "1x4 0x7 1x40"),
+         **gauge("payment_outbox_up", "1x50")}, "5m"),
     "PaymentOutboxDown": (gauge("payment_outbox_up", "1x4 0x2 1x40"), "4m"),
 
     # five reloads
@@ -207,11 +251,17 @@ SILENT = {
          **gauge("payment_outbox_lease_held", "0x4 1x40",
                  OTHER)}, "4m"),
     "PaymentPublishSlow": (
-        buckets("payment_commit_to_ack_duration_seconds", 0), "12m"),
-    "PaymentBreakerOpen": (breaker("closed"), "3m"),
-    "PaymentPaused": (gauge("payment_outbox_paused", "1x40 0x40"), "16m"),
+        buckets("payment_commit_to_ack_duration_seconds", 1), "12m"),
+
+    # it opens, tries, and closes within a minute
+    "PaymentBreakerOpen": (
+        breaker(closed="1x4 0x3 1x90", open="0x4 1x1 0x90",
+                half_open="0x6 1x1 0x90"), "3m"),
+    "PaymentPaused": (gauge("payment_outbox_paused", "1x58 0x40"), "16m"),
+
+    # they are replayed
     "PaymentDeadLetters": (
-        gauge("payment_outbox_dead_letters", "1x20 0x40", SHARD), "8m"),
+        gauge("payment_outbox_dead_letters", "0x4 5x2 0x40", SHARD), "8m"),
 
     # some seconds all the time, and once a minute and a half too many at once
     "PaymentExpiryLate": (
@@ -238,13 +288,12 @@ def promtool(tmp_path, rules, series, at, expression, samples):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def fire(tmp_path, series, at, names):
+def fire(tmp_path, series, at, names, what='ALERTS{alertstate="firing"}'):
     """All that is played is scraped."""
 
     series = {f"up{{{NODE}}}": "1x1600", **series}
 
-    promtool(tmp_path, RULES, series, at,
-             'count by (alertname) (ALERTS{alertstate="firing"})',
+    promtool(tmp_path, RULES, series, at, f"count by (alertname) ({what})",
              [{"labels": f'{{alertname="{name}"}}', "value": 1}
               for name in sorted(names)])
 
@@ -259,10 +308,19 @@ def test_it_fires(tmp_path, name):
     fire(tmp_path, series, at, {name} | others)
 
 
+@pytest.mark.parametrize("name", sorted(SOON))
+def test_it_fires_soon(tmp_path, name):
+    series, _, _ = FIRES[name]
+    fire(tmp_path, series, SOON[name], {name})
+
+
 @pytest.mark.parametrize("name", sorted(SILENT))
 def test_it_is_silent(tmp_path, name):
+    """At no time: what comes near is over when that is looked at."""
+
     series, at = SILENT[name]
-    fire(tmp_path, series, at, set())
+    fire(tmp_path, series, at, set(),
+         f'max_over_time(ALERTS{{alertstate="firing"}}[{at}])')
 
 
 def test_nothing_is_scraped(tmp_path):
@@ -357,6 +415,49 @@ def test_runbook_has_every_alert():
 
         for word in ("**Means**", "**Look at**", "**Do**"):
             assert word in part, f"{rule['alert']}: no {word}"
+
+
+def named(node):
+    """The alerts in a piece of the fault tests' source."""
+
+    return frozenset(one.value for one in ast.walk(node)
+                     if isinstance(one, ast.Constant))
+
+
+def faults():
+    """Which alerts each fault of t/fault/test_runbook.py fires, and which it
+    may: of its table, and of the tests that say so themselves."""
+
+    for node in ast.walk(ast.parse(FAULTS.read_text())):
+        if isinstance(node, ast.Assign) and ast.unparse(
+                node.targets[0]) == "FAULTS":
+            yield from ((named(value), frozenset())
+                        for value in node.value.values)
+
+        elif isinstance(node, ast.Call) and ast.unparse(
+                node.func).endswith(".wait_firing"):
+            [fired], perhaps = node.args, node.keywords
+
+            if not isinstance(fired, ast.Subscript):
+                yield named(fired), frozenset().union(
+                    *(named(keyword.value) for keyword in perhaps))
+
+
+def test_each_alert_is_fired_by_a_fault():
+    assert frozenset().union(*(fired for fired, _ in faults())) == NAMES
+
+
+def test_runbook_has_every_fault():
+    """A row for each, with what it fires and what it may fire."""
+
+    [table] = re.findall(r"^\| fault \|.*\n\|---.*\n((?:\|.*\n)+)",
+                         RUNBOOK.read_text(), re.M)
+    told = collections.Counter(
+        tuple(frozenset(re.findall(r"Payment\w+", cell)) for cell in cells)
+        for _, *cells in (row.strip("|").split("|")
+                          for row in table.splitlines()))
+
+    assert told == collections.Counter(faults())
 
 
 def test_spring_panels_have_series(tmp_path):

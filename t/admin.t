@@ -78,7 +78,7 @@ INSERT INTO outbox_dead (id, aggregatetype, aggregateid, type, merchant_id,
     version, created_at, traceparent, payload, reason, attempts, dead_at)
 VALUES ($id, 'payment', '$payment', 'captured', 'M1',
     $version, '2026-01-02 03:04:05.678901', NULL,
-    '{"paymentId":"$payment","eventType":"captured","version":$version}',
+    '{"paymentId":"$payment","version":$version,"played":{}}',
     '$reason', 5, '2026-01-02 03:04:06.789')
 END
     }

@@ -70,8 +70,15 @@ split() {
 }
 
 
+# One of the fault tests reads what all of t/*.t publish, and is told that there
+# must be something.
+
 run_nginx() {
     local arguments
+
+    if [[ -z ${PROVE:-} ]]; then
+        export PAYMENT_TEST_PUBLISHED=yes
+    fi
 
     split "${PROVE:--j $files_at_once -r t}"
     prove -It/lib "${arguments[@]}"

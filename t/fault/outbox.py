@@ -16,6 +16,7 @@ import datetime
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -48,6 +49,10 @@ RELEASED = [(schema['properties']['eventType']['enum'],
             for schema in (json.loads(file.read_text())['payload'] for file in
                            (ROOT / 't/released').glob('*/events.json'))]
 assert RELEASED
+
+# the payloads of rows that tests write by themselves, which are no events: these
+# never end with an empty object
+PLAYED = re.compile(rb'.*\{\}\}?|\{"n":\d+\}|x+', re.S)
 
 COLUMNS = ('aggregatetype, aggregateid, type, merchant_id, version,'
            ' created_at, traceparent, payload')
@@ -296,17 +301,23 @@ def keeps_contract(message):
 
     HEADERS_SCHEMA.validate(message.headers)
 
-    if message.value.startswith(b'{"eventType":'):
-        event = json.loads(message.value)
-        EVENT_SCHEMA.validate(event)
+    if is_played(message):
+        return
 
-        for types, schema in RELEASED:
-            if event['eventType'] in types:
-                schema.validate(event)
+    event = json.loads(message.value)
+    EVENT_SCHEMA.validate(event)
 
-        assert message.id == f'{event["paymentId"]}:{event["version"]}'
-        assert message.key == event['merchantId']
-        is_a_cloud_event(message, event)
+    for types, schema in RELEASED:
+        if event['eventType'] in types:
+            schema.validate(event)
+
+    assert message.id == f'{event["paymentId"]}:{event["version"]}'
+    assert message.key == event['merchantId']
+    is_a_cloud_event(message, event)
+
+
+def is_played(message):
+    return PLAYED.fullmatch(message.value) is not None
 
 
 def is_a_cloud_event(message, event):

@@ -10,7 +10,7 @@ import uuid
 
 import pytest
 
-from outbox import (Topics, committed, judge, kafka,            # noqa: F401
+from outbox import (Topics, committed, is_played, judge, kafka,   # noqa: F401
                     start_outbox, topic, wait_empty)
 from servers import ROOT
 
@@ -61,18 +61,11 @@ def read_in_javascript(messages):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_events_in_javascript(start_outbox, mariadb, database,    # noqa: F811
-                              kafka, topic):                      # noqa: F811
-    nginx = start_outbox()
-    payments(nginx)
-    wait_empty(mariadb, database)
-    messages = kafka.messages(topic)
-    judge(messages, committed(mariadb, database))
-    assert {message.headers['ce_type'] for message in messages} == {
-        'authorized', 'captured', 'refunded', 'voided'}
+def agrees_in_javascript(messages):
+    """It reads what is in them, both times."""
 
     found = read_in_javascript(messages)
-    assert len(found) == len(messages) == 45
+    assert len(found) == len(messages)
 
     for message, (first, again) in zip(messages, found):
         expected = {name.removeprefix('ce_'): value
@@ -88,6 +81,20 @@ def test_events_in_javascript(start_outbox, mariadb, database,    # noqa: F811
 
         assert first == expected
         assert again == expected
+
+
+def test_events_in_javascript(start_outbox, mariadb, database,    # noqa: F811
+                              kafka, topic):                      # noqa: F811
+    nginx = start_outbox()
+    payments(nginx)
+    wait_empty(mariadb, database)
+    messages = kafka.messages(topic)
+    judge(messages, committed(mariadb, database))
+    assert {message.headers['ce_type'] for message in messages} == {
+        'authorized', 'captured', 'refunded', 'voided'}
+
+    assert len(messages) == 45
+    agrees_in_javascript(messages)
 
 
 # what an operator may say of the events
@@ -144,9 +151,12 @@ def test_events_of_the_other_suites():
     """Whatever they published keeps the contract, too: messages() looks."""
 
     suites = OfAllSuites()
-    found = sum(len(suites.messages(name)) for name in suites.names())
+    events = [message for name in suites.names()
+              for message in suites.messages(name) if not is_played(message)]
+    print(f'{len(events)} events')
 
-    if not found:
+    if not events:
+        assert 'PAYMENT_TEST_PUBLISHED' not in os.environ
         pytest.skip('no other suite has run on these servers')
 
-    print(f'{found} events')
+    agrees_in_javascript(events)

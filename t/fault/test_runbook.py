@@ -31,6 +31,7 @@ from servers import ROOT, wait_for
 from test_outbox_gauges import METRICS
 from test_outbox_helper import kill_helper
 from test_outbox_kafka import PLAIN, narrow, poison               # noqa: F401
+from test_spans import collector                                  # noqa: F401
 from test_two_of_three import (LOCATION as REPLICA_LOCATION, REPLICA,
                                kill_query, waits)
 
@@ -60,14 +61,20 @@ def faster(number, unit, most=float('inf')):
     return f'{round(seconds * 1000)}ms'
 
 
+def quick(expression):
+    """Its ranges and offsets."""
+
+    return re.sub(r'(\[|\boffset )(\d+)([smh])\b',
+                  lambda match: match[1] + faster(*match.groups()[1:]),
+                  expression)
+
+
 def quick_rules(path):
     rules = yaml.safe_load(path.read_text())
 
     for group in rules['groups']:
         for rule in group['rules']:
-            rule['expr'] = re.sub(
-                r'\[(\d+)([smh])\]',
-                lambda match: f'[{faster(*match.groups())}]', rule['expr'])
+            rule['expr'] = quick(rule['expr'])
 
             if 'for' in rule:
                 rule['for'] = faster(*re.fullmatch(
@@ -90,15 +97,20 @@ def limits():
 
 
 def dashboard():
-    """Its expressions, with what Grafana fills in."""
+    """The expressions of its panels and annotations, with what Grafana fills
+    in."""
 
     def expressions(node):
         for panel in node.get('panels', []):
             yield from (target['expr'] for target in panel.get('targets', []))
             yield from expressions(panel)
 
-    return [re.sub(r'\$\w+', '.*', re.sub(r'\[\$__\w+\]', '[1m]', expression))
-            for expression in expressions(json.loads(DASHBOARD.read_text()))]
+    content = json.loads(DASHBOARD.read_text())
+    found = [*expressions(content),
+             *(one['expr'] for one in content['annotations']['list'])]
+
+    return [re.sub(r'\$\w+', '.*', re.sub(
+        r'\[\$__\w+\]', '[1m]', quick(expression))) for expression in found]
 
 
 class Prometheus:
@@ -173,9 +185,7 @@ class Prometheus:
 
         try:
             for expression in dashboard():
-                self.ask('/api/v1/query_range', query=expression,
-                         start=self.began, end=time.time(),
-                         step=SCRAPE_MS / 1000)
+                self.draw(expression)
         finally:
             self.process.terminate()
             self.process.wait(20)
@@ -205,11 +215,20 @@ class Prometheus:
         return {alert['labels']['alertname'] for alert in alerts
                 if alert['state'] == 'firing'}
 
+    def draw(self, expression):
+        """Its graph, since the beginning."""
+
+        answer = json.loads(self.ask(
+            '/api/v1/query_range', query=expression, start=self.began,
+            end=time.time(), step=SCRAPE_MS / 1000))
+        assert answer['status'] == 'success' and not answer.get('warnings')
+        return answer['data']['result']
+
     def shows(self, expression):
         """Whether there is a number in its graph."""
 
-        return any(series['value'][1] != 'NaN'
-                   for series in self.query(expression))
+        return any(value != 'NaN' for series in self.draw(expression)
+                   for _, value in series['values'])
 
     def wait_firing(self, names, perhaps=frozenset()):
         """Until these do, which must be within their times; and no other may
@@ -729,11 +748,13 @@ def test_nobody_has_the_lease(rig):
 
 
 @pytest.mark.timeout(240)
-def test_every_expression_is_evaluated(rig):
+def test_every_expression_is_evaluated(rig, collector):           # noqa: F811
     """Of the dashboard, on what an nginx at work gives; the rules' own are, by
     Prometheus."""
 
-    rig.start()
+    collector.start()
+    rig.start(trace_exporter=collector.url)
+    rig.nginx.reload()
 
     with Load(rig.nginx.port, rig.journal, clients=4, changes=True) as load:
         load.wait(200)

@@ -6,6 +6,7 @@ promtool plays series to the shipped rules.  A case is what a scrape finds every
 
 import ast
 import collections
+import json
 import pathlib
 import re
 import subprocess
@@ -383,22 +384,27 @@ def test_alert_says_what_whoever_is_woken_needs(rule):
     assert notes["runbook_url"] == "runbook.md#" + rule["alert"].lower()
 
 
-def test_links_to_the_runbook_can_be_made(tmp_path):
-    """The command of the documentation is run as it stands there."""
+def linked(file):
+    """What the command of the documentation makes of it, as it stands there."""
 
-    [command] = re.findall("^    (sed .*runbook_url.*)$",
+    [command] = re.findall(f"^    (sed .* {file})$",
                            (ROOT / "docs/operations.md").read_text(), re.M)
-    file = tmp_path / "alerts.yml"
+    return subprocess.run(command, shell=True, cwd=ROOT, check=True, text=True,
+                          stdout=subprocess.PIPE).stdout
 
-    with open(file, "w") as made:
-        subprocess.run(command, shell=True, cwd=ROOT, check=True, stdout=made)
 
-    for group in yaml.safe_load(file.read_text())["groups"]:
+def test_links_to_the_runbook_can_be_made():
+    for group in yaml.safe_load(linked("conf/prometheus/alerts.yml"))["groups"]:
         for rule in group["rules"]:
             if "alert" in rule:
                 assert rule["annotations"]["runbook_url"] == (
                     "https://wiki.example.net/payment/runbook.md#"
                     + rule["alert"].lower())
+
+    made = linked("conf/grafana/ngx_payment.json")
+    assert [link["url"] for link in json.loads(made)["links"]] \
+        == ["https://wiki.example.net/payment/runbook.md"]
+    assert made.count("wiki.example.net") == 1
 
 
 def test_runbook_has_every_alert():

@@ -522,9 +522,10 @@ def series():
             yield name
 
 
-SERIES = re.compile(r"(?<!:)\b((?:payment|resilience4j|nginx)_[a-z0-9_]+)\b"
-                    r"(?!:)")
-MATCHERS = re.compile(r"\b((?:payment|resilience4j)_\w+)\{([^}]*)\}")
+SERIES = re.compile(r"(?<!:)\b((?:payment|resilience4j|nginx|process)_"
+                    r"[a-z0-9_]+)\b(?!:)")
+MATCHERS = re.compile(r"\b((?:payment|resilience4j|nginx|process)_\w+)"
+                      r"\{([^}]*)\}")
 
 # Labels that Prometheus gives, and those of its types.
 
@@ -555,7 +556,7 @@ def wrong_query(query):
 
 @functools.cache
 def queries():
-    """where, expression, legend: of the dashboard's panels"""
+    """where, expression, legend: of the dashboard's panels and annotations"""
 
     def unique(pairs):
         names = [name for name, _ in pairs]
@@ -571,7 +572,9 @@ def queries():
 
     return [(panel["title"], target["expr"], target.get("legendFormat", ""))
             for panel in panels(dashboard)
-            for target in panel.get("targets", [])]
+            for target in panel.get("targets", [])] \
+        + [(one["name"], one["expr"], one["textFormat"])
+           for one in dashboard["annotations"]["list"]]
 
 
 def as_prometheus(query):
@@ -604,10 +607,30 @@ def test_the_dashboard_asks_for_what_there_is():
 
 
 def test_the_dashboard_has_legends_of_its_queries():
+    """A label comes by a name in the query, or is one of its metric's."""
+
     for title, query, legend in queries():
+        known = set().union(*(metrics().get(name, ("", set()))[1]
+                              for name in SERIES.findall(query)
+                              if not re.search(r"\bby\b", query)))
+
         for label in re.findall(r"\{\{(\w+)\}\}", legend):
-            assert re.search(rf"\b{label}\b", query), (
+            assert label in known or re.search(rf"\b{label}\b", query), (
                 f"{DASHBOARD}, {title}: no {label} comes out of {query}")
+
+
+def test_the_dashboard_has_panels_of_its_own_in_their_places():
+    """No id is given twice, and no panel lies on another."""
+
+    panels = json.loads(FILES[DASHBOARD])["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+
+    taken = collections.Counter(
+        (x, y) for place in (panel["gridPos"] for panel in panels)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"]))
+    assert max(taken.values()) == 1
+    assert max(x for x, _ in taken) == 23
 
 
 def test_the_dashboard_is_promql(tmp_path):

@@ -108,7 +108,7 @@ test-pacemaker:         ## promotions by Debian's Pacemaker, on 3 nodes (root)
 test-secrets:           ## all of them at debug: is a secret, body or key told?
 	@PAYMENT_TEST_SECRETS=1 tools/test.sh nginx api fault
 
-test-browser:           ## the dashboard in Chromium; makes docs/dashboard-*.png
+test-browser:           ## the dashboard; pictures by PAYMENT_TEST_PICTURES=1
 	@tools/test.sh browser
 
 test-upgrade:           ## old and new beside each other, under k6 (needs git)

@@ -1,17 +1,19 @@
 #!/bin/bash
 # Builds the module and runs t/*.t on other Debian releases than this one, each
-# in a tree of its own (tools/tree.sh), and prints a table of the versions and
-# results.
+# in a tree of its own (tools/tree.sh), and their promtool on the alerts and the
+# dashboard; and prints a table of the versions and results.
 #
 #   tools/matrix.sh [SUITE ..]               bookworm, trixie, sid by default
 #   tools/matrix.sh run SUITE COMMAND ..     run one command in the tree
 #
-# A tree has the packages of tools/install-deps.sh. In each, one after the other:
+# A tree has the packages of tools/install-deps.sh, and pytest. In each, one
+# after the other:
 #
 #   dynamic clang, dynamic gcc     the module for the packaged nginx
 #   t/*.t, dynamic                 with what gcc built
 #   static clang, static gcc       nginx's source with the module compiled in
 #   t/*.t, static                  with what gcc built
+#   alerts                         the rules and the dashboard, with its promtool
 #
 # nginx warns as errors; so does every build here. PROVE is prove's arguments,
 # as for make test-nginx. NGINX_SOURCE is a directory of nginx's source for the
@@ -29,6 +31,7 @@ prepare() {
 
     "$ROOT/tools/install-deps.sh" trees
     mapfile -t packages < <("$ROOT/tools/install-deps.sh" list)
+    packages+=(python3-pytest python3-yaml)
     tree_make "$suite" "$suite" "${packages[@]}"
     tree_copy "$suite"
 
@@ -86,6 +89,9 @@ versions() {
                 | sed 's|^nginx version: nginx/||; s| .*||; /[^0-9.]/s/.*/none/'
         fi
     done
+
+    chroot "$tree" "$tree_checkout/build/bin/promtool" --version \
+        | sed -n 's/^promtool, version \([0-9.]*\).*/\1/p'
 }
 
 
@@ -101,6 +107,9 @@ test_suite() {
     step "$suite" 'static clang'     env CC=clang tools/build.sh static
     step "$suite" 'static gcc'       tools/build.sh static
     step "$suite" 't/*.t, static'    tools/test.sh static
+    step "$suite" 'alerts' python3 -m pytest -q -p no:cacheprovider \
+        t/unit/test_alerts.py \
+        t/unit/test_docs.py::test_the_{alerts_are,dashboard_is}_promql
 
     mapfile -t cells < <(versions "$suite")
 
@@ -113,7 +122,7 @@ test_suite() {
 
 
 steps=('dynamic clang' 'dynamic gcc' 't/*.t, dynamic'
-       'static clang' 'static gcc' 't/*.t, static')
+       'static clang' 'static gcc' 't/*.t, static' 'alerts')
 failed='' rows=()
 
 if [[ ${1:-} == run ]]; then
@@ -130,8 +139,8 @@ for suite in "$@"; do
 done
 
 printf '\n%s\n%s\n' "$(printf '| %s ' Debian nginx 'nginx, static' libmariadb \
-    MariaDB librdkafka OpenSSL gcc clang "${steps[@]}")|" \
-    '|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|'
+    MariaDB librdkafka OpenSSL gcc clang Prometheus "${steps[@]}")|" \
+    '|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|'
 printf '%s\n' "${rows[@]}"
 
 [[ -z $failed ]]

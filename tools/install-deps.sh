@@ -30,7 +30,7 @@ test_packages=(
     libcmocka-dev libtest-base-perl libtest-longstring-perl
     liblist-moreutils-perl libhttp-message-perl libtext-diff-perl
     libipc-run-perl liburi-perl
-    python3-venv python3-dev openssl wrk dpkg-dev
+    python3-venv python3-dev python3-seccomp openssl wrk dpkg-dev
     clang libclang-rt-dev
 )
 

@@ -1,10 +1,10 @@
 """nginx with no more than conf/systemd/hardening.conf leaves it: a file system
 that it cannot write to but for its own directories, a /proc without the
 processes of other users, the capabilities that are listed, and no way to get
-others.
+others; and the system calls, families of addresses and kinds of memory.
 
-That much is done here by a mount namespace and setpriv. What else the file asks
-for, the filter of system calls above all, only systemd could do.
+It is done here by a mount namespace, setpriv and libseccomp. What else the file
+asks for only systemd could do.
 """
 
 import os
@@ -23,6 +23,7 @@ from servers import ROOT, wait_for
 from test_spans import METRICS, metrics
 
 HARDENING = ROOT / 'conf' / 'systemd' / 'hardening.conf'
+SANDBOXED = ROOT / 't' / 'fault' / 'sandboxed.py'
 
 # $1 stays writable, the rest does not; then the command
 SANDBOX = '''
@@ -58,10 +59,14 @@ def within(work):
     assert setting('ProtectProc') == ['invisible']
     assert setting('ProcSubset') == ['pid']
 
+    # systemd-analyze is no part of what the tests install
+    calls = ['/usr/bin/python3', SANDBOXED, HARDENING] \
+        if shutil.which('systemd-analyze') else []
+
     return lambda directory: [
         'unshare', '--mount', '--propagation', 'private', 'sh', '-c', SANDBOX,
         'sandbox', str(directory), 'setpriv', '--no-new-privs',
-        f'--bounding-set=-all,{capabilities}']
+        f'--bounding-set=-all,{capabilities}', *map(str, calls)]
 
 
 def test_the_sandbox_is_one(within, tmp_path):
@@ -81,6 +86,30 @@ def test_the_sandbox_is_one(within, tmp_path):
                           check=True, capture_output=True,
                           text=True).stdout.split()
     assert 'self' in seen and '1' not in seen and 'meminfo' not in seen
+
+
+TRIES = {
+    'nothing': ('pass', True),
+    'a system call': ('if ctypes.CDLL(None).ptrace(0, 0, 0, 0):'
+                      ' raise PermissionError(1, "ptrace")', False),
+    'a socket': ('socket.socket(socket.AF_INET)', True),
+    'another one': ('socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)', False),
+    'memory': ('mmap.mmap(-1, 4096, prot=mmap.PROT_WRITE)', True),
+    'a program in memory': (
+        'mmap.mmap(-1, 4096, prot=mmap.PROT_WRITE | mmap.PROT_EXEC)', False)
+}
+
+
+@pytest.mark.skipif(not shutil.which('systemd-analyze'),
+                    reason='no systemd-analyze')
+@pytest.mark.parametrize('what', TRIES)
+def test_the_calls_are_fewer(within, tmp_path, what):
+    tried, done = TRIES[what]
+    run = subprocess.run([*within(tmp_path), '/usr/bin/python3', '-c',
+                          f'import ctypes, mmap, socket\n{tried}'],
+                         capture_output=True, text=True)
+    assert (run.returncode == 0) == done, run.stderr
+    assert done or 'PermissionError: [Errno 1]' in run.stderr, run.stderr
 
 
 def test_when_it_was_started(start_outbox, within):

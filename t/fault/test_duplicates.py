@@ -246,6 +246,7 @@ def test_a_look_at_many_keys(start_nginx, proxy, database, journal, number):
     nginx = start_nginx(Shard('main', database, proxy.address, connections=1),
                         workers=1, connections=4096,
                         http='payment_batch_size 1024;'
+                             'payment_batch_bytes 16m;'
                              'payment_queue_timeout 10s;',
                         location='payment_timeout 20s;')
     ask = Client(nginx.port, journal)

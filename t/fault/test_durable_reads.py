@@ -356,23 +356,44 @@ def test_a_key_that_is_used_anew(start_node, rig, journal, by):
     wait_for(lambda: asks.authorize(key=first.key).ok, 20, 'the payment')
 
 
-def test_some_wait_for_the_disk(start_nginx, mariadb, database, journal):
-    """A payment was removed; those who repeat what is there do not wait with
-    whoever repeats that one."""
+def test_who_waits_for_a_commit(start_nginx, start_proxy, mariadb, database,
+                                journal):
+    """In a queue of repeats, whoever asks for what has to be confirmed, here
+    that a payment was removed: the others do not wait with him."""
 
-    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}',
-                              **SETTINGS), workers=1, location=LOCATION)
+    first = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'))
+    gone = Client(first.port, journal).authorize()
+    mariadb.query('DELETE FROM payment', database)
+
+    proxy = start_proxy(mariadb.socket)
+    nginx = start_nginx(Shard('main', database, proxy.address, connections=1,
+                              read_timeout='8s'), workers=1,
+                        location='payment_timeout 15s;')
     ask = Client(nginx.port, journal)
-    gone, *kept = [ask.authorize() for _ in range(9)]
-    mariadb.query(f"DELETE FROM payment WHERE id ="
-                  f" x'{gone.id.replace('-', '')}'", database)
-    mariadb.disk.stall()
+    assert ask.authorize(key=gone.key).status == 410
+    kept = [ask.authorize() for _ in range(8)]
 
-    calls = ask.at_once([ask.call(key=call.key) for call in
-                         (*kept[:4], gone, *kept[4:])])
-    mariadb.disk.resume()
-    assert calls.pop(4).status in (503, 504)
-    assert all(call.replayed for call in calls), calls
+    def queued(number):
+        wait_for(lambda: nginx.status()['shards'][0]['queued'] == number, 5,
+                 f'{number} that wait')
+
+    # what comes while the only connection is busy is in one queue
+    strike = proxy.strike(is_commit, 'hold')
+    answer = ask.later([ask.call()])
+    strike.wait()
+    repeats = ask.later([ask.call(key=call.key) for call in kept])
+    queued(8)
+    last = ask.later([ask.call(key=gone.key)])
+    queued(9)
+
+    other = proxy.strike(is_commit, 'hold')
+    strike.release()
+    assert answer.result(10)[0].ok
+    other.wait()
+    assert all(call.replayed for call in repeats.result(5))
+
+    other.release()
+    assert last.result(10)[0].status == 410
 
 
 def test_a_removal_that_others_see(nginx, mariadb, database, ask):

@@ -366,6 +366,32 @@ def test_no_pod_is_a_node(tmp_path):
           'severity="critical"}', "value": 1}])
 
 
+def test_shards_of_one_name_in_two_jobs(tmp_path):
+    """Two installations, one of which has no holder: each is by itself."""
+
+    jobs = ['job="one"', 'job="two"']
+
+    def both(name, one, two):
+        return {f'{name}{{instance="{job[5]}",{job},shard="main"}}': values
+                for job, values in zip(jobs, (one, two))}
+
+    series = {
+        **{f'up{{instance="{job[5]}",{job}}}': "1x100" for job in jobs},
+        **{f'payment_build_info{{instance="{job[5]}",{job}}}': "1x100"
+           for job in jobs},
+        **both("payment_shard_topology_epoch", "3x100", "7x100"),
+        **both("payment_outbox_backlog", "0+100x100", "20000x100")}
+    counted = 'count by (alertname, job) (ALERTS{alertstate="firing"})'
+
+    promtool(tmp_path, RULES, {
+        **series, **both("payment_outbox_lease_held", "1x100", "1x100")},
+        "12m", counted, [])
+    promtool(tmp_path, RULES, {
+        **series, **both("payment_outbox_lease_held", "1x100", "0x100")},
+        "12m", counted,
+        [{"labels": '{alertname="PaymentLeaseNobody",job="two"}', "value": 1}])
+
+
 def test_a_wrong_expectation_is_noticed(tmp_path):
     series, at, _ = FIRES["PaymentPaused"]
 

@@ -258,7 +258,7 @@ ngx_payment_db_connected(ngx_payment_attempt_t *a)
 
     /* also what a process told that has died since */
 
-    if (ngx_payment_common_untell(shard)) {
+    if (ngx_payment_common_untell(shard, db->gauges == NULL)) {
         ngx_log_error(NGX_LOG_NOTICE, db->log, 0,
                       "payment: shard \"%V\": connected to %V again",
                       &shard->name, &server->name);
@@ -509,7 +509,9 @@ ngx_payment_db_connect_failed(ngx_payment_db_t *db,
     if (server->last_error != digest && (known || !a->identity.nobodys)) {
         server->last_error = digest;
 
-        if (ngx_payment_common_tell(shard, a->server, digest)) {
+        if (ngx_payment_common_tell(shard, a->server, digest,
+                                    db->gauges == NULL))
+        {
             ngx_log_error(NGX_LOG_ERR, db->log, 0,
                           "payment: shard \"%V\": %s failed, server %V: (%ui) "
                           "%s", &shard->name, a->phase, &server->name,

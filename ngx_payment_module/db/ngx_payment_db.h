@@ -84,7 +84,7 @@ struct ngx_payment_db_s {
 
     /* set by the owner before ngx_payment_db_open() */
     ngx_payment_shard_stats_t *stats;       /* NULL: nobody counts */
-    ngx_payment_gauges_t      *gauges;      /* NULL if stats is */
+    ngx_payment_gauges_t      *gauges;      /* NULL, as stats: the helper's */
     ngx_payment_db_state_pt    ready;
     ngx_payment_db_state_pt    down;        /* a connect attempt failed */
     const char *const         *session;     /* SQL to run first, NULL at end */

@@ -72,7 +72,7 @@ ngx_http_payment_cycle_init_zone(ngx_shm_zone_t *zone, void *data)
         }
 
         /* a new configuration is told what is wrong with it */
-        (void) ngx_payment_common_untell(shards[i]);
+        (void) ngx_payment_common_untell(shards[i], 0);
 
         ngx_payment_gtid_load(shards[i], zone->shm.log);
     }

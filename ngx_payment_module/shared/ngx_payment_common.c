@@ -13,6 +13,8 @@
 #define NGX_PAYMENT_COMMON_DIGEST   0xffffff
 #define NGX_PAYMENT_COMMON_NUMBER   0xffff
 
+#define NGX_PAYMENT_COMMON_BY_HELPER    1       /* a bit of what was told */
+
 #define ngx_payment_common_choice(number, server, identity)                   \
     ((uint64_t) ((number) & NGX_PAYMENT_COMMON_NUMBER) << 48                  \
      | (uint64_t) (server) << 24 | (identity))
@@ -222,28 +224,30 @@ ngx_payment_common_renew(ngx_payment_shard_t *shard, uint64_t choice)
 
 ngx_uint_t
 ngx_payment_common_tell(ngx_payment_shard_t *shard, ngx_uint_t server,
-    uint32_t digest)
+    uint32_t digest, ngx_uint_t helper)
 {
-    ngx_atomic_t      *told;
-    ngx_atomic_uint_t  before;
+    ngx_atomic_t       *told;
+    ngx_atomic_uint_t   before, word;
 
     told = &shard->common->told[server];
+    word = (ngx_atomic_uint_t) digest | NGX_PAYMENT_COMMON_BY_HELPER;
 
     do {
         before = *told;
 
-        if (before == digest) {
+        if ((before | NGX_PAYMENT_COMMON_BY_HELPER) == word) {
             return 0;
         }
 
-    } while (!ngx_atomic_cmp_set(told, before, digest));
+    } while (!ngx_atomic_cmp_set(told, before, helper
+                                 ? word : word ^ NGX_PAYMENT_COMMON_BY_HELPER));
 
     return 1;
 }
 
 
 ngx_uint_t
-ngx_payment_common_untell(ngx_payment_shard_t *shard)
+ngx_payment_common_untell(ngx_payment_shard_t *shard, ngx_uint_t helper)
 {
     ngx_uint_t         i, over;
     ngx_atomic_t      *told;
@@ -254,6 +258,10 @@ ngx_payment_common_untell(ngx_payment_shard_t *shard)
     for (i = 0; i < NGX_PAYMENT_SERVERS_MAX; i++) {
         told = &shard->common->told[i];
         before = *told;
+
+        if (helper && !(before & NGX_PAYMENT_COMMON_BY_HELPER)) {
+            continue;
+        }
 
         if (before && ngx_atomic_cmp_set(told, before, 0)) {
             over = 1;

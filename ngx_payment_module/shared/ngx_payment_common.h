@@ -55,8 +55,10 @@ struct ngx_payment_common_shard_s {
                                                ngx_payment_stats_error() */
     ngx_atomic_t               told[NGX_PAYMENT_SERVERS_MAX];
                                             /* digest of what was logged of a
-                                               server that failed; 0: nothing
-                                               since that was over */
+                                               server that failed, the lowest
+                                               bit of which says whether by a
+                                               helper; 0: nothing since that was
+                                               over */
     ngx_atomic_t               left;        /* ngx_current_msec: a server was
                                                left for what it refused */
     ngx_atomic_t               place;       /* digest of the database that is
@@ -132,11 +134,13 @@ ngx_uint_t ngx_payment_common_leave(ngx_payment_shard_t *shard,
 
 /* A server fails in this way: is it this process that logs it? */
 ngx_uint_t ngx_payment_common_tell(ngx_payment_shard_t *shard,
-    ngx_uint_t server, uint32_t digest);
+    ngx_uint_t server, uint32_t digest, ngx_uint_t helper);
 
-/* A process has connected.  1: something was told, and this
- * process says that it is over. */
-ngx_uint_t ngx_payment_common_untell(ngx_payment_shard_t *shard);
+/* A process has connected.  1: something was told, and this process says that
+ * it is over.  A helper says so of what a helper told alone: it needs fewer
+ * rights than a worker. */
+ngx_uint_t ngx_payment_common_untell(ngx_payment_shard_t *shard,
+    ngx_uint_t helper);
 
 /* The server that has claimed the payments is the primary: all begin anew with
  * it, also if it was the primary before. */

@@ -425,6 +425,15 @@ def test_rights_that_are_missing(start_nginx, mariadb, database, journal,
         line, = failures(nginx)
         assert 'the user lacks rights of conf/grants.sql' in line
 
+        # nor by a worker that comes later: that the helper, which needs fewer
+        # of them, gets a connection does not mean that it is over
+        before = nginx.status()['shards'][0]['connect_failures']
+        nginx.expect('exited on signal 9')
+        nginx.kill_worker()
+        wait_for(lambda: nginx.status()['shards'][0]['connect_failures']
+                 > before + 5, 20, 'other connections')
+        assert failures(nginx) == [line]
+
         mariadb.query('GRANT INSERT, UPDATE, DELETE'
                       f' ON {database}.* TO reader@localhost')
         recovers(ask)

@@ -81,10 +81,10 @@ static void ngx_payment_transaction_repeats(ngx_payment_transaction_t *t);
 static ngx_uint_t ngx_payment_transaction_told(
     const ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_repeats_told(ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_repeats_told_done(ngx_payment_db_t *db,
-    ngx_uint_t lost);
 static void ngx_payment_transaction_repeats_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
+static void ngx_payment_transaction_repeats_doubt(
+    ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_read(ngx_payment_transaction_t *t);
 static void ngx_payment_transaction_read_done(ngx_payment_db_t *db,
     ngx_uint_t lost);
@@ -314,43 +314,7 @@ ngx_payment_transaction_repeats_told(ngx_payment_transaction_t *t)
     ngx_str_set(&t->stmts[2].sql, "ROLLBACK");
 
     ngx_payment_transaction_exchange(t, 3,
-                                     ngx_payment_transaction_repeats_told_done);
-}
-
-
-/* It may be another row: the key was forgotten, and used anew, or there is
- * another server; and nobody was told that a payment was removed.  Those are
- * looked up again, with a barrier. */
-
-static void
-ngx_payment_transaction_repeats_told_done(ngx_payment_db_t *db,
-    ngx_uint_t lost)
-{
-    ngx_uint_t                  i;
-    ngx_payment_op_t           *op;
-    ngx_payment_transaction_t  *t;
-
-    t = db->data;
-
-    if (ngx_payment_transaction_asked(t, "looking keys up", lost) != NGX_OK) {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    (void) ngx_payment_look_found(t->batch, ngx_payment_transaction_by(t),
-                                  t->stmts[1].result);
-
-    for (i = 0; i < t->batch->n; i++) {
-        op = t->batch->ops[i];
-
-        if (op->standing == NGX_PAYMENT_OP_FOUND && op->found != op->told) {
-            op->standing = NGX_PAYMENT_OP_UNSURE;
-            op->told = NGX_PAYMENT_SEEN_ONLY;
-        }
-    }
-
-    ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_UNSURE);
-    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_REST);
+                                     ngx_payment_transaction_repeats_done);
 }
 
 
@@ -369,7 +333,35 @@ ngx_payment_transaction_repeats_done(ngx_payment_db_t *db, ngx_uint_t lost)
     (void) ngx_payment_look_found(t->batch, ngx_payment_transaction_by(t),
                                   t->stmts[1].result);
 
+    if (ngx_payment_transaction_told(t)) {
+        ngx_payment_transaction_repeats_doubt(t);
+    }
+
     ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_REST);
+}
+
+
+/* Behind a look without a barrier.  It may be another row than the one that was
+ * told of: the key was forgotten and used anew, or there is another server; and
+ * nobody was told that a payment was removed.  Those are looked up again, with
+ * a barrier. */
+
+static void
+ngx_payment_transaction_repeats_doubt(ngx_payment_transaction_t *t)
+{
+    ngx_uint_t         i;
+    ngx_payment_op_t  *op;
+
+    for (i = 0; i < t->batch->n; i++) {
+        op = t->batch->ops[i];
+
+        if (op->standing == NGX_PAYMENT_OP_FOUND && op->found != op->told) {
+            op->standing = NGX_PAYMENT_OP_UNSURE;
+            op->told = NGX_PAYMENT_SEEN_ONLY;
+        }
+    }
+
+    ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_UNSURE);
 }
 
 

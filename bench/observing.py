@@ -8,9 +8,10 @@ the metrics and a question for the health each second, which is fifteen times as
 often as Prometheus asks. What counts is the median of the ratios.
 
 With --only PART it is one part of that: log, trace, or asking; or combined, the
-access log that every nginx has, written in the same way; or spans, the trace and
---sample percent of the spans, for a collector that throws them away. With
---beside combined or trace, nginx is not bare, but has that one. --only probes
+access log that every nginx has, or own, the lines of log made of variables, both
+written in the same way; or spans, the trace and --sample percent of the spans,
+for a collector that throws them away. With --beside combined, own or trace, nginx
+is not bare, but has that one. --only probes
 is not a part of it: 20 000 questions for the health a second, beside about 1000
 payments a second; with --beside returns the other one is asked as often, and
 answers by nginx's own return.
@@ -45,9 +46,15 @@ SCRAPES = 500
 PERIOD = 1                          # seconds between two scrapes, in the turns
 PERIOD_AT_WORK = 0.1                # and of the four shards
 
-# of conf/production.conf, which alone has it
-FORMAT = re.compile(r"^    log_format  payment  .*?';$",
-                    re.MULTILINE | re.DOTALL)
+# where a log's format is, which is there alone, what it is called, and what
+# it looks like
+FORMATS = {
+    'log': ('conf/production.conf', 'payment',
+            re.compile(r'^    log_format  payment  .*?;$', re.MULTILINE)),
+    'own': ('docs/operations.md', 'own',
+            re.compile(r"^    log_format  own  .*?';$",
+                       re.MULTILINE | re.DOTALL))
+}
 
 BUFFER = 'buffer=64k flush=1s;'
 LOGS = 'logs'                       # where, from nginx's prefix or from /
@@ -66,11 +73,8 @@ def observed(*parts, exporter=''):
     if 'spans' in parts:
         found['http'] = f'access_log off; {exporter}'
 
-    if 'log' in parts:
-        found['http'] = log()
-
-    if 'combined' in parts:
-        found['http'] = f'access_log {LOGS}/payment.log combined {BUFFER}'
+    for log in {'log', 'own', 'combined'} & set(parts):
+        found['http'] = access_log(log)
 
     if {'trace', 'spans'} & set(parts):
         found['api'] = ('payment_trace_context make;'
@@ -92,18 +96,23 @@ def observed(*parts, exporter=''):
     return found
 
 
-def log():
-    """The lines of its access log."""
+def access_log(which):
+    """The lines of nginx's configuration that write it."""
 
-    with open(os.path.join(ROOT, 'conf', 'production.conf')) as conf:
-        lines = FORMAT.findall(conf.read())
+    if which == 'combined':
+        return f'access_log {LOGS}/payment.log combined {BUFFER}'
 
-    if len(lines) != 1:
-        raise SystemExit('bench: conf/production.conf has another log')
+    path, name, pattern = FORMATS[which]
 
-    return f"""{lines[0]}
+    with open(os.path.join(ROOT, path)) as text:
+        formats = pattern.findall(text.read())
+
+    if len(formats) != 1:
+        raise SystemExit(f'bench: {path} has another log')
+
+    return f"""{formats[0]}
     map $host $payment_client {{ default ""; }}
-    access_log {LOGS}/payment.log payment {BUFFER}"""
+    access_log {LOGS}/payment.log {name} {BUFFER}"""
 
 
 class Collector(http.server.BaseHTTPRequestHandler):
@@ -241,10 +250,12 @@ def main():
     parser.add_argument('dir')
     parser.add_argument('--rounds', type=int, default=6)
     parser.add_argument('--seconds', type=int, default=8)
-    parser.add_argument('--only', choices=[*PARTS, 'combined', 'spans', 'probes'])
+    parser.add_argument('--only', choices=[*PARTS, 'combined', 'own', 'spans',
+                                           'probes'])
     parser.add_argument('--sample', type=int, default=100)
     parser.add_argument('--beside', default='bare',
-                        choices=['bare', 'combined', 'trace', 'returns'])
+                        choices=['bare', 'combined', 'own', 'trace',
+                                 'returns'])
     parser.add_argument('--logs')
     options = parser.parse_args()
 

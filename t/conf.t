@@ -167,7 +167,7 @@ for my $name (qw( production quickstart )) {
     like($text, $_, "$name.conf tells a client of its trace")
         for qr/add_header +X-Request-Id +\$payment_trace_id +always;/,
             qr/payment_trace_context +make;/,
-            qr/trace\W+\$payment_trace_id\b/;
+            qr/log_format +payment +escape=none +\$payment_log;/;
 }
 
 # what goes into a support bundle

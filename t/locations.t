@@ -12,10 +12,13 @@ our $json = 'Content-Type: application/json';
 our @others = map { "GET /$_" } qw( status metrics openapi admin health dashboard
                                    asyncapi schema );
 
-# the log of conf/production.conf
-our ($production) = PaymentTest::read_file('conf/production.conf')
-    =~ /\n(    log_format  payment .*?)\n    access_log /s
+# the log of conf/production.conf, and the same line made of variables
+our ($line) = PaymentTest::read_file('conf/production.conf')
+    =~ /\n(    log_format  payment .*?)\n\n    access_log /s
     or die "conf/production.conf has no log_format as this test knows it\n";
+our ($own) = PaymentTest::read_file('docs/operations.md')
+    =~ /\n(    log_format  own .*?;)\n/s
+    or die "docs/operations.md has no log_format as this test knows it\n";
 
 # all kinds; the words of the first argument stand inside each of them
 sub locations {
@@ -277,52 +280,54 @@ Content-Length: 3
 
 === the log of production.conf is JSON, with numbers as numbers
 --- http_config eval
-q{map $http_x_m $payment_client { default $http_x_m; }} . $main::production
+q{map $http_x_m $payment_client { default $http_x_m; }} . $main::line . $main::own
 --- config
     access_log logs/access.log payment;
+    access_log logs/own.log own;
+    payment_merchant $payment_client;
     error_page 429 @limited;
     location /api/payments { payment_api; }
     location @limited { payment_problem RATE_LIMIT_EXCEEDED; }
-    location = /other { return 200 "other\n"; }
+    location /other { return 200 "other\n"; }
     location = /limited { return 429; }
     location = /ok { access_log off; return 200 "ok\n"; }
 --- init
-PaymentTest::http('POST', '/api/payments/authorize', main::body('log'), 'X-M: "quoted"') for 1, 2;
-PaymentTest::http('GET', '/api/payments/x');
-PaymentTest::http('GET', '/other');
-PaymentTest::http('GET', '/limited');
+PaymentTest::http('POST', '/api/payments/authorize', main::body('log'), 'X-M: M1') for 1, 2;
+PaymentTest::http('POST', '/api/payments/authorize', main::body('log'), 'X-M: "quoted"');
+PaymentTest::http('GET', '/api/payments/x', undef, 'X-M: M1');
+PaymentTest::http('GET', '/other%22%5C%01');
+PaymentTest::http('GET', '/limited', undef, 'X-M: M1');
 --- request
 GET /ok
 --- response_headers
 Content-Length: 3
 --- response_body_filters eval
 sub {
-    my @lines;
+    my ($log, @of) = (Test::Nginx::Socket->can('server_root')->() . '/logs');
     PaymentTest::await {
-        @lines = split /\n/, PaymentTest::read_file(
-            Test::Nginx::Socket->can('server_root')->() . '/logs/access.log');
-        @lines == 5;
+        @of = map { [split /\n/, PaymentTest::read_file("$log/$_.log")] } qw( access own );
+        @{$of[0]} == 6 && @{$of[1]} == 6;
     };
     return CORE::join '', map {
-        my $text = $_;
+        my ($text, $own) = ($of[0][$_], $of[1][$_]);
         my $line = JSON::PP::decode_json($text);
         my %kind = map {
             my ($value) = $text =~ /"$_":("|true|false|null|[0-9.]+)/;
             ($_ => $value eq '"' ? 'text' : $value =~ /^[0-9]/ ? 'number' : $value)
         } qw( status request_time queue commit batch replayed );
         CORE::join(' ', @kind{qw( status request_time queue commit batch replayed )},
-                   $line->{operation}, $line->{error},
-                   $line->{merchant} eq '"quoted"' ? 'quoted' : 'nobody',
-                   CORE::length $line->{trace}) . "\n"
-    } @lines;
+                   $line->{operation}, $line->{error}, "[$line->{merchant}]",
+                   CORE::length $line->{trace}, $line->{uri} =~ s/\x01/01/r,
+                   $text eq $own ? 'as its own' : "not $own") . "\n"
+    } 0 .. 5;
 }
 --- response_body
-number number number number number false authorize  quoted 32
-number number number number number true authorize  quoted 32
-number number null null null false get NOT_FOUND nobody 32
-number number null null null null   nobody 0
-number number null null null false get RATE_LIMIT_EXCEEDED nobody 32
-
+number number number number number false authorize  [M1] 32 /api/payments/authorize as its own
+number number number number number true authorize  [M1] 32 /api/payments/authorize as its own
+number number null null null false authorize MERCHANT_MISMATCH ["quoted"] 32 /api/payments/authorize as its own
+number number null null null false get NOT_FOUND [M1] 32 /api/payments/x as its own
+number number null null null null   [] 0 /other"\01 as its own
+number number null null null false get RATE_LIMIT_EXCEEDED [M1] 32 /limited as its own
 
 
 === maps of the names that a log's variables have

@@ -262,6 +262,7 @@ ngx_payment_transaction_repeats(ngx_payment_transaction_t *t)
         return;
     }
 
+    t->guarded = 1;
     ngx_payment_transaction_ask(t, ngx_payment_look_texts(t->shard)->keys,
                                 ")",
                                 NGX_PAYMENT_LOOK_KEYS,
@@ -301,19 +302,28 @@ ngx_payment_transaction_told(const ngx_payment_transaction_t *t)
 static void
 ngx_payment_transaction_repeats_told(ngx_payment_transaction_t *t)
 {
-    ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
+    ngx_uint_t  n;
 
-    if (ngx_payment_look_repeats(t->batch, t->shard, t->pool, &t->stmts[1].sql)
+    n = 0;
+    ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
+    t->guarded = ngx_payment_transaction_is_guarded(t);
+
+    if (t->guarded) {
+        t->stmts[n++].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
+        t->guarded_at = ngx_current_msec;
+    }
+
+    if (ngx_payment_look_repeats(t->batch, t->shard, t->pool,
+                                 &t->stmts[n++].sql)
         != NGX_OK)
     {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
-    t->stmts[0].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
-    ngx_str_set(&t->stmts[2].sql, "ROLLBACK");
+    ngx_str_set(&t->stmts[n].sql, "ROLLBACK");
 
-    ngx_payment_transaction_exchange(t, 3,
+    ngx_payment_transaction_exchange(t, n + 1,
                                      ngx_payment_transaction_repeats_done);
 }
 
@@ -321,17 +331,22 @@ ngx_payment_transaction_repeats_told(ngx_payment_transaction_t *t)
 static void
 ngx_payment_transaction_repeats_done(ngx_payment_db_t *db, ngx_uint_t lost)
 {
+    ngx_int_t                   rc;
     ngx_payment_transaction_t  *t;
 
-    t = db->data;
+    static const char  phase[] = "looking keys up";
 
-    if (ngx_payment_transaction_asked(t, "looking keys up", lost) != NGX_OK) {
+    t = db->data;
+    rc = t->guarded ? ngx_payment_transaction_asked(t, phase, lost)
+                    : ngx_payment_transaction_check(t, phase, lost);
+
+    if (rc != NGX_OK) {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }
 
     (void) ngx_payment_look_found(t->batch, ngx_payment_transaction_by(t),
-                                  t->stmts[1].result);
+                                  t->stmts[t->guarded ? 1 : 0].result);
 
     if (ngx_payment_transaction_told(t)) {
         ngx_payment_transaction_repeats_doubt(t);
@@ -982,9 +997,10 @@ ngx_payment_transaction_confirms_none(const ngx_payment_transaction_t *t)
 
 
 /*
- * Is the topology asked for together with the writes?  Where no server has
- * claimed the payments it is left to read_only, which the server sees to by
- * itself: then, once in a while, whether that is still so.
+ * Is the topology asked for together with the writes, or with a look at what was
+ * told before?  Where no server has claimed the payments it is left to
+ * read_only, which the server sees to by itself: then, once in a while, whether
+ * that is still so.
  */
 
 static ngx_uint_t

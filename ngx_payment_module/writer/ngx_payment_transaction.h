@@ -71,7 +71,7 @@ struct ngx_payment_transaction_s {
                                         ngx_payment_batch_t *b,
                                         ngx_payment_transaction_end_e end);
 
-    ngx_msec_t                   guarded_at;    /* a WRITE asked who has the
+    ngx_msec_t                   guarded_at;    /* it asked who has the
                                                    payments */
 
     /* of the batch that runs; NULL: none does */
@@ -81,7 +81,7 @@ struct ngx_payment_transaction_s {
     ngx_payment_loaded_t         loaded;    /* what changes are about */
     int64_t                      clock_ms;  /* the server's, behind their locks;
                                                where authorizations expire */
-    ngx_uint_t                   guarded;   /* its WRITE asks who has them */
+    ngx_uint_t                   guarded;   /* it asks who has them */
     uint64_t                     commit_ns; /* when COMMIT was sent */
     uint64_t                     sent_us;   /* the same, of traces alone */
 

@@ -226,23 +226,30 @@ ngx_uint_t
 ngx_payment_common_tell(ngx_payment_shard_t *shard, ngx_uint_t server,
     uint32_t digest, ngx_uint_t helper)
 {
+    ngx_uint_t          known;
     ngx_atomic_t       *told;
-    ngx_atomic_uint_t   before, word;
+    ngx_atomic_uint_t   before, after;
 
     told = &shard->common->told[server];
-    word = (ngx_atomic_uint_t) digest | NGX_PAYMENT_COMMON_BY_HELPER;
+    after = (ngx_atomic_uint_t) digest | NGX_PAYMENT_COMMON_BY_HELPER;
+
+    if (!helper) {
+        after ^= NGX_PAYMENT_COMMON_BY_HELPER;
+    }
 
     do {
         before = *told;
+        known = ((before ^ after) & ~NGX_PAYMENT_COMMON_BY_HELPER) == 0;
 
-        if ((before | NGX_PAYMENT_COMMON_BY_HELPER) == word) {
+        if (known && (helper || before == after)) {
             return 0;
         }
 
-    } while (!ngx_atomic_cmp_set(told, before, helper
-                                 ? word : word ^ NGX_PAYMENT_COMMON_BY_HELPER));
+        /* a worker that meets what a helper told makes it the workers' own */
 
-    return 1;
+    } while (!ngx_atomic_cmp_set(told, before, after));
+
+    return !known;
 }
 
 

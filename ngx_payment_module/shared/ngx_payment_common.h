@@ -137,8 +137,8 @@ ngx_uint_t ngx_payment_common_tell(ngx_payment_shard_t *shard,
     ngx_uint_t server, uint32_t digest, ngx_uint_t helper);
 
 /* A process has connected.  1: something was told, and this process says that
- * it is over.  A helper says so of what a helper told alone: it needs fewer
- * rights than a worker. */
+ * it is over.  A helper says so of what no worker has met: it needs fewer
+ * rights and connections than they do. */
 ngx_uint_t ngx_payment_common_untell(ngx_payment_shard_t *shard,
     ngx_uint_t helper);
 

@@ -6,7 +6,8 @@
 #include "ngx_payment_row.h"
 
 
-static ngx_uint_t ngx_payment_archive_answer(ngx_payment_archive_t *a);
+static ngx_uint_t ngx_payment_archive_answer(ngx_payment_archive_t *a,
+    ngx_uint_t *changed);
 
 
 ngx_int_t
@@ -23,7 +24,11 @@ ngx_payment_archive_step(void *part, uint64_t now_ms)
     ngx_payment_fence_begin(a->fence);
     (void) ngx_payment_fence_add(a->fence, "SET @outbox_archive_more = 0");
     (void) ngx_payment_fence_add(a->fence, "CALL outbox_archive_upkeep()");
-    a->answer = ngx_payment_fence_add(a->fence, "SELECT @outbox_archive_more");
+    a->answer = ngx_payment_fence_add(a->fence,
+            "SELECT @outbox_archive_more, COUNT(*) "
+            "FROM information_schema.partitions "
+            "WHERE table_schema = DATABASE() "
+            "AND table_name = 'outbox_archive'");
     ngx_payment_fence_send(a->fence);
 
     return NGX_OK;
@@ -35,7 +40,8 @@ ngx_payment_archive_done(void *part, ngx_uint_t lost)
 {
     ngx_payment_archive_t *a = part;
 
-    uint64_t  now;
+    uint64_t    now;
+    ngx_uint_t  changed;
 
     now = ngx_payment_clock_ms();
 
@@ -47,10 +53,15 @@ ngx_payment_archive_done(void *part, ngx_uint_t lost)
         return;
     }
 
-    switch (ngx_payment_archive_answer(a)) {
+    switch (ngx_payment_archive_answer(a, &changed)) {
 
     case NGX_PAYMENT_ARCHIVE_MORE:
         a->next_ms = now + NGX_PAYMENT_ARCHIVE_SHARE * (now - a->step_ms + 1);
+
+        if (changed) {
+            a->next_ms = ngx_max(a->next_ms, now + NGX_PAYMENT_ARCHIVE_CHANGE);
+        }
+
         break;
 
     case NGX_PAYMENT_ARCHIVE_BUSY:
@@ -63,14 +74,25 @@ ngx_payment_archive_done(void *part, ngx_uint_t lost)
 }
 
 
-/* What the procedure has left to be done: see ngx_payment_archive.h. */
+/* What the procedure has left to be done (see ngx_payment_archive.h), and
+ * whether it has changed the partitions. */
 
 static ngx_uint_t
-ngx_payment_archive_answer(ngx_payment_archive_t *a)
+ngx_payment_archive_answer(ngx_payment_archive_t *a, ngx_uint_t *changed)
 {
+    uint64_t   partitions;
     MYSQL_ROW  row;
 
+    *changed = 0;
     row = mysql_fetch_row(a->answer->result);
 
-    return row ? ngx_payment_row_number(row[0]) : NGX_PAYMENT_ARCHIVE_DONE;
+    if (row == NULL) {
+        return NGX_PAYMENT_ARCHIVE_DONE;
+    }
+
+    partitions = ngx_payment_row_number(row[1]);
+    *changed = (partitions != a->partitions);
+    a->partitions = partitions;
+
+    return ngx_payment_row_number(row[0]);
 }

@@ -4,8 +4,10 @@
  * nobody, and says after each what is left to do.
  *
  * Owner: the helper process.
- * Limits: one step in flight; a fifth of the connection's time at most; when
- * all is done, nothing for NGX_PAYMENT_ARCHIVE_INTERVAL.
+ * Limits: one step in flight; a fifth of the connection's time at most; after a
+ * change of partitions, for which commits wait some milliseconds, nothing for
+ * NGX_PAYMENT_ARCHIVE_CHANGE; when all is done, for
+ * NGX_PAYMENT_ARCHIVE_INTERVAL.
  */
 
 #ifndef NGX_PAYMENT_ARCHIVE_H
@@ -16,6 +18,7 @@
 
 #define NGX_PAYMENT_ARCHIVE_INTERVAL  (3600 * 1000)     /* ms */
 #define NGX_PAYMENT_ARCHIVE_RETRY     (60 * 1000)       /* ms, after an error */
+#define NGX_PAYMENT_ARCHIVE_CHANGE    5000              /* ms */
 #define NGX_PAYMENT_ARCHIVE_SHARE     5
 
 
@@ -34,6 +37,8 @@ typedef struct {
     ngx_payment_db_stmt_t       *answer;
     uint64_t                     step_ms;     /* when the step began */
     uint64_t                     next_ms;
+    uint64_t                     partitions;  /* after the last step; 0: none
+                                                 was made yet */
 } ngx_payment_archive_t;
 
 

@@ -168,15 +168,27 @@ def test_rows_of_an_older_schema(mariadb, database):
 
 
 def test_days_kept(start_outbox, mariadb, database):
-    """Those that are older are dropped, and no others."""
+    """Those that are older are dropped, and no others; not all at once, for
+    commits wait for each."""
 
     add_archive(mariadb, database)
     miss_days(mariadb, database, -33, -32, -31, -30, -29)
     kept = days(mariadb, *range(-30, -28), *range(8)) + ['p_later']
+    seen = {len(partitions(mariadb, database)): 0}
     start_outbox(archive='on')
 
-    wait_for(lambda: partitions(mariadb, database) == kept, 60,
+    def only_those_that_are_kept():
+        found = partitions(mariadb, database)
+        seen.setdefault(len(found), time.monotonic())
+        return found == kept
+
+    wait_for(only_those_that_are_kept, 60,
              'the partitions of the days that are kept')
+
+    # in one step the days ahead are made and one is dropped, then two more are
+    times = [*seen.values()][1:]
+    assert len(times) == 3
+    assert all(later - sooner > 4 for sooner, later in zip(times, times[1:]))
 
     mariadb.query('UPDATE outbox_archive_policy SET days_kept = 29', database)
     mariadb.query('CALL outbox_archive_upkeep()', database)

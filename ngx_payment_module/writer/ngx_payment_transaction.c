@@ -997,8 +997,8 @@ ngx_payment_transaction_confirms_none(const ngx_payment_transaction_t *t)
 
 
 /*
- * Is the topology asked for together with the writes, or with a look at what was
- * told before?  Where no server has claimed the payments it is left to
+ * Is the topology asked for together with the writes, or with a look at what
+ * was told before?  Where no server has claimed the payments it is left to
  * read_only, which the server sees to by itself: then, once in a while, whether
  * that is still so.
  */

@@ -209,24 +209,25 @@ ngx_payment_purge_looked(ngx_payment_purge_t *p, uint64_t now_ms)
 
 
 /*
- * A walk that is ahead of its plan makes the longest pause; one that is behind
- * pauses only so long that its share of the connection stays small.
+ * The next step is made when the plan comes to where the walk is, so that steps
+ * come evenly; but so late that their share of the connection stays small.
  */
 
 static void
 ngx_payment_purge_pace(ngx_payment_purge_t *p, uint64_t now_ms)
 {
-    double    planned;
-    uint64_t  pause, took;
+    uint64_t  least, planned_ms;
 
-    took = now_ms - p->step_ms;
-    planned = (double) (now_ms - p->sh->stats->purge_started_ms)
-              / (double) ngx_payment_purge_walk_ms(p);
+    least = NGX_PAYMENT_PURGE_SHARE * ngx_max(now_ms - p->step_ms, 1);
 
-    pause = (ngx_payment_purge_fraction(p->sh->stats->purge_position) > planned)
-            ? NGX_PAYMENT_PURGE_PAUSE_MAX : NGX_PAYMENT_PURGE_SHARE;
+    planned_ms = p->sh->stats->purge_started_ms
+                 + (uint64_t) (ngx_payment_purge_fraction(
+                                   p->sh->stats->purge_position)
+                               * (double) ngx_payment_purge_walk_ms(p));
 
-    p->next_ms = now_ms + ngx_max(pause, NGX_PAYMENT_PURGE_SHARE * took);
+    p->next_ms = ngx_max(ngx_min(planned_ms,
+                                 now_ms + NGX_PAYMENT_PURGE_PAUSE_MAX),
+                         now_ms + least);
 }
 
 

@@ -50,6 +50,16 @@ def buckets(metric, slow, labels=""):
             name + 'le="+Inf"}': f"0+{100 + slow}x100"}
 
 
+def once_slow(metric):
+    """Observations of 50 ms, and of nearly 5 s in a single scrape."""
+
+    name = f"{metric}_bucket{{{NODE},"
+
+    return {name + 'le="0.1"}': "0+100x100",
+            name + 'le="5.0"}': "0+100x20 2150+100x80",
+            name + 'le="+Inf"}': "0+100x20 2150+100x80"}
+
+
 def gauge(name, values, labels=NODE):
     return {f"{name}{{{labels}}}": values}
 
@@ -271,6 +281,22 @@ SILENT = {
 }
 
 
+# the same of what is over before it counts, where nothing of the above is
+
+BRIEF = {
+    "PaymentSlow": (once_slow("payment_request_duration_seconds"), "20m"),
+    "PaymentPublishSlow": (
+        once_slow("payment_commit_to_ack_duration_seconds"), "20m"),
+    "PaymentEventsLate": (
+        {**gauge("payment_outbox_oldest_event_age_seconds",
+                 "0x4 70+15x2 0x40", SHARD),
+         **gauge("payment_outbox_paused", "0x50")}, "8m"),
+    "PaymentBacklog": (
+        gauge("payment_outbox_backlog", "0x10 12000+2000x4 0x40", SHARD),
+        "8m"),
+}
+
+
 def promtool(tmp_path, rules, series, at, expression, samples):
     test = {"rule_files": [str(rules)], "evaluation_interval": "15s",
             "tests": [{
@@ -289,12 +315,13 @@ def promtool(tmp_path, rules, series, at, expression, samples):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def fire(tmp_path, series, at, names, what='ALERTS{alertstate="firing"}'):
+def fire(tmp_path, series, at, names, what='ALERTS{alertstate="firing"}',
+         rules=RULES):
     """All that is played is scraped."""
 
     series = {f"up{{{NODE}}}": "1x1600", **series}
 
-    promtool(tmp_path, RULES, series, at, f"count by (alertname) ({what})",
+    promtool(tmp_path, rules, series, at, f"count by (alertname) ({what})",
              [{"labels": f'{{alertname="{name}"}}', "value": 1}
               for name in sorted(names)])
 
@@ -315,13 +342,37 @@ def test_it_fires_soon(tmp_path, name):
     fire(tmp_path, series, SOON[name], {name})
 
 
-@pytest.mark.parametrize("name", sorted(SILENT))
-def test_it_is_silent(tmp_path, name):
+def silent(tmp_path, series, at, rules=RULES):
     """At no time: what comes near is over when that is looked at."""
 
-    series, at = SILENT[name]
     fire(tmp_path, series, at, set(),
-         f'max_over_time(ALERTS{{alertstate="firing"}}[{at}])')
+         f'max_over_time(ALERTS{{alertstate="firing"}}[{at}])', rules)
+
+
+@pytest.mark.parametrize("name", sorted(SILENT))
+def test_it_is_silent(tmp_path, name):
+    silent(tmp_path, *SILENT[name])
+
+
+@pytest.mark.parametrize("name", sorted(
+    rule["alert"] for rule in ALERTS if rule.get("for", "0m") != "0m"))
+def test_it_waits(tmp_path, name):
+    """What it is silent about, and would not be if it did not wait."""
+
+    case = BRIEF.get(name, SILENT[name])
+    silent(tmp_path, *case)
+
+    hasty = yaml.safe_load(RULES.read_text())
+
+    for group in hasty["groups"]:
+        for rule in group["rules"]:
+            if rule.get("alert") == name:
+                del rule["for"]
+
+    (tmp_path / "hasty.yml").write_text(yaml.safe_dump(hasty))
+
+    with pytest.raises(AssertionError):
+        silent(tmp_path, *case, rules=tmp_path / "hasty.yml")
 
 
 def test_nothing_is_scraped(tmp_path):

@@ -330,6 +330,36 @@ number number null null null null   [] 0 /other"\01 as its own
 number number null null null false get RATE_LIMIT_EXCEEDED [M1] 32 /limited as its own
 
 
+=== nor can a method of HTTP/2, which may be anything, add to a line
+--- http_config eval
+q{map $host $payment_client { default ""; }} . $main::line . $main::own
+--- config
+    $TEST_NGINX_PAYMENT_HTTP2;
+    access_log logs/access.log payment;
+    access_log logs/own.log own;
+    location /api/payments { payment_api; }
+    location = /ok { access_log off; return 200 "ok\n"; }
+--- init
+PaymentTest::http2('A","status":200,"x":"\\', '/api/payments/x');
+--- request
+GET /ok
+--- response_headers
+Content-Length: 3
+--- response_body_filters eval
+sub {
+    my ($log, @of) = (Test::Nginx::Socket->can('server_root')->() . '/logs');
+    PaymentTest::await {
+        @of = map { PaymentTest::read_file("$log/$_.log") } qw( access own );
+        $of[0] && $of[1];
+    };
+    my $line = JSON::PP::decode_json($of[0]);
+    return "$line->{status} [$line->{method}] " . ($of[0] eq $of[1] ? "as its own\n" : $of[1]);
+}
+--- response_body
+400 [A","status":200,"x":"\] as its own
+
+
+
 === maps of the names that a log's variables have
 --- http_config
     map  $payment_queue_time  $payment_log_queue  { "" none; default some; }

@@ -330,7 +330,7 @@ ngx_http_payment_variable_line(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
     size_t                        size;
-    ngx_str_t                     merchant, uri, *client, *method;
+    ngx_str_t                     merchant, method, uri, *client;
     ngx_str_t                     value[PAYMENT_VARS];
     ngx_uint_t                    i, status;
     ngx_time_t                   *now;
@@ -360,19 +360,20 @@ ngx_http_payment_variable_line(ngx_http_request_t *r,
 
     plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
     ngx_str_null(&merchant);
+    method = r->main->method_name;      /* HTTP/2 leaves even what is none */
     uri = r->uri;
 
     if ((plcf->merchant
          && ngx_http_complex_value(r, plcf->merchant, &merchant) != NGX_OK)
         || ngx_http_payment_variable_escape(r->pool, &merchant) != NGX_OK
+        || ngx_http_payment_variable_escape(r->pool, &method) != NGX_OK
         || ngx_http_payment_variable_escape(r->pool, &uri) != NGX_OK)
     {
         return NGX_ERROR;
     }
 
     client = &r->connection->addr_text;
-    method = &r->main->method_name;
-    size += client->len + merchant.len + method->len + uri.len;
+    size += client->len + merchant.len + method.len + uri.len;
 
     v->data = ngx_pnalloc(r->pool, size);
     if (v->data == NULL) {
@@ -391,7 +392,7 @@ ngx_http_payment_variable_line(ngx_http_request_t *r,
     v->len = (unsigned)
              (ngx_snprintf(v->data, size, NGX_HTTP_PAYMENT_LINE,
                            &ngx_cached_http_log_iso8601, client, &merchant,
-                           method, &uri, status, (time_t) ms / 1000, ms % 1000,
+                           &method, &uri, status, (time_t) ms / 1000, ms % 1000,
                            &value[PAYMENT_VAR_OPERATION],
                            &value[PAYMENT_VAR_ID], &value[PAYMENT_VAR_STATUS],
                            &value[PAYMENT_VAR_LOG_REPLAYED],

@@ -194,7 +194,8 @@ def joins(text):
     """Does a client get what its log line and its event have?"""
 
     for one in (r'add_header +X-Request-Id +\$payment_trace_id +always;',
-                'payment_trace_context +make;', r'"trace":"\$payment_trace_id"'):
+                'payment_trace_context +make;',
+                r'log_format +payment +escape=none +\$payment_log;'):
         assert len(re.findall(one, text)) == 1, one
 
 

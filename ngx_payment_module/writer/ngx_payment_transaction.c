@@ -310,7 +310,6 @@ ngx_payment_transaction_repeats_told(ngx_payment_transaction_t *t)
 
     if (t->guarded) {
         t->stmts[n++].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
-        t->guarded_at = ngx_current_msec;
     }
 
     if (ngx_payment_look_repeats(t->batch, t->shard, t->pool,
@@ -322,6 +321,10 @@ ngx_payment_transaction_repeats_told(ngx_payment_transaction_t *t)
     }
 
     ngx_str_set(&t->stmts[n].sql, "ROLLBACK");
+
+    if (t->guarded) {
+        t->guarded_at = ngx_current_msec;
+    }
 
     ngx_payment_transaction_exchange(t, n + 1,
                                      ngx_payment_transaction_repeats_done);
@@ -340,7 +343,7 @@ ngx_payment_transaction_repeats_done(ngx_payment_db_t *db, ngx_uint_t lost)
     rc = t->guarded ? ngx_payment_transaction_asked(t, phase, lost)
                     : ngx_payment_transaction_check(t, phase, lost);
 
-    if (rc != NGX_OK) {
+    if (rc != NGX_OK || !ngx_payment_common_stands(t->shard, db->choice)) {
         ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
         return;
     }

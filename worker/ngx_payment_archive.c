@@ -25,7 +25,8 @@ ngx_payment_archive_step(void *part, uint64_t now_ms)
     (void) ngx_payment_fence_add(a->fence, "SET @outbox_archive_more = 0");
     (void) ngx_payment_fence_add(a->fence, "CALL outbox_archive_upkeep()");
     a->answer = ngx_payment_fence_add(a->fence,
-            "SELECT @outbox_archive_more, COUNT(*) "
+            "SET STATEMENT lock_wait_timeout = 0 FOR "
+            "SELECT @outbox_archive_more, BIT_XOR(CRC32(partition_name)) "
             "FROM information_schema.partitions "
             "WHERE table_schema = DATABASE() "
             "AND table_name = 'outbox_archive'");

@@ -37,8 +37,8 @@ typedef struct {
     ngx_payment_db_stmt_t       *answer;
     uint64_t                     step_ms;     /* when the step began */
     uint64_t                     next_ms;
-    uint64_t                     partitions;  /* after the last step; 0: none
-                                                 was made yet */
+    uint64_t                     partitions;  /* a digest of their names,
+                                                 after the last step */
 } ngx_payment_archive_t;
 
 

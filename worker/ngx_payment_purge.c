@@ -45,6 +45,7 @@ static void ngx_payment_purge_unhex(u_char *key, const char *text);
 ngx_int_t
 ngx_payment_purge_init(ngx_payment_purge_t *p)
 {
+    p->step = NGX_PAYMENT_PURGE_STEP;
     p->sql.data = ngx_alloc(NGX_PAYMENT_PURGE_SQL_SIZE, p->sh->log);
 
     return p->sql.data ? NGX_OK : NGX_ERROR;
@@ -99,16 +100,15 @@ ngx_payment_purge_look(ngx_payment_purge_t *p)
             NGX_PAYMENT_PURGE_BRIEFLY
             "SELECT HEX(MAX(key_hash)), COUNT(*) FROM (SELECT key_hash "
             "FROM idempotency_key WHERE key_hash > %s ORDER BY key_hash "
-            "LIMIT %d) t", key, NGX_PAYMENT_PURGE_STEP);
+            "LIMIT %ui) t", key, p->step);
 
     p->old_stmt = ngx_payment_fence_add(p->fence,
             NGX_PAYMENT_PURGE_BRIEFLY
             "SELECT HEX(key_hash) FROM (SELECT key_hash, payment_id, "
             "created_at FROM idempotency_key WHERE key_hash > %s "
-            "ORDER BY key_hash LIMIT %d) t WHERE " NGX_PAYMENT_PURGE_IS_OLD
-            " ORDER BY key_hash LIMIT %d",
-            key, NGX_PAYMENT_PURGE_STEP,
-            p->sh->conf->idempotency_retention, NGX_PAYMENT_PURGE_MAX);
+            "ORDER BY key_hash LIMIT %ui) t WHERE " NGX_PAYMENT_PURGE_IS_OLD
+            " ORDER BY key_hash LIMIT %ui",
+            key, p->step, p->sh->conf->idempotency_retention, p->step / 4);
 
     ngx_payment_fence_send(p->fence);
 
@@ -185,7 +185,7 @@ ngx_payment_purge_looked(ngx_payment_purge_t *p, uint64_t now_ms)
         text = ngx_slprintf(text, end, "%sx'%s'", p->n ? "," : "", row[0]);
         p->n++;
 
-        if (p->n == NGX_PAYMENT_PURGE_MAX) {
+        if (p->n == p->step / 4) {
             /* there may be more of them: the step ends here */
             ngx_payment_purge_unhex(p->end, row[0]);
         }
@@ -210,7 +210,8 @@ ngx_payment_purge_looked(ngx_payment_purge_t *p, uint64_t now_ms)
 
 /*
  * The next step is made when the plan comes to where the walk is, so that steps
- * come evenly; but so late that their share of the connection stays small.
+ * come evenly; but within NGX_PAYMENT_PURGE_PAUSE_MAX, and so late that their
+ * share of the connection stays small.
  */
 
 static void
@@ -228,6 +229,9 @@ ngx_payment_purge_pace(ngx_payment_purge_t *p, uint64_t now_ms)
     p->next_ms = ngx_max(ngx_min(planned_ms,
                                  now_ms + NGX_PAYMENT_PURGE_PAUSE_MAX),
                          now_ms + least);
+
+    p->step = (planned_ms + NGX_PAYMENT_PURGE_LATE < now_ms)
+              ? NGX_PAYMENT_PURGE_STEP_LATE : NGX_PAYMENT_PURGE_STEP;
 }
 
 

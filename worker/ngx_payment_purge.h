@@ -3,11 +3,11 @@
  * the lease, on the fenced connection while that has nothing better to do.
  *
  * idempotency_key has no index by age, on purpose, so the old ones are found by
- * a walk along the primary key, a step of NGX_PAYMENT_PURGE_STEP keys at a
- * time.  The keys are hashes, so how far the walk has come is how much of the
- * table it has seen; it is paced to take an eighth of the retention.  A key is
- * forgotten at most that much later than it could be.  The position is in
- * shared memory, so that the next helper goes on where the last one stopped.
+ * a walk along the primary key, some hundred keys at a step.  The keys are
+ * hashes, so how far the walk has come is how much of the table it has seen; it
+ * is paced to take an eighth of the retention.  A key is forgotten at most that
+ * much later than it could be.  The position is in shared memory, so that the
+ * next helper goes on where the last one stopped.
  *
  * Looking takes no lock.  Deletion names the keys one by one, at most
  * NGX_PAYMENT_PURGE_MAX, and so waits for nobody who inserts beside them.
@@ -22,9 +22,14 @@
 #include "ngx_payment_fence.h"
 
 
-/* Few: what payments feel of a step is how long it takes (bench/upkeep.sh). */
-#define NGX_PAYMENT_PURGE_STEP        500       /* keys */
-#define NGX_PAYMENT_PURGE_MAX         125       /* keys */
+/* Keys of a step, and of one that is behind its plan.  What payments feel of it
+ * is how long it takes (bench/upkeep.sh); but each has its price besides. */
+#define NGX_PAYMENT_PURGE_STEP        500
+#define NGX_PAYMENT_PURGE_STEP_LATE   2000
+#define NGX_PAYMENT_PURGE_LATE        1000      /* ms */
+
+/* a quarter of a step's keys is deleted at once */
+#define NGX_PAYMENT_PURGE_MAX         (NGX_PAYMENT_PURGE_STEP_LATE / 4)
 
 
 typedef struct {
@@ -34,6 +39,7 @@ typedef struct {
     ngx_payment_db_stmt_t       *end_stmt;    /* a look: where it ends */
     ngx_payment_db_stmt_t       *old_stmt;    /* a look: which are old */
 
+    ngx_uint_t                   step;        /* keys that it looks at */
     u_char                       end[16];     /* of the step under way */
     ngx_uint_t                   n;           /* keys to delete; 0: look */
     ngx_str_t                    sql;         /* deletes them */

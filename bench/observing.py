@@ -11,10 +11,9 @@ With --only PART it is one part of that: log, trace, or asking; or combined, the
 access log that every nginx has, or own, the lines of log made of variables, both
 written in the same way; or spans, the trace and --sample percent of the spans,
 for a collector that throws them away. With --beside combined, own or trace, nginx
-is not bare, but has that one. --only probes
-is not a part of it: 20 000 questions for the health a second, beside about 1000
-payments a second; with --beside returns the other one is asked as often, and
-answers by nginx's own return.
+is not bare, but has that one. --only probes is not a part of it: 20 000 questions
+for the health a second, beside about 1000 payments a second; with --beside returns
+the other one is asked as often, and answers by nginx's own return.
 
 The access log is written below the directory for the servers, so on the disk of
 the redo log, or in that of --logs.

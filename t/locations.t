@@ -20,6 +20,21 @@ our ($own) = PaymentTest::read_file('docs/operations.md')
     =~ /\n(    log_format  own .*?;)\n/s
     or die "docs/operations.md has no log_format as this test knows it\n";
 
+# both logs of a block, a line of one beside that of the other, when they are there
+sub lines {
+    my ($wanted) = @_;
+    my $logs = Test::Nginx::Socket->can('server_root')->() . '/logs';
+    my @of;
+
+    PaymentTest::await {
+        @of = map { [split /\n/, PaymentTest::read_file("$logs/$_.log")] }
+                  qw( access own );
+        @{$of[0]} == $wanted && @{$of[1]} == $wanted;
+    };
+
+    return map { [$of[0][$_], $of[1][$_]] } 0 .. $wanted - 1;
+}
+
 # all kinds; the words of the first argument stand inside each of them
 sub locations {
     my ($inside) = @_;
@@ -303,13 +318,8 @@ GET /ok
 Content-Length: 3
 --- response_body_filters eval
 sub {
-    my ($log, @of) = (Test::Nginx::Socket->can('server_root')->() . '/logs');
-    PaymentTest::await {
-        @of = map { [split /\n/, PaymentTest::read_file("$log/$_.log")] } qw( access own );
-        @{$of[0]} == 6 && @{$of[1]} == 6;
-    };
     return CORE::join '', map {
-        my ($text, $own) = ($of[0][$_], $of[1][$_]);
+        my ($text, $own) = @$_;
         my $line = JSON::PP::decode_json($text);
         my %kind = map {
             my ($value) = $text =~ /"$_":("|true|false|null|[0-9.]+)/;
@@ -319,7 +329,7 @@ sub {
                    $line->{operation}, $line->{error}, "[$line->{merchant}]",
                    CORE::length $line->{trace}, $line->{uri} =~ s/\x01/01/r,
                    $text eq $own ? 'as its own' : "not $own") . "\n"
-    } 0 .. 5;
+    } main::lines(6);
 }
 --- response_body
 number number number number number false authorize  [M1] 32 /api/payments/authorize as its own
@@ -347,13 +357,9 @@ GET /ok
 Content-Length: 3
 --- response_body_filters eval
 sub {
-    my ($log, @of) = (Test::Nginx::Socket->can('server_root')->() . '/logs');
-    PaymentTest::await {
-        @of = map { PaymentTest::read_file("$log/$_.log") } qw( access own );
-        $of[0] && $of[1];
-    };
-    my $line = JSON::PP::decode_json($of[0]);
-    return "$line->{status} [$line->{method}] " . ($of[0] eq $of[1] ? "as its own\n" : $of[1]);
+    my ($text, $own) = @{(main::lines(1))[0]};
+    my $line = JSON::PP::decode_json($text);
+    return "$line->{status} [$line->{method}] " . ($text eq $own ? "as its own\n" : $own);
 }
 --- response_body
 400 [A","status":200,"x":"\] as its own

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 import uuid
 
 import pytest
@@ -237,6 +238,27 @@ def test_repeats_roll_nothing_back(start_nginx, mariadb, database, journal,
     assert shard['duplicates'] == 0 and shard['rollbacks'] == 0, shard
     assert not load.bad(), load.bad()[:5]
     check(ask)
+
+
+def test_what_a_repeat_asks(start_nginx, mariadb, database, journal):
+    """One question, for the row that was told of. Who has the payments, where no
+    server has claimed them, is asked once a second."""
+
+    nginx = start_nginx(Shard('main', database, f'unix:{mariadb.socket}'),
+                        workers=1)
+    ask = Client(nginx.port, journal)
+    call = ask.authorize()
+
+    def questions():
+        return int(mariadb.query("SHOW GLOBAL STATUS LIKE 'Com_select'")[0][1])
+
+    before, began = questions(), time.monotonic()
+
+    for _ in range(200):
+        assert ask.authorize(key=call.key).replayed
+
+    asked, took = questions() - before, time.monotonic() - began
+    assert 200 <= asked < 220 + 10 * took
 
 
 @pytest.mark.parametrize('number', [1, 32, 33, 256, 1024])

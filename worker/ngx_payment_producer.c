@@ -47,6 +47,9 @@ static ngx_payment_producer_topic_t *ngx_payment_producer_get_topic(
     ngx_payment_producer_t *p, ngx_str_t *type);
 static rd_kafka_topic_t *ngx_payment_producer_get_handle(
     ngx_payment_producer_t *p, ngx_payment_producer_topic_t *t);
+static ngx_uint_t ngx_payment_producer_is_idempotent(rd_kafka_conf_t *rkc);
+static rd_kafka_resp_err_t ngx_payment_producer_answer(
+    ngx_payment_producer_t *p, const rd_kafka_message_t *message);
 static ngx_payment_verdict_e ngx_payment_producer_judge(
     ngx_payment_producer_t *p, rd_kafka_resp_err_t err);
 static void ngx_payment_producer_handler(ngx_event_t *ev);
@@ -158,6 +161,7 @@ ngx_payment_producer_new(ngx_payment_producer_t *p)
     rd_kafka_conf_set_throttle_cb(rkc, ngx_payment_producer_throttled);
     rd_kafka_conf_set_opaque(rkc, p);
     ngx_payment_producer_set_partitioner(p, rkc);
+    p->idempotent = ngx_payment_producer_is_idempotent(rkc);
 
     /* The library's threads inherit the mask: signals are the event loop's. */
 
@@ -252,6 +256,20 @@ ngx_payment_producer_partition(const rd_kafka_topic_t *rkt, const void *key,
     t->partitions = partitions;
 
     return p->partitioner(rkt, key, len, partitions, topic, e);
+}
+
+
+static ngx_uint_t
+ngx_payment_producer_is_idempotent(rd_kafka_conf_t *rkc)
+{
+    char    value[8];
+    size_t  size;
+
+    size = sizeof(value);
+
+    return rd_kafka_conf_get(rkc, "enable.idempotence", value, &size)
+           == RD_KAFKA_CONF_OK
+           && ngx_strcmp(value, "true") == 0;
 }
 
 
@@ -618,6 +636,7 @@ ngx_payment_producer_reports(ngx_payment_producer_t *p,
     uint32_t                    n;
     uint64_t                    now, time, took, least;
     payment_event_t            *e;
+    rd_kafka_resp_err_t         err;
     ngx_payment_verdict_e       verdict;
     const rd_kafka_message_t   *message;
 
@@ -630,7 +649,8 @@ ngx_payment_producer_reports(ngx_payment_producer_t *p,
     while ((message = rd_kafka_event_message_next(event)) != NULL) {
 
         e = message->_private;
-        verdict = ngx_payment_producer_judge(p, message->err);
+        err = ngx_payment_producer_answer(p, message);
+        verdict = ngx_payment_producer_judge(p, err);
 
         if (verdict == NGX_PAYMENT_VERDICT_FAILED && p->forgiven) {
             verdict = NGX_PAYMENT_VERDICT_UNSENT;
@@ -648,15 +668,40 @@ ngx_payment_producer_reports(ngx_payment_producer_t *p,
         }
 
         ngx_payment_producer_lanes_reported(p->lanes, e);
-        ngx_payment_producer_remember(p, message->err);
-        ngx_payment_producer_spans_end(p->spans, e, message->err);
+        ngx_payment_producer_remember(p, err);
+        ngx_payment_producer_spans_end(p->spans, e, err);
 
-        p->handlers->report(p->data, e, verdict, message->err);
+        p->handlers->report(p->data, e, verdict, err);
     }
 
     if (n) {
         payment_window_acked(&p->lanes->window, now, n, took, least);
     }
+}
+
+
+/*
+ * Once a later message of its partition is delivered, an idempotent producer of
+ * the library reports a message as delivered, too, that was refused and waits
+ * to be sent again: a broker takes the later one only if it has the earlier.
+ * But one that knows nothing of this producer there takes any (KAFKA-15591; up
+ * to Apache Kafka 4.1 at least): where the partition is new, so that it has
+ * just refused the first request, or where it has forgotten the producer
+ * (producer.id.expiration.ms).  Then the message is nowhere.  It has no offset,
+ * as all have that a broker has acknowledged.
+ */
+
+static rd_kafka_resp_err_t
+ngx_payment_producer_answer(ngx_payment_producer_t *p,
+    const rd_kafka_message_t *message)
+{
+    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && message->offset < 0
+        && p->idempotent)
+    {
+        return RD_KAFKA_RESP_ERR__INCONSISTENT;
+    }
+
+    return message->err;
 }
 
 

@@ -101,6 +101,7 @@ typedef struct {
     uint64_t                           down_since_ns;  /* 0: not known */
     rd_kafka_resp_err_t                last_error;   /* since it was reached */
     unsigned                           topic_for_each_type:1;
+    unsigned                           idempotent:1;
     unsigned                           told:1;       /* an error since then is
                                                         in the log */
     unsigned                           forgiven:1;   /* its fatal error */

@@ -1,7 +1,7 @@
 """A proxy before the one broker of a Kafka, which clients cannot get around:
 the broker's address in what it tells of the cluster is replaced by the
-proxy's. It can be a bad link, slow or long, and it can lie about the next batch
-that the broker took."""
+proxy's. It can be a bad link, slow or long, it can lie about the next batch that
+the broker took, and have the broker refuse one."""
 
 import queue
 import socket
@@ -41,6 +41,7 @@ class KafkaProxy:
         self.held = threading.Event()       # set: nothing is answered
         self.error = 0                      # what the next batch is told
         self.errors = {}                    # {partition: what all are told}
+        self.astray = None                  # where the next batch does not go
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -58,7 +59,7 @@ class KafkaProxy:
             with self.lock:
                 self.accepted += 1
                 self.links.append((client, server))
-            batches = set()                 # of which no answer came yet
+            batches = {}                    # of which no answer came yet
             for pump, *ends in ((self._up, client, server),
                                 (self._down, server, client)):
                 way = queue.SimpleQueue()
@@ -90,7 +91,13 @@ class KafkaProxy:
 
         # the answers of later versions have another form
         if key == PRODUCE and version < 9:
-            batches.add(number)
+            with self.lock:
+                topic, self.astray = self.astray, None
+
+            batches[number] = topic
+
+            if topic:
+                return frame.replace(topic, self._nowhere(topic))
 
         return frame
 
@@ -103,7 +110,10 @@ class KafkaProxy:
         number, = struct.unpack_from('>i', frame, 4)
 
         if number in batches:
-            batches.remove(number)
+            topic = batches.pop(number)
+
+            if topic:
+                return frame.replace(self._nowhere(topic), topic)
 
             with self.lock:
                 error, self.error = self.error, 0
@@ -114,6 +124,18 @@ class KafkaProxy:
                 return self._lie(frame, error)
 
         return frame.replace(self.told, self.tell)
+
+    def lead_astray(self, topic):
+        """The next batch of this topic is for one that the broker does not
+        have, and its answer is as if it were for this: so speaks a broker that
+        does not have a new topic yet."""
+
+        with self.lock:
+            self.astray = topic.encode()
+
+    @staticmethod
+    def _nowhere(topic):
+        return b'-' * len(topic)
 
     # An answer to a batch: number of topics, name, number of partitions,
     # partition, error.

@@ -132,6 +132,9 @@ class Topics:
             topic, partitions, replicas or self.replicas, config=config)]
             )[topic].result(20)
 
+        # the brokers follow their controller
+        self.ends(topic)
+
     def delete(self, *topics):
         admin = self.admin()
 

@@ -4,9 +4,10 @@ import time
 
 import pytest
 
+from client import Client
 from kafka_proxy import KafkaProxy
-from outbox import (Writer, fill, judge, kafka, outbox,   # noqa: F401
-                    partition_of, pending, relay, start_outbox, topic,
+from outbox import (Writer, committed, fill, judge, kafka,    # noqa: F401
+                    outbox, partition_of, pending, relay, start_outbox, topic,
                     wait_empty, wait_leased)
 from servers import wait_for
 from test_outbox_fair import STANDSTILL, Gaps
@@ -24,8 +25,8 @@ def behind_proxy(kafka, start_outbox):
 
     proxies = []
 
-    def start(**changes):
-        proxy = KafkaProxy(kafka)
+    def start(delay=0, **changes):
+        proxy = KafkaProxy(kafka, delay=delay)
         proxies.append(proxy)
         nginx = start_outbox(kafka_brokers=proxy.address, **changes)
         wait_leased(nginx)
@@ -87,6 +88,34 @@ def test_fatal_error(behind_proxy, mariadb, database, kafka, topic):
     proxy.error = OUT_OF_ORDER_SEQUENCE_NUMBER
     fill(mariadb, database, 300, merchants=1)
     wait_state(nginx, 'OPEN')
+
+
+def test_the_first_batch_is_refused(behind_proxy, mariadb, database, kafka,
+                                    topic, journal):
+    """A broker that does not have a new partition yet refuses a batch, and
+    takes the next one that has come meanwhile, whatever it begins with
+    (KAFKA-15591). librdkafka reports the first as delivered, too: but it has
+    no offset, and so it is sent again."""
+
+    nginx, proxy = behind_proxy(delay=0.1)
+    ask = Client(nginx.port, journal)
+    ask.authorize(merchant='another')
+    wait_for(lambda: relay(nginx)['published'] == 1, 20, 'a producer')
+
+    # they follow each other so closely that several requests are on their way
+    # when the first is refused
+    nginx.expect('failed: _INCONSISTENT')
+    proxy.lead_astray(topic)
+
+    for _ in range(20):
+        ask.authorize(merchant='one')
+
+    wait_empty(mariadb, database)
+    assert proxy.astray is None
+    judge(kafka.messages(topic), committed(mariadb, database), 0, 8)
+    assert nginx.lines('failed: _INCONSISTENT')
+    assert relay(nginx)['failed'] > 0
+    assert outbox(nginx)['producers'] == 1
 
 
 def test_writing_is_forbidden(start_outbox, mariadb, database, work):

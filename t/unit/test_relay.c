@@ -120,6 +120,9 @@ typedef struct {
     unsigned        dead:1;         /* in outbox_dead */
     unsigned        large:1;        /* Kafka refuses it */
     unsigned        lost:1;         /* no answer comes, the first time */
+    unsigned        skipped:1;      /* Kafka takes what is behind it alone, the
+                                       first time, and the library says that it
+                                       has both */
     unsigned        untold:1;       /* its worker has not told of it */
 } test_row_t;
 
@@ -336,7 +339,12 @@ rd_kafka_conf_t *
 ngx_payment_producer_conf_create(ngx_payment_outbox_conf_t *conf, u_char *text,
     size_t size)
 {
-    return rd_kafka_conf_new();
+    rd_kafka_conf_t  *rkc;
+
+    rkc = rd_kafka_conf_new();
+    (void) rd_kafka_conf_set(rkc, "enable.idempotence", "true", NULL, 0);
+
+    return rkc;
 }
 
 
@@ -1122,8 +1130,11 @@ test_report(ngx_uint_t i, rd_kafka_resp_err_t err)
 
     report->_private = m->e;
     report->err = err;
+    report->offset = m->row->skipped ? RD_KAFKA_OFFSET_INVALID : 0;
 
-    m->row->published += (err == RD_KAFKA_RESP_ERR_NO_ERROR);
+    m->row->published += (err == RD_KAFKA_RESP_ERR_NO_ERROR
+                          && !m->row->skipped);
+    m->row->skipped = 0;
 
     test.nmessages--;
     memmove(m, m + 1, (test.nmessages - i) * sizeof(test_message_t));
@@ -2218,6 +2229,7 @@ test_change(void)
     row->hidden = (test_number(50) == 0);
     row->large = (test_number(500) == 0);
     row->lost = (test_number(1000) == 0);
+    row->skipped = (test_number(1000) == 0);
 
     *latest = row;
 }

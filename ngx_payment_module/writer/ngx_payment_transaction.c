@@ -1,73 +1,22 @@
 /*
- * The transaction of a batch: see ngx_payment_transaction.h for the straight
- * way, which is
+ * What the ways of a batch have in common: see ngx_payment_transaction.h.
  *
- *     [READ] -> WRITE -> COMMIT -> DONE
- *
- * What leads off that way:
- *   - A statement fails: ROLLBACK, and then the reason decides.  A key that was
- *     used before is looked up, so that its operation is answered and the
- *     others run again; what the server rolled back runs again after a pause;
- *     what it refuses is divided until the operation to blame is alone.
- *   - Another transaction holds the row of a payment: the operations on that
- *     payment leave the batch, so that no other operation waits with them.
- *   - The keys of a batch of REPEATS were used, probably: they are looked up,
- *     and what is not found runs again as WRITES.  A row of which somebody was
- *     told before, by this server, need not be confirmed.
- *   - A client looks a key up, and it is not there: only if no transaction has
- *     inserted it, and no operation of this node is about to, is it nobody's.
- *     Otherwise the look-up leaves the batch, and asks again a moment later.
- *   - The connection dies before COMMIT was sent: nothing has happened, and the
- *     batch runs again.
+ * What a look has found, or not, is not told at once:
  *   - A key or a payment was found by reading: InnoDB shows what was committed
  *     before its log is on disk, so that a crash could take it back.  It is
  *     told only after a COMMIT of this connection that began after the look and
  *     that changed a row, the barrier's, if the batch itself changes none.
  *   - Nothing was found by reading: with durability replica that, too, is told
  *     only after such a COMMIT, for the server may have been replaced.
- *   - The connection dies after that: the outcome is unknown.  The batch's next
- *     run only reads its keys, under a lock, so that a COMMIT which is still
- *     under way is waited for.  A key that is found was committed; one that is
- *     not was rolled back, and its operation runs again.
- *
- * No operation has its outcome before the transaction has ended: even a
- * conflict may be due to a change of the same batch.
- *
- * An exchange may be over before the call that starts it returns, and with it
- * the transaction, and the transaction's end may begin the next one.  So every
- * function here that starts an exchange, or calls a function that does, or
- * calls ngx_payment_transaction_end(), does that as its last statement.
  */
 
-#include "ngx_payment_assert.h"
-#include "ngx_payment_batch_span.h"
-#include "ngx_payment_doorbell.h"
-#include "ngx_payment_list.h"
-#include "ngx_payment_look.h"
-#include "ngx_payment_read.h"
 #include "ngx_payment_rights.h"
 #include "ngx_payment_storm.h"
 #include "ngx_payment_transaction.h"
 
-#include <mysqld_error.h>
-
-
-#if (NGX_PAYMENT_SECRET_LEN != PAYMENT_SECRET_SIZE)
-#error "the secret of an installation is what the ids of payments are made with"
-#endif
-
-
-#define NGX_PAYMENT_TRANSACTION_POOL          16384   /* bytes, at first */
 
 /* for how long a server that nobody has claimed is not asked about that */
 #define NGX_PAYMENT_TRANSACTION_UNGUARDED     1000    /* ms */
-
-/* how many batches are made of one that has waited for a lock in vain */
-#define NGX_PAYMENT_TRANSACTION_LOCKED_PARTS  8
-
-/* of SQL that looks for one reference */
-#define NGX_PAYMENT_TRANSACTION_REFERENCE_LEN                                 \
-    (256 + 2 * PAYMENT_REFERENCE_SIZE)                /* bytes */
 
 /* COMMIT for a user who may write in spite of read_only: a primary may have
  * been demoted since the transaction began */
@@ -77,106 +26,11 @@
     " MESSAGE_TEXT = 'the server is read-only, though not for this user';"    \
     " END IF; COMMIT; END"
 
-static void ngx_payment_transaction_repeats(ngx_payment_transaction_t *t);
-static ngx_uint_t ngx_payment_transaction_told(
-    const ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_repeats_told(ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_repeats_done(ngx_payment_db_t *db,
-    ngx_uint_t lost);
-static void ngx_payment_transaction_repeats_doubt(
-    ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_read(ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_read_done(ngx_payment_db_t *db,
-    ngx_uint_t lost);
-static ngx_int_t ngx_payment_transaction_references_sql(
-    ngx_payment_transaction_t *t, ngx_str_t *sql);
-static u_char *ngx_payment_transaction_references(u_char *p,
-    const ngx_payment_batch_t *b, ngx_uint_t first);
-static ngx_uint_t ngx_payment_transaction_refers(const ngx_payment_batch_t *b,
-    ngx_uint_t i, const ngx_payment_op_t *other);
-static void ngx_payment_transaction_mark_referred(
-    ngx_payment_transaction_t *t, MYSQL_RES *res);
-static int64_t ngx_payment_transaction_clock(MYSQL_RES *res);
-static ngx_uint_t ngx_payment_transaction_mark_missing(
-    ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_look(ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_look_done(ngx_payment_db_t *db,
-    ngx_uint_t lost);
-static void ngx_payment_transaction_let_go(ngx_payment_transaction_t *t,
-    ngx_payment_op_standing_e standing);
-static ngx_uint_t ngx_payment_transaction_is_primary(
-    ngx_payment_transaction_t *t, const ngx_payment_db_stmt_t *s);
-static void ngx_payment_transaction_apply(ngx_payment_transaction_t *t);
-static payment_outcome_e ngx_payment_transaction_change(
-    ngx_payment_transaction_t *t, ngx_uint_t i, payment_t *p);
-static ngx_uint_t ngx_payment_transaction_is_referred(
-    ngx_payment_transaction_t *t, ngx_uint_t i);
-static void ngx_payment_transaction_write(ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_write_none(ngx_payment_transaction_t *t,
-    ngx_uint_t found);
-static ngx_uint_t ngx_payment_transaction_confirms_none(
-    const ngx_payment_transaction_t *t);
-static ngx_uint_t ngx_payment_transaction_is_guarded(
-    const ngx_payment_transaction_t *t);
-static ngx_int_t ngx_payment_transaction_fill(ngx_payment_transaction_t *t);
-static ngx_int_t ngx_payment_transaction_add_event(
-    ngx_payment_transaction_t *t, ngx_payment_op_t *op);
-static void ngx_payment_transaction_write_done(ngx_payment_db_t *db,
-    ngx_uint_t lost);
-static void ngx_payment_transaction_commit(ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_commit_done(ngx_payment_db_t *db,
-    ngx_uint_t lost);
-static void ngx_payment_transaction_prove(ngx_payment_transaction_t *t);
-static ngx_uint_t ngx_payment_transaction_add_commit(
-    ngx_payment_transaction_t *t, ngx_payment_db_stmt_t *stmts);
-static ngx_uint_t ngx_payment_transaction_confirmed(
-    ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_confirm(ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_confirm_done(ngx_payment_db_t *db,
-    ngx_uint_t lost);
-static void ngx_payment_transaction_failed(ngx_payment_transaction_t *t,
-    const char *phase, ngx_payment_db_stmt_t *s);
-static void ngx_payment_transaction_renew_ids(ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
-    ngx_payment_db_error_e reason);
-static void ngx_payment_transaction_rollback_done(ngx_payment_db_t *db,
-    ngx_uint_t lost);
-static ngx_payment_transaction_end_e ngx_payment_transaction_verdict(
-    ngx_payment_transaction_t *t, ngx_uint_t lost);
-static void ngx_payment_transaction_resolve(ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_resolve_done(ngx_payment_db_t *db,
-    ngx_uint_t lost);
-static void ngx_payment_transaction_get(ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_get_done(ngx_payment_db_t *db,
-    ngx_uint_t lost);
-static void ngx_payment_transaction_doubt(ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_doubt_done(ngx_payment_db_t *db,
-    ngx_uint_t lost);
-static void ngx_payment_transaction_list(ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_list_done(ngx_payment_db_t *db,
-    ngx_uint_t lost);
-static void ngx_payment_transaction_list_refused(
-    ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_ask_reads(ngx_payment_transaction_t *t,
-    ngx_uint_t n, ngx_payment_db_done_pt done);
+
 static void ngx_payment_transaction_ask_looks(ngx_payment_transaction_t *t,
     ngx_uint_t n, ngx_payment_db_done_pt done);
-static void ngx_payment_transaction_ask(ngx_payment_transaction_t *t,
-    const char *head, const char *tail, ngx_payment_look_list_e list,
-    ngx_payment_db_done_pt done);
-static ngx_int_t ngx_payment_transaction_asked(ngx_payment_transaction_t *t,
-    const char *phase, ngx_uint_t lost);
-static ngx_int_t ngx_payment_transaction_check(ngx_payment_transaction_t *t,
-    const char *phase, ngx_uint_t lost);
-
-static ngx_payment_shard_stats_t *ngx_payment_transaction_stats(
+static ngx_uint_t ngx_payment_transaction_confirmed(
     ngx_payment_transaction_t *t);
-static void ngx_payment_transaction_exchange(ngx_payment_transaction_t *t,
-    ngx_uint_t n, ngx_payment_db_done_pt done);
-static void ngx_payment_transaction_end(ngx_payment_transaction_t *t,
-    ngx_payment_transaction_end_e end);
-static void ngx_payment_transaction_log(ngx_payment_transaction_t *t,
-    const char *phase, const ngx_payment_db_stmt_t *s);
 
 
 /*
@@ -197,53 +51,6 @@ const char *const  ngx_payment_transaction_session[] = {
 };
 
 
-void
-ngx_payment_transaction_run(ngx_payment_transaction_t *t,
-    ngx_payment_batch_t *b)
-{
-    ngx_uint_t  i;
-
-    ngx_payment_assert(t->batch == NULL && b->n > 0);
-
-    t->batch = b;
-    t->loaded.n = 0;
-    t->error = 0;
-    t->reason = NGX_PAYMENT_DB_OK;
-
-    t->pool = ngx_create_pool(NGX_PAYMENT_TRANSACTION_POOL, t->log);
-    if (t->pool == NULL) {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    if (b->unknown) {
-        ngx_payment_transaction_resolve(t);
-        return;
-    }
-
-    for (i = 0; i < b->n; i++) {
-        b->ops[i]->outcome = PAYMENT_OK;
-        b->ops[i]->standing = NGX_PAYMENT_OP_UNDECIDED;
-    }
-
-    if (b->kind == NGX_PAYMENT_BATCH_REPEATS) {
-        ngx_payment_transaction_repeats(t);
-
-    } else if (b->kind == NGX_PAYMENT_BATCH_READS) {
-        ngx_payment_transaction_get(t);
-
-    } else if (b->kind == NGX_PAYMENT_BATCH_LISTS) {
-        ngx_payment_transaction_list(t);
-
-    } else if (b->changes || b->forbidden) {
-        ngx_payment_transaction_read(t);
-
-    } else {
-        ngx_payment_transaction_write(t);
-    }
-}
-
-
 uint64_t
 ngx_payment_transaction_by(const ngx_payment_transaction_t *t)
 {
@@ -252,1470 +59,15 @@ ngx_payment_transaction_by(const ngx_payment_transaction_t *t)
 }
 
 
-/* Likely repeats: those that are none are written afterwards. */
-
-static void
-ngx_payment_transaction_repeats(ngx_payment_transaction_t *t)
-{
-    if (ngx_payment_transaction_told(t)) {
-        ngx_payment_transaction_repeats_told(t);
-        return;
-    }
-
-    t->guarded = 1;
-    ngx_payment_transaction_ask(t, ngx_payment_look_texts(t->shard)->keys,
-                                ")",
-                                NGX_PAYMENT_LOOK_KEYS,
-                                ngx_payment_transaction_repeats_done);
-}
-
-
-/* Was somebody told of each of the keys?  Where authorizations may expire, that
- * proves nothing: the answer says whether they have, which may have happened
- * since, and not be on disk yet. */
-
-static ngx_uint_t
-ngx_payment_transaction_told(const ngx_payment_transaction_t *t)
-{
-    ngx_uint_t  i;
-
-    if (t->shard->expiry) {
-        return 0;
-    }
-
-    for (i = 0; i < t->batch->n; i++) {
-        if (t->batch->ops[i]->told == NGX_PAYMENT_SEEN_ONLY) {
-            return 0;
-        }
-    }
-
-    return 1;
-}
-
-
-/*
- * A look at the keys, and no barrier: a row of which somebody was told by this
- * server is on its disk.  What its operation came to stands in that row, and in
- * what of its payment never changes.
- */
-
-static void
-ngx_payment_transaction_repeats_told(ngx_payment_transaction_t *t)
-{
-    ngx_uint_t  n;
-
-    n = 0;
-    ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
-    t->guarded = ngx_payment_transaction_is_guarded(t);
-
-    if (t->guarded) {
-        t->stmts[n++].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
-    }
-
-    if (ngx_payment_look_repeats(t->batch, t->shard, t->pool,
-                                 &t->stmts[n++].sql)
-        != NGX_OK)
-    {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    ngx_str_set(&t->stmts[n].sql, "ROLLBACK");
-
-    if (t->guarded) {
-        t->guarded_at = ngx_current_msec;
-    }
-
-    ngx_payment_transaction_exchange(t, n + 1,
-                                     ngx_payment_transaction_repeats_done);
-}
-
-
-static void
-ngx_payment_transaction_repeats_done(ngx_payment_db_t *db, ngx_uint_t lost)
-{
-    ngx_int_t                   rc;
-    ngx_payment_transaction_t  *t;
-
-    static const char  phase[] = "looking keys up";
-
-    t = db->data;
-    rc = t->guarded ? ngx_payment_transaction_asked(t, phase, lost)
-                    : ngx_payment_transaction_check(t, phase, lost);
-
-    if (rc != NGX_OK || !ngx_payment_common_stands(t->shard, db->choice)) {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    (void) ngx_payment_look_found(t->batch, ngx_payment_transaction_by(t),
-                                  t->stmts[t->guarded ? 1 : 0].result);
-
-    if (ngx_payment_transaction_told(t)) {
-        ngx_payment_transaction_repeats_doubt(t);
-    }
-
-    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_REST);
-}
-
-
-/* Behind a look without a barrier.  It may be another row than the one that was
- * told of: the key was forgotten and used anew, or there is another server; and
- * nobody was told that a payment was removed.  Those are looked up again, with
- * a barrier. */
-
-static void
-ngx_payment_transaction_repeats_doubt(ngx_payment_transaction_t *t)
-{
-    ngx_uint_t         i;
-    ngx_payment_op_t  *op;
-
-    for (i = 0; i < t->batch->n; i++) {
-        op = t->batch->ops[i];
-
-        if (op->standing == NGX_PAYMENT_OP_FOUND && op->found != op->told) {
-            op->standing = NGX_PAYMENT_OP_UNSURE;
-            op->told = NGX_PAYMENT_SEEN_ONLY;
-        }
-    }
-
-    ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_UNSURE);
-}
-
-
-/*
- * READ: locks the payments, and only then looks at the keys, so that the key of
- * a change which has just let go of its payment is seen.  Only a batch of the
- * kind WAITER waits for a lock here: in any other, one row that another
- * transaction holds would hold up all operations, and the connection.
- */
-
-static void
-ngx_payment_transaction_read(ngx_payment_transaction_t *t)
-{
-    ngx_uint_t   n;
-    const char  *tail;
-
-    tail = (t->batch->kind == NGX_PAYMENT_BATCH_WAITER)
-           ? ") ORDER BY p.id FOR UPDATE"
-           : ") ORDER BY p.id FOR UPDATE SKIP LOCKED";
-
-    /* with forbidden operations the keys are locked, and so waited for if they
-     * are about to be committed: the INSERT that would wait is never made */
-
-    n = t->batch->forbidden ? 4 : 3;
-
-    ngx_memzero(t->stmts, (n + 1) * sizeof(ngx_payment_db_stmt_t));
-
-    if (ngx_payment_look_sql(t->batch, t->pool, &t->stmts[0].sql,
-                             ngx_payment_look_texts(t->shard)->payments, tail,
-                             NGX_PAYMENT_LOOK_PAYMENTS)
-        != NGX_OK
-        || (t->batch->forbidden
-            && ngx_payment_look_sql(t->batch, t->pool, &t->stmts[1].sql,
-                                    "SELECT 1 FROM idempotency_key"
-                                    " WHERE key_hash IN (",
-                                    ") LOCK IN SHARE MODE",
-                                    NGX_PAYMENT_LOOK_KEYS)
-               != NGX_OK)
-        || ngx_payment_look_sql(t->batch, t->pool, &t->stmts[n - 2].sql,
-                                ngx_payment_look_texts(t->shard)->keys, ")",
-                                NGX_PAYMENT_LOOK_KEYS)
-           != NGX_OK)
-    {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    t->stmts[n - 1].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
-
-    /* behind the locks of the payments, so that it is true until COMMIT */
-
-    if (t->shard->operations && t->batch->references
-        && ngx_payment_transaction_references_sql(t, &t->stmts[n++].sql)
-           != NGX_OK)
-    {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    /* so is the clock, and so that no time is older than what was waited for */
-
-    if (t->shard->expiry) {
-        ngx_memzero(&t->stmts[n], sizeof(ngx_payment_db_stmt_t));
-        ngx_str_set(&t->stmts[n].sql,
-                    "SELECT " NGX_PAYMENT_DB_MS("UTC_TIMESTAMP(3)"));
-        n++;
-    }
-
-    ngx_payment_transaction_exchange(t, n, ngx_payment_transaction_read_done);
-}
-
-
-/* A row for each reference that an operation brings and its payment has.  The
- * operations of a payment may be many, and are looked through once. */
-
-static ngx_int_t
-ngx_payment_transaction_references_sql(ngx_payment_transaction_t *t,
-    ngx_str_t *sql)
-{
-    u_char               *p;
-    ngx_uint_t            i;
-    ngx_payment_op_t     *op;
-    ngx_payment_batch_t  *b;
-
-    b = t->batch;
-
-    sql->data = ngx_pnalloc(t->pool, b->references
-                                     * NGX_PAYMENT_TRANSACTION_REFERENCE_LEN);
-    if (sql->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    p = sql->data;
-
-    for (i = 0; i < b->n; i++) {
-        b->ops[i]->referred = 0;
-    }
-
-    for (i = 0; i < b->n; i++) {
-        op = b->ops[i];
-
-        if (op->request.reference_len == 0
-            || ngx_payment_transaction_refers(b, 0, op) < i)
-        {
-            continue;
-        }
-
-        p = ngx_sprintf(p, "%s(SELECT payment_id, reference"
-                           " FROM payment_operation WHERE payment_id = ",
-                        p == sql->data ? "" : " UNION ALL ");
-        p = ngx_payment_db_hex(p, op->request.payment_id, PAYMENT_ID_SIZE);
-        p = ngx_payment_transaction_references(p, b, i);
-    }
-
-    sql->len = p - sql->data;
-
-    ngx_payment_assert(sql->len <= b->references
-                                   * NGX_PAYMENT_TRANSACTION_REFERENCE_LEN);
-
-    return NGX_OK;
-}
-
-
-/* The list of references that are brought for the payment of an operation, from
- * that operation on. */
-
-static u_char *
-ngx_payment_transaction_references(u_char *p, const ngx_payment_batch_t *b,
-    ngx_uint_t first)
-{
-    ngx_uint_t         i;
-    ngx_payment_op_t  *op;
-
-    for (i = first;
-         i < b->n;
-         i = ngx_payment_transaction_refers(b, i + 1, b->ops[first]))
-    {
-        op = b->ops[i];
-
-        p = ngx_sprintf(p, "%sCONVERT(",
-                        i == first ? " AND reference IN (" : ",");
-        p = ngx_payment_db_hex(p, (u_char *) op->request.reference,
-                               op->request.reference_len);
-        p = ngx_sprintf(p, " USING utf8mb4)");
-    }
-
-    return ngx_sprintf(p, "))");
-}
-
-
-/* The place of the first operation, from this one on, that brings a reference
- * for the payment of another one; b->n: there is none. */
-
-static ngx_uint_t
-ngx_payment_transaction_refers(const ngx_payment_batch_t *b, ngx_uint_t i,
-    const ngx_payment_op_t *other)
-{
-    const payment_request_t  *r;
-
-    for ( /* void */ ; i < b->n; i++) {
-        r = &b->ops[i]->request;
-
-        if (r->reference_len
-            && ngx_memcmp(r->payment_id, other->request.payment_id,
-                          PAYMENT_ID_SIZE) == 0)
-        {
-            break;
-        }
-    }
-
-    return i;
-}
-
-
-static void
-ngx_payment_transaction_mark_referred(ngx_payment_transaction_t *t,
-    MYSQL_RES *res)
-{
-    MYSQL_ROW                 row;
-    ngx_uint_t                i;
-    ngx_payment_op_t         *op;
-    ngx_payment_batch_t      *b;
-    const unsigned long      *lens;
-    const payment_request_t  *r;
-
-    b = t->batch;
-
-    while ((row = mysql_fetch_row(res)) != NULL) {
-        lens = mysql_fetch_lengths(res);
-
-        for (i = 0; i < b->n; i++) {
-            op = b->ops[i];
-            r = &op->request;
-
-            if (r->reference_len && r->reference_len == lens[1]
-                && ngx_memcmp(r->reference, row[1], lens[1]) == 0
-                && ngx_memcmp(r->payment_id, row[0], PAYMENT_ID_SIZE) == 0)
-            {
-                op->referred = 1;
-            }
-        }
-    }
-}
-
-
-static void
-ngx_payment_transaction_read_done(ngx_payment_db_t *db, ngx_uint_t lost)
-{
-    ngx_uint_t                  i, n;
-    ngx_payment_batch_t        *b;
-    ngx_payment_db_stmt_t      *s;
-    ngx_payment_transaction_t  *t;
-
-    t = db->data;
-    b = t->batch;
-
-    if (lost) {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    if (b->kind == NGX_PAYMENT_BATCH_WAITER
-        && t->stmts[0].error == ER_LOCK_WAIT_TIMEOUT)
-    {
-        for (i = 0; i < b->n; i++) {
-            b->ops[i]->standing = NGX_PAYMENT_OP_BLOCKED;
-        }
-
-        ngx_payment_transaction_log(t, "reading", &t->stmts[0]);
-        ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_BLOCKED);
-        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_OK);
-        return;
-    }
-
-    s = ngx_payment_db_error_of(t->stmts, db->n);
-    if (s) {
-        ngx_payment_transaction_failed(t, "reading", s);
-        return;
-    }
-
-    n = db->n;
-
-    if (t->shard->expiry) {
-        t->clock_ms = ngx_payment_transaction_clock(t->stmts[--n].result);
-    }
-
-    if (t->shard->operations && b->references) {
-        ngx_payment_transaction_mark_referred(t, t->stmts[--n].result);
-    }
-
-    if (!ngx_payment_transaction_is_primary(t, &t->stmts[n - 1])) {
-        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_UNFIT);
-        return;
-    }
-
-    if (ngx_payment_look_load(&t->loaded, t->pool, t->stmts[0].result)
-        != NGX_OK)
-    {
-        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
-        return;
-    }
-
-    (void) ngx_payment_look_found(t->batch, ngx_payment_transaction_by(t),
-                                  t->stmts[n - 2].result);
-
-    if (ngx_payment_transaction_mark_missing(t)) {
-        ngx_payment_transaction_look(t);
-        return;
-    }
-
-    ngx_payment_transaction_apply(t);
-    ngx_payment_transaction_write(t);
-}
-
-
-static int64_t
-ngx_payment_transaction_clock(MYSQL_RES *res)
-{
-    MYSQL_ROW  row;
-
-    row = mysql_fetch_row(res);
-
-    return row && row[0] ? strtoll(row[0], NULL, 10) : 0;
-}
-
-
-/* Operations whose payment was not read are BLOCKED, until a look without locks
- * tells which of these payments are not there at all.  Returns how many. */
-
-static ngx_uint_t
-ngx_payment_transaction_mark_missing(ngx_payment_transaction_t *t)
-{
-    ngx_uint_t            i, n;
-    ngx_payment_op_t     *op;
-    ngx_payment_batch_t  *b;
-
-    b = t->batch;
-
-    for (i = 0, n = 0; i < b->n; i++) {
-        op = b->ops[i];
-
-        if (op->request.operation != PAYMENT_AUTHORIZE
-            && op->standing != NGX_PAYMENT_OP_FOUND
-            && ngx_payment_look_locate(&t->loaded, op->request.payment_id)
-               == NULL)
-        {
-            op->standing = NGX_PAYMENT_OP_BLOCKED;
-            n++;
-        }
-    }
-
-    return n;
-}
-
-
-static void
-ngx_payment_transaction_look(ngx_payment_transaction_t *t)
-{
-    ngx_memzero(t->stmts, sizeof(ngx_payment_db_stmt_t));
-
-    if (ngx_payment_look_sql(t->batch, t->pool, &t->stmts[0].sql,
-                             "SELECT id FROM payment WHERE id IN (",
-                             ")", NGX_PAYMENT_LOOK_PAYMENTS)
-        != NGX_OK)
-    {
-        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
-        return;
-    }
-
-    ngx_payment_transaction_exchange(t, 1, ngx_payment_transaction_look_done);
-}
-
-
-static void
-ngx_payment_transaction_look_done(ngx_payment_db_t *db, ngx_uint_t lost)
-{
-    MYSQL_ROW                   row;
-    ngx_uint_t                  i;
-    ngx_payment_op_t           *op;
-    ngx_payment_batch_t        *b;
-    ngx_payment_transaction_t  *t;
-
-    t = db->data;
-    b = t->batch;
-
-    if (lost) {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    if (t->stmts[0].error) {
-        ngx_payment_transaction_failed(t, "reading", &t->stmts[0]);
-        return;
-    }
-
-    for (i = 0; i < b->n; i++) {
-        op = b->ops[i];
-
-        if (op->standing != NGX_PAYMENT_OP_BLOCKED) {
-            continue;
-        }
-
-        op->standing = NGX_PAYMENT_OP_UNDECIDED;
-        mysql_data_seek(t->stmts[0].result, 0);
-
-        while ((row = mysql_fetch_row(t->stmts[0].result)) != NULL) {
-            if (ngx_memcmp(op->request.payment_id, row[0], PAYMENT_ID_SIZE)
-                == 0)
-            {
-                op->standing = NGX_PAYMENT_OP_BLOCKED;
-                break;
-            }
-        }
-    }
-
-    ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_BLOCKED);
-    ngx_payment_transaction_apply(t);
-    ngx_payment_transaction_write(t);
-}
-
-
-/* Operations of one standing leave the batch, which may be empty then. */
-
-static void
-ngx_payment_transaction_let_go(ngx_payment_transaction_t *t,
-    ngx_payment_op_standing_e standing)
-{
-    ngx_queue_t  ops;
-
-    ngx_queue_init(&ops);
-    ngx_payment_batch_take(t->batch, standing, &ops);
-
-    t->left(t, &ops);
-}
-
-
-static ngx_uint_t
-ngx_payment_transaction_is_primary(ngx_payment_transaction_t *t,
-    const ngx_payment_db_stmt_t *s)
-{
-    if (ngx_payment_topology_fit(t->shard, s->result)) {
-        return 1;
-    }
-
-    (void) ngx_atomic_fetch_add(&ngx_payment_transaction_stats(t)->refused, 1);
-
-    return 0;
-}
-
-
-/* Does the changes, one after the other, on the payments in memory.  What the
- * rules forbid, and no key has saved, has the outcome that was kept for it. */
-
-static void
-ngx_payment_transaction_apply(ngx_payment_transaction_t *t)
-{
-    ngx_uint_t            i;
-    payment_t            *p;
-    ngx_payment_op_t     *op;
-    ngx_payment_batch_t  *b;
-
-    b = t->batch;
-
-    for (i = 0; i < b->n; i++) {
-        op = b->ops[i];
-
-        if (op->request.forbidden && op->outcome == PAYMENT_OK) {
-            op->outcome = op->fault.outcome;
-        }
-
-        if (op->request.operation == PAYMENT_AUTHORIZE
-            || op->outcome != PAYMENT_OK)
-        {
-            continue;
-        }
-
-        p = ngx_payment_look_payment(&t->loaded, &op->request);
-
-        if (p == NULL) {
-            ngx_payment_op_fail(op, PAYMENT_NOT_FOUND, "no such payment");
-            continue;
-        }
-
-        op->outcome = ngx_payment_transaction_change(t, i, p);
-        op->payment = *p;
-
-        if (op->outcome == PAYMENT_OK) {
-            op->standing = NGX_PAYMENT_OP_APPLIED;
-        }
-    }
-}
-
-
-static payment_outcome_e
-ngx_payment_transaction_change(ngx_payment_transaction_t *t, ngx_uint_t i,
-    payment_t *p)
-{
-    ngx_payment_op_t   *op;
-    payment_outcome_e   outcome;
-
-    op = t->batch->ops[i];
-
-    if (t->shard->expiry) {
-        outcome = payment_state_in_time(p, &op->request, t->clock_ms,
-                                        &op->fault);
-        if (outcome != PAYMENT_OK) {
-            return outcome;
-        }
-    }
-
-    if (ngx_payment_transaction_is_referred(t, i)) {
-        return payment_state_refer(&op->request, &op->fault);
-    }
-
-    return payment_state_apply(p, &op->request, op->now_us / 1000, &op->fault);
-}
-
-
-/* Has the payment of an operation another one with the same reference, in the
- * database or, before it, in the batch?  Where operations are not kept, nobody
- * knows. */
-
-static ngx_uint_t
-ngx_payment_transaction_is_referred(ngx_payment_transaction_t *t,
-    ngx_uint_t i)
-{
-    ngx_payment_op_t         *op, *other;
-    const payment_request_t  *r;
-
-    op = t->batch->ops[i];
-    r = &op->request;
-
-    if (!t->shard->operations || r->reference_len == 0) {
-        return 0;
-    }
-
-    if (op->referred) {
-        return 1;
-    }
-
-    while (i--) {
-        other = t->batch->ops[i];
-
-        if (other->standing == NGX_PAYMENT_OP_APPLIED
-            && other->request.reference_len == r->reference_len
-            && ngx_memcmp(other->request.reference, r->reference,
-                          r->reference_len) == 0
-            && ngx_memcmp(other->request.payment_id, r->payment_id,
-                          PAYMENT_ID_SIZE) == 0)
-        {
-            return 1;
-        }
-    }
-
-    return 0;
-}
-
-
-/* WRITE: the bulk statements and the topology, sent together. */
-
-static void
-ngx_payment_transaction_write(ngx_payment_transaction_t *t)
-{
-    ngx_uint_t            i, n, found;
-    ngx_payment_op_t     *op;
-    ngx_payment_batch_t  *b;
-
-    b = t->batch;
-    b->nkeys = 0;
-    found = 0;
-
-    for (i = 0; i < b->n; i++) {
-        op = b->ops[i];
-
-        if (op->request.operation == PAYMENT_AUTHORIZE
-            && op->outcome == PAYMENT_OK)
-        {
-            if (!op->has_id
-                && !payment_id_make(op->request.payment_id, op->now_us,
-                                    op->slot, op->request.key_hash,
-                                    t->shard->secret))
-            {
-                ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
-                return;
-            }
-
-            op->has_id = 1;
-            ngx_memcpy(op->payment.id, op->request.payment_id,
-                       PAYMENT_ID_SIZE);
-            payment_state_open(&op->payment, &op->request, op->now_us / 1000);
-            op->standing = NGX_PAYMENT_OP_APPLIED;
-        }
-
-        if (op->standing == NGX_PAYMENT_OP_APPLIED) {
-            b->keys[b->nkeys++] = op;
-
-        } else if (op->standing == NGX_PAYMENT_OP_FOUND) {
-            found = 1;
-        }
-    }
-
-    if (b->nkeys == 0) {
-        ngx_payment_transaction_write_none(t, found);
-        return;
-    }
-
-    if (ngx_payment_transaction_fill(t) != NGX_OK) {
-        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
-        return;
-    }
-
-    ngx_memzero(t->stmts,
-                (NGX_PAYMENT_STMTS + 1) * sizeof(ngx_payment_db_stmt_t));
-    n = ngx_payment_columns_statements(t->columns, t->db, t->stmts);
-    t->guarded = ngx_payment_transaction_is_guarded(t);
-
-    if (t->guarded) {
-        /* locked: who moves the payments to another server, by that row, moves
-         * them after this COMMIT */
-
-        t->stmts[n++].sql = *ngx_payment_topology_sql(t->shard->durability, 1);
-        t->guarded_at = ngx_current_msec;
-    }
-
-    ngx_payment_transaction_exchange(t, n, ngx_payment_transaction_write_done);
-}
-
-
-/* Replays and refusals only: the payments' locks are let go.  A conflict, too,
- * tells a client what was done before. */
-
-static void
-ngx_payment_transaction_write_none(ngx_payment_transaction_t *t,
-    ngx_uint_t found)
-{
-    if (found || t->loaded.n
-        || (t->batch->n && ngx_payment_transaction_confirms_none(t)))
-    {
-        ngx_payment_transaction_confirm(t);
-    } else {
-        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_OK);
-    }
-}
-
-
-/*
- * Is an answer that there is nothing confirmed, too?  A primary that was
- * replaced, and does not know of it yet, has not what was made since.  With
- * durability replica it can be told from the one that has the payments: no
- * replica confirms what it commits.
- */
-
-static ngx_uint_t
-ngx_payment_transaction_confirms_none(const ngx_payment_transaction_t *t)
-{
-    return t->shard->durability == NGX_PAYMENT_DURABILITY_REPLICA;
-}
-
-
-/*
- * Is the topology asked for together with the writes, or with a look at what
- * was told before?  Where no server has claimed the payments it is left to
- * read_only, which the server sees to by itself: then, once in a while, whether
- * that is still so.
- */
-
-static ngx_uint_t
-ngx_payment_transaction_is_guarded(const ngx_payment_transaction_t *t)
-{
-    return t->shard->common->claimed
-           || t->shard->durability != NGX_PAYMENT_DURABILITY_LOCAL
-           || t->db->mighty
-           || ngx_current_msec - t->guarded_at
-              >= NGX_PAYMENT_TRANSACTION_UNGUARDED;
-}
-
-
-static ngx_int_t
-ngx_payment_transaction_fill(ngx_payment_transaction_t *t)
-{
-    ngx_uint_t            i;
-    ngx_payment_op_t     *op;
-    ngx_payment_batch_t  *b;
-
-    b = t->batch;
-    ngx_payment_columns_reset(t->columns);
-
-    for (i = 0; i < t->loaded.n; i++) {
-        if (t->loaded.payments[i].version != t->loaded.versions[i]) {
-            ngx_payment_columns_add_change(t->columns, &t->loaded.payments[i],
-                                           t->loaded.versions[i]);
-        }
-    }
-
-    /* b->keys is still in order of arrival, which is the events' order */
-
-    for (i = 0; i < b->nkeys; i++) {
-        op = b->keys[i];
-
-        if (op->request.operation == PAYMENT_AUTHORIZE) {
-            ngx_payment_columns_add_payment(t->columns, op);
-        }
-
-        if (ngx_payment_transaction_add_event(t, op) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        if (t->shard->operations) {
-            ngx_payment_columns_add_operation(t->columns, op);
-        }
-    }
-
-    qsort(b->keys, b->nkeys, sizeof(ngx_payment_op_t *),
-          ngx_payment_op_cmp_keys);
-
-    for (i = 0; i < b->nkeys; i++) {
-        ngx_payment_columns_add_key(t->columns, b->keys[i]);
-    }
-
-    return NGX_OK;
-}
-
-
-/* Without metadata an event's size is bounded well, so that it is rendered in
- * one place and copied at its true length. */
-
-static ngx_int_t
-ngx_payment_transaction_add_event(ngx_payment_transaction_t *t,
-    ngx_payment_op_t *op)
-{
-    size_t          size, len;
-    u_char         *payload, *event;
-    static u_char   scratch[PAYMENT_PAYLOAD_SIZE];
-
-    payment_id_format((char *) op->id_text, op->payment.id);
-
-    size = PAYMENT_PAYLOAD_SIZE + op->request.metadata_len;
-    payload = scratch;
-
-    if (op->request.metadata_len) {
-        payload = ngx_pnalloc(t->pool, size);
-        if (payload == NULL) {
-            return NGX_ERROR;
-        }
-    }
-
-    len = payment_render_event((char *) payload, size, &op->payment,
-                               &op->request);
-    event = payload;
-
-    if (payload == scratch) {
-        event = ngx_pnalloc(t->pool, len);
-        if (event == NULL) {
-            return NGX_ERROR;
-        }
-
-        ngx_memcpy(event, scratch, len);
-    }
-
-    ngx_payment_columns_add_event(t->columns, op, event, len);
-
-    return NGX_OK;
-}
-
-
-static void
-ngx_payment_transaction_write_done(ngx_payment_db_t *db, ngx_uint_t lost)
-{
-    ngx_payment_db_stmt_t      *s;
-    ngx_payment_transaction_t  *t;
-
-    t = db->data;
-
-    if (lost) {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    s = ngx_payment_db_error_of(t->stmts, db->n);
-    if (s) {
-        ngx_payment_transaction_failed(t, "writing", s);
-        return;
-    }
-
-    /* the topology is asked for behind the bulk statements */
-
-    if ((t->guarded
-         && !ngx_payment_transaction_is_primary(t, &t->stmts[db->n - 1]))
-        || !ngx_payment_common_stands(t->shard, db->choice))
-    {
-        /* another server has become the primary meanwhile */
-        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_UNFIT);
-        return;
-    }
-
-    ngx_payment_transaction_commit(t);
-}
-
-
-static void
-ngx_payment_transaction_commit(ngx_payment_transaction_t *t)
-{
-    ngx_uint_t  n;
-
-    n = ngx_payment_transaction_add_commit(t, t->stmts);
-
-    t->commit_ns = ngx_payment_clock_ns();
-
-    if (t->spans) {
-        t->sent_us = ngx_payment_now_us();
-    }
-
-    ngx_payment_transaction_exchange(t, n, ngx_payment_transaction_commit_done);
-}
-
-
-static void
-ngx_payment_transaction_commit_done(ngx_payment_db_t *db, ngx_uint_t lost)
-{
-    uint64_t                    now;
-    ngx_payment_batch_t        *b;
-    ngx_payment_shard_stats_t  *stats;
-    ngx_payment_transaction_t  *t;
-
-    t = db->data;
-    b = t->batch;
-
-    if (ngx_payment_transaction_check(t, "committing", lost) != NGX_OK) {
-
-        /* an error is no proof either: only the keys are */
-
-        b->unknown = 1;
-
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    now = ngx_payment_now_us();
-    stats = ngx_payment_transaction_stats(t);
-
-    ngx_payment_histogram_add(&t->stats->commit_time, now - b->started_us);
-    (void) ngx_atomic_fetch_add(&stats->batches, 1);
-    (void) ngx_atomic_fetch_add(&stats->rows, (ngx_atomic_int_t) b->nkeys);
-
-    ngx_payment_transaction_prove(t);
-
-    ngx_payment_doorbell_ring(t->doorbell,
-                              &t->stats->doorbell_armed[t->shard->index]);
-
-    if (t->spans) {
-        ngx_payment_batch_span_committed(t->spans, t->shard, b, t->sent_us,
-                                         now);
-    }
-
-    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
-}
-
-
-/* Before the bell rings: the helper may publish what it is told of, and what it
- * will read then.  It is told first, for what it has read as proved is no news
- * any more. */
-
-static void
-ngx_payment_transaction_prove(ngx_payment_transaction_t *t)
-{
-    ngx_uint_t                  i;
-    ngx_payment_op_t           *op;
-    ngx_payment_news_commit_t   commit;
-
-    if (t->doorbell == NGX_INVALID_FILE || t->batch->nkeys == 0) {
-        return;
-    }
-
-    commit.choice = t->db->choice;
-    commit.sent_ns = t->commit_ns;
-    commit.answered_us = ngx_payment_unix_us();
-
-    ngx_payment_columns_tell(t->columns, t->news, t->shard, &commit);
-
-    for (i = 0; i < t->batch->nkeys; i++) {
-        op = t->batch->keys[i];
-
-        ngx_payment_proved_add(t->proved,
-            ngx_payment_proved_word(op->id_text, op->payment.version,
-                                    t->db->choice));
-    }
-}
-
-
-/* COMMIT, and behind it the question whether a replica has confirmed it, where
- * one is to.  Returns how many statements. */
-
-static ngx_uint_t
-ngx_payment_transaction_add_commit(ngx_payment_transaction_t *t,
-    ngx_payment_db_stmt_t *stmts)
-{
-    ngx_memzero(stmts, 2 * sizeof(ngx_payment_db_stmt_t));
-
-    if (t->db->mighty) {
-        ngx_str_set(&stmts[0].sql, NGX_PAYMENT_TRANSACTION_COMMIT_MIGHTY);
-    } else {
-        ngx_str_set(&stmts[0].sql, "COMMIT");
-    }
-
-    if (t->shard->durability == NGX_PAYMENT_DURABILITY_LOCAL) {
-        return 1;
-    }
-
-    stmts[1].sql = *ngx_payment_topology_unconfirmed_sql();
-
-    return 2;
-}
-
-
-/* The answer to that question, which is the last of an exchange.  It counts for
- * the whole server: whether the commit that lacks a replica was this one, or
- * another one meanwhile, is found out by the next. */
-
-static ngx_uint_t
-ngx_payment_transaction_confirmed(ngx_payment_transaction_t *t)
-{
-    uint64_t                before;
-    ngx_payment_db_stmt_t  *s;
-
-    s = &t->stmts[t->db->n - 1];
-
-    if (s->sql.data != ngx_payment_topology_unconfirmed_sql()->data) {
-        return 1;
-    }
-
-    before = t->db->unconfirmed;
-    t->db->unconfirmed = ngx_payment_topology_sum(s->result);
-
-    return t->db->unconfirmed == before;
-}
-
-
-/* Nothing is to be written, but something was found. */
-
-static void
-ngx_payment_transaction_confirm(ngx_payment_transaction_t *t)
-{
-    ngx_uint_t  n;
-
-    if (ngx_payment_look_barrier(t->batch, t->pool, t->stmts, 0) != NGX_OK) {
-        ngx_payment_transaction_rollback(t, NGX_PAYMENT_DB_RETRY);
-        return;
-    }
-
-    n = 1 + ngx_payment_transaction_add_commit(t, &t->stmts[1]);
-
-    ngx_payment_transaction_exchange(t, n,
-                                     ngx_payment_transaction_confirm_done);
-}
-
-
-static void
-ngx_payment_transaction_confirm_done(ngx_payment_db_t *db, ngx_uint_t lost)
-{
-    ngx_payment_transaction_t  *t;
-
-    t = db->data;
-
-    ngx_payment_transaction_end(t,
-        ngx_payment_transaction_check(t, "confirming", lost) == NGX_OK
-        ? NGX_PAYMENT_TRANSACTION_DONE : NGX_PAYMENT_TRANSACTION_AGAIN);
-}
-
-
-/* A statement failed.  A used key is no failure, and not worth a line. */
-
-static void
-ngx_payment_transaction_failed(ngx_payment_transaction_t *t,
-    const char *phase, ngx_payment_db_stmt_t *s)
-{
-    ngx_payment_db_error_e  reason;
-
-    reason = ngx_payment_db_classify(s->error);
-
-    if (reason == NGX_PAYMENT_DB_DUPLICATE && s->stmt
-        && s->stmt == t->db->stmts[NGX_PAYMENT_STMT_PAYMENTS])
-    {
-        /* not a used key, but an id that another payment has */
-        ngx_payment_transaction_renew_ids(t);
-        reason = NGX_PAYMENT_DB_RETRY;
-    }
-
-    if (reason != NGX_PAYMENT_DB_DUPLICATE) {
-        ngx_payment_transaction_log(t, phase, s);
-    }
-
-    t->error = s->error;
-
-    ngx_payment_transaction_rollback(t, reason);
-}
-
-
-/* Payments are made anew, at a microsecond of their own, so that no two of the
- * batch can have one id. */
-
-static void
-ngx_payment_transaction_renew_ids(ngx_payment_transaction_t *t)
-{
-    int64_t            now_us;
-    ngx_uint_t         i;
-    ngx_payment_op_t  *op;
-
-    now_us = (int64_t) ngx_payment_unix_us();
-
-    for (i = 0; i < t->batch->n; i++) {
-        op = t->batch->ops[i];
-
-        if (op->request.operation == PAYMENT_AUTHORIZE) {
-            op->now_us = now_us + (int64_t) i;
-            op->has_id = 0;
-        }
-    }
-}
-
-
-/* ROLLBACK, for a reason; NGX_PAYMENT_DB_OK: there was nothing to write. */
-
-static void
-ngx_payment_transaction_rollback(ngx_payment_transaction_t *t,
-    ngx_payment_db_error_e reason)
-{
-    ngx_uint_t                  n;
-    ngx_payment_shard_stats_t  *stats;
-
-    n = 1;
-    stats = ngx_payment_transaction_stats(t);
-    t->reason = reason;
-
-    ngx_memzero(t->stmts, 2 * sizeof(ngx_payment_db_stmt_t));
-    ngx_str_set(&t->stmts[0].sql, "ROLLBACK");
-
-    if (reason != NGX_PAYMENT_DB_OK) {
-        (void) ngx_atomic_fetch_add(&stats->rollbacks, 1);
-    }
-
-    if (reason == NGX_PAYMENT_DB_DUPLICATE) {
-        (void) ngx_atomic_fetch_add(&stats->duplicate_batches, 1);
-
-        t->stmts[1].sql = *ngx_payment_topology_sql(t->shard->durability, 0);
-        n = ngx_payment_look_add(t->batch, t->pool, t->stmts, 2,
-                                 ngx_payment_look_texts(t->shard)->keys,
-                                 ")", NGX_PAYMENT_LOOK_KEYS);
-
-        if (n == 0) {
-            t->reason = NGX_PAYMENT_DB_RETRY;
-            n = 1;
-
-        } else {
-            n += ngx_payment_transaction_add_commit(t, &t->stmts[n]);
-        }
-    }
-
-    ngx_payment_transaction_exchange(t, n,
-                                     ngx_payment_transaction_rollback_done);
-}
-
-
-static void
-ngx_payment_transaction_rollback_done(ngx_payment_db_t *db, ngx_uint_t lost)
-{
-    ngx_payment_transaction_t  *t;
-
-    t = db->data;
-
-    ngx_payment_transaction_end(t, ngx_payment_transaction_verdict(t, lost));
-}
-
-
-/* What becomes of a batch that was rolled back, by the reason. */
-
-static ngx_payment_transaction_end_e
-ngx_payment_transaction_verdict(ngx_payment_transaction_t *t, ngx_uint_t lost)
-{
-    ngx_uint_t  failed;
-
-    failed = (ngx_payment_transaction_check(t, "rolling back", lost)
-              != NGX_OK);
-
-    switch (t->reason) {
-
-    case NGX_PAYMENT_DB_OK:
-
-        /* where ROLLBACK failed, the end of the connection does its work */
-
-        return NGX_PAYMENT_TRANSACTION_DONE;
-
-    case NGX_PAYMENT_DB_DUPLICATE:
-
-        if (!failed && !ngx_payment_transaction_is_primary(t, &t->stmts[1])) {
-            ngx_payment_db_leave(t->db);
-
-            return NGX_PAYMENT_TRANSACTION_AGAIN;
-        }
-
-        if (failed
-            || ngx_payment_look_found(t->batch, ngx_payment_transaction_by(t),
-                                      t->stmts[2].result) == 0)
-        {
-            return NGX_PAYMENT_TRANSACTION_AGAIN;
-        }
-
-        return NGX_PAYMENT_TRANSACTION_REST;
-
-    case NGX_PAYMENT_DB_REFUSED:
-
-        if (t->batch->n == 1) {
-            return NGX_PAYMENT_TRANSACTION_REFUSED;
-        }
-
-        t->parts = 2;
-
-        return NGX_PAYMENT_TRANSACTION_DIVIDE;
-
-    case NGX_PAYMENT_DB_UNFIT:
-
-        ngx_payment_db_leave(t->db);
-
-        return NGX_PAYMENT_TRANSACTION_AGAIN;
-
-    case NGX_PAYMENT_DB_STALE:
-
-        ngx_payment_db_reset(t->db);
-
-        return NGX_PAYMENT_TRANSACTION_AGAIN;
-
-    default: /* NGX_PAYMENT_DB_RETRY */
-
-        /* a lock was waited for in vain, for a second: to wait for it again
-         * with all the others would cost them their answers */
-
-        if (!failed && t->error == ER_LOCK_WAIT_TIMEOUT && t->batch->n > 1) {
-            t->parts = NGX_PAYMENT_TRANSACTION_LOCKED_PARTS;
-
-            return NGX_PAYMENT_TRANSACTION_DIVIDE;
-        }
-
-        return NGX_PAYMENT_TRANSACTION_AGAIN;
-    }
-}
-
-
-/* RESOLVE: a locking read waits for a COMMIT that is still under way. */
-
-static void
-ngx_payment_transaction_resolve(ngx_payment_transaction_t *t)
-{
-    ngx_payment_transaction_ask(t, ngx_payment_look_texts(t->shard)->keys,
-                                ") LOCK IN SHARE MODE",
-                                NGX_PAYMENT_LOOK_KEYS,
-                                ngx_payment_transaction_resolve_done);
-}
-
-
-static void
-ngx_payment_transaction_resolve_done(ngx_payment_db_t *db, ngx_uint_t lost)
-{
-    ngx_uint_t                  i, found;
-    ngx_payment_batch_t        *b;
-    ngx_payment_transaction_t  *t;
-
-    t = db->data;
-    b = t->batch;
-
-    if (ngx_payment_transaction_asked(t, "resolving", lost) != NGX_OK) {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    /* what was found before was lost together with this COMMIT, perhaps */
-
-    for (i = 0; i < b->n; i++) {
-        if (b->ops[i]->standing == NGX_PAYMENT_OP_FOUND) {
-            b->ops[i]->standing = NGX_PAYMENT_OP_UNDECIDED;
-        }
-    }
-
-    found = ngx_payment_look_found(t->batch, ngx_payment_transaction_by(t),
-                                   t->stmts[1].result);
-    b->unknown = 0;
-
-    (void) ngx_atomic_fetch_add(&ngx_payment_transaction_stats(t)->resolved, 1);
-
-    ngx_log_error(NGX_LOG_NOTICE, t->log, 0,
-                  "payment: shard \"%V\": outcome of a lost commit found out: "
-                  "%s, %ui of %ui operations were committed",
-                  &t->shard->name, found ? "done" : "not done", found, b->n);
-
-    if (found) {
-        (void) ngx_atomic_fetch_add(&t->news->ring->missed[t->shard->index],
-                                    (ngx_atomic_int_t) found);
-        ngx_payment_doorbell_ring(t->doorbell,
-                                  &t->stats->doorbell_armed[t->shard->index]);
-    }
-
-    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_REST);
-}
-
-
-/* GET, LOOKUP and OPERATIONS: reads for clients. */
-
-static void
-ngx_payment_transaction_get(ngx_payment_transaction_t *t)
-{
-    ngx_uint_t  n;
-
-    n = ngx_payment_read_add(t->batch, t->pool, t->stmts, 1,
-                             t->shard);
-
-    ngx_payment_transaction_ask_reads(t, n, ngx_payment_transaction_get_done);
-}
-
-
-static void
-ngx_payment_transaction_get_done(ngx_payment_db_t *db, ngx_uint_t lost)
-{
-    ngx_payment_transaction_t  *t;
-
-    t = db->data;
-
-    if (ngx_payment_transaction_asked(t, "reading", lost) != NGX_OK
-        || ngx_payment_read_results(t->batch, t->pool, &t->stmts[1],
-                                    t->shard->operations)
-           != NGX_OK)
-    {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    if (ngx_payment_read_missed(t->batch)) {
-        ngx_payment_transaction_doubt(t);
-        return;
-    }
-
-    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
-}
-
-
-/*
- * A key that was not found is told to be nobody's only if no transaction, of
- * whichever node, has inserted it: it would be committed a moment later.  READ
- * UNCOMMITTED shows it, and waits for nobody.
- */
-
-static void
-ngx_payment_transaction_doubt(ngx_payment_transaction_t *t)
-{
-    ngx_memzero(t->stmts, 3 * sizeof(ngx_payment_db_stmt_t));
-
-    ngx_str_set(&t->stmts[0].sql,
-                "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED");
-    ngx_str_set(&t->stmts[2].sql, "COMMIT");
-
-    if (ngx_payment_look_sql(t->batch, t->pool, &t->stmts[1].sql,
-                             "SELECT key_hash FROM idempotency_key"
-                             " WHERE key_hash IN (", ")",
-                             NGX_PAYMENT_LOOK_LOOKUPS)
-        != NGX_OK)
-    {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    ngx_payment_transaction_exchange(t, 3, ngx_payment_transaction_doubt_done);
-}
-
-
-static void
-ngx_payment_transaction_doubt_done(ngx_payment_db_t *db, ngx_uint_t lost)
-{
-    ngx_payment_transaction_t  *t;
-
-    t = db->data;
-
-    if (ngx_payment_transaction_check(t, "looking keys up", lost) != NGX_OK) {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    ngx_payment_read_doubted(t->batch, t->stmts[1].result);
-
-    ngx_payment_transaction_let_go(t, NGX_PAYMENT_OP_BLOCKED);
-    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
-}
-
-
-/* LIST: pages of merchants' payments. */
-
-static void
-ngx_payment_transaction_list(ngx_payment_transaction_t *t)
-{
-    ngx_uint_t  n;
-
-    n = ngx_payment_list_add(t->batch, t->pool, t->stmts, 1, t->shard);
-
-    ngx_payment_transaction_ask_reads(t, n, ngx_payment_transaction_list_done);
-}
-
-
-static void
-ngx_payment_transaction_list_done(ngx_payment_db_t *db, ngx_uint_t lost)
-{
-    ngx_payment_transaction_t  *t;
-
-    t = db->data;
-
-    if (!lost && ngx_payment_list_lacks_index(&t->stmts[1])) {
-        ngx_payment_transaction_list_refused(t);
-        return;
-    }
-
-    if (ngx_payment_transaction_asked(t, "listing", lost) != NGX_OK
-        || ngx_payment_list_results(t->batch, &t->stmts[1]) != NGX_OK)
-    {
-        ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_AGAIN);
-        return;
-    }
-
-    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
-}
-
-
-/* The index that lists need is an operator's to make, and may be made while
- * nginx runs.  The connection is as good as before. */
-
-static void
-ngx_payment_transaction_list_refused(ngx_payment_transaction_t *t)
-{
-    ngx_uint_t                   i;
-    const char                  *note;
-    static ngx_payment_storm_t   storm;
-
-    for (i = 0; i < t->batch->n; i++) {
-        ngx_payment_op_fail(t->batch->ops[i], PAYMENT_UNAVAILABLE,
-                            "payments cannot be listed: the database has no "
-                            "index for it");
-    }
-
-    note = ngx_payment_storm_note(&storm, 1 + t->shard->index);
-
-    if (note) {
-        ngx_log_error(NGX_LOG_ERR, t->log, 0,
-                      "payment: shard \"%V\": payments cannot be listed, "
-                      "there is no index payment_merchant: run "
-                      "\"ngx-payment-migrate add merchant_index %V\"%s",
-                      &t->shard->name, &t->shard->database, note);
-    }
-
-    ngx_payment_transaction_end(t, NGX_PAYMENT_TRANSACTION_DONE);
-}
-
-
-/* The same as ngx_payment_transaction_ask_looks() for reads, whose looks may
- * have found nothing. */
-
-static void
-ngx_payment_transaction_ask_reads(ngx_payment_transaction_t *t, ngx_uint_t n,
+void
+ngx_payment_transaction_exchange(ngx_payment_transaction_t *t, ngx_uint_t n,
     ngx_payment_db_done_pt done)
 {
-    if (n && ngx_payment_transaction_confirms_none(t)) {
-        n = ngx_payment_look_barrier(t->batch, t->pool, &t->stmts[n], 0)
-            == NGX_OK ? n + 1 : 0;
-    }
-
-    ngx_payment_transaction_ask_looks(t, n, done);
+    ngx_payment_db_exchange(t->db, t->stmts, n, t->shard->read_timeout, done);
 }
 
 
-/* One exchange for a look without a transaction of its own: is the server the
- * primary still, what does it have, and will that stay? */
-
-static void
+void
 ngx_payment_transaction_ask(ngx_payment_transaction_t *t, const char *head,
     const char *tail, ngx_payment_look_list_e list,
     ngx_payment_db_done_pt done)
@@ -1723,6 +75,19 @@ ngx_payment_transaction_ask(ngx_payment_transaction_t *t, const char *head,
     ngx_uint_t  n;
 
     n = ngx_payment_look_add(t->batch, t->pool, t->stmts, 1, head, tail, list);
+
+    ngx_payment_transaction_ask_looks(t, n, done);
+}
+
+
+void
+ngx_payment_transaction_ask_reads(ngx_payment_transaction_t *t, ngx_uint_t n,
+    ngx_payment_db_done_pt done)
+{
+    if (n && ngx_payment_transaction_confirms_none(t)) {
+        n = ngx_payment_look_barrier(t->batch, t->pool, &t->stmts[n], 0)
+            == NGX_OK ? n + 1 : 0;
+    }
 
     ngx_payment_transaction_ask_looks(t, n, done);
 }
@@ -1749,7 +114,7 @@ ngx_payment_transaction_ask_looks(ngx_payment_transaction_t *t, ngx_uint_t n,
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_payment_transaction_asked(ngx_payment_transaction_t *t, const char *phase,
     ngx_uint_t lost)
 {
@@ -1765,10 +130,7 @@ ngx_payment_transaction_asked(ngx_payment_transaction_t *t, const char *phase,
 }
 
 
-/* Did the connection live through an exchange after which none but a new one is
- * to be trusted, was every statement accepted, and the COMMIT confirmed? */
-
-static ngx_int_t
+ngx_int_t
 ngx_payment_transaction_check(ngx_payment_transaction_t *t,
     const char *phase, ngx_uint_t lost)
 {
@@ -1809,22 +171,97 @@ ngx_payment_transaction_check(ngx_payment_transaction_t *t,
 }
 
 
-static ngx_payment_shard_stats_t *
-ngx_payment_transaction_stats(ngx_payment_transaction_t *t)
+ngx_uint_t
+ngx_payment_transaction_add_commit(ngx_payment_transaction_t *t,
+    ngx_payment_db_stmt_t *stmts)
 {
-    return &t->stats->shards[t->shard->index];
+    ngx_memzero(stmts, 2 * sizeof(ngx_payment_db_stmt_t));
+
+    if (t->db->mighty) {
+        ngx_str_set(&stmts[0].sql, NGX_PAYMENT_TRANSACTION_COMMIT_MIGHTY);
+    } else {
+        ngx_str_set(&stmts[0].sql, "COMMIT");
+    }
+
+    if (t->shard->durability == NGX_PAYMENT_DURABILITY_LOCAL) {
+        return 1;
+    }
+
+    stmts[1].sql = *ngx_payment_topology_unconfirmed_sql();
+
+    return 2;
 }
 
 
-static void
-ngx_payment_transaction_exchange(ngx_payment_transaction_t *t, ngx_uint_t n,
-    ngx_payment_db_done_pt done)
+/* The answer whether a replica has confirmed COMMIT, which is the last of an
+ * exchange.  It counts for the whole server: whether the commit that lacks a
+ * replica was this one, or another one meanwhile, is found out by the next. */
+
+static ngx_uint_t
+ngx_payment_transaction_confirmed(ngx_payment_transaction_t *t)
 {
-    ngx_payment_db_exchange(t->db, t->stmts, n, t->shard->read_timeout, done);
+    uint64_t                before;
+    ngx_payment_db_stmt_t  *s;
+
+    s = &t->stmts[t->db->n - 1];
+
+    if (s->sql.data != ngx_payment_topology_unconfirmed_sql()->data) {
+        return 1;
+    }
+
+    before = t->db->unconfirmed;
+    t->db->unconfirmed = ngx_payment_topology_sum(s->result);
+
+    return t->db->unconfirmed == before;
 }
 
 
-static void
+ngx_uint_t
+ngx_payment_transaction_confirms_none(const ngx_payment_transaction_t *t)
+{
+    return t->shard->durability == NGX_PAYMENT_DURABILITY_REPLICA;
+}
+
+
+ngx_uint_t
+ngx_payment_transaction_is_guarded(const ngx_payment_transaction_t *t)
+{
+    return t->shard->common->claimed
+           || t->shard->durability != NGX_PAYMENT_DURABILITY_LOCAL
+           || t->db->mighty
+           || ngx_current_msec - t->guarded_at
+              >= NGX_PAYMENT_TRANSACTION_UNGUARDED;
+}
+
+
+ngx_uint_t
+ngx_payment_transaction_is_primary(ngx_payment_transaction_t *t,
+    const ngx_payment_db_stmt_t *s)
+{
+    if (ngx_payment_topology_fit(t->shard, s->result)) {
+        return 1;
+    }
+
+    (void) ngx_atomic_fetch_add(&ngx_payment_transaction_stats(t)->refused, 1);
+
+    return 0;
+}
+
+
+void
+ngx_payment_transaction_let_go(ngx_payment_transaction_t *t,
+    ngx_payment_op_standing_e standing)
+{
+    ngx_queue_t  ops;
+
+    ngx_queue_init(&ops);
+    ngx_payment_batch_take(t->batch, standing, &ops);
+
+    t->left(t, &ops);
+}
+
+
+void
 ngx_payment_transaction_end(ngx_payment_transaction_t *t,
     ngx_payment_transaction_end_e end)
 {
@@ -1842,7 +279,14 @@ ngx_payment_transaction_end(ngx_payment_transaction_t *t,
 }
 
 
-static void
+ngx_payment_shard_stats_t *
+ngx_payment_transaction_stats(ngx_payment_transaction_t *t)
+{
+    return &t->stats->shards[t->shard->index];
+}
+
+
+void
 ngx_payment_transaction_log(ngx_payment_transaction_t *t, const char *phase,
     const ngx_payment_db_stmt_t *s)
 {

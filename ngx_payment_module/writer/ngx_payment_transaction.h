@@ -1,14 +1,11 @@
 /*
- * The transaction of a batch on one connection.
+ * The transaction of a batch on one connection: its struct, and what all ways
+ * of a batch have in common.  The ways are in files of their own:
  *
- *     READ      what changes are about: payments FOR UPDATE, keys   (changes)
- *               and whether what was not found is not there, or is locked
- *     WRITE     the bulk statements, pipelined
- *     COMMIT
- *
- * so a batch of authorizations costs two round trips, and one of likely repeats
- * costs one.  Every transaction takes its locks in one order: payments by id,
- * then keys by hash.
+ *   ngx_payment_transaction_run.c      READ, WRITE and COMMIT, and which way a
+ *                                      batch takes
+ *   ngx_payment_transaction_repeats.c  likely repeats
+ *   ngx_payment_transaction_reads.c    reads for clients
  *
  * A transaction knows its batch and its connection, and never what happens to
  * the batch afterwards: it reports one of five ends, and the writer acts on it.
@@ -98,12 +95,84 @@ struct ngx_payment_transaction_s {
 /* What a connection runs first: for ngx_payment_db_t.session. */
 extern const char *const  ngx_payment_transaction_session[];
 
-/* Runs a batch, on a connection that is IDLE.  ended() follows, perhaps from
- * within this call. */
-void ngx_payment_transaction_run(ngx_payment_transaction_t *t,
-    ngx_payment_batch_t *b);
-
 /* What of its connection and shard goes into marks: see ngx_payment_seen.h. */
 uint64_t ngx_payment_transaction_by(const ngx_payment_transaction_t *t);
+
+
+/*
+ * All below is for the files of the ways alone.
+ *
+ * An exchange may be over before the call that starts it returns, and with it
+ * the transaction, and the transaction's end may begin the next one.  So every
+ * function that starts an exchange, or calls a function that does, or calls
+ * ngx_payment_transaction_end(), does that as its last statement.
+ */
+
+/* Starts an exchange of the first n of t->stmts. */
+void ngx_payment_transaction_exchange(ngx_payment_transaction_t *t,
+    ngx_uint_t n, ngx_payment_db_done_pt done);
+
+/* One exchange for a look without a transaction of its own: is the server the
+ * primary still, what does it have, and will that stay? */
+void ngx_payment_transaction_ask(ngx_payment_transaction_t *t,
+    const char *head, const char *tail, ngx_payment_look_list_e list,
+    ngx_payment_db_done_pt done);
+
+/* The same for looks of reads, which may find nothing, and have been added from
+ * the second statement on; n: how many statements there are, or 0. */
+void ngx_payment_transaction_ask_reads(ngx_payment_transaction_t *t,
+    ngx_uint_t n, ngx_payment_db_done_pt done);
+
+/* Was the server the primary still, when it was asked so, and what
+ * ngx_payment_transaction_check() asks? */
+ngx_int_t ngx_payment_transaction_asked(ngx_payment_transaction_t *t,
+    const char *phase, ngx_uint_t lost);
+
+/* Did the connection live through an exchange after which none but a new one is
+ * to be trusted, was every statement accepted, and the COMMIT confirmed? */
+ngx_int_t ngx_payment_transaction_check(ngx_payment_transaction_t *t,
+    const char *phase, ngx_uint_t lost);
+
+/* COMMIT, and behind it the question whether a replica has confirmed it, where
+ * one is to.  Returns how many statements. */
+ngx_uint_t ngx_payment_transaction_add_commit(ngx_payment_transaction_t *t,
+    ngx_payment_db_stmt_t *stmts);
+
+/*
+ * Is an answer that there is nothing confirmed, too?  A primary that was
+ * replaced, and does not know of it yet, has not what was made since.  With
+ * durability replica it can be told from the one that has the payments: no
+ * replica confirms what it commits.
+ */
+ngx_uint_t ngx_payment_transaction_confirms_none(
+    const ngx_payment_transaction_t *t);
+
+/*
+ * Is the topology asked for together with the writes, or with a look at what
+ * was told before?  Where no server has claimed the payments it is left to
+ * read_only, which the server sees to by itself: then, once in a while, whether
+ * that is still so.
+ */
+ngx_uint_t ngx_payment_transaction_is_guarded(
+    const ngx_payment_transaction_t *t);
+
+/* s has asked for the topology: are payments written to this server? */
+ngx_uint_t ngx_payment_transaction_is_primary(ngx_payment_transaction_t *t,
+    const ngx_payment_db_stmt_t *s);
+
+/* Operations of one standing leave the batch, which may be empty then. */
+void ngx_payment_transaction_let_go(ngx_payment_transaction_t *t,
+    ngx_payment_op_standing_e standing);
+
+/* Calls ended(). */
+void ngx_payment_transaction_end(ngx_payment_transaction_t *t,
+    ngx_payment_transaction_end_e end);
+
+ngx_payment_shard_stats_t *ngx_payment_transaction_stats(
+    ngx_payment_transaction_t *t);
+
+/* A statement has failed. */
+void ngx_payment_transaction_log(ngx_payment_transaction_t *t,
+    const char *phase, const ngx_payment_db_stmt_t *s);
 
 #endif /* NGX_PAYMENT_TRANSACTION_H */

@@ -20,7 +20,7 @@
 #include "ngx_payment_assert.h"
 #include "ngx_payment_leaders.h"
 #include "ngx_payment_list.h"
-#include "ngx_payment_transaction.h"
+#include "ngx_payment_transaction_run.h"
 #include "ngx_payment_writer.h"
 
 

@@ -616,7 +616,7 @@ ngx_http_payment_init_main_conf(ngx_conf_t *cf, void *conf)
             return NGX_CONF_ERROR;
         }
 
-    } else if (ngx_http_payment_shard_init(cf, pmcf) != NGX_CONF_OK) {
+    } else if (ngx_http_payment_shards_init(cf, pmcf) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }
 

@@ -189,10 +189,12 @@ ngx_int_t ngx_http_payment_log_init(ngx_conf_t *cf);
 /* ngx_http_payment_check.c: PAYMENT_CHECK=connect nginx -t */
 ngx_int_t ngx_http_payment_check(ngx_cycle_t *cycle);
 
-/* ngx_http_payment_shard.c: the payment_shard{} block, and the map of slots */
+/* ngx_http_payment_shard.c: the payment_shard{} block */
 char *ngx_http_payment_shard_block(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-char *ngx_http_payment_shard_init(ngx_conf_t *cf,
+
+/* ngx_http_payment_shards.c: the map of slots */
+char *ngx_http_payment_shards_init(ngx_conf_t *cf,
     ngx_http_payment_main_conf_t *pmcf);
 
 #endif /* NGX_HTTP_PAYMENT_MODULE_H */

@@ -1,19 +1,17 @@
 /*
- * The payment_shard{} block, and the map from slots to shards.
+ * The payment_shard{} block.
  *
- * Runs while the configuration is read, in the master, and touches no server:
- * host names are resolved by the threads that connect.  A password is never
- * part of a message.
+ * Runs while the configuration is read, in the master, and touches no server.
+ * A password is never part of a message.
  *
- * Limits: NGX_PAYMENT_SHARDS_MAX shards, NGX_PAYMENT_SERVERS_MAX servers of
- * a shard; every slot has exactly one shard.
+ * Limits: NGX_PAYMENT_SHARDS_MAX shards.
  */
 
 #include "ngx_http_payment_file.h"
 #include "ngx_http_payment_module.h"
+#include "ngx_http_payment_server.h"
 
 
-#define NGX_HTTP_PAYMENT_SHARD_PORT                3306
 #define NGX_HTTP_PAYMENT_SHARD_CONNECTIONS_MAX     64
 
 /* of a connection, before it is replaced */
@@ -25,7 +23,6 @@
 #define NGX_HTTP_PAYMENT_SHARD_DATABASE_LEN        64
 #define NGX_HTTP_PAYMENT_SHARD_USER_LEN            128
 #define NGX_HTTP_PAYMENT_SHARD_PASSWORD_LEN        1024
-#define NGX_HTTP_PAYMENT_SHARD_HOST_LEN            255
 
 
 static char *ngx_http_payment_shard_directive(ngx_conf_t *cf,
@@ -34,14 +31,6 @@ static ngx_uint_t ngx_http_payment_shard_takes(ngx_command_t *cmd,
     ngx_uint_t nelts);
 static char *ngx_http_payment_shard_slots(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_http_payment_shard_server(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_payment_shard_parse_server(ngx_conf_t *cf,
-    ngx_payment_server_t *server);
-static char *ngx_http_payment_shard_parse_host(ngx_conf_t *cf,
-    ngx_payment_server_t *server);
-static char *ngx_http_payment_shard_check_host(u_char *first, u_char *last);
-static char *ngx_http_payment_shard_check_server(ngx_payment_shard_t *shard);
 static char *ngx_http_payment_shard_string(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_payment_shard_file(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -68,19 +57,6 @@ static char *ngx_http_payment_shard_finish_durability(ngx_conf_t *cf,
     ngx_payment_shard_t *shard);
 static char *ngx_http_payment_shard_finish_ssl(ngx_conf_t *cf,
     ngx_payment_shard_t *shard);
-
-static char *ngx_http_payment_shard_take_slots(ngx_conf_t *cf,
-    ngx_http_payment_main_conf_t *pmcf, ngx_payment_shard_t *shard);
-static char *ngx_http_payment_shard_slots_text(ngx_conf_t *cf,
-    ngx_http_payment_main_conf_t *pmcf, ngx_payment_shard_t *shard);
-static char *ngx_http_payment_shard_gap(ngx_conf_t *cf,
-    ngx_http_payment_main_conf_t *pmcf);
-static char *ngx_http_payment_shard_databases(ngx_conf_t *cf,
-    ngx_http_payment_main_conf_t *pmcf);
-static ngx_payment_server_t *ngx_http_payment_shard_common_server(
-    ngx_payment_shard_t *one, ngx_payment_shard_t *other);
-static ngx_uint_t ngx_http_payment_shard_same_server(
-    ngx_payment_server_t *one, ngx_payment_server_t *other);
 
 
 static ngx_conf_post_t  ngx_http_payment_shard_connections = {
@@ -119,7 +95,7 @@ static ngx_command_t  ngx_http_payment_shard_commands[] = {
 
     { ngx_string("server"),
       NGX_CONF_1MORE,
-      ngx_http_payment_shard_server,
+      ngx_http_payment_server_conf,
       0,
       offsetof(ngx_payment_shard_t, servers),
       NULL },
@@ -536,241 +512,6 @@ ngx_http_payment_shard_slots(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-static char *
-ngx_http_payment_shard_server(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_payment_shard_t *shard = conf;
-
-    char                  *rv;
-    ngx_str_t             *value;
-    ngx_uint_t             i;
-    ngx_payment_server_t  *server;
-
-    value = cf->args->elts;
-
-    for (i = 1; i < cf->args->nelts; i++) {
-
-        if (shard->servers.nelts == NGX_PAYMENT_SERVERS_MAX) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "server \"%V\" of payment_shard \"%V\" is one "
-                               "too many, the limit is %d",
-                               &value[i], &shard->name,
-                               NGX_PAYMENT_SERVERS_MAX);
-            return NGX_CONF_ERROR;
-        }
-
-        server = ngx_array_push(&shard->servers);
-        if (server == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        ngx_memzero(server, sizeof(ngx_payment_server_t));
-
-        server->name = value[i];
-
-        rv = ngx_http_payment_shard_parse_server(cf, server);
-
-        if (rv == NGX_CONF_OK) {
-            rv = ngx_http_payment_shard_check_server(shard);
-        }
-
-        if (rv == NGX_CONF_OK) {
-            continue;
-        }
-
-        if (rv != NGX_CONF_ERROR) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "%s in server \"%V\" of payment_shard \"%V\"",
-                               rv, &value[i], &shard->name);
-        }
-
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_payment_shard_parse_server(ngx_conf_t *cf,
-    ngx_payment_server_t *server)
-{
-    struct sockaddr_un  *sun;
-
-    server->host.data = (u_char *) "";
-    server->path.data = (u_char *) "";
-
-    if (server->name.len < 5
-        || ngx_strncasecmp(server->name.data, (u_char *) "unix:", 5) != 0)
-    {
-        return ngx_http_payment_shard_parse_host(cf, server);
-    }
-
-    /* the path is the end of a terminated string, and so terminated, too */
-
-    server->path.data = server->name.data + 5;
-    server->path.len = server->name.len - 5;
-
-    if (server->path.len == 0) {
-        return "no path";
-    }
-
-    if (server->path.data[0] != '/') {
-        return "relative path";
-    }
-
-    if (server->path.len >= sizeof(sun->sun_path)) {
-        return "too long path";
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-/* The name may be host, host:port, [IPv6] or [IPv6]:port. */
-
-static char *
-ngx_http_payment_shard_parse_host(ngx_conf_t *cf, ngx_payment_server_t *server)
-{
-    char       *wrong;
-    u_char     *p, *first, *last, *end, *port;
-    u_char      address[16];
-    ngx_int_t   n;
-
-    first = server->name.data;
-    last = first + server->name.len;
-    port = NULL;
-
-    if (first < last && *first == '[') {
-        first++;
-
-        end = ngx_strlchr(first, last, ']');
-
-        if (end == NULL
-            || ngx_inet6_addr(first, end - first, address) != NGX_OK)
-        {
-            return "invalid IPv6 address";
-        }
-
-        p = end + 1;
-
-        if (p < last) {
-            if (*p != ':') {
-                return "no port after the address";
-            }
-
-            port = p + 1;
-        }
-
-    } else {
-        end = ngx_strlchr(first, last, ':');
-
-        if (end) {
-            port = end + 1;
-
-            if (ngx_strlchr(port, last, ':')) {
-                return "invalid port, an IPv6 address needs brackets,";
-            }
-
-        } else {
-            end = last;
-        }
-
-        if (end == first) {
-            return "no host";
-        }
-
-        wrong = ngx_http_payment_shard_check_host(first, end);
-
-        if (wrong) {
-            return wrong;
-        }
-    }
-
-    if (end - first > NGX_HTTP_PAYMENT_SHARD_HOST_LEN) {
-        return "too long host";
-    }
-
-    server->port = NGX_HTTP_PAYMENT_SHARD_PORT;
-
-    if (port) {
-        n = ngx_atoi(port, last - port);
-
-        if (n < 1 || n > 65535) {
-            return "invalid port";
-        }
-
-        server->port = (in_port_t) n;
-    }
-
-    server->host.len = end - first;
-    server->host.data = ngx_pnalloc(cf->pool, server->host.len + 1);
-
-    if (server->host.data == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    *ngx_cpymem(server->host.data, first, server->host.len) = '\0';
-
-    return NGX_CONF_OK;
-}
-
-
-/* An address of IPv4, or a name; NULL if it is well-formed. */
-
-static char *
-ngx_http_payment_shard_check_host(u_char *first, u_char *last)
-{
-    u_char      *p;
-    ngx_uint_t   letters;
-
-    letters = 0;
-
-    for (p = first; p < last; p++) {
-        if ((*p >= '0' && *p <= '9') || *p == '.') {
-            continue;
-        }
-
-        if ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z')
-            || *p == '-' || *p == '_')
-        {
-            letters = 1;
-            continue;
-        }
-
-        return "invalid host";
-    }
-
-    if (!letters && ngx_inet_addr(first, last - first) == INADDR_NONE) {
-        return "invalid IPv4 address";
-    }
-
-    return NULL;
-}
-
-
-/* Is the last server one of those before it? */
-
-static char *
-ngx_http_payment_shard_check_server(ngx_payment_shard_t *shard)
-{
-    ngx_uint_t             i;
-    ngx_payment_server_t  *servers, *last;
-
-    servers = shard->servers.elts;
-    last = &servers[shard->servers.nelts - 1];
-
-    for (i = 0; i < shard->servers.nelts - 1; i++) {
-
-        if (ngx_http_payment_shard_same_server(&servers[i], last)) {
-            return "duplicate address";
-        }
-    }
-
-    return NGX_CONF_OK;
-}
-
-
 /* ngx_conf_set_str_slot(), with a longest length, which is in cmd->conf. */
 
 static char *
@@ -1113,262 +854,4 @@ ngx_http_payment_shard_finish_ssl(ngx_conf_t *cf, ngx_payment_shard_t *shard)
     }
 
     return NGX_CONF_OK;
-}
-
-
-/*
- * Gives every slot its shard.  Called when all of http{} is read, so that the
- * order of the blocks does not matter.
- */
-
-char *
-ngx_http_payment_shard_init(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
-{
-    ngx_uint_t             i;
-    ngx_payment_slots_t   *slots;
-    ngx_payment_shard_t  **shards;
-
-    if (pmcf->shards.nelts == 0) {
-        return NGX_CONF_OK;
-    }
-
-    ngx_memzero(pmcf->slots, sizeof(pmcf->slots));
-
-    shards = pmcf->shards.elts;
-
-    for (i = 0; i < pmcf->shards.nelts; i++) {
-        shards[i]->index = i;
-        shards[i]->operations = pmcf->operations;
-        shards[i]->expiry = pmcf->expiry;
-
-        if (shards[i]->slots.nelts == 0) {
-            if (pmcf->shards.nelts > 1) {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "no \"slots\" in payment_shard \"%V\", "
-                                   "though there are %ui shards",
-                                   &shards[i]->name, pmcf->shards.nelts);
-                return NGX_CONF_ERROR;
-            }
-
-            slots = ngx_array_push(&shards[i]->slots);
-            if (slots == NULL) {
-                return NGX_CONF_ERROR;
-            }
-
-            slots->first = 0;
-            slots->last = PAYMENT_SLOTS - 1;
-        }
-
-        if (ngx_http_payment_shard_take_slots(cf, pmcf, shards[i])
-            != NGX_CONF_OK)
-        {
-            return NGX_CONF_ERROR;
-        }
-    }
-
-    if (ngx_http_payment_shard_gap(cf, pmcf) != NGX_CONF_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    for (i = 0; i < pmcf->shards.nelts; i++) {
-        shards[i]->peers = &pmcf->shards;
-
-        if (ngx_http_payment_shard_slots_text(cf, pmcf, shards[i])
-            != NGX_CONF_OK)
-        {
-            return NGX_CONF_ERROR;
-        }
-    }
-
-    return ngx_http_payment_shard_databases(cf, pmcf);
-}
-
-
-/* "0-99 200 300-399": whatever the order of the configuration, one text */
-
-static char *
-ngx_http_payment_shard_slots_text(ngx_conf_t *cf,
-    ngx_http_payment_main_conf_t *pmcf, ngx_payment_shard_t *shard)
-{
-    u_char      *p;
-    ngx_uint_t   first, last;
-
-    /* at most every other slot, with four digits and a space */
-
-    p = ngx_pnalloc(cf->pool, PAYMENT_SLOTS / 2 * 5 + 1);
-    if (p == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    shard->slots_text.data = p;
-
-    for (first = 0; first < PAYMENT_SLOTS; first = last + 1) {
-        last = first;
-
-        if (pmcf->slots[first] != shard) {
-            continue;
-        }
-
-        while (last + 1 < PAYMENT_SLOTS && pmcf->slots[last + 1] == shard) {
-            last++;
-        }
-
-        if (p != shard->slots_text.data) {
-            *p++ = ' ';
-        }
-
-        p = ngx_sprintf(p, "%ui", first);
-
-        if (last != first) {
-            p = ngx_sprintf(p, "-%ui", last);
-        }
-    }
-
-    *p = '\0';
-    shard->slots_text.len = p - shard->slots_text.data;
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_payment_shard_take_slots(ngx_conf_t *cf,
-    ngx_http_payment_main_conf_t *pmcf, ngx_payment_shard_t *shard)
-{
-    ngx_uint_t            i, slot;
-    ngx_payment_slots_t  *slots;
-
-    slots = shard->slots.elts;
-
-    for (i = 0; i < shard->slots.nelts; i++) {
-        for (slot = slots[i].first; slot <= slots[i].last; slot++) {
-
-            if (pmcf->slots[slot] == shard) {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "payment_shard \"%V\" has slot %ui twice",
-                                   &shard->name, slot);
-                return NGX_CONF_ERROR;
-            }
-
-            if (pmcf->slots[slot]) {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "payment_shard \"%V\" and payment_shard "
-                                   "\"%V\" both have slot %ui",
-                                   &pmcf->slots[slot]->name, &shard->name,
-                                   slot);
-                return NGX_CONF_ERROR;
-            }
-
-            pmcf->slots[slot] = shard;
-        }
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_payment_shard_gap(ngx_conf_t *cf, ngx_http_payment_main_conf_t *pmcf)
-{
-    ngx_uint_t  first, last;
-
-    for (first = 0; first < PAYMENT_SLOTS; first++) {
-        if (pmcf->slots[first] == NULL) {
-            break;
-        }
-    }
-
-    if (first == PAYMENT_SLOTS) {
-        return NGX_CONF_OK;
-    }
-
-    for (last = first; last + 1 < PAYMENT_SLOTS; last++) {
-        if (pmcf->slots[last + 1]) {
-            break;
-        }
-    }
-
-    if (first == last) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "no payment_shard has slot %ui", first);
-
-    } else {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "no payment_shard has slots %ui-%ui", first, last);
-    }
-
-    return NGX_CONF_ERROR;
-}
-
-
-/* Shards that share a database would each delete the other's events. */
-
-static char *
-ngx_http_payment_shard_databases(ngx_conf_t *cf,
-    ngx_http_payment_main_conf_t *pmcf)
-{
-    ngx_uint_t             i, k;
-    ngx_payment_shard_t  **shards;
-    ngx_payment_server_t  *server;
-
-    shards = pmcf->shards.elts;
-
-    for (i = 0; i < pmcf->shards.nelts; i++) {
-        for (k = 0; k < i; k++) {
-
-            if (ngx_strcmp(shards[i]->database.data, shards[k]->database.data)
-                != 0)
-            {
-                continue;
-            }
-
-            server = ngx_http_payment_shard_common_server(shards[k], shards[i]);
-
-            if (server) {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "payment_shard \"%V\" and payment_shard "
-                                   "\"%V\" have the same database \"%V\" of "
-                                   "server \"%V\"",
-                                   &shards[k]->name, &shards[i]->name,
-                                   &shards[i]->database, &server->name);
-                return NGX_CONF_ERROR;
-            }
-        }
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-/* NULL: as far as the configuration says, they have none in common. */
-
-static ngx_payment_server_t *
-ngx_http_payment_shard_common_server(ngx_payment_shard_t *one,
-    ngx_payment_shard_t *other)
-{
-    ngx_uint_t             i, k;
-    ngx_payment_server_t  *a, *b;
-
-    a = one->servers.elts;
-    b = other->servers.elts;
-
-    for (i = 0; i < one->servers.nelts; i++) {
-        for (k = 0; k < other->servers.nelts; k++) {
-            if (ngx_http_payment_shard_same_server(&a[i], &b[k])) {
-                return &a[i];
-            }
-        }
-    }
-
-    return NULL;
-}
-
-
-static ngx_uint_t
-ngx_http_payment_shard_same_server(ngx_payment_server_t *one,
-    ngx_payment_server_t *other)
-{
-    return one->port == other->port
-           && ngx_strcmp(one->path.data, other->path.data) == 0
-           && ngx_strcasecmp(one->host.data, other->host.data) == 0;
 }

@@ -1,6 +1,8 @@
 /*
  * payment_api: from an HTTP request to an operation, and from its outcome to
- * an answer.  Everything that can be said without the database is said here.
+ * an answer.  Everything that can be said without the database is said here,
+ * and in two files that this one calls: ngx_http_payment_route.c knows which
+ * operation is asked for, and ngx_http_payment_op.c reads what it is to do.
  *
  * The request and its operation live apart: ctx->op is NULL before the writer
  * has taken the operation and after it was settled; whichever ends first,
@@ -9,33 +11,15 @@
 
 #include "ngx_http_payment_answer.h"
 #include "ngx_http_payment_module.h"
+#include "ngx_http_payment_op.h"
 #include "ngx_http_payment_request.h"
+#include "ngx_http_payment_route.h"
 #include "ngx_http_payment_span.h"
-#include "ngx_http_payment_value.h"
 #include "ngx_payment_storm.h"
-
-#include <sys/random.h>
-
-
-typedef struct {
-    ngx_str_t             name;
-    payment_operation_e   operation;
-} ngx_http_payment_verb_t;
 
 
 static ngx_http_payment_ctx_t *ngx_http_payment_api_create_ctx(
     ngx_http_request_t *r);
-static ngx_int_t ngx_http_payment_api_path(ngx_http_request_t *r,
-    ngx_str_t *path);
-static void ngx_http_payment_api_last_words(ngx_str_t *path);
-static ngx_int_t ngx_http_payment_api_route(ngx_http_payment_ctx_t *ctx,
-    ngx_str_t *path, ngx_str_t *id);
-static payment_operation_e ngx_http_payment_api_verb(u_char *word,
-    size_t len);
-static ngx_uint_t ngx_http_payment_api_is_operations(u_char *word,
-    u_char *last);
-static ngx_uint_t ngx_http_payment_api_lists(ngx_http_request_t *r);
-static ngx_uint_t ngx_http_payment_api_takes_id(payment_operation_e operation);
 static ngx_int_t ngx_http_payment_api_not_allowed(ngx_http_request_t *r,
     const char *allow);
 static ngx_int_t ngx_http_payment_api_read(ngx_http_request_t *r);
@@ -44,18 +28,6 @@ static ngx_int_t ngx_http_payment_api_refuse(ngx_http_request_t *r,
 static void ngx_http_payment_api_body_handler(ngx_http_request_t *r);
 static void ngx_http_payment_api_start(ngx_http_request_t *r,
     ngx_str_t *body);
-static ngx_int_t ngx_http_payment_api_parse(ngx_http_request_t *r,
-    ngx_payment_op_t *op, ngx_str_t *body, payment_fault_t *fault);
-static ngx_int_t ngx_http_payment_api_query(ngx_http_request_t *r,
-    payment_request_t *request, ngx_str_t *text, payment_fault_t *fault);
-static ngx_int_t ngx_http_payment_api_list(ngx_http_request_t *r,
-    ngx_payment_op_t *op, payment_fault_t *fault);
-static ngx_uint_t ngx_http_payment_api_sampled(ngx_http_payment_ctx_t *ctx);
-static ngx_int_t ngx_http_payment_api_take_trace(ngx_http_request_t *r,
-    ngx_payment_op_t *op);
-static ngx_int_t ngx_http_payment_api_tracestate(ngx_http_request_t *r,
-    ngx_payment_op_t *op);
-static ngx_int_t ngx_http_payment_api_random(u_char *p, size_t len);
 static void ngx_http_payment_api_submit(ngx_http_request_t *r,
     ngx_payment_op_t *op);
 static void ngx_http_payment_api_settled(ngx_payment_op_t *op);
@@ -71,17 +43,6 @@ static ngx_int_t ngx_http_payment_api_send_payment(ngx_http_request_t *r,
     const ngx_payment_op_t *op, ngx_uint_t replayed);
 static ngx_int_t ngx_http_payment_api_send_list(ngx_http_request_t *r,
     const ngx_payment_op_t *op);
-static ngx_int_t ngx_http_payment_api_lifetime(ngx_http_request_t *r,
-    payment_request_t *request);
-
-
-static const ngx_http_payment_verb_t  ngx_http_payment_api_verbs[] = {
-    { ngx_string("authorize"), PAYMENT_AUTHORIZE },
-    { ngx_string("capture"), PAYMENT_CAPTURE },
-    { ngx_string("refund"), PAYMENT_REFUND },
-    { ngx_string("void"), PAYMENT_VOID },
-    { ngx_null_string, 0 }
-};
 
 
 /*
@@ -111,8 +72,8 @@ ngx_http_payment_api_problem_handler(ngx_http_request_t *r)
         }
 
         path = r->uri;
-        ngx_http_payment_api_last_words(&path);
-        (void) ngx_http_payment_api_route(ctx, &path, &id);
+        ngx_http_payment_route_last_words(&path);
+        (void) ngx_http_payment_route(ctx, &path, &id);
     }
 
     /* the status is the code's, whatever brought the request here */
@@ -141,8 +102,8 @@ ngx_http_payment_api_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ngx_http_payment_api_path(r, &path) != NGX_OK
-        || ngx_http_payment_api_route(ctx, &path, &id) != NGX_OK
+    if (ngx_http_payment_route_path(r, &path) != NGX_OK
+        || ngx_http_payment_route(ctx, &path, &id) != NGX_OK
         || (ctx->operation == PAYMENT_OPERATIONS && !pmcf->operations))
     {
         (void) payment_fault_set(&fault, PAYMENT_NOT_FOUND, "",
@@ -159,7 +120,7 @@ ngx_http_payment_api_handler(ngx_http_request_t *r)
         return ngx_http_payment_api_not_allowed(r, "POST");
     }
 
-    if (ngx_http_payment_api_takes_id(ctx->operation)) {
+    if (ngx_http_payment_route_takes_id(ctx->operation)) {
 
         /* a text that is not a UUID is no payment's id */
 
@@ -235,205 +196,6 @@ ngx_http_payment_api_ctx(ngx_http_request_t *r)
     }
 
     return NULL;
-}
-
-
-/*
- * Finds what follows the location's prefix.  NGX_DECLINED: the prefix ends
- * within a word, as /api/payments does in /api/payments-old.
- *
- * Where there is no prefix (a regular expression, a named location, an URI that
- * was rewritten), the last words of the path count.
- */
-
-static ngx_int_t
-ngx_http_payment_api_path(ngx_http_request_t *r, ngx_str_t *path)
-{
-    ngx_str_t                    *prefix;
-    ngx_http_payment_loc_conf_t  *plcf;
-
-    plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
-    prefix = &plcf->prefix;
-
-    *path = r->uri;
-
-    if (prefix->len == 0 || prefix->len > path->len
-        || ngx_strncmp(path->data, prefix->data, prefix->len) != 0)
-    {
-        ngx_http_payment_api_last_words(path);
-        return NGX_OK;
-    }
-
-    path->data += prefix->len;
-    path->len -= prefix->len;
-
-    if (path->len && path->data[0] == '/') {
-        path->data++;
-        path->len--;
-        return NGX_OK;
-    }
-
-    return (path->len && path->data[-1] != '/') ? NGX_DECLINED : NGX_OK;
-}
-
-
-/* Leaves the last word, and the one before it if that takes an id, or is one
- * whose operations are asked for; or nothing, where a slash follows a word that
- * is no verb. */
-
-static void
-ngx_http_payment_api_last_words(ngx_str_t *path)
-{
-    u_char  *first, *last, *word, *before;
-
-    first = path->data;
-    last = first + path->len;
-
-    /* a slash at the very end is a part of the last word, if that is a verb */
-
-    for (word = last; word > first; word--) {
-        if (word[-1] == '/' && word != last) {
-            break;
-        }
-    }
-
-    before = word;
-
-    if (word > first) {
-        for (before = word - 1; before > first && before[-1] != '/'; before--)
-        {
-            /* void */
-        }
-
-        if (ngx_http_payment_api_verb(before, word - 1 - before)
-            <= PAYMENT_AUTHORIZE
-            && !ngx_http_payment_api_is_operations(word, last))
-        {
-            before = word;
-        }
-    }
-
-    if (before == word && last > word && last[-1] == '/'
-        && ngx_http_payment_api_verb(word, last - 1 - word) == 0)
-    {
-        before = last;
-    }
-
-    path->data = before;
-    path->len = last - before;
-}
-
-
-/* The path is "authorize", "capture/{id}" or the like, "{id}" alone or with
- * "/operations", or empty: a key in the query stands for the id then, or the
- * merchant's payments are listed.  NGX_DECLINED: it is none of these. */
-
-static ngx_int_t
-ngx_http_payment_api_route(ngx_http_payment_ctx_t *ctx, ngx_str_t *path,
-    ngx_str_t *id)
-{
-    u_char               *last, *slash;
-    payment_operation_e   operation;
-
-    last = path->data + path->len;
-    slash = ngx_strlchr(path->data, last, '/');
-
-    operation = ngx_http_payment_api_verb(path->data,
-                                          (slash ? slash : last) - path->data);
-
-    if (slash == NULL) {
-
-        if (path->len == 0) {
-            ctx->operation = ngx_http_payment_api_lists(ctx->request)
-                             ? PAYMENT_LIST : PAYMENT_LOOKUP;
-            return NGX_OK;
-        }
-
-        /* "capture" without an id is taken for an id, which no payment has */
-
-        ctx->operation = (operation == PAYMENT_AUTHORIZE) ? PAYMENT_AUTHORIZE
-                                                          : PAYMENT_GET;
-        *id = *path;
-
-        return NGX_OK;
-    }
-
-    if (operation == 0
-        && ngx_http_payment_api_is_operations(slash + 1, last))
-    {
-        ctx->operation = PAYMENT_OPERATIONS;
-        id->data = path->data;
-        id->len = slash - path->data;
-
-        return NGX_OK;
-    }
-
-    if (operation <= PAYMENT_AUTHORIZE) {
-        return NGX_DECLINED;
-    }
-
-    ctx->operation = operation;
-    id->data = slash + 1;
-    id->len = last - id->data;
-
-    return NGX_OK;
-}
-
-
-/* 0: the word is no verb.  All verbs but authorize take an id. */
-
-static payment_operation_e
-ngx_http_payment_api_verb(u_char *word, size_t len)
-{
-    const ngx_http_payment_verb_t  *verb;
-
-    for (verb = ngx_http_payment_api_verbs; verb->name.len; verb++) {
-        if (verb->name.len == len
-            && ngx_strncmp(verb->name.data, word, len) == 0)
-        {
-            break;
-        }
-    }
-
-    return verb->operation;
-}
-
-
-static ngx_uint_t
-ngx_http_payment_api_is_operations(u_char *word, u_char *last)
-{
-    return last - word == sizeof("operations") - 1
-           && ngx_strncmp(word, "operations", sizeof("operations") - 1) == 0;
-}
-
-
-/* A key that is given, however badly, is one to be looked up. */
-
-static ngx_uint_t
-ngx_http_payment_api_lists(ngx_http_request_t *r)
-{
-    ngx_str_t                     key;
-    payment_fault_t               fault;
-    ngx_http_payment_loc_conf_t  *plcf;
-
-    plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
-
-    return plcf->list
-           && ngx_http_payment_request_header(r, "idempotency-key", &key)
-              == NGX_OK
-           && key.data == NULL
-           && ngx_http_payment_request_argument(r, "idempotencyKey", &key,
-                                                &fault)
-              == NGX_OK
-           && key.data == NULL;
-}
-
-
-static ngx_uint_t
-ngx_http_payment_api_takes_id(payment_operation_e operation)
-{
-    return operation != PAYMENT_AUTHORIZE && operation != PAYMENT_LOOKUP
-           && operation != PAYMENT_LIST;
 }
 
 
@@ -561,12 +323,12 @@ ngx_http_payment_api_start(ngx_http_request_t *r, ngx_str_t *body)
 
     op->request.operation = ctx->operation;
 
-    if (ngx_http_payment_api_takes_id(ctx->operation)) {
+    if (ngx_http_payment_route_takes_id(ctx->operation)) {
         (void) payment_id_parse(op->request.payment_id, (char *) ctx->id_text,
                                 PAYMENT_ID_TEXT_LEN);
     }
 
-    if (ngx_http_payment_api_parse(r, op, body, &fault) != NGX_OK) {
+    if (ngx_http_payment_op_parse(r, op, body, &fault) != NGX_OK) {
         ngx_payment_op_free(op);
         ngx_http_finalize_request(r,
                                   ngx_http_payment_api_send_fault(r, &fault,
@@ -575,393 +337,6 @@ ngx_http_payment_api_start(ngx_http_request_t *r, ngx_str_t *body)
     }
 
     ngx_http_payment_api_submit(r, op);
-}
-
-
-static ngx_int_t
-ngx_http_payment_api_parse(ngx_http_request_t *r, ngx_payment_op_t *op,
-    ngx_str_t *body, payment_fault_t *fault)
-{
-    ngx_str_t                     key, identity, text;
-    payment_request_t            *request;
-    ngx_http_payment_loc_conf_t  *plcf;
-
-    plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
-    request = &op->request;
-
-    ngx_str_null(&identity);
-
-    if (plcf->merchant
-        && ngx_http_complex_value(r, plcf->merchant, &identity) != NGX_OK)
-    {
-        fault->outcome = PAYMENT_UNAVAILABLE;
-        return NGX_ERROR;
-    }
-
-    if (plcf->merchant && identity.data == NULL) {
-        identity.data = (u_char *) "";
-    }
-
-    if (ngx_http_payment_request_header(r, "idempotency-key", &key) != NGX_OK)
-    {
-        /* several headers mean the same as one with commas: malformed */
-
-        ngx_str_set(&key, ",");
-    }
-
-    text = *body;
-
-    /* a caller without an identity hears 401, whatever the query says */
-
-    if (payment_operation_reads(request->operation)
-        && (identity.data == NULL
-            || payment_request_merchant_valid((char *) identity.data,
-                                              identity.len))
-        && ngx_http_payment_api_query(r, request, &text, fault) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    if (payment_request_parse(request, &plcf->rules, (char *) text.data,
-                              text.len, (char *) key.data, key.len,
-                              (char *) identity.data, identity.len, fault)
-        != PAYMENT_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    /* the writer has to look whether the key was used under other rules */
-
-    if (request->forbidden) {
-        op->fault = *fault;
-    }
-
-    /*
-     * An operation without a key gets a random one: by its row the outcome can
-     * be found out if the answer to COMMIT is lost.
-     */
-
-    if ((!request->has_key
-         && ngx_http_payment_api_random(request->key_hash,
-                                        PAYMENT_KEY_HASH_SIZE)
-            != NGX_OK)
-        || ngx_http_payment_api_lifetime(r, request) != NGX_OK
-        || ngx_http_payment_api_take_trace(r, op) != NGX_OK)
-    {
-        fault->outcome = PAYMENT_UNAVAILABLE;
-        return NGX_ERROR;
-    }
-
-    op->bytes = sizeof(ngx_payment_op_t) + request->metadata_len
-                + op->tracestate.len;
-
-    if (request->operation == PAYMENT_OPERATIONS) {
-        op->answer_bytes = PAYMENT_PAGE_SIZE;
-    }
-
-    return request->operation == PAYMENT_LIST
-           ? ngx_http_payment_api_list(r, op, fault) : NGX_OK;
-}
-
-
-/* The currency is known by now, and may decide.  A value that is no time is
- * logged, and the authorization never ends by itself. */
-
-static ngx_int_t
-ngx_http_payment_api_lifetime(ngx_http_request_t *r,
-    payment_request_t *request)
-{
-    const char                   *note;
-    ngx_int_t                     seconds;
-    ngx_str_t                     value;
-    ngx_http_payment_ctx_t       *ctx;
-    static ngx_payment_storm_t    storm;
-    ngx_http_payment_loc_conf_t  *plcf;
-
-    if (request->operation != PAYMENT_AUTHORIZE) {
-        return NGX_OK;
-    }
-
-    plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
-    ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
-    ngx_memcpy(ctx->currency, request->currency, sizeof(ctx->currency));
-
-    if (plcf->lifetime == NULL || plcf->lifetime->lengths == NULL) {
-        request->lifetime_ms = (int64_t) plcf->lifetime_seconds * 1000;
-        return NGX_OK;
-    }
-
-    if (ngx_http_complex_value(r, plcf->lifetime, &value) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    seconds = value.len ? ngx_http_payment_value_seconds(&value) : 0;
-
-    if (seconds == NGX_ERROR) {
-        note = ngx_payment_storm_note(&storm, 1);
-
-        if (note) {
-            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                          "payment: \"%V\" in \"payment_authorization_"
-                          "lifetime\" is no time: the authorization does not "
-                          "expire%s", &value, note);
-        }
-
-        seconds = 0;
-    }
-
-    request->lifetime_ms = (int64_t) seconds * 1000;
-
-    return NGX_OK;
-}
-
-
-/* The merchantId of a request that only reads, and has no body, is an argument
- * of the query; so is the key of a look-up, or the cursor of operations. */
-
-static ngx_int_t
-ngx_http_payment_api_query(ngx_http_request_t *r, payment_request_t *request,
-    ngx_str_t *text, payment_fault_t *fault)
-{
-    ngx_str_t  value;
-
-    request->merchant_len = 0;
-
-    if (ngx_http_payment_request_argument(r, "merchantId", &value, fault)
-        != NGX_OK
-        || (request->operation == PAYMENT_LOOKUP
-            && ngx_http_payment_request_argument(r, "idempotencyKey", text,
-                                                 fault)
-               != NGX_OK)
-        || (request->operation == PAYMENT_OPERATIONS
-            && ngx_http_payment_request_argument(r, "cursor", text, fault)
-               != NGX_OK))
-    {
-        return NGX_ERROR;
-    }
-
-    if (value.data == NULL) {
-        return NGX_OK;
-    }
-
-    if (!payment_request_merchant_valid((char *) value.data, value.len)) {
-        (void) payment_fault_set(fault, PAYMENT_INVALID, "merchantId",
-                                 "merchantId must be 1 to 32 characters of "
-                                 "UTF-8 without control characters");
-        return NGX_ERROR;
-    }
-
-    request->merchant_len = value.len;
-    ngx_memcpy(request->merchant, value.data, value.len);
-
-    return NGX_OK;
-}
-
-
-/* Which payments of the merchant are to be listed. */
-
-static ngx_int_t
-ngx_http_payment_api_list(ngx_http_request_t *r, ngx_payment_op_t *op,
-    payment_fault_t *fault)
-{
-    ngx_str_t            value;
-    ngx_uint_t           i;
-    payment_argument_t   args[PAYMENT_LIST_ARGUMENTS];
-
-    for (i = 0; i < PAYMENT_LIST_ARGUMENTS; i++) {
-
-        if (ngx_http_payment_request_argument(r, payment_list_name(i), &value,
-                                              fault)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-
-        args[i].text = (char *) value.data;
-        args[i].len = value.len;
-    }
-
-    op->list = ngx_alloc(sizeof(payment_list_t), r->connection->log);
-
-    if (op->list == NULL) {
-        fault->outcome = PAYMENT_UNAVAILABLE;
-        return NGX_ERROR;
-    }
-
-    if (payment_list_parse(op->list, args, op->request.merchant,
-                           op->request.merchant_len, fault)
-        != PAYMENT_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    op->bytes += sizeof(payment_list_t);
-    op->answer_bytes = op->list->limit * (1 + PAYMENT_LISTED_SIZE);
-
-    return NGX_OK;
-}
-
-
-/*
- * A request belongs to the trace that its traceparent names, or else to one of
- * its own, which is made when somebody wants it.
- */
-
-ngx_int_t
-ngx_http_payment_api_trace(ngx_http_payment_ctx_t *ctx, ngx_uint_t make)
-{
-    u_char     *p, id[24];
-    ngx_str_t   value;
-
-    if (ctx->traced) {
-        return NGX_OK;
-    }
-
-    if (ngx_http_payment_request_header(ctx->request, "traceparent", &value)
-        == NGX_OK
-        && payment_trace_parse((char *) ctx->trace, (char *) value.data,
-                               value.len))
-    {
-        ctx->traced = 1;
-        ctx->trace_given = 1;
-        return NGX_OK;
-    }
-
-    if (!make) {
-        return NGX_DECLINED;
-    }
-
-    if (ngx_http_payment_api_random(id, sizeof(id)) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    id[0] |= 1;                     /* neither may be zeros */
-    id[16] |= 1;
-
-    p = ngx_cpymem(ctx->trace, "00-", 3);
-    p = ngx_hex_dump(p, id, 16);
-    *p++ = '-';
-    p = ngx_hex_dump(p, id + 16, 8);
-    ngx_memcpy(p, "-01", 3);
-
-    if (!ngx_http_payment_api_sampled(ctx)) {
-        p[2] = '0';
-    }
-
-    ctx->traced = 1;
-
-    return NGX_OK;
-}
-
-
-/* Are spans of the request's trace exported? */
-
-static ngx_uint_t
-ngx_http_payment_api_sampled(ngx_http_payment_ctx_t *ctx)
-{
-    ngx_http_payment_main_conf_t  *pmcf;
-
-    pmcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_payment_module);
-
-    return pmcf->spans
-           && payment_trace_sampled((char *) ctx->trace, pmcf->spans->sampled);
-}
-
-
-/* What the event is to have of the request's trace. */
-
-static ngx_int_t
-ngx_http_payment_api_take_trace(ngx_http_request_t *r, ngx_payment_op_t *op)
-{
-    ngx_http_payment_ctx_t       *ctx;
-    ngx_http_payment_loc_conf_t  *plcf;
-    u_char                        id[NGX_PAYMENT_SPAN_ID_SIZE];
-
-    ctx = ngx_http_get_module_ctx(r, ngx_http_payment_module);
-    plcf = ngx_http_get_module_loc_conf(r, ngx_http_payment_module);
-
-    if (payment_operation_reads(op->request.operation)
-        || ngx_http_payment_api_trace(ctx, plcf->trace_make) != NGX_OK)
-    {
-        return NGX_OK;
-    }
-
-    ngx_memcpy(op->traceparent, ctx->trace, PAYMENT_TRACEPARENT_LEN);
-    op->traceparent_len = PAYMENT_TRACEPARENT_LEN;
-
-    if (ngx_http_payment_api_sampled(ctx)) {
-
-        if (ngx_http_payment_api_random(id, sizeof(id)) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        id[7] |= 1;                 /* it may not be zeros */
-        ngx_http_payment_span_begin(ctx, op, id);
-    }
-
-    /* a tracestate is nothing without the traceparent that it came with */
-
-    return ctx->trace_given ? ngx_http_payment_api_tracestate(r, op) : NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_payment_api_tracestate(ngx_http_request_t *r, ngx_payment_op_t *op)
-{
-    size_t      len;
-    ngx_str_t   lines;
-    char        state[PAYMENT_TRACESTATE_LEN];
-
-    if (ngx_http_payment_request_lines(r, "tracestate", &lines) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    len = lines.len ? payment_trace_state(state, (char *) lines.data,
-                                          lines.len)
-                    : 0;
-
-    if (len == 0) {
-        return NGX_OK;
-    }
-
-    op->tracestate.data = ngx_alloc(len, r->connection->log);
-    if (op->tracestate.data == NULL) {
-        return NGX_ERROR;
-    }
-
-    op->tracestate.len = len;
-    ngx_memcpy(op->tracestate.data, state, len);
-
-    return NGX_OK;
-}
-
-
-/* Random bytes come from the kernel, 4096 with each call of getrandom(). */
-
-static ngx_int_t
-ngx_http_payment_api_random(u_char *p, size_t len)
-{
-    ssize_t        n;
-    static u_char  pool[4096];
-    static size_t  left;
-
-    if (left < len) {
-        do {
-            n = getrandom(pool, sizeof(pool), 0);
-        } while (n == -1 && ngx_errno == NGX_EINTR);
-
-        if (n < (ssize_t) len) {
-            return NGX_ERROR;
-        }
-
-        left = (size_t) n;
-    }
-
-    left -= len;
-    ngx_memcpy(p, pool + left, len);
-    ngx_memzero(pool + left, len);
-
-    return NGX_OK;
 }
 
 

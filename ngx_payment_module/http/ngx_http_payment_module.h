@@ -142,11 +142,6 @@ extern ngx_module_t  ngx_http_payment_module;
 ngx_int_t ngx_http_payment_api_handler(ngx_http_request_t *r);
 ngx_http_payment_ctx_t *ngx_http_payment_api_ctx(ngx_http_request_t *r);
 
-/* Sets ctx->trace.  NGX_DECLINED: the client brought none, and none is to be
- * made; NGX_ERROR: there are no random bytes. */
-ngx_int_t ngx_http_payment_api_trace(ngx_http_payment_ctx_t *ctx,
-    ngx_uint_t make);
-
 /* the same file: payment_problem, which error_page leads to */
 ngx_int_t ngx_http_payment_api_problem_handler(ngx_http_request_t *r);
 

@@ -1,6 +1,7 @@
 /* Log variables: what became of a request of payment_api. */
 
 #include "ngx_http_payment_module.h"
+#include "ngx_http_payment_trace.h"
 
 
 static ngx_int_t ngx_http_payment_variable(ngx_http_request_t *r,
@@ -269,7 +270,7 @@ ngx_http_payment_variable_text(ngx_str_t *text, ngx_uint_t which,
     case PAYMENT_VAR_TRACE_ID:
         /* "00-", and then its 32 digits */
         text->data = ctx->trace + 3;
-        text->len = ngx_http_payment_api_trace(ctx, 1) == NGX_OK ? 32 : 0;
+        text->len = ngx_http_payment_trace(ctx, 1) == NGX_OK ? 32 : 0;
         return;
 
     case PAYMENT_VAR_STATUS:

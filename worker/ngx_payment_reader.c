@@ -77,6 +77,7 @@ static size_t ngx_payment_reader_sql_size(ngx_payment_read_e which);
 static void ngx_payment_reader_ask(ngx_payment_reader_t *rd,
     ngx_payment_read_e which, const char *fmt, ...);
 static void ngx_payment_reader_done(ngx_payment_db_t *db, ngx_uint_t lost);
+static void ngx_payment_reader_forget_level(ngx_payment_reader_t *rd);
 static void ngx_payment_reader_excuse(ngx_payment_db_stmt_t *stmt);
 static ngx_uint_t ngx_payment_reader_take(ngx_payment_reader_t *rd,
     uint64_t now_ns);
@@ -871,6 +872,7 @@ ngx_payment_reader_done(ngx_payment_db_t *db, ngx_uint_t lost)
             rd->failures++;
             rd->retry_at_ms = now / 1000000
                               + ngx_payment_outbox_shard_pause(rd->failures);
+            ngx_payment_reader_forget_level(rd);
         }
 
         ngx_payment_reader_forget_gone(rd);
@@ -907,6 +909,23 @@ ngx_payment_reader_done(ngx_payment_db_t *db, ngx_uint_t lost)
     ngx_payment_reader_pause(rd, rows, now);
 
     sh->handlers->read(sh->data);
+}
+
+
+/* The server takes the level back when the statement that it is for has locked
+ * its table.  One that failed before has left it to the next, which would read
+ * rows that nobody has committed. */
+
+static void
+ngx_payment_reader_forget_level(ngx_payment_reader_t *rd)
+{
+    ngx_payment_db_stmt_t  *stmt;
+
+    stmt = rd->asked[NGX_PAYMENT_READ_UNSETTLED];
+
+    if (stmt && stmt->error) {
+        rd->unfit = 1;
+    }
 }
 
 
@@ -1431,7 +1450,9 @@ ngx_payment_reader_event(ngx_payment_reader_t *rd, payment_event_t *e,
 
     row = ngx_payment_row_create(columns, lengths, sh->log);
     if (row == NULL) {
+        /* its payment's later events wait until it is found again */
         ngx_payment_outbox_shard_forget(sh, e);
+        sh->astray = 1;
         return NGX_ERROR;
     }
 

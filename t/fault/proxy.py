@@ -54,6 +54,16 @@ def is_bulk_of(text):
         and text in link.statements.get(payload[1:5], b'')
 
 
+def is_after(text):
+    """The command behind such a query."""
+
+    def matches(payload, link):
+        before, link.latest = link.latest, payload
+        return is_query(text)(before, link)
+
+    return matches
+
+
 class Strike:
     """Something that is to happen at a command, at most so many times.
 
@@ -68,6 +78,7 @@ class Strike:
                 says so
     delay       it arrives late
     error       the server never sees it; the answer is an error, by number
+    elsewhere   the server carries it out on a table that is not there
     lie         the server carries it out; the answer is an error all the same
     """
 
@@ -124,6 +135,7 @@ class Link:
         self.tls = False
         self.preparing = None
         self.statements = {}        # by their ids
+        self.latest = b'\0'         # command, of those that is_after() saw
         self.greeted = False
 
     async def serve(self):
@@ -275,6 +287,13 @@ class Link:
             strike.hit(self)
             await asyncio.sleep(strike.seconds)
             await self._forward(self.server, packet)
+            return True
+
+        if action == 'elsewhere':
+            strike.hit(self)
+            payload = payload.replace(b'FROM outbox_event', b'FROM nowhere')
+            await self._forward(self.server, len(payload).to_bytes(3, 'little')
+                                + b'\0' + payload)
             return True
 
         if action == 'error':

@@ -14,6 +14,7 @@ from outbox import (ADMIN, COLUMNS, Writer, admin,        # noqa: F401
                     committed, fill, general_log, judge, kafka, outbox,
                     pending, relay, said, settings, start_outbox, topic,
                     wait_empty, wait_leased)
+from proxy import is_after, is_query
 from servers import wait_for
 
 
@@ -191,6 +192,55 @@ def test_backlog(start_outbox, mariadb, database, kafka, topic, each):
 
 
 @pytest.mark.timeout(600)
+def test_a_look_that_fails_leaves_nothing(start_outbox, mariadb, database,
+                                          proxy, kafka, topic):
+    """The helper looks at rows that nobody has committed, to see from which id
+    on it must read. Where that look fails before it has locked the table, the
+    server would read the next rows in the same way; and with another node's
+    events about they would be published, though they are rolled back."""
+
+    nginx = start_outbox(servers.Shard('main', database, proxy.address))
+    nginx.expect('reading events failed: (1146)')
+    wait_leased(nginx)
+    row = (f"INSERT INTO outbox_event ({COLUMNS}) VALUES ('payment', UUID(),"
+           " 'authorized', 'm', 1, UTC_TIMESTAMP(6), NULL, '{}')")
+    expected = {}
+
+    # while there is such a row it looks each two seconds
+    with mariadb.session(database) as lasting:
+        lasting.cursor().execute(row)
+
+        for _ in range(40):
+            # another node's, behind which a second of barriers begins
+            began = time.monotonic()
+            expected.update(fill(mariadb, database, 1))
+            wait_for(lambda: relay(nginx)['published'] == len(expected), 10,
+                     'an event')
+
+            with mariadb.session(database) as phantom:
+                phantom.cursor().execute(row)
+                look = proxy.strike(is_after(b'LEVEL READ UNCOMMITTED'),
+                                    'elsewhere')
+                wait_for(lambda: look.hits
+                         or time.monotonic() > began + 0.7, 10, 'a look')
+
+                if look.hits:
+                    # the first ends before the second begins
+                    reads = proxy.strike(
+                        is_query(b'FROM outbox_event WHERE id >'), 'delay',
+                        times=2)
+                    wait_for(lambda: reads.hits == 2, 10, 'two reads')
+                    break
+
+            proxy.calm()
+            wait_for(lambda: time.monotonic() > began + 1.3, 10,
+                     'the end of barriers')
+
+    assert look.hits
+    wait_empty(mariadb, database)
+    judge(kafka.messages(topic), expected)
+
+
 @pytest.mark.skipif(not LONG, reason='PAYMENT_TEST_LONG=1')
 def test_backlog_of_a_million(start_outbox, mariadb, database, kafka, topic):
     expected = fill(mariadb, database, 1000000)

@@ -695,8 +695,8 @@ static rd_kafka_resp_err_t
 ngx_payment_producer_answer(ngx_payment_producer_t *p,
     const rd_kafka_message_t *message)
 {
-    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && message->offset < 0
-        && p->idempotent)
+    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR
+        && message->offset == RD_KAFKA_OFFSET_INVALID && p->idempotent)
     {
         return RD_KAFKA_RESP_ERR__INCONSISTENT;
     }

@@ -6,6 +6,10 @@
 #include "ngx_payment_row.h"
 
 
+/* seconds: a clock that is further from this helper's drops no days */
+#define NGX_PAYMENT_ARCHIVE_CLOCK  "43200"
+
+
 static ngx_uint_t ngx_payment_archive_answer(ngx_payment_archive_t *a,
     ngx_uint_t *changed);
 
@@ -23,7 +27,10 @@ ngx_payment_archive_step(void *part, uint64_t now_ms)
 
     ngx_payment_fence_begin(a->fence);
     (void) ngx_payment_fence_add(a->fence, "SET @outbox_archive_more = 0");
-    (void) ngx_payment_fence_add(a->fence, "CALL outbox_archive_upkeep()");
+    (void) ngx_payment_fence_add(a->fence,
+            "BEGIN NOT ATOMIC IF ABS(UNIX_TIMESTAMP() - %T) < "
+            NGX_PAYMENT_ARCHIVE_CLOCK " THEN CALL outbox_archive_upkeep(); "
+            "END IF; END", ngx_time());
     a->answer = ngx_payment_fence_add(a->fence,
             "SET STATEMENT lock_wait_timeout = 0 FOR "
             "SELECT @outbox_archive_more, BIT_XOR(CRC32(partition_name)) "

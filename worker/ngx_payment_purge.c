@@ -27,11 +27,14 @@
     "SET STATEMENT max_statement_time = 0.5 FOR "
 
 /* Without a time of its own a key is as old as its payment, whose id begins
- * with Unix milliseconds.  Takes the retention in seconds. */
+ * with Unix milliseconds.  A clock that is wrong makes no key old: the server's
+ * and this helper's must agree.  Takes the helper's time, and the retention in
+ * seconds. */
 #define NGX_PAYMENT_PURGE_IS_OLD                                              \
     "COALESCE(created_at, TIMESTAMP'1970-01-01 00:00:00' + INTERVAL "         \
     "CONV(HEX(LEFT(payment_id, 6)), 16, 10) DIV 1000 SECOND) "                \
-    "< UTC_TIMESTAMP() - INTERVAL %T SECOND"
+    "< LEAST(UTC_TIMESTAMP(), TIMESTAMP'1970-01-01 00:00:00' + INTERVAL %T "  \
+    "SECOND) - INTERVAL %T SECOND"
 
 
 static ngx_int_t ngx_payment_purge_look(ngx_payment_purge_t *p);
@@ -108,7 +111,8 @@ ngx_payment_purge_look(ngx_payment_purge_t *p)
             "created_at FROM idempotency_key WHERE key_hash > %s "
             "ORDER BY key_hash LIMIT %ui) t WHERE " NGX_PAYMENT_PURGE_IS_OLD
             " ORDER BY key_hash LIMIT %ui",
-            key, p->step, p->sh->conf->idempotency_retention, p->step / 4);
+            key, p->step, ngx_time(), p->sh->conf->idempotency_retention,
+            p->step / 4);
 
     ngx_payment_fence_send(p->fence);
 
@@ -179,7 +183,7 @@ ngx_payment_purge_looked(ngx_payment_purge_t *p, uint64_t now_ms)
     text = ngx_slprintf(p->sql.data, end,
                         "DELETE FROM idempotency_key WHERE "
                         NGX_PAYMENT_PURGE_IS_OLD " AND key_hash IN (",
-                        p->sh->conf->idempotency_retention);
+                        ngx_time(), p->sh->conf->idempotency_retention);
 
     while ((row = mysql_fetch_row(p->old_stmt->result)) != NULL) {
         text = ngx_slprintf(text, end, "%sx'%s'", p->n ? "," : "", row[0]);

@@ -7,8 +7,13 @@
 #define NGX_PAYMENT_REQUIREMENT_MAJOR   10
 #define NGX_PAYMENT_REQUIREMENT_MINOR   6
 
+/* seconds that a server's clock may be from ours */
+#define NGX_PAYMENT_REQUIREMENT_FAR     (12 * 3600)
+#define NGX_PAYMENT_REQUIREMENT_OFF     60
+
 
 static ngx_uint_t ngx_payment_requirement_version(const char *text);
+static ngx_uint_t ngx_payment_requirement_clock(const char *text, time_t most);
 
 
 /* In order of ngx_payment_requirement_e.  Where a server has a variable in
@@ -78,7 +83,17 @@ const ngx_payment_requirement_t
       " FROM information_schema.routines WHERE routine_schema = DATABASE()"
       " AND routine_name = 'outbox_archive_upkeep')", "|granted|",
       "on PROCEDURE outbox_archive_upkeep: the archive gets no new partitions "
-      "and loses no old ones", 1, 0, 1 }
+      "and loses no old ones", 1, 0, 1 },
+
+    /* the age of what is kept for a time is told by both clocks */
+
+    { "timestamp", "UNIX_TIMESTAMP()", NULL,
+      "12 hours or more from this node's clock: what one of them has kept for "
+      "a moment the other would call old", 0, 0, 0 },
+
+    { "timestamp", "UNIX_TIMESTAMP()", NULL,
+      "more than a minute from this node's clock: payments and events have "
+      "wrong times", 1, 0, 0 }
 };
 
 
@@ -88,8 +103,21 @@ ngx_payment_requirement_met(ngx_payment_requirement_e i, const char *text)
     size_t       len;
     const char  *p;
 
-    if (i == NGX_PAYMENT_REQUIREMENT_VERSION) {
+    switch (i) {
+
+    case NGX_PAYMENT_REQUIREMENT_VERSION:
         return ngx_payment_requirement_version(text);
+
+    case NGX_PAYMENT_REQUIREMENT_DAY:
+        return ngx_payment_requirement_clock(text,
+                                             NGX_PAYMENT_REQUIREMENT_FAR - 1);
+
+    case NGX_PAYMENT_REQUIREMENT_CLOCK:
+        return ngx_payment_requirement_clock(text,
+                                             NGX_PAYMENT_REQUIREMENT_OFF);
+
+    default:
+        break;
     }
 
     len = ngx_strlen(text);
@@ -120,4 +148,17 @@ ngx_payment_requirement_version(const char *text)
            && (major > NGX_PAYMENT_REQUIREMENT_MAJOR
                || (major == NGX_PAYMENT_REQUIREMENT_MAJOR
                    && minor >= NGX_PAYMENT_REQUIREMENT_MINOR));
+}
+
+
+/* "1796072564", and what time it is here */
+
+static ngx_uint_t
+ngx_payment_requirement_clock(const char *text, time_t most)
+{
+    time_t  off;
+
+    off = (time_t) strtoll(text, NULL, 10) - time(NULL);
+
+    return off <= most && off >= -most;
 }

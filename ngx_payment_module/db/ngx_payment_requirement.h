@@ -2,7 +2,8 @@
  * What a server must have, or should have: one list, asked of it at each
  * connect, together with which server it is.
  *
- * Pure: texts in, texts out.  docs/operations.md shows the same list.
+ * Pure but for the clock: texts in, texts out.  docs/operations.md shows the
+ * same list.
  */
 
 #ifndef NGX_PAYMENT_REQUIREMENT_H
@@ -27,6 +28,8 @@ typedef enum {
     NGX_PAYMENT_REQUIREMENT_WAIT_NO_SLAVE,
     NGX_PAYMENT_REQUIREMENT_TIMEOUT,
     NGX_PAYMENT_REQUIREMENT_UPKEEP,
+    NGX_PAYMENT_REQUIREMENT_DAY,
+    NGX_PAYMENT_REQUIREMENT_CLOCK,
     NGX_PAYMENT_REQUIREMENTS
 } ngx_payment_requirement_e;
 

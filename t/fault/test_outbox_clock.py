@@ -3,6 +3,7 @@
 import pytest
 
 import servers
+from client import Client
 from outbox import (Writer, fill, judge, kafka, lease,    # noqa: F401
                     relay, settings, start_outbox, topic, wait_empty,
                     wait_leased)
@@ -97,3 +98,57 @@ def test_set_back_while_the_holder_lives(two_nodes, mariadb, database, kafka,
     judge(kafka.messages(topic), expected, 0, 8)
     assert holders(first) and not holders(second)
     assert lease(mariadb, database)['epoch'] == epoch
+
+
+def test_a_clock_that_is_wrong_makes_no_key_old(start_outbox, mariadb, database,
+                                                kafka, topic, journal):
+    """The database's is set ahead by an hour, and keys are kept for a minute:
+    what both clocks call old is removed, and nothing else."""
+
+    nginx = start_outbox()
+    ask = Client(nginx.port, journal)
+    call = ask.authorize()
+    mariadb.clock.set(HOUR)
+
+    # a walk goes from the lowest to the highest: when these are gone, it has
+    # been everywhere
+    for end in ('01', 'ff'):
+        mariadb.query(
+            'INSERT INTO idempotency_key (key_hash, payment_id, fingerprint,'
+            f" operation, created_at) VALUES (UNHEX(REPEAT('{end}', 16)),"
+            " REPEAT('p', 16), REPEAT('f', 8), 'authorize', '2020-01-01')",
+            database)
+
+    nginx.http += '\n    payment_idempotency_retention 60s;'
+    (nginx.dir / 'nginx.conf').write_text(nginx.config())
+    nginx.reload()
+
+    wait_for(lambda: mariadb.query(
+        "SELECT COUNT(*) FROM idempotency_key WHERE created_at = '2020-01-01'",
+        database)[0][0] == 0, 60, 'a walk')
+
+    again = ask.send(ask.call(key=call.key))
+    assert again.replayed and again.id == call.id
+
+
+def test_a_clock_that_is_a_day_off(start_outbox, mariadb, database, kafka,
+                                   topic, journal):
+    """A minute is told of; with half a day nothing is paid."""
+
+    mariadb.clock.set(90)
+    nginx = start_outbox()
+    wait_leased(nginx)
+    Client(nginx.port, journal).authorize()
+    assert nginx.lines("more than a minute from this node's clock")
+
+    mariadb.clock.set(-12 * HOUR)
+    mariadb.stop()
+    mariadb.start()
+    nginx.expect("from this node's clock")
+    call = Client(nginx.port, journal).authorize()
+    assert call.status == 503, call
+    assert nginx.lines("12 hours or more from this node's clock")
+
+    mariadb.clock.set(0)
+    nginx.wait_connected(20)
+    assert Client(nginx.port, journal).authorize().ok

@@ -6,7 +6,8 @@
 #include "ngx_payment_row.h"
 
 
-/* seconds: a clock that is further from this helper's drops no days */
+/* seconds: while the server's clock is further from this helper's, no days are
+ * made or dropped */
 #define NGX_PAYMENT_ARCHIVE_CLOCK  "43200"
 
 
@@ -30,7 +31,7 @@ ngx_payment_archive_step(void *part, uint64_t now_ms)
     (void) ngx_payment_fence_add(a->fence,
             "BEGIN NOT ATOMIC IF ABS(UNIX_TIMESTAMP() - %T) < "
             NGX_PAYMENT_ARCHIVE_CLOCK " THEN CALL outbox_archive_upkeep(); "
-            "END IF; END", ngx_time());
+            "ELSE SET @outbox_archive_more = 2; END IF; END", ngx_time());
     a->answer = ngx_payment_fence_add(a->fence,
             "SET STATEMENT lock_wait_timeout = 0 FOR "
             "SELECT @outbox_archive_more, BIT_XOR(CRC32(partition_name)) "

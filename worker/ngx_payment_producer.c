@@ -687,8 +687,8 @@ ngx_payment_producer_reports(ngx_payment_producer_t *p,
  * But one that knows nothing of this producer there takes any (KAFKA-15591; up
  * to Apache Kafka 4.1 at least): where the partition is new, so that it has
  * just refused the first request, or where it has forgotten the producer
- * (producer.id.expiration.ms).  Then the message is nowhere.  It has no offset,
- * as all have that a broker has acknowledged.
+ * (producer.id.expiration.ms).  Then the message is nowhere.  Unlike all that a
+ * broker has acknowledged, it has no offset.
  */
 
 static rd_kafka_resp_err_t

@@ -27,9 +27,9 @@
     "SET STATEMENT max_statement_time = 0.5 FOR "
 
 /* Without a time of its own a key is as old as its payment, whose id begins
- * with Unix milliseconds.  A clock that is wrong makes no key old: the server's
- * and this helper's must agree.  Takes the helper's time, and the retention in
- * seconds. */
+ * with Unix milliseconds, by the clock of the node that took it.  A server's
+ * clock that was set ahead makes no key old: it is to be old by this helper's,
+ * too.  Takes the helper's time, and the retention in seconds. */
 #define NGX_PAYMENT_PURGE_IS_OLD                                              \
     "COALESCE(created_at, TIMESTAMP'1970-01-01 00:00:00' + INTERVAL "         \
     "CONV(HEX(LEFT(payment_id, 6)), 16, 10) DIV 1000 SECOND) "                \

@@ -833,8 +833,10 @@ ngx_payment_reader_ask_unsettled(ngx_payment_reader_t *rd, uint64_t now_ns)
 
     rd->unsettled_limit = ngx_payment_reader_more_than_known(rd);
 
+    /* from a cache it would lock nothing, and leave its level to the next */
+
     ngx_payment_reader_ask(rd, NGX_PAYMENT_READ_UNSETTLED,
-                           "SELECT id FROM outbox_event "
+                           "SELECT SQL_NO_CACHE id FROM outbox_event "
                            "WHERE id >= %uL AND id <= %uL "
                            "ORDER BY id LIMIT %uz",
                            ngx_payment_reader_settled(rd), rd->cursor,

@@ -1008,8 +1008,13 @@ ngx_payment_relay_undelivered(ngx_payment_relay_t *r, payment_event_t *e,
         return;
     }
 
+    /* that a broker has refused a request and taken the next says nothing of
+     * the next ones */
+
     ngx_payment_breaker_result(breaker, now_ns, e, took_ns,
-                               PAYMENT_BREAKER_FAILURE);
+                               err == RD_KAFKA_RESP_ERR__INCONSISTENT
+                               ? PAYMENT_BREAKER_IGNORED
+                               : PAYMENT_BREAKER_FAILURE);
     ngx_payment_relay_outage(r, e, err);
     ngx_payment_relay_failed(r, e, now_ns);
 }

@@ -841,6 +841,8 @@ ngx_payment_attempt_check(ngx_payment_attempt_t *a, MYSQL_ROW row)
             continue;
         }
 
+        ngx_payment_requirement_say(i, a->said[i], sizeof(a->said[i]));
+
         if (!must) {
             a->advice |= (ngx_uint_t) 1 << i;
             continue;

@@ -44,7 +44,7 @@
 #define NGX_PAYMENT_DB_E_TOPOLOGY   3007    /* it has not the payments */
 
 /* texts that a server says of itself */
-#define NGX_PAYMENT_DB_SAID_LEN     32
+#define NGX_PAYMENT_DB_SAID_LEN     48
 #define NGX_PAYMENT_DB_WHO_LEN      128
 
 

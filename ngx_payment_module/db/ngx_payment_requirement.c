@@ -14,6 +14,7 @@
 
 static ngx_uint_t ngx_payment_requirement_version(const char *text);
 static ngx_uint_t ngx_payment_requirement_clock(const char *text, time_t most);
+static time_t ngx_payment_requirement_off(const char *text);
 
 
 /* In order of ngx_payment_requirement_e.  Where a server has a variable in
@@ -85,15 +86,14 @@ const ngx_payment_requirement_t
       "on PROCEDURE outbox_archive_upkeep: the archive gets no new partitions "
       "and loses no old ones", 1, 0, 1 },
 
-    /* the age of what is kept for a time is told by both clocks */
+    /* what is kept for a time is as old as the clocks of nodes and servers say:
+     * half a day is never right, and a minute is told of */
 
     { "timestamp", "UNIX_TIMESTAMP()", NULL,
-      "12 hours or more from this node's clock: what one of them has kept for "
-      "a moment the other would call old", 0, 0, 0 },
+      "idempotency keys would be forgotten too early", 0, 0, 0 },
 
     { "timestamp", "UNIX_TIMESTAMP()", NULL,
-      "more than a minute from this node's clock: payments and events have "
-      "wrong times", 1, 0, 0 }
+      "payments and events have wrong times", 1, 0, 0 }
 };
 
 
@@ -151,14 +151,42 @@ ngx_payment_requirement_version(const char *text)
 }
 
 
-/* "1796072564", and what time it is here */
-
 static ngx_uint_t
 ngx_payment_requirement_clock(const char *text, time_t most)
 {
     time_t  off;
 
-    off = (time_t) strtoll(text, NULL, 10) - time(NULL);
+    off = ngx_payment_requirement_off(text);
 
     return off <= most && off >= -most;
+}
+
+
+/* "1796072564", and what time it is here */
+
+static time_t
+ngx_payment_requirement_off(const char *text)
+{
+    return (time_t) strtoll(text, NULL, 10) - time(NULL);
+}
+
+
+/* A reason is told again when its text is another: so hours are enough. */
+
+void
+ngx_payment_requirement_say(ngx_payment_requirement_e i, char *text, size_t len)
+{
+    time_t  off, unit;
+
+    if (i != NGX_PAYMENT_REQUIREMENT_DAY && i != NGX_PAYMENT_REQUIREMENT_CLOCK)
+    {
+        return;
+    }
+
+    off = ngx_payment_requirement_off(text);
+    unit = (i == NGX_PAYMENT_REQUIREMENT_DAY) ? 3600 : 1;
+
+    (void) snprintf(text, len, "%lld %s %s this node's clock",
+                    (long long) ((off < 0 ? -off : off) / unit),
+                    unit == 1 ? "s" : "h", off < 0 ? "behind" : "ahead of");
 }

@@ -63,4 +63,8 @@ extern const ngx_payment_requirement_t
 ngx_uint_t ngx_payment_requirement_met(ngx_payment_requirement_e i,
     const char *text);
 
+/* What is logged in place of a text that says nothing to people. */
+void ngx_payment_requirement_say(ngx_payment_requirement_e i, char *text,
+    size_t len);
+
 #endif /* NGX_PAYMENT_REQUIREMENT_H */

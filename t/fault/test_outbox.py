@@ -191,7 +191,6 @@ def test_backlog(start_outbox, mariadb, database, kafka, topic, each):
     assert (state['published'], state['failed']) == (60000, 0)
 
 
-@pytest.mark.timeout(600)
 def test_a_look_that_fails_leaves_nothing(start_outbox, mariadb, database,
                                           proxy, kafka, topic):
     """The helper looks at rows that nobody has committed, to see from which id
@@ -241,6 +240,7 @@ def test_a_look_that_fails_leaves_nothing(start_outbox, mariadb, database,
     judge(kafka.messages(topic), expected)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not LONG, reason='PAYMENT_TEST_LONG=1')
 def test_backlog_of_a_million(start_outbox, mariadb, database, kafka, topic):
     expected = fill(mariadb, database, 1000000)
